@@ -1,4 +1,4 @@
-"""What a backlog costs: draining it, posting beside it, keeping it.
+"""The costs of a backlog: draining it, posting during a drain, keeping it.
 
 Two services run side by side: `empty` has nothing waiting, `full` has a million rows. A sink that
 is held (stopped where it stands) keeps rows waiting without an outage; let go, the drain runs at

@@ -1,4 +1,4 @@
-"""What confirmation costs: a drain at Inngest's storing rate, and posts and processor time beside.
+"""The costs of confirmation: a drain at Inngest's storing rate, posts, processor time.
 
 The fake Inngest keeps what it stores, unlike the other benchmarks' sink. With confirmation on it is
 asked for every event; off, its answer is enough. OUTBOX_CONFIRM switches, nothing else differs.
@@ -35,7 +35,7 @@ def measure(run: Run) -> None:
 
 
 def _slow_drain(run: Run, figure: str, *options: str) -> None:
-    """How near a drain comes to the rate at which Inngest stores, without its first and last tenth.
+    """The rate of a drain to that at which Inngest stores, without its first and last tenth.
 
     Inngest's answers to questions are up to 5 s old, so the last events are confirmed later.
     """

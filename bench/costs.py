@@ -1,4 +1,4 @@
-"""What an event costs that no machine changes: statements, commits, hops, calls and bytes.
+"""The costs of an event that no machine changes: statements, commits, hops, calls and bytes.
 
 A fixed load runs in this process over the real parts, and everything they ask of SQLite, of the
 database thread and of Inngest is counted. `baseline.json` holds the counts; a test compares.

@@ -1,4 +1,4 @@
-"""What the service is measured beside: handlers that do less, or the same without an outbox.
+"""Handlers to compare with: they do less, or the same without an outbox.
 
 `/parse` only parses the JSON, `/sdk` awaits the Inngest SDK's send, `/direct` sends by one POST
 with aiohttp. `/signed-in/session` parses too and reads an encrypted session cookie, which

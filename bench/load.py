@@ -43,7 +43,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What a run of load saw. Latencies are in milliseconds."""
+    """The results of a run of load. Latencies are in milliseconds."""
 
     requests: int
     seconds: float

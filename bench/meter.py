@@ -41,7 +41,7 @@ class Meter:
         self._counts["calls"] += 1
 
     def counts(self) -> Costs:
-        """What was counted, without what the clock decides: ended leases, and small stored values
+        """The counts, without what the clock decides: ended leases, and small stored values
         that background tasks read in a hop each.
         """
         reads = sum(n for key, n in self._counts.items() if _STORED_VALUE in key)

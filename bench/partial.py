@@ -41,7 +41,7 @@ def drains(run: Run) -> None:
 
 
 def good_among_bad(run: Run) -> None:
-    """How long good events wait while four of five events are bad."""
+    """The wait of good events while four of five events are bad."""
     seconds = 20 if run.quick else 40
     found = {
         kind: _wait(run, status, seconds) for kind, status in (("refused", 400), ("failing", 500))

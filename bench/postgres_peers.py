@@ -1,4 +1,4 @@
-"""What PostgreSQL queues of others do with the same events, run by a Python that has them.
+"""PostgreSQL queues of others with the same events, run by a Python that has them.
 
 `python postgres_peers.py faststream|procrastinate|pgq in|out|fill URL COUNT CONCURRENCY`: one
 durable transaction a post on the way in, as a request needs it; their own batching on the way out.

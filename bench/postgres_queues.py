@@ -85,14 +85,14 @@ class Spent(NamedTuple):
 
 
 class Meter:
-    """What the server spent since the last reading, as its statements count it."""
+    """The server's time since the last reading, as its statements count it."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
         self._log = 0.0
 
     def read(self, events: float = 1.0) -> Spent:
-        """What was spent on each of `events`."""
+        """The time spent on each of `events`."""
         [(us, pages, log)] = self._connection.execute(_SPENT).fetchall()
         self._connection.execute("SELECT public.pg_stat_statements_reset()")
         since, self._log = float(log) - self._log, float(log)
@@ -100,7 +100,7 @@ class Meter:
 
 
 def run_client(url: str, program: str, *arguments: str, script: str) -> str:
-    """What pgbench or psql says about a script."""
+    """The output of pgbench or psql for a script."""
     binaries = find_binaries()
     assert binaries is not None
     host, name = url.partition("host=")[2], url.partition("@/")[2].partition("?")[0]

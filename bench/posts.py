@@ -106,7 +106,7 @@ def _posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
 def measured(
     run: Run, server: Server, path: str, cookie: str | None, connections: int = CONNECTIONS
 ) -> Figures:
-    """What posts to `path` find. Raises RuntimeError unless all are answered well."""
+    """The load of posts to `path`. Raises RuntimeError unless all are answered well."""
     before = server.cpu_seconds()
     seen = load.post(
         f"{server.url}{path}", cookie=cookie, connections=connections, seconds=run.seconds

@@ -190,7 +190,7 @@ def plain_environment() -> dict[str, str]:
 
 
 def arrivals(sink: Server) -> int:
-    """How many events came to the fake Inngest."""
+    """The number of events that came to the fake Inngest."""
     return sink.call("GET", "/fake-inngest/stats")[1]["arrivals"]
 
 
@@ -205,7 +205,7 @@ def wait_for_arrivals(sink: Server, count: int, seconds: float = 60.0) -> float:
 
 
 def undelivered(server: Server) -> int:
-    """How many events the service still has to deliver."""
+    """The number of events that the service still has to deliver."""
     return server.call("GET", "/readyz")[1]["detail"]["undelivered"]
 
 

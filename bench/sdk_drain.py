@@ -1,4 +1,4 @@
-"""What a drain is measured beside: the Inngest SDK sends what an application holds in memory.
+"""A drain to compare with: the Inngest SDK sends what an application holds in memory.
 
 `python -m bench.sdk_drain SINK COUNT BATCH` prints `ready`, and begins at a line on its
 standard input. One client, one batch after the other: each is sent when the one before is answered.

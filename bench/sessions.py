@@ -1,4 +1,4 @@
-"""What finding a request's user costs, by kind of session: run it, it prints a table.
+"""The cost of finding a request's user, by kind of session: prints a table.
 
 Cold is a Cookie header not seen before (parsed and decrypted), remembered one that was.
 """

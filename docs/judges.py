@@ -1,4 +1,4 @@
-"""Who judges the tests: the bugs that each trial must find, and the rooms that have mutants."""
+"""The judges of the tests: bugs that each trial must find, rooms that have mutants."""
 
 from __future__ import annotations
 

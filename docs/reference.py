@@ -99,7 +99,7 @@ def rooms() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What stands between the marks `name` of a page."""
+    """A part of a page, between its marks `name`."""
 
     name: str
     page: str

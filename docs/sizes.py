@@ -25,7 +25,7 @@ def spelled_size(count: int) -> str:
 
 
 def size_rows() -> Iterator[tuple[str, str]]:
-    """What is bounded, and its bound."""
+    """Each bounded thing with its bound."""
     policy, request = ServerPolicy(), RequestLimits()
     yield "body of a post", f"{spelled_size(MAX_POST_BYTES)}, within {BODY_SECONDS:g} s"
     events = f"{MAX_EVENTS:,} events of {spelled_size(MAX_EVENT_BYTES)} each"

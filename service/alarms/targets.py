@@ -26,7 +26,7 @@ from service.outbox.ports import Intake
 from service.runs.figures import ALARM_EVENT
 
 SENDER = User("outbox", "alarm")
-"""Who posts the service's own event."""
+"""The sender of the service's own event."""
 _TAKEN = range(200, 300)
 
 

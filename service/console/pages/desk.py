@@ -1,4 +1,4 @@
-"""What every operators' page has in common: who may see it, its frame, its style and script.
+"""The common parts of the operators' pages: access, frame, style and script.
 
 The style and the script are inline and named by digest in each page's policy, so that nothing else
 runs there.

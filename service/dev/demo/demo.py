@@ -35,7 +35,7 @@ _STORE_RATE = 1_000.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the show goes: posts per second, seconds in each act."""
+    """The pace of the demo: posts per second, seconds in each act."""
 
     posts_per_second: float = 200.0
     calm_seconds: float = 4.0
@@ -46,7 +46,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How it ended: events answered with 200, those that Inngest holds, those that it does not."""
+    """The counts at the end: events answered with 200, held by Inngest, lost."""
 
     accepted: int
     held: int
@@ -55,7 +55,7 @@ class Count:
 
 @dataclass(slots=True)
 class _Stage:
-    """Who plays."""
+    """The parts of the demo."""
 
     inngest: FakeInngest
     service: DemoService

@@ -1,4 +1,4 @@
-"""What the demo shows: a picture that is drawn over on a terminal, plain lines elsewhere."""
+"""The demo's picture: drawn over on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DemoPicture:
             self._write(self._told[-1])
 
     def show(self, moving: Movement, accepted: int, arrived: int) -> None:
-        """How it looks now."""
+        """The picture as text."""
         self._waiting.append(moving.waiting)
         if self._live is not None:
             self._live.update(self._draw(moving, accepted, arrived), refresh=True)

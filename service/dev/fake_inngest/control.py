@@ -28,7 +28,7 @@ class ClockMove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoreRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many events to store a second; None stores before the answer."""
+    """The events to store a second; None stores before the answer."""
 
     rate: float | None
 
@@ -127,7 +127,7 @@ def _guarded(handler: _Handler) -> _Handler:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine.
+    """True when a Host header names this machine.
 
     >>> [_is_loopback(one) for one in ("localhost:8288", "127.0.0.1", "[::1]:1", "evil.test")]
     [True, True, True, False]

@@ -1,4 +1,4 @@
-"""What the fake Inngest holds: the events it has stored, and the runs they started.
+"""The store of the fake Inngest: its events, and the runs they started.
 
 The invariant: an event that is not here is in no answer of the REST API and has started no run,
 whatever the Event API answered. An event that comes again under its ULID is held twice.
@@ -96,7 +96,7 @@ class EventStore:
 
     @property
     def event_count(self) -> int:
-        """How many events are held."""
+        """The number of stored events."""
         return self._count("SELECT count(*) FROM events")
 
     @property
@@ -106,7 +106,7 @@ class EventStore:
 
     @property
     def id_count(self) -> int:
-        """How many different ids are held."""
+        """The number of different ids that are stored."""
         return self._count("SELECT count(DISTINCT id) FROM events")
 
     def clear(self) -> None:
@@ -135,7 +135,7 @@ class Storing:
 
     @property
     def queued(self) -> int:
-        """How many answered events are not stored yet."""
+        """The number of answered events that are not stored yet."""
         return len(self._queue)
 
     def accept(self, arrivals: Sequence[Arrival]) -> None:

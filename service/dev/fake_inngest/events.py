@@ -82,7 +82,7 @@ def read_events(body: bytes, refuse: Callable[[WireEvent], str | None] | None = 
 
 
 def count_events(body: bytes) -> int:
-    """How many elements a well-formed array has; nothing in them is checked."""
+    """The number of elements of a well-formed array; nothing in them is checked."""
     return len(_split_array(body)) if body else 0
 
 

@@ -1,4 +1,4 @@
-"""What a scripted fault does to a request.
+"""The effects of a scripted fault on a request.
 
 `faults` decides which fault a request meets. The invariant: what a fault accepts is in the ledger
 before the client sees its effect.
@@ -33,7 +33,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 def stores_events(action: Action) -> bool:
-    """Whether events are accepted in spite of the fault."""
+    """True when events are accepted in spite of the fault."""
     match action:
         case ScriptedAnswer() | Hang():
             return action.store
@@ -46,7 +46,7 @@ def stores_events(action: Action) -> bool:
 
 
 def apply_fault(reading: Reading, fault: Fault) -> Reading:
-    """What of `reading` is taken under `fault`."""
+    """The part of `reading` that is taken under `fault`."""
     match fault.action:
         case Partial():
             return Reading(reading.events[: -fault.action.missing], reading.error)

@@ -99,13 +99,13 @@ Action = ScriptedAnswer | Reset | Hang | Slow | Drip | Cut | Partial | TooLarge 
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events: a string in `data`, under `key`, that starts with `prefix`."""
+    """Events with a string in `data`, under `key`, that starts with `prefix`."""
 
     key: str = "documentName"
     prefix: str = "poison"
 
     def fits(self, event: WireEvent) -> bool:
-        """Whether `event` is one of them."""
+        """True for an event that matches."""
         value = decode_data(event).get(self.key)
         if value is None or not bytes(value).startswith(b'"'):
             return False

@@ -1,4 +1,4 @@
-"""What arrived at the fake Inngest: every event that it answered with an id.
+"""The arrivals at the fake Inngest: every event that it answered with an id.
 
 The invariant: bodies are bounded (the oldest go first), ids are not (about 100 bytes each), so a
 million events fit while none is forgotten.
@@ -117,7 +117,7 @@ class Ledger:
         return Stats(self.request_count, self.arrivals, len(self._times))
 
     def times(self, event_id: str) -> int:
-        """How often this id arrived."""
+        """The number of arrivals of this id."""
         return self._times.get(event_id, 0)
 
     def kept(self, *, event_id: str | None = None, limit: int | None = None) -> list[Arrival]:

@@ -60,7 +60,7 @@ class SigningKey:
         self._accepted = (bare, digest)
 
     def accepts(self, authorization: str | None) -> bool:
-        """Whether this Authorization header brings the key, as it is or hashed."""
+        """True when this Authorization header has the key, as it is or hashed."""
         scheme, _, token = (authorization or "").partition(" ")
         bare = _PREFIX.sub("", token.strip()).encode()
         known = [hmac.compare_digest(bare, one.encode()) for one in self._accepted]
@@ -164,7 +164,7 @@ def event_ulid(request: web.Request) -> str:
 
 
 def is_ulid(text: str) -> bool:
-    """Whether `text` is a ULID."""
+    """True for a ULID."""
     return _ULID.fullmatch(text) is not None
 
 

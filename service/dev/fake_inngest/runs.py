@@ -134,12 +134,12 @@ class Runs:
 
     @property
     def count(self) -> int:
-        """How many runs were started."""
+        """The number of runs that were started."""
         return self._count("SELECT count(*) FROM runs")
 
     @property
     def most_of_an_id(self) -> int:
-        """How many runs of a function the id with the most of them started."""
+        """The number of runs of a function that the id with the most of them started."""
         return self._count(
             "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM runs GROUP BY id, function)"
         )
@@ -193,7 +193,7 @@ class Runs:
         return None
 
     def _postpone(self, row: dict[str, object], now_ms: int) -> bool:
-        """Whether a run waits that this event replaces."""
+        """True while a run waits that this event replaces."""
         return self._connection.execute(_DEBOUNCE, row | {"now_ms": now_ms}).rowcount > 0
 
     def _batch(

@@ -28,7 +28,7 @@ _SHUTDOWN_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FakeOptions:
-    """How the fake behaves.
+    """The behaviour of the fake.
 
     `keys`, `keys_required` and `sink` are EventApi's. `signing_key` None asks for none, as a dev
     server. `store_rate` is how many events a second are stored behind the answers, None stores

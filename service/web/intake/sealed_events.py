@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Encrypted(msgspec.Struct):
-    """What an SDK has encrypted. Its other fields are not built."""
+    """The data that an SDK has encrypted. Its other fields are not built."""
 
     mark: bool = msgspec.field(name=MARK, default=False)
 
