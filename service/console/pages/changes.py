@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 from multidict import MultiDict
@@ -29,16 +30,14 @@ _MAX_REASON_CHARS = 200
 _SHOWN = 20
 
 
+@dataclass(slots=True)
 class Changes:
     """The handlers."""
 
-    def __init__(
-        self, desk: Desk, proposals: Proposals, repairs: Repairs, paced: PacedReplays
-    ) -> None:
-        self._desk = desk
-        self._proposals = proposals
-        self._repairs = repairs
-        self._paced = paced
+    desk: Desk
+    proposals: Proposals
+    repairs: Repairs
+    paced: PacedReplays
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -51,17 +50,17 @@ class Changes:
 
     async def stop(self, request: web.Request) -> web.Response:
         """Stop the replay at a rate."""
-        await self._desk.actor(request)
+        await self.desk.actor(request)
         await read_form(request)
-        await self._paced.stop()
+        await self.paced.stop()
         return see_other(f"{_OVERVIEW}?done=stopped")
 
     def _changing(self, action: Action) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            actor = await self._desk.actor(request)
+            actor = await self.desk.actor(request)
             given = await read_form(request)
             form = FilterForm.read(given)
-            proposal = await self._proposals.propose(
+            proposal = await self.proposals.propose(
                 action,
                 _wanted(given, form),
                 now_ms=wall_now_ms(),
@@ -81,9 +80,9 @@ class Changes:
         act = new_act(chosen(proposal.wanted))
         if per_minute and proposal.action is Action.REPLAY:
             paced = PacedReplay.of(proposal, act, actor=actor, per_minute=per_minute)
-            await self._paced.start(paced)
+            await self.paced.start(paced)
             return see_other(f"{_OVERVIEW}?done=paced")
-        done = await self._proposals.carry_out(proposal, act, actor=actor)
+        done = await self.proposals.carry_out(proposal, act, actor=actor)
         skipped = len(proposal.rows) - len(done)
         query = form.query(done=proposal.action.value, count=len(done), skipped=skipped or None)
         return see_other(f"{PATH}?{query}")
@@ -95,7 +94,7 @@ class Changes:
         words = f"{proposal.action.value.capitalize()} {events(count)}?"
         if not count:
             words = f"Nothing to {proposal.action.value}"
-        return await self._desk.page(
+        return await self.desk.page(
             request,
             "change.html",
             title=words,
@@ -111,15 +110,15 @@ class Changes:
 
     def _pausing(self, *, paused: bool) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            actor = await self._desk.actor(request)
+            actor = await self.desk.actor(request)
             given = await read_form(request)
             if given.get("confirmed") != "yes":
                 title = "Pause delivery?" if paused else "Resume delivery?"
-                return await self._desk.page(
+                return await self.desk.page(
                     request, "pause.html", title=title, here=_OVERVIEW, paused=paused
                 )
             reason = given.get("reason", "").strip()[:_MAX_REASON_CHARS]
-            await self._repairs.set_paused(paused=paused, actor=actor, reason=reason)
+            await self.repairs.set_paused(paused=paused, actor=actor, reason=reason)
             return see_other(f"{_OVERVIEW}?done={'paused' if paused else 'resumed'}")
 
         return handle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -31,22 +32,15 @@ _ACTIONS = {
 }
 
 
+@dataclass(slots=True)
 class EventPage:
     """The handlers. `link` gives the address of an event in Inngest by its ULID."""
 
-    def __init__(
-        self,
-        inspector: Inspector,
-        samples: Samples,
-        payloads: Payloads,
-        desk: Desk,
-        link: Callable[[str], str | None],
-    ) -> None:
-        self._inspector = inspector
-        self._samples = samples
-        self._payloads = payloads
-        self._desk = desk
-        self._link = link
+    inspector: Inspector
+    samples: Samples
+    payloads: Payloads
+    desk: Desk
+    link: Callable[[str], str | None]
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -57,32 +51,32 @@ class EventPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page without the payload."""
-        await self._desk.actor(request)
+        await self.desk.actor(request)
         return await self._page(request, await self._row(request), None)
 
     async def payload(self, request: web.Request) -> web.Response:
         """The page with the payload. The audit records it."""
-        actor = await self._desk.actor(request)
+        actor = await self.desk.actor(request)
         row = await self._row(request)
-        shown = await self._payloads.show(row.id, actor=actor)
+        shown = await self.payloads.show(row.id, actor=actor)
         return await self._page(request, row, shown)
 
     async def _row(self, request: web.Request) -> Row:
         wanted = Filter(ids=(request.match_info["id"],), limit=1)
-        rows = await self._inspector.rows(wanted)
+        rows = await self.inspector.rows(wanted)
         if not rows:
             raise NotFoundError("There is no such event.")
         return rows[0]
 
     async def _page(self, request: web.Request, row: Row, payload: bytes | None) -> web.Response:
-        delivery = await self._inspector.load_delivery()
+        delivery = await self.inspector.load_delivery()
         now_ms = wall_now_ms()
         why = explain(row, delivery, now_ms=now_ms, serving=True, commands=False)
         until_ms = row.settled_at_ms or now_ms
-        seen = await self._samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
+        seen = await self.samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
         if row.settled_at_ms is None:
             seen.append(_sample_of(delivery, now_ms))
-        return await self._desk.page(
+        return await self.desk.page(
             request,
             "event.html",
             title=f"Event {row.id}",
@@ -91,7 +85,7 @@ class EventPage:
             explanation=why[:1].upper() + why[1:],
             actions=_ACTIONS[row.state],
             moments=timeline(row, troubles(seen)),
-            run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
+            run_url=self.link(row.inngest_id) if row.inngest_id and row.sends else None,
             payload=None if payload is None else lines(payload),
             is_encrypted=payload is not None and MARK.encode() in payload,
         )
