@@ -116,6 +116,14 @@ def test_check_fails_when_the_configured_bucket_can_not_be_used(command):
     assert "storage: No usable AWS credentials were found." in done.stderr
 
 
+def test_check_fails_on_a_misspelt_variable(command):
+    done = command("check", OUTBOX_RETENSION="1d")
+    assert done.exit_code == 1
+    assert "OUTBOX_RETENSION: no variable of the service; did you mean OUTBOX_RETENTION?" in (
+        done.stderr
+    )
+
+
 def test_check_names_the_storage_variables_that_are_missing(command):
     done = command("check")
     assert done.exit_code == 0
