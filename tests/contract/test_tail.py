@@ -82,6 +82,9 @@ async def test_only_what_matches_is_told(outbox: Outbox) -> None:
     await outbox.intake.append(other)
     assert await seen(of_user, outbox) == [("accepted", other.id)]
     assert await seen(dead_only, outbox) == [("dead", dead)]
+    await outbox.repairs.discard(Named((other.id,)), actor="ada")
+    assert await seen(of_user, outbox) == [("gone", other.id)]
+    assert await seen(dead_only, outbox) == []
 
 
 async def test_more_events_than_a_page_are_told_in_their_order(outbox: Outbox) -> None:

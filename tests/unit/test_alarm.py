@@ -103,3 +103,9 @@ def test_every_trouble_is_told() -> None:
     given = found(pending=9, dead=1, oldest=4000.0, state="misconfigured", faults=("a", "b"))
     assert [alarm.severity for alarm in given].count(Severity.CRITICAL) == 4
     assert [alarm.severity for alarm in given].count(Severity.WARNING) == 1
+
+
+def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() -> None:
+    given = found(pending=5, state="backing_off", reason="ada?", confirmation="failing (ada?)")
+    assert len(given) == 2
+    assert all("ada?" in one.words and "ada?" not in one.told for one in given)
