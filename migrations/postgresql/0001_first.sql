@@ -425,11 +425,11 @@ CREATE VIEW outbox.histories AS
 SELECT seq, array_agg(at_ms ORDER BY at_ms, no) AS at_ms, array_agg(note ORDER BY at_ms, no) AS notes
 FROM outbox.notes GROUP BY seq;
 
--- What is wrong with the arguments of an append, null where nothing is. What is deeper in data and
--- meta is checked when the service takes the event. A call is replaced by this expression, so it has
--- the search path of its caller.
+-- What is wrong with the arguments of an append, null where nothing is; said is data as text. What is
+-- deeper in data and meta is checked when the service takes the event. A call is replaced by this
+-- expression, so it has the search path of its caller.
 CREATE FUNCTION outbox.fault(
-    name text, data jsonb, user_id text, issuer text, user_email text, user_name text,
+    name text, data jsonb, said text, user_id text, issuer text, user_email text, user_name text,
     idempotency_key text, trace text, id text, ts bigint, environment text, send_at bigint,
     user_fields jsonb, meta jsonb
 ) RETURNS text LANGUAGE sql IMMUTABLE AS $$
@@ -459,7 +459,7 @@ CREATE FUNCTION outbox.fault(
         WHEN jsonb_typeof(user_fields) <> 'object' THEN 'the user of an event is a JSON object'
         WHEN jsonb_typeof(meta) NOT IN ('object', 'null')
             THEN 'the meta of an event is a JSON object'
-        WHEN octet_length(data::text) + coalesce(octet_length(user_fields::text), 0)
+        WHEN octet_length(said) + coalesce(octet_length(user_fields::text), 0)
              + coalesce(octet_length(meta::text), 0) + octet_length(name) + coalesce(octet_length(id), 0)
              + coalesce(octet_length(user_email), 0) + coalesce(octet_length(user_name), 0) > 3145728
             THEN 'the event is larger than 3 MiB'
@@ -503,8 +503,9 @@ CREATE FUNCTION outbox.append(
 DECLARE
     now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
     owner text := concat_ws(' ', issuer, user_id);
-    wrong text := outbox.fault(name, data, user_id, issuer, user_email, user_name, idempotency_key,
-                               trace, id, ts, environment, send_at, user_fields, meta);
+    said text := data::text;
+    wrong text := outbox.fault(name, data, said, user_id, issuer, user_email, user_name,
+                               idempotency_key, trace, id, ts, environment, send_at, user_fields, meta);
     event_id text;  -- without a key a UUID of version 7
     rest jsonb;
 BEGIN
@@ -525,7 +526,7 @@ BEGIN
              || substr(gen_random_uuid()::text, 16) END;
     INSERT INTO outbox.inbox
         (accepted_at_ms, event_id, name, owner, user_id, idempotency_key, data, rest)
-    SELECT now_ms, event_id, name, owner, user_id, idempotency_key, data::text, rest
+    SELECT now_ms, event_id, name, owner, user_id, idempotency_key, said, rest
     FROM outbox.appending WHERE name <> ALL (encrypted_names);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the data of this event is encrypted: post it to the service'
@@ -552,8 +553,8 @@ BEGIN
                 WHEN e ->> 'name' = ANY (encrypted_names)
                     THEN 'the data of this event is encrypted: post it to the service'
                 ELSE outbox.fault(
-                    e ->> 'name', e -> 'data', e ->> 'user_id', coalesce(e ->> 'issuer', 'database'),
-                    e ->> 'user_email', e ->> 'user_name', e ->> 'idempotency_key', e ->> 'trace',
+                    e ->> 'name', e -> 'data', e ->> 'data', e ->> 'user_id',
+                    coalesce(e ->> 'issuer', 'database'), e ->> 'user_email', e ->> 'user_name', e ->> 'idempotency_key', e ->> 'trace',
                     e ->> 'id', (e ->> 'ts')::bigint, e ->> 'environment', (e ->> 'send_at')::bigint,
                     nullif(e -> 'user_fields', 'null'), e -> 'meta') END
     INTO wrong
