@@ -59,14 +59,8 @@ class _Unhurried:
         self._sender = sender
         self._outbox = outbox
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
-        answer = await self._sender.send(payloads, seed, environment)
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
+        answer = await self._sender.send(payloads, headers)
         await _until(lambda: _claim_waits(self._outbox))
         return answer
 

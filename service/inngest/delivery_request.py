@@ -8,18 +8,29 @@ order.
 from __future__ import annotations
 
 import itertools
+import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 
 from service.inngest.send_result import SendResult
 from service.outbox.event import with_id
-from service.outbox.inngest_id import InngestIds, consecutive_runs, seed
+from service.outbox.inngest_id import (
+    ENVIRONMENT_HEADER,
+    SEED_HEADER,
+    InngestIds,
+    consecutive_runs,
+    seed,
+)
 from service.outbox.model import Batch, Entry
 
 _LOG_EVERY_SECONDS = 60.0
+_HEADERS = {"meta.environment": ENVIRONMENT_HEADER, "meta.trace": "traceparent"}
+"""The attributes that Inngest takes as a header, which is one for all events of a request."""
+
+_kind_of = operator.attrgetter(*_HEADERS)
 
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -48,9 +59,11 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
         return self.batch.entries[0].meta.environment
 
     @property
-    def trace(self) -> str | None:
-        """The W3C context of the rows' appends."""
-        return self.batch.entries[0].meta.trace
+    def headers(self) -> Mapping[str, str]:
+        """The seed, and what the rows have in common."""
+        values = (self.seed, *_kind_of(self.batch.entries[0]))
+        named = zip((SEED_HEADER, *_HEADERS.values()), values, strict=True)
+        return {name: value for name, value in named if value is not None}
 
 
 def with_ids(batch: Batch, ids: InngestIds | None) -> Batch:
@@ -174,16 +187,13 @@ def _payloads(batch: Batch) -> list[bytes]:
 
 
 def _of_one_kind(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
-    """The runs, divided wherever the environment or the trace changes: headers say both."""
-    if not any(entry.meta.environment or entry.meta.trace for entry in entries):
+    """The runs, divided wherever a header changes."""
+    kinds = list(map(_kind_of, entries))
+    if not any(map(any, kinds)):
         return list(runs)
-
-    def kind_of(at: int) -> tuple[str | None, str | None]:
-        return entries[at].meta.environment, entries[at].meta.trace
-
     divided: list[range] = []
     for run in runs:
-        for _, group in itertools.groupby(run, key=kind_of):
+        for _, group in itertools.groupby(run, key=kinds.__getitem__):
             positions = list(group)
             divided.append(range(positions[0], positions[-1] + 1))
     return divided

@@ -12,7 +12,7 @@ import email.utils
 import functools
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ import msgspec
 
 from service.inngest.send_result import MAX_WORDS, TIMEOUT, SendResult
 from service.observe.printable import printable
-from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
+from service.outbox.inngest_id import ENVIRONMENT_HEADER
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024
@@ -30,7 +30,6 @@ _UNAVAILABLE = 503
 _OK = 200
 _KEY_TAKEN = frozenset({200, 400})
 _HIDDEN = "********"
-_TRACE_HEADER = "traceparent"
 
 
 class _Body(msgspec.Struct):
@@ -68,23 +67,16 @@ class InngestSender:
         if environment:
             self._headers[ENVIRONMENT_HEADER] = environment
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         """Post the events. Faults of the network and the server are results, not errors."""
         body = b"".join((b"[", payloads, b"]"))
-        own = {SEED_HEADER: seed, ENVIRONMENT_HEADER: environment, _TRACE_HEADER: trace}
-        headers = self._headers | {name: value for name, value in own.items() if value is not None}
+        named = {**self._headers, **headers}
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
-        result = await self._post(first, body, headers)
+        result = await self._post(first, body, named)
         if result.status not in _KEY_REFUSED or not other:
             return result
-        result = await self._post(other[0], body, headers)
+        result = await self._post(other[0], body, named)
         if result.status in _KEY_TAKEN:
             self._urls = (other[0], first)
         return result

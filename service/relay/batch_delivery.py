@@ -185,8 +185,7 @@ class BatchDelivery:
     async def _answer(self, request: DeliveryRequest) -> SendResult:
         try:
             with self._around_send(request.batch):
-                payloads, seed = request.batch.payloads, request.seed
-                return await self._sender.send(payloads, seed, request.environment, request.trace)
+                return await self._sender.send(request.batch.payloads, request.headers)
         except Exception as error:  # noqa: BLE001  (our own fault must not hold the rows back)
             self._report.failed(error)
             words = f"the sender failed: {type(error).__name__}"

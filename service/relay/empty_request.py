@@ -8,7 +8,7 @@ such an answer is no evidence that events pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,18 +26,10 @@ _TAKEN = frozenset({200})
 class Sender(Protocol):
     """Where the relay sends batches."""
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         """Send encoded events, joined by commas, in one request; there may be none.
 
-        `seed` makes Inngest give the events the ULIDs that follow from it. `environment` is
-        Inngest's that they go to; None is the service's own. `trace` is the W3C context that they
-        have in common. Faults come back as a SendResult.
+        `headers` say what the events have in common. Faults come back as a SendResult.
         """
         ...
 

@@ -87,5 +87,5 @@ async def test_a_request_goes_to_its_own_environment_or_to_the_configured_one() 
                 timeout_seconds=5,
             )
             await sender.send(EVENT)
-            await sender.send(EVENT, None, "branch")
+            await sender.send(EVENT, {"x-inngest-env": "branch"})
     assert seen == [None, "branch", "staging", "branch"]

@@ -11,11 +11,12 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from service.errors import OutboxUnavailableError
 from service.inngest.send_result import SendResult
 from service.outbox.event import Event, Meta
+from service.outbox.inngest_id import ENVIRONMENT_HEADER
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.memory_queue import MemoryQueue
@@ -108,16 +109,10 @@ class ModelInngest:
         self.most_under_way = 0
         self.sent_at: list[tuple[float, int]] = []
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         pairs = [one.split(":") for one in json.loads(b"[%b]" % payloads)]
         rows = [(int(seq), kind) for seq, kind, _ in pairs]
-        assert {named for _, _, named in pairs} <= {str(environment)}
+        assert {named for _, _, named in pairs} <= {str(headers.get(ENVIRONMENT_HEADER))}
         if len(rows) == 1:
             self.sent_alone[rows[0][0]] += 1
         self.sent_at.append((now(), len(rows)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -51,8 +51,7 @@ class Sent:
     at: float
     apart: bool
     in_flight: int
-    seed: str | None
-    environment: str | None
+    headers: Mapping[str, str]
 
 
 @dataclass
@@ -115,18 +114,12 @@ class Room:
         """Which events were sent together, in order."""
         return [one.seqs for one in self.sent]
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         assert self._inside
         seqs = [int(one.strip(b' "')) for one in payloads.split(b",")]
         flight = self.sends.count(self.breaker.epoch)
         apart = bool(flight.isolated)
-        one = Sent(seqs, now(), apart, flight.isolated + flight.others, seed, environment)
+        one = Sent(seqs, now(), apart, flight.isolated + flight.others, headers)
         self.sent.append(one)
         await asyncio.sleep(self.seconds)
         return self.answer(seqs)

@@ -13,7 +13,7 @@ import pytest
 from service.inngest.dedupe_horizon import HorizonCheck
 from service.inngest.send_result import SendResult, Signal
 from service.outbox.event import Meta
-from service.outbox.inngest_id import InngestIds
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 from service.relay.sends import BreakerState, InFlight
 from service.relay.unconfirmed import Unconfirmed
@@ -75,7 +75,7 @@ def test_a_batch_that_is_taken_is_sent_once_settled_and_reported() -> None:
     room = at_five(Room(), rows)
     [sent] = room.sent
     assert (sent.seqs, sent.at, sent.apart, sent.in_flight) == ([1, 2, 3], 5.0, False, 1)
-    assert (sent.seed, sent.environment) == (None, None)
+    assert not sent.headers
     assert room.settled == [delivered(1, 2, 3)]
     heard = room.heard
     assert (heard.begun, heard.around, heard.failed, heard.too_large) == ([rows], [rows], [], [])
@@ -227,13 +227,13 @@ def test_rows_with_gaps_between_their_numbers_are_sent_in_requests_with_a_seed_e
     room = at_five(Room(ids=IDS), batch(1, 2, 9))
     assert room.order == [[1, 2], [9]]
     assert [(one.at, one.in_flight) for one in room.sent] == [(5.0, 2), (5.0, 2)]
-    assert len({one.seed for one in room.sent} - {None}) == 2
+    assert len({one.headers[SEED_HEADER] for one in room.sent}) == 2
     assert rows_settled(room) == [1, 2, 9]
 
 
 def test_a_row_is_sent_to_its_environment() -> None:
     rows = replace_environment(batch(1, 2), "branch")
-    assert [one.environment for one in at_five(Room(), rows).sent] == ["branch"]
+    assert [one.headers[ENVIRONMENT_HEADER] for one in at_five(Room(), rows).sent] == ["branch"]
 
 
 def replace_environment(rows: Batch, environment: str) -> Batch:

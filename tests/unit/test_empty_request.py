@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,14 +32,8 @@ class World:
         self.cancelled = 0
         self.empty_request = EmptyRequest(self, cast("BreakerSync", self))
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
-        assert (seed, environment) == (None, None)
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
+        assert not headers
         self.sent.append(payloads)
         try:
             await asyncio.sleep(1)

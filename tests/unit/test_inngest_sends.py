@@ -53,19 +53,17 @@ async def test_a_batch_is_one_post_of_an_array_that_follows_no_redirect() -> Non
     }
 
 
-async def test_a_seed_an_environment_and_a_trace_are_headers_of_their_request_only() -> None:
-    session = ScriptedSession(*(Answer(200, (TAKEN,)) for _ in range(4)))
+async def test_headers_are_those_of_their_request_only() -> None:
+    session = ScriptedSession(*(Answer(200, (TAKEN,)) for _ in range(3)))
     one = sender(session, environment="staging")
-    await one.send(b"{}", "c2VlZA==,1")
-    await one.send(b"{}", None, "branch/a")
+    await one.send(b"{}", {"x-inngest-event-id-seed": "c2VlZA==,1"})
+    await one.send(b"{}", {"x-inngest-env": "branch/a"})
     await one.send(b"{}")
-    await one.send(b"{}", trace="00-a-1-01")
     plain = {"Content-Type": "application/json", "x-inngest-env": "staging"}
     assert [asked.named["headers"] for asked in session.asked] == [
         {**plain, "x-inngest-event-id-seed": "c2VlZA==,1"},
         {**plain, "x-inngest-env": "branch/a"},
         plain,
-        {**plain, "traceparent": "00-a-1-01"},
     ]
 
 

@@ -9,7 +9,7 @@ import asyncio
 import bisect
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from service.dev.fake_inngest.ulids import request_ulids
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
 from service.inngest.send_result import SendResult
+from service.outbox.inngest_id import SEED_HEADER
 from tests.support.simulation.inline_world import Clocks
 
 REFUSED, FAILING = "refused", "failing"
@@ -50,14 +51,7 @@ class SimulatedInngest:
         self._queue: deque[tuple[str, str]] = deque()
         self._answered = asyncio.Event()
 
-    async def send(
-        self,
-        payloads: bytes,
-        seed: str | None = None,
-        environment: str | None = None,
-        trace: str | None = None,
-    ) -> SendResult:
-        del environment
+    async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         mode = self.mode
         self.asked.set()
         await asyncio.sleep(_TIMEOUT_SECONDS if mode == "hang" else _TRIP_SECONDS)
@@ -66,13 +60,12 @@ class SimulatedInngest:
         if mode in _FAULTS:
             return _FAULTS[mode]
         events = msgspec.json.decode(b"[%b]" % payloads, type=list[_Event])
-        answer = self._take(events, seed)
+        answer = self._take(events, headers.get(SEED_HEADER))
         return SendResult(None, words="reset") if mode == "lost" else answer
 
     async def page(
         self, before: str, limit: int, environment: str | None = None
     ) -> Sequence[HeldEvent]:
-        del environment
         await asyncio.sleep(_TRIP_SECONDS)
         if self.mode is not None:
             raise InngestApiError(reached=False)
