@@ -120,6 +120,22 @@ async def test_where_another_process_remembers_samples_are_taken_only_while_some
             assert (await anext(looks)).view.pending == 0
 
 
+async def test_who_still_watches_sees_each_sample_after_another_has_left(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    sampler = Sampler(outbox.inspector, recorder, seconds=0.01)
+    async with (
+        beside(sampler.run()),
+        contextlib.aclosing(sampler.watch()) as staying,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        async with contextlib.aclosing(sampler.watch()) as leaving:
+            await anext(leaving)
+            await anext(staying)
+        for _ in range(3):
+            await anext(staying)
+
+
 async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:
     measuring = asyncio.create_task(keep_lag(recorder))
 
