@@ -195,3 +195,12 @@ CREATE TABLE outbox_ages (
     ran_ms INTEGER PRIMARY KEY,
     seq    INTEGER NOT NULL
 ) STRICT;
+
+-- The ids under which events are in the journal. A start of the service writes under an id of its own:
+-- the numbers up to `ours` there are seqs of this file, null while it runs, 0 for another file's. All
+-- events up to the number `had` have been here.
+CREATE TABLE outbox_journal (
+    id   TEXT    PRIMARY KEY,
+    ours INTEGER DEFAULT 0,
+    had  INTEGER NOT NULL DEFAULT 0
+) STRICT;

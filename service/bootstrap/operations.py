@@ -7,6 +7,7 @@ process that holds the file, or take its place. A wrong address ends in an Outbo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from service.bootstrap.stores import open_outbox
 from service.config.outbox_url import sqlite_path
+from service.config.settings import Settings
 from service.console.operations.changing.erasure import UNTIL_VACUUM, ErasureParts
 from service.console.operations.changing.sign_outs import SessionSignOuts, SignOuts
 from service.console.operations.key_needs import KeyNeeds, key_needs
@@ -31,6 +34,7 @@ from service.errors import (
     SchemaTooNewError,
 )
 from service.outbox import schema
+from service.outbox.link.messages import Status
 from service.outbox.link.outbox import remote
 from service.outbox.link.served import COMMAND_POLICY, COMMANDS
 from service.outbox.link.store_link import open_link
@@ -41,6 +45,7 @@ from service.outbox.ports import Inspector, Positions, Repairs
 from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.file import backup
 from service.outbox.sqlite.file.connection import open_read_only
+from service.outbox.sqlite.file.journalled import Known, known_starts
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.file.recover import RecoveredFile, recover
@@ -52,6 +57,7 @@ from service.runs.kept_names import NAMES, KeptNames, load_names, names_of
 from service.runs.turn import SCOPE
 
 if TYPE_CHECKING:
+    from service.journal.upkeep import JournalDesk, JournalLook
     from service.outbox.postgres.store import PostgresOutbox
 
 _TABLES = """
@@ -183,14 +189,23 @@ async def service_faults(url: str) -> list[str]:
     Empty when nothing does, when no service holds it, and for PostgreSQL. Raises OutboxError when
     the service does not answer.
     """
+    status = await service_status(url)
+    return [status.failure] if status and status.failure else []
+
+
+async def service_status(url: str) -> Status | None:
+    """The status of the service on the SQLite outbox at `url`.
+
+    None when no service holds it, and for PostgreSQL. Raises OutboxError when the service does not
+    answer.
+    """
     path = sqlite_path(url)
     holder = None if path is None else writer_of(path)
     socket = holder.get("socket") if holder else None
     if not isinstance(socket, str):
-        return []
+        return None
     async with open_link(socket, COMMAND_POLICY) as link:
-        failure = link.status.failure
-    return [failure] if failure else []
+        return link.status
 
 
 async def file_faults(url: str) -> list[str]:
@@ -268,6 +283,49 @@ async def _writer(url: str) -> AsyncIterator[_Writer]:
     async with open_link(socket, COMMAND_POLICY) as link:
         repairs = cast("Repairs", remote(Repairs, link, COMMANDS))
         yield _Writer(repairs, cast("SignOuts", remote(SignOuts, link)))
+
+
+@contextlib.asynccontextmanager
+async def open_journal_look(settings: Settings) -> AsyncIterator[JournalLook]:
+    """The journal as the file of the outbox sees it. Changes nothing. Raises OutboxError."""
+    from service.bootstrap.journal import journal_reader
+
+    if _journal_holder(settings):
+        async with open_journal_desk(settings) as desk:
+            yield desk
+    else:
+        async with journal_reader(settings, await _known_starts(settings)) as reader:
+            yield reader
+
+
+@contextlib.asynccontextmanager
+async def open_journal_desk(settings: Settings) -> AsyncIterator[JournalDesk]:
+    """The journal of the service, or where none runs of this process. Raises OutboxError."""
+    from service.journal.upkeep import JournalDesk
+
+    if holder := _journal_holder(settings):
+        async with open_link(str(holder.get("socket")), COMMAND_POLICY) as link:
+            yield cast("JournalDesk", remote(JournalDesk, link))
+    else:
+        async with open_outbox(settings) as outbox:
+            yield cast("JournalDesk", outbox.journal)
+
+
+def _journal_holder(settings: Settings) -> dict[str, object] | None:
+    """What the process says of itself that holds the outbox, None without one."""
+    path = sqlite_path(settings.store_url)
+    if path is None or settings.journal is None:
+        raise OutboxUnavailableError("OUTBOX_JOURNAL names no journal of this outbox.")
+    return writer_of(path) if path.exists() else None
+
+
+async def _known_starts(settings: Settings) -> dict[str, Known]:
+    path = sqlite_path(settings.store_url)
+    if path is None or not await asyncio.to_thread(path.exists):
+        return {}
+    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+        await connection.run(_check_schema)
+        return await connection.run(known_starts)
 
 
 def _check_readable(path: Path) -> None:

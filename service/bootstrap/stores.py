@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 
 if TYPE_CHECKING:
+    from service.journal.upkeep import JournalDesk
     from service.outbox.postgres.store import PostgresOutbox
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,11 @@ class Outbox(StoreParts, WebOutbox, Protocol):
     @property
     def confirmations(self) -> Confirmations:
         """Rows that Inngest has answered."""
+        ...
+
+    @property
+    def journal(self) -> JournalDesk | None:
+        """The journal, None without one."""
         ...
 
 
@@ -97,15 +104,23 @@ async def open_outbox(
         ) as postgres:
             yield postgres
     else:
-        async with open_sqlite_outbox(
+        opening = functools.partial(
+            open_sqlite_outbox,
             Path(path),
             **limits,
             socket=socket,
             timings=timings,
             accepts_loss=settings.accepts_loss,
             shared_ids=shared,
-        ) as sqlite:
-            yield sqlite
+        )
+        if settings.journal is None:
+            async with opening() as sqlite:
+                yield sqlite
+        else:
+            from service.bootstrap.journal import open_journalled
+
+            async with open_journalled(settings, limits["recorder"], opening) as sqlite:
+                yield sqlite
 
 
 @contextlib.asynccontextmanager
@@ -124,7 +139,8 @@ async def open_served_outbox(
     `timings` are those of an SQLite outbox. Raises what `open_outbox` raises; with `must_store`
     also OutboxUnavailableError where no event can be stored, before anybody is served.
     """
-    if settings.sqlite_path is not None and (fault := loss_of_volume(Path(settings.sqlite_path))):
+    path = settings.sqlite_path
+    if path is not None and not settings.journal and (fault := loss_of_volume(Path(path))):
         log.warning("outbox_may_be_lost", reason=fault)
     async with contextlib.AsyncExitStack() as stack:
         own = listening or stack.enter_context(service_socket())
@@ -135,6 +151,10 @@ async def open_served_outbox(
             raise OutboxUnavailableError(outbox.failure)
         if own:
             parts = _parts(outbox, recorder)
+            if outbox.journal:
+                from service.journal.upkeep import JournalDesk
+
+                parts.append(ServedPart(JournalDesk, outbox.journal))
             if listening is None:
                 parts.append(ServedPart(Served, OneProcess(settings.store_url)))
             told = (lambda: status(outbox)) if status else (lambda: Status(outbox.failure))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from service.config.outbox_url import url_in_schema
-from service.config.values import parse_event_keys, plain, webhook_secret
+from service.config.values import parse_event_keys, plain, s3_place, webhook_secret
 
 if TYPE_CHECKING:
     from service.config.settings import Settings
@@ -53,6 +53,7 @@ def cross_faults(settings: Settings) -> list[str]:
         *_store_faults(settings),
         *_secret_faults(settings),
         *_encryption_faults(settings),
+        *_journal_faults(settings),
         *_event_key_faults(settings),
         *_elsewhere_faults(settings),
         *_inngest_faults(settings),
@@ -107,6 +108,20 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
 def _encryption_faults(settings: Settings) -> Iterator[str]:
     if settings.show_decrypted and not settings.encryption_keys:
         yield "OUTBOX_SHOW_DECRYPTED: it needs OUTBOX_ENCRYPTION_KEY"
+
+
+def _journal_faults(settings: Settings) -> Iterator[str]:
+    if settings.journal is None:
+        return
+    if settings.sqlite_path is None:
+        yield (
+            "OUTBOX_JOURNAL: the journal is that of an SQLite outbox; on PostgreSQL a synchronous "
+            "standby does this, with synchronous_standby_names"
+        )
+    try:
+        s3_place(settings.journal)
+    except ValueError as error:
+        yield f"OUTBOX_JOURNAL: {error}"
 
 
 def _event_key_faults(settings: Settings) -> Iterator[str]:

@@ -15,7 +15,16 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Va
 from service.config.faults import cross_faults
 from service.config.inngest_address import InngestAddress
 from service.config.outbox_url import sqlite_file, url_in_schema
-from service.config.values import EncryptionKeys, Names, Seconds, Secret, Secrets, Text, lower
+from service.config.values import (
+    EncryptionKeys,
+    Names,
+    Seconds,
+    Secret,
+    Secrets,
+    Text,
+    lower,
+    s3_place,
+)
 from service.errors import ConfigurationError
 
 # In place of pydantic's words, which repeat themselves.
@@ -70,6 +79,13 @@ class Settings(BaseModel):
         default=None, ge=86400, validation_alias="OUTBOX_PAYLOAD_RETENTION"
     )
     encryption_keys: EncryptionKeys = Field(default=(), validation_alias="OUTBOX_ENCRYPTION_KEY")
+    journal: Text = Field(default=None, validation_alias="OUTBOX_JOURNAL")
+    journal_away: Annotated[Literal["refuse", "accept"], BeforeValidator(lower)] = Field(
+        default="refuse", validation_alias="OUTBOX_JOURNAL_AWAY"
+    )
+    journal_puts_per_second: float = Field(
+        default=20.0, gt=0, le=1000, validation_alias="OUTBOX_JOURNAL_PUTS_PER_SECOND"
+    )
     show_decrypted: bool = Field(default=False, validation_alias="OUTBOX_SHOW_DECRYPTED")
 
     s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
@@ -238,6 +254,11 @@ class Settings(BaseModel):
     def store_url(self) -> str:
         """The address of the outbox, with the schema of its tables."""
         return url_in_schema(self.outbox_url, self.outbox_schema)
+
+    @property
+    def journal_place(self) -> tuple[str, str] | None:
+        """The bucket and the prefix of the journal, None without one."""
+        return s3_place(self.journal) if self.journal else None
 
     @property
     def sqlite_path(self) -> str | None:

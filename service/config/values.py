@@ -14,6 +14,9 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
 # A key is a segment of the path that clients post to, and they do not encode it.
 _is_key = re.compile(r"[A-Za-z0-9._~!$&'()*+;=:@-]{1,255}").fullmatch
+_is_s3_address = re.compile(
+    r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9!_.*'()/-]{1,500}?))?/?"
+).fullmatch
 _is_name = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
@@ -64,6 +67,18 @@ def webhook_secret(text: str) -> bytes:
     if prefix != "whsec" or not _LEAST_SECRET_BYTES <= len(key) <= _MOST_SECRET_BYTES:
         raise ValueError("write whsec_ and 24 to 64 bytes in base64")
     return key
+
+
+def s3_place(address: str) -> tuple[str, str]:
+    """The bucket and the prefix in an address. Raises ValueError for another text.
+
+    >>> s3_place("s3://events/outbox/one/")
+    ('events', 'outbox/one')
+    """
+    found = _is_s3_address(address)
+    if not found:
+        raise ValueError("write s3://bucket/prefix")
+    return found[1], found[2] or ""
 
 
 def _split(value: object) -> object:

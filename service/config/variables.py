@@ -44,6 +44,12 @@ VARIABLES: dict[str, dict[str, str]] = {
         "24h. Unset: as long as the events.",
         "OUTBOX_ENCRYPTION_KEY": "Encrypts the data of events that are made here, as Inngest's "
         "encryption middleware does: `key`, or `key,old` while keys are rotated.",
+        "OUTBOX_JOURNAL": "`s3://bucket/prefix`: an accepted event is also there before its "
+        "answer, on SQLite. See [Without a volume](../guide/without-a-volume.md).",
+        "OUTBOX_JOURNAL_AWAY": "While that bucket is away: `refuse` answers posts with 503, "
+        "`accept` answers them from the disk and puts their events later.",
+        "OUTBOX_JOURNAL_PUTS_PER_SECOND": "The most objects that are put in a second. Above it "
+        "groups of events wait and grow.",
         "OUTBOX_SHOW_DECRYPTED": "`1`: operators see encrypted data in plain. Each look is in the "
         "audit.",
         "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "

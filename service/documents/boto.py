@@ -20,7 +20,7 @@ _GENERAL = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
 _CREDENTIALS = "S3 refuses the credentials, or they don't allow this."
 _LATE = "S3 does not answer in time."
 _REGION = "The bucket is in another region than AWS_S3_REGION."
-_BUCKET = "The bucket named by AWS_S3_BUCKET does not exist."
+_BUCKET = "The bucket does not exist."
 _SENTENCES = {
     "NoSuchBucket": _BUCKET,
     "404": _BUCKET,

@@ -49,6 +49,8 @@ class PresignedUpload(msgspec.Struct, frozen=True, gc=False):
 class Bucket:
     """The bucket `name` in `region`, to be used between `__aenter__` and `__aexit__`.
 
+    Where `region` is empty boto reads one of its own variables.
+
     S3 has `ask_seconds` for an answer about the bucket or a document.
 
     Entering makes no call and does not fail. The client opens in the background at `open_soon` or
@@ -90,7 +92,7 @@ class Bucket:
 
         Makes no call to S3. Raises StorageUnavailableError without credentials.
         """
-        async with self._client_for(_OPEN_SECONDS) as client:
+        async with self.client_for(_OPEN_SECONDS) as client:
             form = await client.generate_presigned_post(
                 Bucket=self.name,
                 Key=key,
@@ -113,7 +115,7 @@ class Bucket:
 
         Takes `ask_seconds` at most. Raises StorageUnavailableError when S3 can't be asked.
         """
-        async with self._client_for(self._ask_seconds) as client:
+        async with self.client_for(self._ask_seconds) as client:
             try:
                 answer = await client.head_object(Bucket=self.name, Key=key)
             except Exception as error:
@@ -130,7 +132,7 @@ class Bucket:
         Holds a few chunks of 256 KiB at a time. Raises DocumentNotFoundError, and
         StorageUnavailableError, possibly after some chunks.
         """
-        async with self._client_for(None) as client:
+        async with self.client_for(None) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             body = answer["Body"]
             async with body:  # `as` would give aiohttp's response, which can't read in chunks
@@ -141,14 +143,14 @@ class Bucket:
     async def probe(self) -> str | None:
         """Ask for the bucket, `ask_seconds` at most: None when it answers, else a sentence."""
         try:
-            async with self._client_for(self._ask_seconds) as client:
+            async with self.client_for(self._ask_seconds) as client:
                 await client.head_bucket(Bucket=self.name)
         except ServiceError as error:
             return str(error)
         return None
 
     @asynccontextmanager
-    async def _client_for(self, seconds: float | None) -> AsyncIterator[Any]:
+    async def client_for(self, seconds: float | None) -> AsyncIterator[Any]:
         """The client, for so long; loading boto takes no part of that."""
         with s3_errors():
             await self._loaded()
@@ -184,7 +186,7 @@ class Bucket:
                 if await boto.session.get_credentials() is None:
                     raise boto.errors.NoCredentialsError
                 config = boto.config(**_CLIENT)
-                opening = boto.session.client("s3", region_name=self.region, config=config)
+                opening = boto.session.client("s3", region_name=self.region or None, config=config)
                 return await self._stack.enter_async_context(opening)
         except StorageUnavailableError as error:
             return self._failed(error)

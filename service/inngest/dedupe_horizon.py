@@ -72,9 +72,13 @@ class DedupeHorizon:
 
 
 def is_old(entry: Entry, now_ms: int) -> bool:
-    """True when Inngest may have forgotten the id of an event that was sent before."""
+    """True when Inngest may have forgotten the id of an event that was sent before.
+
+    Of an event from the journal it is not known when it was sent.
+    """
     known_ms = (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
-    return entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > known_ms
+    first_ms = entry.first_sent_at_ms
+    return first_ms is not None and (entry.meta.restored or now_ms - first_ms > known_ms)
 
 
 def _later(entries: Sequence[Entry], why: str) -> list[Retry]:

@@ -46,6 +46,14 @@ VOCABULARY = {
         Counter, "Events accepted with an event key, by the key's name.", ("key",)
     ),
     "refused": Metric(Counter, "Requests refused, by error code.", ("code",)),
+    "journal_put_seconds": Metric(
+        Histogram, "One put of accepted events into the journal.", (), _SHORT
+    ),
+    "journal_put_faults": Metric(Counter, "Tries of a put into the journal that failed."),
+    "journal_missing": Metric(Gauge, "Accepted events that the journal still lacks."),
+    "journal_objects": Metric(Gauge, "Objects of this outbox in the journal."),
+    "journal_away": Metric(Gauge, "1 while the journal takes no puts."),
+    "journal_restored": Metric(Counter, "Events that came back from the journal at a start."),
     "delivered": Metric(
         Counter, "Events that Inngest has taken; that it holds, where delivery is confirmed."
     ),

@@ -31,6 +31,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
     is derived. `ts_ms` is the event's own time where it lies after its acceptance: Inngest runs the
     event then. `answered_id` is the ULID that Inngest gave the event where it is not the row's.
+    `restored` says that the row came back from the journal: the event may have been sent.
     """
 
     wire_id: str | None = None
@@ -40,6 +41,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     moved_id: str | None = None
     ts_ms: int = 0
     answered_id: str | None = None
+    restored: bool = False
 
 
 NO_META = Meta()

@@ -93,7 +93,7 @@ async def opened(
 
 async def test_probe_names_a_missing_bucket(s3_environment):
     async with opened("no-such-bucket") as bucket:
-        assert await bucket.probe() == "The bucket named by AWS_S3_BUCKET does not exist."
+        assert await bucket.probe() == "The bucket does not exist."
 
 
 async def test_probe_names_missing_credentials(s3_environment):

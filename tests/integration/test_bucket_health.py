@@ -40,7 +40,7 @@ async def test_trouble_is_told_and_forgotten_when_it_is_over(bucket, s3, monkeyp
     s3.delete_bucket(Bucket=bucket.name)
     health.tell()
     await health._asking
-    assert health.tell() == "The bucket named by AWS_S3_BUCKET does not exist."
+    assert health.tell() == "The bucket does not exist."
     s3.create_bucket(Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": REGION})
     await health._asking
     health.tell()

@@ -18,6 +18,8 @@ DEFAULTS = {
     "document_scope": "uploads",
     "user_ids_shared": False,
     "show_decrypted": False,
+    "journal_away": "refuse",
+    "journal_puts_per_second": 20.0,
     "rate_limit_per_user": None,
     "trusted_proxies": (),
     "max_bytes": None,

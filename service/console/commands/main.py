@@ -14,6 +14,7 @@ from structlog.typing import EventDict
 
 from service.console.commands.changing.discard import discard
 from service.console.commands.changing.erase import erase_command
+from service.console.commands.changing.journal import journal
 from service.console.commands.changing.pause import pause, resume
 from service.console.commands.changing.purge import purge
 from service.console.commands.changing.replay import replay
@@ -78,6 +79,7 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("sign-out")(sign_out)
 app.command("upgrade")(upgrade)
+app.command("journal")(journal)
 app.command("backup")(backup)
 app.command("move")(move)
 app.command("recover")(recover)

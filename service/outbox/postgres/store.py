@@ -49,6 +49,7 @@ class PostgresOutbox:
         self.settings = PostgresSettings(pool, supervisor)
         self.delivery = delivery = PostgresDelivery(pool)
         self.confirmations = PostgresConfirmations(pool, wakeup)
+        self.journal: None = None  # of SQLite only
         self.rows = self.positions = rows = PostgresRows(pool, self._inngest_ids)
         self.inspector = PostgresInspector(pool, rows, delivery)
         self.samples = PostgresSamples(pool)

@@ -24,6 +24,7 @@ from service.outbox.event import Event, by_environment, decode_meta, encode_meta
 from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
 from service.outbox.keys import IdempotencyKey, Keys, KeyUse, Receipt, divide
 from service.outbox.sqlite.claims import Picker
+from service.outbox.sqlite.file.journalled import Journal, JournalRow, Put
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState, StoredCounts
 
@@ -60,7 +61,10 @@ class SqliteAppends:
         state: CachedState,
         clock: Clock,
         shared_ids: Collection[str] = (),
+        *,
+        journalled: bool = False,
     ) -> None:
+        self._journalled = journalled
         self._shared_ids = shared_ids
         self._counts = counts
         self._picker = picker
@@ -68,6 +72,7 @@ class SqliteAppends:
         self._state = state
         self._clock = clock
         self._next_seq: int | None = None
+        self._stored: tuple[int, Sequence[_NewRow]] = (0, ())
         self.appended = 0
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
@@ -89,7 +94,29 @@ class SqliteAppends:
             _insert(connection, plan.rows, plan.first_seq)
             self._picker.may_have_fair_share |= any(item.fair_share for item in items)
         self._next_seq = plan.first_seq + len(plan.rows)
+        if self._journalled:
+            self._stored = plan.first_seq, plan.rows
         return results
+
+    def put(self, journal: Journal, results: Sequence[Any]) -> Put | None:
+        """Begin to put what `apply` stored last into the journal; None for nothing."""
+        first_seq, rows = self._stored
+        repeats = [
+            receipt.seq
+            for receipts in results
+            if not isinstance(receipts, IdempotencyKeyReusedError)
+            for receipt in receipts
+            if receipt.replayed and receipt.seq < first_seq
+        ]
+        if not rows and not repeats:
+            return None
+        return journal.put([_journal_row(*one) for one in enumerate(rows, first_seq)], repeats)
+
+    def take(self, connection: sqlite3.Connection, count: int) -> int:
+        """The first of `count` numbers that no other row gets; in a transaction."""
+        first = self._next_seq or next_seq(connection)
+        self._next_seq = first + count
+        return first
 
     def _name_apart(self, connection: sqlite3.Connection, plan: _Plan) -> None:
         """Give events ids of their own where another owner uses theirs."""
@@ -197,6 +224,22 @@ def uses_of(
         )
         for owner, key, event_id, seq, accepted_at_ms, digest, meta in found
     }
+
+
+def _journal_row(seq: int, row: _NewRow) -> JournalRow:
+    event, key = row.event, row.key
+    return JournalRow(
+        seq,
+        event.id,
+        event.name,
+        event.owner,
+        event.user_id,
+        event.accepted_at_ms,
+        event.payload,
+        encode_meta(event.meta),
+        key.key if key else None,
+        key.digest.hex() if key else None,
+    )
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[_NewRow], first_seq: int) -> None:

@@ -28,6 +28,7 @@ from service.outbox.model import Batch, ClaimRequest
 from service.outbox.sqlite.appends import Append
 from service.outbox.sqlite.file.connection import SqliteConnection, open_read_only, open_writer
 from service.outbox.sqlite.file.faults import Corruption, FaultScope, is_io_error, scope_of
+from service.outbox.sqlite.file.journalled import Journal, Put
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.timings import WriterTimings
@@ -60,10 +61,11 @@ class Job(NamedTuple):
 class Group:
     """The items of one transaction, in the order in which they are applied.
 
-    `frees_claims` says that claims are due to be freed, whether or not one waits.
+    `frees_claims` says that claims are due to be freed, whether or not one waits. `put` is the way
+    of its appends to the journal, None without one.
     """
 
-    __slots__ = ("appends", "claims", "frees_claims", "jobs")
+    __slots__ = ("appends", "claims", "frees_claims", "jobs", "put")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Group:
     ) -> None:
         self.jobs, self.appends, self.claims = list(jobs), list(appends), list(claims)
         self.frees_claims = frees_claims
+        self.put: Put | None = None
 
     def __len__(self) -> int:
         return len(self.jobs) + len(self.appends) + len(self.claims)
@@ -145,6 +148,10 @@ class Appends(Protocol):
         """The receipts of each item, or the error to raise to its submitter."""
         ...
 
+    def put(self, journal: Journal, results: Sequence[Any]) -> Put | None:
+        """Begin to put what `apply` stored last into the journal; None for nothing."""
+        ...
+
 
 class Claims(Protocol):
     """Makes the claims of a transaction."""
@@ -182,6 +189,7 @@ class SqliteCommits:
         recorder: Recorder,
         timings: WriterTimings,
         ended: Callable[[sqlite3.Connection], None],
+        journal: Journal | None = None,
     ) -> None:
         self._path = path
         self._preparation = preparation
@@ -191,6 +199,7 @@ class SqliteCommits:
         self._recorder = recorder
         self._timings = timings
         self._ended = ended
+        self._journal = journal
         self.log = WriteAheadLog(path)
         self._loop = asyncio.get_running_loop()  # reading it is a system call each time
         self._stack = contextlib.AsyncExitStack()
@@ -297,6 +306,10 @@ class SqliteCommits:
             self._is_synced_mode = None  # a failure may come before the statement or after it
             results = await self.run(self._transact, group, mode)
             self._is_synced_mode = synced
+        except BaseException:
+            if group.put:
+                group.put.void()
+            raise
         finally:
             self.count += 1
             self._recorder.observe("commit_seconds", time.perf_counter() - began)
@@ -344,6 +357,8 @@ class SqliteCommits:
             results = self._apply(connection, group)
             if self.log.is_unmarked or group.is_empty:
                 connection.execute(SQL["MARK_LOG"])
+            if self._journal and group.appends:
+                group.put = self._appends.put(self._journal, results[1])
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -17,6 +17,7 @@ from service.observe.recorder import Recorder
 from service.outbox.sqlite.commit import Group
 from service.outbox.sqlite.file.disk import Disk
 from service.outbox.sqlite.file.faults import Corruption, FaultScope, scope_of
+from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.timings import WriterTimings
 
@@ -125,8 +126,11 @@ class SqliteHealth:
         lock: WriterLock,
         corruption: Corruption,
         clock: Callable[[], float],
+        *,
+        journal: Journal | None = None,
     ) -> None:
         self._clock = clock
+        self._journal = journal
         self._watchdog = watchdog
         self._is_alive = is_alive
         self._fine_until = 0.0
@@ -147,7 +151,15 @@ class SqliteHealth:
             return str(failure)
         if fault := self._lock_is_lost():
             return fault
-        return _DISK_SHORT if self._disk.is_short() else None
+        return _DISK_SHORT if self._disk.is_short() else self._journal_refusal()
+
+    def _journal_refusal(self) -> str | None:
+        try:
+            if self._journal:
+                self._journal.wait_seconds()
+        except OutboxUnavailableError as error:
+            return str(error)
+        return None
 
     def refuse_if_failing(self) -> None:
         """Raise OutboxUnavailableError while events can't be stored.

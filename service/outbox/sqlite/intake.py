@@ -12,6 +12,7 @@ from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt, divide
 from service.outbox.model import Row
 from service.outbox.sqlite.appends import Append, uses_of
 from service.outbox.sqlite.file.connection import SqliteReader
+from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.health import SqliteHealth
 from service.outbox.sqlite.inspector import found_row
 from service.outbox.sqlite.state import CachedState, StoredCounts
@@ -29,7 +30,10 @@ class SqliteIntake:
         clock: Clock,
         reader: SqliteReader,
         health: SqliteHealth,
+        *,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._writer = writer
         self._counts = counts
         self._state = state
@@ -70,6 +74,8 @@ class SqliteIntake:
         if known is None:
             return await self._submit(events, keys)
         if not known.new:
+            if self._journal:
+                await self._journal.put((), [receipt.seq for receipt in known.receipts]).done
             return known.receipts
         return await self._submit(events, keys, new=[events[at] for at in known.new])
 

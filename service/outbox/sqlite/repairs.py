@@ -20,6 +20,7 @@ from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.keys import RUN_SECONDS
 from service.outbox.model import DeliveryRecord, Named, Row, State
 from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge
+from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.inspector import matching
@@ -39,7 +40,7 @@ class _Changed(NamedTuple):
 
 
 class _Removed(NamedTuple):
-    ids: list[str]
+    rows: list[tuple[int, str]]
     freed: Freed
 
 
@@ -62,7 +63,9 @@ class SqliteRepairs:
         payload_purger: SqlitePurger,
         settings: SqliteSettings,
         log: WriteAheadLog,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._settings = settings
         self._log = log
         self._payload_purger = payload_purger
@@ -104,9 +107,12 @@ class SqliteRepairs:
             stored_bytes, _ = _remove(connection, _seqs(rows), self._bytes_count)
             ids = [row.id for row in rows]
             write_audit(connection, actor, "discard", act or act_of(wanted.filter), ids)
-            return _Removed(ids, Freed(pending, stored_bytes))
+            return _Removed([(row.seq, row.id) for row in rows], Freed(pending, stored_bytes))
 
-        return (await self._writer.run(run, lambda done: self._counts.free(done.freed))).ids
+        done = await self._writer.run(run, lambda done: self._counts.free(done.freed))
+        if self._journal:
+            await self._journal.mark(done.rows)
+        return [event_id for _, event_id in done.rows]
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """Remove delivered rows settled longer ago, in small pages; returns how many."""

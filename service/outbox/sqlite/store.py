@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
@@ -19,6 +20,7 @@ from service.outbox.sqlite.confirmations import SqliteConfirmations
 from service.outbox.sqlite.file.connection import SqliteReader
 from service.outbox.sqlite.file.disk import Disk
 from service.outbox.sqlite.file.faults import Corruption, is_disk_trouble
+from service.outbox.sqlite.file.journalled import Journal, JournalledFile
 from service.outbox.sqlite.file.lock import LockTimings, WriterLock, sole_writer
 from service.outbox.sqlite.health import SqliteHealth
 from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
@@ -55,14 +57,24 @@ class SqliteOutbox:
         fair_share: FairShare,
         accepts_loss: bool,
         shared_ids: Collection[str],
+        journal: Journal | None,
     ) -> None:
+        self.journal: Any = None  # of a room above; set once it is at work
         self._path, self._disk = path, Disk(path.resolve().parent)
         clock, state, now = Clock(), CachedState(), time.monotonic
         self._corruption = corruption = Corruption(path)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = bytes_count = BytesCount()
         self.claims = claims = SqliteClaims(clock)
-        appends = SqliteAppends(counts, claims.picker, recorder, state, clock, shared_ids)
+        appends = SqliteAppends(
+            counts,
+            claims.picker,
+            recorder,
+            state,
+            clock,
+            shared_ids,
+            journalled=journal is not None,
+        )
         self.recovery = Recovery(
             path, claims, state, counts, bytes_count, corruption, accepts_loss=accepts_loss
         )
@@ -75,13 +87,31 @@ class SqliteOutbox:
             recorder=recorder,
             timings=timings,
             ended=state.keep_ages,
+            journal=journal,
         )
-        self.writer = writer = SqliteWriter(commits, appends, claims, recorder, timings)
+        self.writer = writer = SqliteWriter(commits, appends, claims, recorder, timings, journal)
         self._reader = reader = SqliteReader(path, corruption, timings.stall_seconds)
         self._health = SqliteHealth(
-            writer.watchdog, lambda: writer.alive, self._disk, lock, corruption, now
+            writer.watchdog,
+            lambda: writer.alive,
+            self._disk,
+            lock,
+            corruption,
+            now,
+            journal=journal,
         )
-        self.intake = SqliteIntake(writer, counts, state, clock, reader, self._health)
+        self.intake = SqliteIntake(
+            writer, counts, state, clock, reader, self._health, journal=journal
+        )
+        self.journalled = JournalledFile(
+            reader,
+            writer.run,
+            appends.take,
+            state=state,
+            counts=counts,
+            clock=clock,
+            wake=writer.wake,
+        )
         self.queue = SqliteQueue(
             writer,
             claims,
@@ -106,6 +136,7 @@ class SqliteOutbox:
             payload_purger=payloads,
             settings=settings,
             log=commits.log,
+            journal=journal,
         )
         self.samples = SqliteSamples(reader, writer, state)
         self.trail = SqliteTrail(writer)
@@ -188,12 +219,14 @@ async def open_sqlite_outbox(
     lock_timings: LockTimings | None = None,
     accepts_loss: bool = False,
     shared_ids: Collection[str] = (),
+    journal: Journal | None = None,
 ) -> AsyncIterator[SqliteOutbox]:
     """The outbox at `path`, which is made if missing, with this process as its only writer.
 
     `socket` is where operator commands reach this process. `accepts_loss` starts a file whose log
-    is missing, or another's. The owners `shared_ids` use each other's event ids. Raises
-    OutboxBusyError, SchemaTooNewError, SchemaTooOldError or OutboxUnavailableError.
+    is missing, or another's. The owners `shared_ids` use each other's event ids. An append is
+    answered when the `journal` has it too. Raises OutboxBusyError, SchemaTooNewError,
+    SchemaTooOldError or OutboxUnavailableError.
     """
     async with sole_writer_soon(path, socket, lock_timings) as lock:
         outbox = SqliteOutbox(
@@ -205,6 +238,7 @@ async def open_sqlite_outbox(
             fair_share=fair_share or FairShare(),
             accepts_loss=accepts_loss,
             shared_ids=shared_ids,
+            journal=journal,
         )
         async with outbox.opened():
             yield outbox

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from service.outbox.model import Batch, ClaimRequest
 from service.outbox.sqlite.appends import Append, SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.commit import Group, Job, SqliteCommits, Waiting, nothing
+from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.health import Watchdog
 from service.outbox.sqlite.timings import CommitDelay, WriterTimings
 from service.supervisor import end
@@ -42,7 +44,10 @@ class SqliteWriter:
         claims: SqliteClaims,
         recorder: Recorder,
         timings: WriterTimings,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
+        self._puts: set[asyncio.Future[None]] = set()
         self._commits = commits
         self._appends = appends
         self._claims = claims
@@ -77,6 +82,8 @@ class SqliteWriter:
             await end(self._task)
             under_way.cancel()
             self._waiting.cancel()
+        if self._puts:
+            await asyncio.wait(self._puts, timeout=self._timings.stall_seconds)
         await self._commits.stop()
 
     def append(self, item: Append) -> asyncio.Future[Any]:
@@ -164,7 +171,20 @@ class SqliteWriter:
             return self._timings.probe_seconds
         due, sync_at = self._due_in_seconds(), self._commits.sync_due_at
         sync = None if sync_at is None else sync_at - self._loop.time()
-        return min((one for one in (due, sync) if one is not None), default=None)
+        put = self._put_in_seconds() if self._journal and self._waiting.appends else None
+        return min((one for one in (due, sync, put) if one is not None), default=None)
+
+    def _put_in_seconds(self) -> float:
+        """Seconds until the waiting appends may be put; refuses them while the bucket is away."""
+        if self._journal is None or self._stopping:
+            return 0.0
+        try:
+            return self._journal.wait_seconds()
+        except OutboxUnavailableError as error:
+            refused = Group(appends=self._waiting.appends)
+            self._waiting.appends = []
+            self._fail(refused, error)
+            return 0.0
 
     def _due_in_seconds(self) -> float | None:
         return self._claims.due_in_seconds(waiting=bool(self._waiting.claims))
@@ -191,9 +211,13 @@ class SqliteWriter:
         due = self._due_in_seconds()
         is_due = due is not None and due <= 0 and not self._stopping
         wanted, self._try_claims = self._try_claims or is_due, False
+        later = list[Waiting]()
+        if self._journal and self._waiting.appends and self._put_in_seconds() > 0:
+            later, self._waiting.appends = self._waiting.appends, later
         if not wanted and not self._waiting.has_work:
+            self._waiting.appends = later
             return None
-        group, self._waiting = self._waiting, Group()
+        group, self._waiting = self._waiting, Group(appends=later)
         group.frees_claims = is_due
         return group
 
@@ -236,12 +260,32 @@ class SqliteWriter:
                 self._claims.committed(claims, wanted)
         finally:
             _hand_out(group.jobs, jobs)
-            _hand_out(group.appends, appends)
+            if group.put is None:
+                _hand_out(group.appends, appends)
+            else:
+                group.put.committed()
+                self._puts.add(group.put.done)
+                put = functools.partial(self._put, group.appends, appends)
+                group.put.done.add_done_callback(put)
             for waiting, batch in zip(group.claims, claims, strict=True):
                 if batch is None:
                     self._waiting.claims.append(waiting)
                 else:
                     _hand_out([waiting], [batch])
+
+    def _put(self, waiting: list[Waiting], results: Any, done: asyncio.Future[None]) -> None:
+        """Hand out the receipts of appends that are in the file, once the journal has them."""
+        self._puts.discard(done)
+        fault = OutboxUnavailableError() if done.cancelled() else done.exception()
+        words = str(fault)
+        _hand_out(
+            waiting,
+            [
+                OutboxUnavailableError(words) if fault and not _is_error(one) else one
+                for one in results
+            ],
+        )
+        self._arrived.set()
 
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
         """Raise `error` to the submitters of `part`, and to all if nothing can be written."""
@@ -278,6 +322,10 @@ class SqliteWriter:
                 await self._commits.checkpoint()
         except OutboxUnavailableError as error:
             self.watchdog.failed(error)
+
+
+def _is_error(result: object) -> bool:
+    return isinstance(result, Exception)
 
 
 def _hand_out(waiting: list[Waiting], results: Any) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
 
-from service.bootstrap.operations import is_served, known_names, open_inspector
+from service.bootstrap.operations import (
+    is_served,
+    known_names,
+    open_inspector,
+    service_status,
+)
 from service.config.outbox_url import redacted_url
 from service.console.operations.views import stats_view
 from service.console.terminal.command import DEFAULT_URL, Url, run
@@ -20,6 +26,8 @@ from service.console.terminal.tables import (
     show_lines,
     stats_table,
 )
+from service.errors import OutboxError
+from service.observe.printable import printable
 from service.outbox.figures import OwnerShare, Stats
 from service.runs.figures import NameView
 
@@ -37,18 +45,43 @@ def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False)
     """
     found, shares, names = run(_stats(url, with_owners=owners))
     view = stats_view(found, serving=is_served(url))
+    journal = run(_journal(url))
     address = redacted_url(url)
     if json:
         held = {"owners": shares} if owners else {}
-        by_name = {"names": names}
+        by_name = {"names": names, **({"journal": journal} if journal else {})}
         print_json({"outbox": address, **msgspec.to_builtins(view), **by_name, **held})
         return
     typer.echo(address)
     show_lines(stats_table(view))
+    for words in _journal_words(journal) if journal else ():
+        typer.echo(printable(words))
     if names:
         show_lines(names_table(names))
     if owners:
         show_lines(owners_table(shares))
+
+
+async def _journal(url: str) -> dict[str, Any] | None:
+    """The journal as the service sees it; None without one, and without a service."""
+    with contextlib.suppress(OutboxError):
+        status = await service_status(url)
+        return cast("dict[str, Any] | None", status and status.detail.get("journal"))
+    return None
+
+
+def _journal_words(journal: dict[str, Any]) -> Iterator[str]:
+    reason = f" ({journal['reason']})" if journal["reason"] else ""
+    yield (
+        f"journal {journal['bucket']}: {journal['state']}{reason}, {journal['objects']:,} objects, "
+        f"{journal['missing']:,} events missing"
+    )
+    if journal["restored"]:
+        yield (
+            f"{journal['restored']:,} events came back from it, {journal['restoredDead']:,} dead; "
+            f"{journal['mayRunTwice']:,} may run twice"
+        )
+    yield from journal["refused"]
 
 
 async def _stats(

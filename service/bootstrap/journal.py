@@ -1,0 +1,65 @@
+"""The journal of an SQLite outbox, where OUTBOX_JOURNAL names one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+from service.config.destination import Destination, destination
+from service.config.settings import Settings
+from service.documents.bucket import Bucket
+from service.inngest.address import inngest_address
+from service.journal.bucket import JournalBucket
+from service.journal.journal import S3Journal
+from service.journal.upkeep import JournalLook, JournalReader, Upkeep
+from service.observe.recorder import Recorder
+from service.outbox.sqlite.file.journalled import Known
+from service.outbox.sqlite.store import SqliteOutbox
+
+
+@contextlib.asynccontextmanager
+async def open_journalled(
+    settings: Settings,
+    recorder: Recorder,
+    opening: Callable[..., AbstractAsyncContextManager[SqliteOutbox]],
+) -> AsyncIterator[SqliteOutbox]:
+    """What `opening` opens, with the journal that OUTBOX_JOURNAL names.
+
+    It has brought back what the file has never had, unless the bucket is away.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        name, prefix = settings.journal_place or ("", "")
+        bucket = await stack.enter_async_context(Bucket(name, settings.s3_region or ""))
+        bucket.open_soon()
+        journal = S3Journal(
+            JournalBucket(bucket, prefix),
+            _destination(settings),
+            recorder,
+            accepts=settings.journal_away == "accept",
+            puts_per_second=settings.journal_puts_per_second,
+        )
+        outbox = await stack.enter_async_context(opening(journal=journal))
+        upkeep = Upkeep(journal, outbox.journalled)
+        outbox.journal = await stack.enter_async_context(upkeep.running())
+        yield outbox
+
+
+@contextlib.asynccontextmanager
+async def journal_reader(
+    settings: Settings, known: Mapping[str, Known]
+) -> AsyncIterator[JournalLook]:
+    """The journal as a file sees it that knows of these starts; nothing is changed."""
+    name, prefix = settings.journal_place or ("", "")
+    async with Bucket(name, settings.s3_region or "") as bucket:
+        yield JournalReader(JournalBucket(bucket, prefix), known)
+
+
+def _destination(settings: Settings) -> str:
+    """The Inngest that events go to. Fake ones change their address, so they are one."""
+    kind = destination(settings)
+    if kind is Destination.FAKE:
+        return str(kind)
+    address = inngest_address(settings)
+    environment = f" {address.environment}" if address.environment else ""
+    return f"{address.event_api_origin}{environment}"

@@ -1,0 +1,90 @@
+"""`outbox journal`: what is in the journal's bucket, and bringing it back."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.bootstrap.operations import open_journal_desk, open_journal_look
+from service.config.settings import Settings
+from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
+from service.console.terminal.options import Json, Yes
+from service.console.terminal.tables import print_json
+from service.journal.comparison import StartView
+from service.outbox.sqlite.file.journalled import Restored
+
+Restore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--restore", metavar="ID", help="Bring back the events under this id, whoever put them."
+    ),
+]
+
+
+def journal(
+    *,
+    restore: Restore = None,
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Show what is in the journal, by the starts that put it; with --restore bring it back.
+
+    A start brings back by itself what its file has never had. What it left alone, because another
+    outbox runs or the events are for another Inngest, comes back by --restore with --yes.
+
+    Example: `outbox journal --restore 5f3c0a9be1d2 --yes`
+    """
+    settings = run(_settings(url))
+    starts = run(_starts(settings))
+    chosen = [one for one in starts if restore is None or one.id in restore]
+    done = None
+    if restore and yes:
+        done = run(_restore(settings, restore))
+    if json:
+        print_json(
+            {
+                "starts": msgspec.to_builtins(chosen),
+                "restored": None if done is None else msgspec.to_builtins(done),
+            }
+        )
+    else:
+        _say(chosen, done, restores=bool(restore))
+    if restore and len(chosen) < len(set(restore)):
+        raise typer.Exit(ABSENT)
+
+
+def _say(starts: list[StartView], done: Restored | None, *, restores: bool) -> None:
+    if not starts:
+        typer.echo("There is nothing of that in the journal.")
+    for one in starts:
+        whose = "this file's" if one.ours else "another file's"
+        live = ", runs or was killed" if one.live else ""
+        typer.echo(
+            f"{one.id}  {whose}{live}: {one.objects:,} objects, {one.bytes:,} bytes; "
+            f"{one.unknown:,} events that this file has never had"
+        )
+    if done:
+        typer.echo(
+            f"Brought back {done.pending:,} pending and {done.dead:,} dead events; "
+            f"{done.old:,} are older than Inngest remembers and may run twice."
+        )
+    elif restores:
+        typer.echo("Nothing was changed: give --yes to do it.")
+
+
+async def _settings(url: str) -> Settings:
+    return Settings.load({**os.environ, "OUTBOX_URL": url})
+
+
+async def _starts(settings: Settings) -> list[StartView]:
+    async with open_journal_look(settings) as look:
+        return await look.starts()
+
+
+async def _restore(settings: Settings, ids: list[str]) -> Restored:
+    async with open_journal_desk(settings) as desk:
+        return await desk.restore(ids)

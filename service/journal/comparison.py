@@ -1,0 +1,253 @@
+"""Comparing the bucket with the file, and bringing back what the file has never had.
+
+A start that lost its disk finds events of other starts. Where one of these still runs, it puts its
+`live` object again when that was removed: its events, and those for another Inngest, are left alone
+unless a person told. The invariant: a mark or a void outweighs a group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from service.journal.contents import Stored
+from service.journal.journal import S3Journal
+from service.journal.objects import (
+    Content,
+    GroupObject,
+    Start,
+    by_start,
+    decode_group,
+    decode_mark,
+    live_name,
+)
+from service.outbox.clock import wall_now_ms
+from service.outbox.sqlite.file.journalled import JournalledFile, Known, Restored, ReturningRow
+
+_READ = 16  # objects at a time, and
+_READ_BYTES = 32 * 1024 * 1024
+_KEPT_IDS = 50
+_UNKNOWN = Known()
+_NOTHING = Content(0, "", "", ())
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a comparison found and did.
+
+    `foreign` names objects whose events the file has under other numbers, `garbage` those that go
+    at a time, `marks` those of earlier starts. `refused` are sentences.
+    """
+
+    restored: Restored = field(default_factory=Restored)
+    objects: int = 0
+    foreign: list[str] = field(default_factory=list)
+    garbage: list[tuple[str, float]] = field(default_factory=list)
+    marks: dict[str, float] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+class StartView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What one start has in the bucket, for people. `unknown` events the file has never had."""
+
+    id: str
+    ours: bool
+    live: bool
+    objects: int
+    bytes: int
+    unknown_objects: int
+    unknown: int
+    marks: int
+    oldest_at: int | None
+
+
+class Comparison:
+    """Compares the bucket of `journal` with `file`. `known` is what the file knows of starts."""
+
+    def __init__(self, journal: S3Journal, file: JournalledFile) -> None:
+        self._journal = journal
+        self._bucket = journal.bucket
+        self._file = file
+        self.known: dict[str, Known] = {}
+
+    async def look(self) -> list[StartView]:
+        """What is in the bucket. Raises StorageUnavailableError."""
+        own = {self._journal.id: Known(ours=1, had=1 << 62)}
+        return list(views(await self._listed(), self.known | own))
+
+    async def compare(self, told: Collection[str]) -> Compared:
+        """Bring back what the file has never had; of the starts in `told` whoever they are.
+
+        Safe to repeat and to interrupt. Raises StorageUnavailableError, OutboxUnavailableError.
+        """
+        starts, compared = await self._listed(), Compared()
+        starts.pop(self._journal.id, None)
+        compared.objects = sum(len(start.groups) for start in starts.values())
+        await self._skip(starts)
+        unknown = {
+            id_: groups
+            for id_, start in starts.items()
+            if (groups := start.after(self.known.get(id_, _UNKNOWN).had))
+        }
+        asked = [id_ for id_ in unknown if starts[id_].is_live and id_ not in told]
+        for id_ in await self._living(asked) if asked else ():
+            compared.refused.append(_sentence(id_, unknown.pop(id_), "another outbox that runs"))
+        if unknown:
+            await self._restore(unknown, await self._marked(starts), compared, told)
+        self._take_in(starts, compared)
+        gone = [id_ for id_ in self.known if id_ not in starts][:-_KEPT_IDS]
+        if gone:
+            await self._file.forget(gone)
+        return compared
+
+    async def _listed(self) -> dict[str, Start]:
+        return by_start([one async for one in self._bucket.listed()])
+
+    async def _skip(self, starts: Mapping[str, Start]) -> None:
+        """Give no number again that a group of this file has in the bucket."""
+        ours = [starts[id_] for id_, known in self.known.items() if known.ours and id_ in starts]
+        groups = [group for start in ours for group in (*start.groups, *start.voids)]
+        if groups:
+            await self._file.skip_to(max(group.range[1] for group in groups))
+
+    async def _living(self, ids: Sequence[str]) -> list[str]:
+        """Those of the starts that still run: they put what is removed here again."""
+        await self._bucket.delete([live_name(id_) for id_ in ids])
+        await asyncio.sleep(self._journal.timings.ask_seconds)
+        return [id_ for id_ in ids if await self._bucket.exists(live_name(id_))]
+
+    async def _marked(self, starts: Mapping[str, Start]) -> set[str]:
+        """The ids of all events that persons removed."""
+        marked: set[str] = set()
+        for name in [name for start in starts.values() for name in start.marks]:
+            if data := await self._bucket.get(name):
+                marked |= set(decode_mark(data))
+        return marked
+
+    async def _restore(
+        self,
+        unknown: Mapping[str, Sequence[GroupObject]],
+        marked: Collection[str],
+        compared: Compared,
+        told: Collection[str],
+    ) -> None:
+        """Bring back the groups of starts.
+
+        The highest numbers first: an event that was in a group whose commit failed is in a later
+        one too, under the number that was answered. The new numbers are in the old order.
+        """
+        groups = sorted(((id_, one) for id_ in unknown for one in unknown[id_]), key=_order)
+        upto = await self._file.reserve(sum(group.numbers for _, group in groups))
+        upto += sum(group.numbers for _, group in groups)
+        refused: dict[str, str] = {}
+        while groups:
+            part = _last(groups)
+            del groups[-len(part) :]
+            found = await asyncio.gather(*(self._bucket.get(group.name) for _, group in part))
+            rows = list[ReturningRow]()
+            for (id_, group), data in zip(reversed(part), reversed(found), strict=True):
+                upto -= group.numbers
+                content = _content(data) if data else _NOTHING
+                if whose := self._foreign(content, is_told=id_ in told):
+                    refused[id_] = whose
+                elif content:
+                    rows += [
+                        ReturningRow(upto + row.seq - group.first, content.id, row)
+                        for row in reversed(content.rows)
+                        if row.id not in marked
+                    ]
+            compared.restored = compared.restored.plus(await self._file.restore(rows[::-1]))
+        for id_, those in unknown.items():
+            if whose := refused.get(id_):
+                compared.refused.append(_sentence(id_, those, whose))
+                continue
+            had = those[-1].range[1]
+            await self._file.had(id_, had)
+            known = self.known.get(id_, _UNKNOWN)
+            self.known[id_] = msgspec.structs.replace(known, had=had)
+
+    def _foreign(self, content: Content | None, *, is_told: bool) -> str | None:
+        """Why the content is not brought back, None where it is."""
+        if content is None:
+            return "a form that can't be read"
+        if is_told or content is _NOTHING or content.destination == self._journal.destination:
+            return None
+        return f"another Inngest, {content.destination}"
+
+    def _take_in(self, starts: Mapping[str, Start], compared: Compared) -> None:
+        """Note what the bucket has of starts that this file knows; leave the others alone."""
+        contents, now, wall_ms = (
+            self._journal.contents,
+            self._journal.timings.clock(),
+            wall_now_ms(),
+        )
+        late = self._journal.timings.late_seconds
+        ours = list[GroupObject]()
+        for id_, start in starts.items():
+            if (known := self.known.get(id_)) is None:
+                continue
+            ours += [group for group in start.groups if group.first <= known.ours]
+            others = [one for one in start.groups if known.ours < one.first <= known.had]
+            compared.foreign += [group.name for group in others]
+            compared.garbage += [(group.name, now + late) for group in start.voids]
+            compared.marks |= dict.fromkeys(start.marks, now)
+            if start.is_live and not start.after(known.had):
+                compared.garbage.append((live_name(id_), now))
+        for group in sorted(ours, key=lambda one: -one.numbers):
+            age = min(late, max(0.0, (wall_ms - group.modified_ms) / 1000))
+            there = contents.covering(group.first)
+            if there is None:
+                contents.add(Stored(group.name, group.range, group.numbers, now - age))
+            elif there.name != group.name:  # an earlier put of a part has landed
+                compared.garbage.append((group.name, now))
+        if compared.marks:  # which objects have what was removed is not known
+            for stored in contents.objects():
+                stored.is_marked = True
+
+
+def _order(one: tuple[str, GroupObject]) -> tuple[int, str]:
+    return one[1].first, one[0]
+
+
+def _last(groups: Sequence[tuple[str, GroupObject]]) -> list[tuple[str, GroupObject]]:
+    """The last groups, as many as are read at a time."""
+    sizes = itertools.accumulate(group.size for _, group in reversed(groups[-_READ:-1]))
+    return list(groups[-1 - sum(size <= _READ_BYTES for size in sizes) :])
+
+
+def _content(data: bytes) -> Content | None:
+    """The content of an object, None where it can't be read."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return decode_group(data)
+    return None
+
+
+def views(starts: Mapping[str, Start], known: Mapping[str, Known]) -> Iterator[StartView]:
+    """What each start has in the bucket, for people."""
+    for id_, start in starts.items():
+        unknown = start.after(known.get(id_, _UNKNOWN).had)
+        yield StartView(
+            id=id_,
+            ours=id_ in known,
+            live=start.is_live,
+            objects=len(start.groups),
+            bytes=sum(group.size for group in start.groups),
+            unknown_objects=len(unknown),
+            unknown=sum(group.numbers for group in unknown),
+            marks=len(start.marks),
+            oldest_at=min((group.modified_ms for group in start.groups), default=None),
+        )
+
+
+def _sentence(id_: str, groups: Sequence[GroupObject], whose: str) -> str:
+    events = sum(group.numbers for group in groups)
+    return (
+        f"The journal has {events:,} events under {id_}, of {whose}: they are left alone. Give "
+        "each outbox a prefix of its own, or bring them back by "
+        f"`outbox journal --restore {id_} --yes`."
+    )

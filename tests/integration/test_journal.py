@@ -1,0 +1,322 @@
+"""The journal over a real S3 API: what is there before an answer, what a lost disk brings back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.config.settings import Settings
+from service.documents.bucket import Bucket
+from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
+from service.journal.bucket import JournalBucket
+from service.journal.journal import JournalTimings, S3Journal
+from service.journal.objects import decode_group
+from service.journal.upkeep import Upkeep
+from service.observe.recorder import NullRecorder
+from service.outbox.keys import IdempotencyKey, plain_digests
+from service.outbox.model import Dead, Filter, Named, Settlement, State
+from service.outbox.sqlite.file import connection
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.free_port import free_port
+from tests.support.storage import PATIENT_WRITER, append_all, claim, deliver, event, eventually
+from tests.support.tcp_proxy import TcpProxy
+
+REGION = "eu-west-1"
+QUICK = JournalTimings(
+    patience_seconds=0.3,
+    step_seconds=0.02,
+    live_seconds=0.1,
+    ask_seconds=0.6,
+    sweep_seconds=0.05,
+    dead_seconds=0.1,
+)
+_folders = itertools.count()
+
+
+@dataclass
+class Opened:
+    """An outbox with a journal."""
+
+    outbox: SqliteOutbox
+    upkeep: Upkeep
+
+
+@pytest.fixture
+def journalled(bucket_name, tmp_path):
+    """Open an outbox with a journal; in a new folder where none is given."""
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        folder: Path | None = None,
+        *,
+        accepts: bool = False,
+        destination: str = "one",
+        prefix: str = "a/b",
+        **timings: float,
+    ) -> AsyncIterator[Opened]:
+        folder = folder or tmp_path / f"disk-{next(_folders)}"
+        folder.mkdir(exist_ok=True)
+        async with Bucket(bucket_name, REGION) as bucket:
+            journal = S3Journal(
+                JournalBucket(bucket, prefix),
+                destination,
+                NullRecorder(),
+                accepts=accepts,
+                timings=replace(QUICK, **timings),
+            )
+            async with open_sqlite_outbox(
+                folder / "outbox.db",
+                max_pending=1000,
+                max_pending_per_user=1000,
+                timings=PATIENT_WRITER,
+                journal=journal,
+            ) as outbox:
+                upkeep = Upkeep(journal, outbox.journalled)
+                async with upkeep.running():
+                    yield Opened(outbox, upkeep)
+
+    return opened
+
+
+@pytest.fixture
+async def line(s3, s3_environment) -> AsyncIterator[TcpProxy]:
+    """The way to the bucket."""
+    async with TcpProxy(urlsplit(s3.meta.endpoint_url).port) as proxy:
+        s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        yield proxy
+
+
+@pytest.fixture
+def names(s3, bucket_name):
+    """The names of the groups in the bucket."""
+
+    def listed() -> list[str]:
+        found = s3.list_objects_v2(Bucket=bucket_name).get("Contents", [])
+        keys = [one["Key"] for one in found if one["Size"]]
+        return [key for key in keys if "/live" not in key and "/mark-" not in key]
+
+    return listed
+
+
+@pytest.fixture
+def stored(s3, bucket_name, names):
+    """The events in the bucket: their ids, with `dead` where they are told to be."""
+
+    def read() -> dict[str, bool]:
+        bodies = [s3.get_object(Bucket=bucket_name, Key=key)["Body"].read() for key in names()]
+        return {row.id: row.dead for body in bodies for row in decode_group(body).rows}
+
+    return read
+
+
+async def test_an_event_is_in_the_bucket_before_it_is_answered(journalled, stored, names):
+    async with journalled() as one:
+        sent = event()
+        receipt = await one.outbox.intake.append(sent)
+        assert stored() == {sent.id: False}
+        [name] = names()
+        prefix = receipt.ids.prefix.hex()
+        assert name == f"a/b/{prefix}/{receipt.seq:016d}-1"
+
+
+async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled):
+    async with journalled() as one:
+        receipts = [await one.outbox.intake.append(event()) for _ in range(3)]
+        key = IdempotencyKey.of("k", b"body", plain_digests)
+        keyed = await one.outbox.intake.append(event(), key=key)
+    async with journalled() as two:
+        rows = await two.outbox.inspector.rows(Filter())
+        assert {row.id for row in rows} == {one.event_id for one in [*receipts, keyed]}
+        assert {row.state for row in rows} == {State.PENDING}
+        ids = two.outbox.confirmations.inngest_ids
+        entries = (await claim(two.outbox)).entries
+        again = {one.event_id: ids.ulid(one.seq, one.accepted_at_ms, one.meta) for one in entries}
+        assert again == {one.event_id: one.inngest_id for one in [*receipts, keyed]}
+        replayed = await two.outbox.intake.append(event(), key=key)
+        assert (replayed.event_id, replayed.replayed) == (keyed.event_id, True)
+        assert replayed.inngest_id == keyed.inngest_id
+        other = IdempotencyKey.of("k", b"another", plain_digests)
+        with pytest.raises(IdempotencyKeyReusedError):
+            await two.outbox.intake.append(event(), key=other)
+        assert two.upkeep.state.restored == 4
+
+
+async def test_what_came_back_is_safe_from_a_second_loss(journalled, stored, names):
+    async with journalled() as one:
+        sent = await append_all(one.outbox, 5)
+    old = names()
+    async with journalled() as two:
+        await eventually(lambda: _now(set(names()).isdisjoint(old)))
+        assert set(stored()) == {each.id for each in sent}
+        assert two.upkeep.state.missing == 0
+    async with journalled() as three:
+        assert three.upkeep.state.restored == 5
+
+
+async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(journalled, stored):
+    async with journalled(late_seconds=0.2) as one:
+        sent = await append_all(one.outbox, 3)
+        batch = await claim(one.outbox)
+        first, *others = [entry.seq for entry in batch.entries]
+        dead = Dead(first, 1, "rejected", "in Inngest's words")
+        await one.outbox.queue.settle(Settlement(batch.claim, delivered=others, dead=[dead]))
+        await eventually(lambda: _now(stored() == {sent[0].id: True}))
+    async with journalled() as two:
+        [row] = await two.outbox.inspector.rows(Filter())
+        assert (row.id, row.state, row.reason) == (sent[0].id, State.DEAD, "rejected")
+        assert row.detail == "in Inngest's words"
+        assert two.upkeep.state.restored_dead == 1
+
+
+async def test_an_object_goes_when_all_its_events_are_delivered(journalled, names):
+    async with journalled() as one:
+        await append_all(one.outbox, 4)
+        assert names()
+        await deliver(one.outbox, await claim(one.outbox))
+        await eventually(lambda: _now(not names()))
+
+
+async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_settled_one(
+    journalled, stored, monkeypatch
+):
+    class SlowCommits(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if sql == "COMMIT":
+                time.sleep(0.5)
+            return super().execute(sql, *args)
+
+    connect = functools.partial(sqlite3.connect, factory=SlowCommits)
+    monkeypatch.setattr(connection, "sqlite3", _With(sqlite3, connect=connect))
+    async with journalled(sweep_seconds=0.0) as one:
+        sent = await append_all(one.outbox, 1)
+        await asyncio.sleep(0.2)
+        assert set(stored()) == {each.id for each in sent}
+
+
+async def test_what_a_person_took_back_does_not_come_back(journalled):
+    async with journalled() as one:
+        kept, gone = await append_all(one.outbox, 2)
+        assert await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada") == [gone.id]
+    async with journalled() as two:
+        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
+
+
+async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
+    folder = tmp_path / "kept"
+    async with journalled(folder) as one:
+        early = await append_all(one.outbox, 2)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    async with journalled(folder) as two:
+        late = await append_all(two.outbox, 2)
+    async with journalled(copy) as three:
+        rows = await three.outbox.inspector.rows(Filter())
+        assert sorted(row.id for row in rows) == sorted(each.id for each in [*early, *late])
+        assert three.upkeep.state.restored == 2
+
+
+async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is_put_later(
+    journalled, stored, line
+):
+    key = IdempotencyKey.of("k", b"body", plain_digests)
+    async with journalled(put_seconds=0.2) as one:
+        first, second = event(), event()
+        line.swallow()
+        with pytest.raises(OutboxUnavailableError, match="can't be written"):
+            await one.outbox.intake.append(first, key=key)
+        with pytest.raises(OutboxUnavailableError, match="can't be written"):
+            await one.outbox.intake.append(second)  # known to be away: nothing is stored
+        with pytest.raises(OutboxUnavailableError):
+            await one.outbox.intake.append(event(), key=key)  # not there yet
+        assert "can't be written" in one.outbox.failure
+        line.heal()
+        await eventually(lambda: _now(one.outbox.failure is None))
+        await eventually(lambda: _now(set(stored()) == {first.id}))
+        again = await one.outbox.intake.append(event(), key=key)
+        assert (again.event_id, again.replayed) == (first.id, True)
+        assert await one.outbox.intake.find(second.id) is None
+
+
+async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, stored, line):
+    async with journalled(accepts=True, put_seconds=0.2) as one:
+        line.swallow()
+        sent = await append_all(one.outbox, 3)
+        assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 3)
+        assert one.outbox.failure is None
+        line.heal()
+        await eventually(lambda: _now(one.upkeep.state.missing == 0))
+        assert set(stored()) == {each.id for each in sent}
+        assert one.upkeep.state.state == "ok"
+
+
+async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3, s3_environment):
+    url = s3.meta.endpoint_url
+    async with journalled() as one:
+        [sent] = await append_all(one.outbox, 1)
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    async with journalled() as two:
+        with pytest.raises(OutboxUnavailableError, match="can't be reached"):
+            await two.outbox.intake.append(event())
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
+    async with journalled() as three:
+        assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [sent.id]
+
+
+async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journalled):
+    async with journalled() as one, journalled() as two:
+        await append_all(one.outbox, 2)
+        [start] = [one_ for one_ in await two.upkeep.starts() if one_.unknown]
+        assert (start.live, start.ours, start.unknown) == (True, False, 2)
+        async with journalled() as three:
+            assert three.upkeep.state.restored == 0
+            [words] = three.upkeep.state.refused
+            assert "another outbox that runs" in words
+            assert (await three.upkeep.restore([start.id])).pending == 2
+
+
+async def test_events_for_another_inngest_are_left_alone_unless_told(journalled):
+    async with journalled() as one:
+        await append_all(one.outbox, 2)
+    async with journalled(destination="two") as two:
+        [words] = two.upkeep.state.refused
+        assert "another Inngest, one" in words
+        [start] = [each for each in await two.upkeep.starts() if each.unknown]
+        await two.upkeep.restore([start.id])
+        assert two.upkeep.state.restored == 2
+
+
+async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journalled):
+    async with journalled(prefix="one") as one:
+        await append_all(one.outbox, 2)
+    async with journalled(prefix="two") as two:
+        assert two.upkeep.state.restored == 0
+        assert two.upkeep.state.refused == ()
+
+
+def test_a_journal_is_of_sqlite_only():
+    with pytest.raises(ConfigurationError, match="synchronous_standby_names"):
+        Settings.load({"OUTBOX_URL": "postgresql://h/d", "OUTBOX_JOURNAL": "s3://bucket"})
+    with pytest.raises(ConfigurationError, match="OUTBOX_JOURNAL: write s3://bucket/prefix"):
+        Settings.load({"OUTBOX_JOURNAL": "bucket"})
+
+
+class _With:
+    """A module in which some names are replaced."""
+
+    def __init__(self, module, **names):
+        self.__dict__.update(vars(module), **names)
+
+
+async def _now(value: bool) -> bool:  # noqa: FBT001
+    await asyncio.sleep(0)
+    return value
