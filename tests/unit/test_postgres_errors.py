@@ -7,8 +7,7 @@ import psycopg_pool
 import pytest
 
 from service.outbox.postgres.database.connection import connection_string
-from service.outbox.postgres.database.fault_sentences import fault_at
-from service.outbox.postgres.database.faults import is_of_the_database, reason, sentence
+from service.outbox.postgres.database.faults import fault_at, is_of_the_database, reason, sentence
 
 
 def every_error(of: type[Exception]) -> Iterator[type[Exception]]:

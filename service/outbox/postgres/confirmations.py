@@ -13,7 +13,7 @@ from service.outbox.event import decode_meta
 from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
 from service.outbox.model import SentEntry
 from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.postgres.wakeup import Wakeup
+from service.outbox.postgres.queue import Wakeup
 from service.outbox.storable import storable
 
 _TURN_SECONDS = 10.0

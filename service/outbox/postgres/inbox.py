@@ -32,8 +32,8 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.appends import Append, Place, PostgresAppends, Stored
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.inbox_row import BadRowError, InboxRow, ReadEvent
+from service.outbox.postgres.queue import Wakeup
 from service.outbox.postgres.quota import PostgresQuota
-from service.outbox.postgres.wakeup import Wakeup
 from service.supervisor import Supervisor
 
 POLL_SECONDS = 0.05

@@ -14,9 +14,9 @@ from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
 from service.outbox.model import Row
 from service.outbox.postgres.appends import Append, PostgresAppends, Stored, fail
 from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.queue import Wakeup
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import PostgresRows
-from service.outbox.postgres.wakeup import Wakeup
 from service.supervisor import Supervisor
 
 MAX_EVENTS = 1000

@@ -19,7 +19,6 @@ from service.outbox.event import decode_meta
 from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
 from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.postgres.wakeup import Wakeup
 from service.outbox.storable import storable
 from service.supervisor import Supervisor
 
@@ -232,3 +231,31 @@ def settle_values(settlement: Settlement, owned: dict[int, tuple[str, int]]) -> 
         "words": list(words_),
         "details": list(details),
     }
+
+
+class Wakeup:
+    """Wakes waiting claims of this process when rows may be due.
+
+    `generation` grows with every wake-up, `waiting` claims wait now.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.waiting = 0
+        self._woken = asyncio.Event()
+
+    def rows_are_due(self) -> None:
+        """Wake the claims that wait."""
+        self.generation += 1
+        self._woken.set()
+        self._woken = asyncio.Event()
+
+    async def wait(self, generation: int) -> None:
+        """Return after a wake-up since `generation` was read."""
+        woken = self._woken
+        if generation == self.generation:
+            self.waiting += 1
+            try:
+                await woken.wait()
+            finally:
+                self.waiting -= 1

@@ -16,8 +16,8 @@ import re
 from service.outbox.audit import ERASED, Act, ErasedRecords, act_of
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.queue import Wakeup
 from service.outbox.postgres.settings import audited
-from service.outbox.postgres.wakeup import Wakeup
 from service.outbox.storable import storable
 
 _PURGE_PAGE = 500

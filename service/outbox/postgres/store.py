@@ -18,7 +18,7 @@ from service.outbox.limits import FairShare, Limits
 from service.outbox.postgres.appends import PostgresAppends
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts
-from service.outbox.postgres.database.fault_sentences import fault_at, told_at
+from service.outbox.postgres.database.faults import fault_at, told_at
 from service.outbox.postgres.database.pool import PoolTimings, PostgresPool
 from service.outbox.postgres.database.schema import warn_of_others
 from service.outbox.postgres.inbox import PostgresInbox
@@ -26,12 +26,11 @@ from service.outbox.postgres.inbox_row import ReadEvent
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.postgres.maintenance import PostgresMaintenance
-from service.outbox.postgres.queue import PostgresQueue
+from service.outbox.postgres.queue import PostgresQueue, Wakeup
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.repairs import PostgresDelivery, PostgresRepairs
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.postgres.settings import PostgresSamples, PostgresSettings, PostgresTrail
-from service.outbox.postgres.wakeup import Wakeup
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor
 

@@ -26,7 +26,7 @@ from service.outbox.postgres.database.connection import (
     schema_of,
     statements,
 )
-from service.outbox.postgres.database.fault_sentences import fault_at
+from service.outbox.postgres.database.faults import fault_at
 
 _SET_UP = """
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.database.connection import connection_string, in_schema, schema_of
-from service.outbox.postgres.database.fault_sentences import fault_at
+from service.outbox.postgres.database.faults import fault_at
 
 CONNECT_TIMEOUT_SECONDS = 5
 _BEFORE = {"0001_outbox"}  # what a development state before 0.1.0 has
