@@ -18,7 +18,7 @@ from service.outbox.clock import wall_now_ms
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
 TURNS_A_SECOND = 10
-_REST = 4.0  # times as long as the answer took
+_REST = 2.0  # times as long as the answer took
 _THOROUGH_EVERY = 10
 
 log = structlog.get_logger(__name__)
