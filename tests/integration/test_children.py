@@ -41,6 +41,7 @@ async def test_of_a_child_that_could_not_be_started_it_is_said_why(tmp_path: Pat
 async def test_a_long_fault_is_cut_between_characters() -> None:
     child = Child("Front process 1", [sys.executable, "-c", TELLS], ())
     process = await ChildProcess.start(child, os.environ, lambda _: None)
+    assert os.getsid(process.pid) == process.pid  # Ctrl-C does not reach it
     async with asyncio.timeout(60):
         assert await process.ended() == 0
     assert process.fault == "x" + "é" * 2047

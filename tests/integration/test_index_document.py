@@ -84,7 +84,8 @@ def test_a_document_that_is_not_there_fails_the_run_for_good(run, bucket_name):
     "data",
     [{}, {"documentName": ""}, {"documentName": "../a"}, {"documentName": "a", "bucket": "b"}],
 )
-def test_an_event_that_can_not_be_processed_fails_the_run_for_good(run, data):
+def test_an_event_that_can_not_be_processed_fails_the_run_for_good(run, s3, bucket_name, data):
+    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
     result, sent = run(**data)
     assert isinstance(result.error, inngest.NonRetriableError)
     assert sent == []

@@ -18,6 +18,7 @@ OWN = {"INNGEST_BASE_URL": "http://inngest:8288", **KEY}
     [
         ({}, Destination.DEV_SERVER, False, "dev server"),
         ({"INNGEST_DEV": "http://inngest:8288", **SIGNED}, Destination.DEV_SERVER, False, "dev"),
+        ({"INNGEST_DEV": "1", **OWN, **SIGNED}, Destination.DEV_SERVER, False, "dev"),
         (KEY, Destination.CLOUD, False, "cloud"),
         ({**KEY, **SIGNED}, Destination.CLOUD, False, "cloud"),
         ({**OWN}, Destination.SELF_HOSTED, False, "INNGEST_SIGNING_KEY"),

@@ -95,6 +95,12 @@ def test_every_fault_is_told_at_once_under_its_variable():
     assert [name for name in FAULTY if name not in told] == []
 
 
+def test_faults_of_variables_together_are_told_too():
+    assert "OUTBOX_SCHEMA" in faults(OUTBOX_URL="postgresql://h/x", OUTBOX_SCHEMA="a-b")
+    assert "INNGEST_BASE_URL" in faults(INNGEST_BASE_URL="http://inngest.test nowhere")
+    assert "ALARM_SECRET" in faults(ALARM_URL="https://alarms.test/x")
+
+
 def test_no_fault_quotes_a_secret():
     assert "shortest" not in faults(SESSION_SECRET="shortest", PORT="x", METRICS_TOKEN="shortest")
 
