@@ -158,7 +158,10 @@ async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> 
     _, out, _ = await outbox_command(path, "purge", "--older-than", "1h")
     assert "remove 0 rows" in out
     assert (await outbox_json(path, "purge", "--yes"))["rows"] == 0  # of 7 days ago
-    assert (await outbox_json(path, "purge", "--older-than", "0s", "--yes"))["rows"] == 1
+    now = ("purge", "--older-than", "0s")
+    assert (await outbox_json(path, *now))["rows"] == 1
+    assert (await outbox_json(path, *now, "--yes", "--actor", ""))["rows"] == 1
+    assert "@" in (await outbox_json(path, "audit"))[0]["actor"]  # who is told to be nobody
     assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
 
 
