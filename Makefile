@@ -45,7 +45,7 @@ $(DEV): $(RUN) requirements-dev.lock
 .env:
 	cp .env.example .env
 
-run: $(RUN) .env ## all set-up, then the service on its embedded defaults
+run: $(RUN) .env ## all set-up, then the service on SQLite, with a fake Inngest if no dev server answers
 	$(BIN)/python -m service serve --fake-inngest
 
 test: $(DEV) ## all set-up, then the tests (5 minutes on 2 cores); in CI the slow ones too
@@ -55,7 +55,7 @@ else
 	$(BIN)/python -m pytest $(BESIDE)
 endif
 
-coverage: $(DEV) ## the slow tests too; fails when they reach less than the floor of service/
+coverage: $(DEV) ## the slow tests too; fails below 95 % of the branches of service/
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not soak" $(BESIDE)
 	$(BIN)/coverage combine --quiet
@@ -76,7 +76,7 @@ nextjs: $(RUN) ## the Next.js example with its service, at http://localhost:3000
 demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of lost events
 	$(BIN)/python -m service demo
 
-bench: $(DEV) ## measure the service beside what it replaces (13 minutes)
+bench: $(DEV) ## compare the service with what it replaces (13 minutes)
 	$(BIN)/python -m bench
 
 house: $(DEV) ## the size of the code, and the way of a post through it
