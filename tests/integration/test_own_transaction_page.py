@@ -18,9 +18,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.outbox.schema import migrate
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
-from tests.support.python_packages import installed
+from tests.support.python_packages import installed, run_with
 from tests.support.storage import PostgresStorage, claim, claims_nothing, ids
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "own-transaction.md"
@@ -115,3 +116,14 @@ async def test_the_example_in_python(
     (tmp_path / "page.py").write_text(example(framework))
     command = [sys.executable, "shop.py"]
     await saves(database, command, tmp_path, PYTHONPATH=str(python_packages))
+
+
+@pytest.mark.slow
+async def test_alembic_leaves_the_outbox_alone(
+    python_packages: Path, tmp_path: Path, database: str
+) -> None:
+    migrate(database)
+    shutil.copy(APPLICATIONS / "with_alembic.py", tmp_path / "compare.py")
+    shutil.copy(APPLICATIONS / "sqlalchemy_models.py", tmp_path / "models.py")
+    host = database.partition("host=")[2]
+    run_with([python_packages, tmp_path], str(tmp_path / "compare.py"), host, "shop")
