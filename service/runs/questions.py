@@ -11,49 +11,29 @@ from service.inngest.runs import EventRun, RunReader
 from service.outbox.clock import wall_now_ms
 from service.runs.sampling import Candidate
 
-_SEARCH_MS = 10_000
 _MOST_RUNS = 3
 _MOST_FUNCTIONS = 5
 _KNOWN_MS = 300_000
-_UNKNOWN = "queued"
-_WAITING = frozenset({"scheduled", "skipped", _UNKNOWN})
+_WAITING = frozenset({"scheduled", "queued", "skipped"})
 
 
 class RunQuestions:
-    """Asks `reader`, with `ask_seconds` between two questions.
-
-    A question that is dear for Inngest is asked every 10 seconds at most.
-    """
+    """Asks `reader`, with `ask_seconds` between two questions."""
 
     def __init__(self, reader: RunReader, ask_seconds: float) -> None:
         self._reader = reader
         self._ask_seconds = ask_seconds
-        self._searched_at_ms = 0
-        self._batched: set[str] = set()  # names whose runs only a dear question finds
         self._skips: dict[tuple[str, str], tuple[int, bool | None]] = {}
 
-    async def runs(
-        self, name: str, candidate: Candidate, *, briefly: bool
-    ) -> Sequence[EventRun] | None:
-        """The first runs of an event, None where only a dear question could tell, and not now.
+    async def runs(self, candidate: Candidate, *, briefly: bool) -> Sequence[EventRun]:
+        """The first runs of an event; of a batch, only its first event has the run.
 
         Each question waits for its turn. Asked `briefly`, runs that have begun have their word
         alone. Raises InngestApiError.
         """
-        at = candidate.ulid, candidate.environment
-        words = await self._reader.run_words(*at)
-        run_ids: Sequence[str] = list(words)
-        if not run_ids:
-            now_ms = wall_now_ms()
-            if now_ms - self._searched_at_ms < _SEARCH_MS:
-                return None if name in self._batched else ()
-            self._searched_at_ms = now_ms
-            await asyncio.sleep(self._ask_seconds)
-            if run_ids := await self._reader.run_ids(*at, thorough=True):
-                self._batched.add(name)
+        words = await self._reader.run_words(candidate.ulid, candidate.environment)
         told: list[EventRun] = []
-        for run_id in run_ids[:_MOST_RUNS]:
-            word = words.get(run_id, _UNKNOWN)
+        for run_id, word in list(words.items())[:_MOST_RUNS]:
             if briefly and word.lower() not in _WAITING:
                 told.append(EventRun(run_id, word))
                 continue

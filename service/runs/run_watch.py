@@ -134,13 +134,11 @@ class RunWatch:
         others_wait = self._sampling.has_due(wall_now_ms())
         briefly = others_wait and bool(known.functions) and not candidate.again
         try:
-            told = await self._questions.runs(name, candidate, briefly=briefly)
+            told = await self._questions.runs(candidate, briefly=briefly)
         except InngestApiError as error:
             log.debug("runs_not_asked", reason=str(error))
             if not error.refused:
                 self._quiet_until_ms = wall_now_ms() + _TROUBLE_MS
-            return
-        if told is None:
             return
         now_ms, held_at_ms, outcomes = wall_now_ms(), candidate.held_at_ms, outcomes_of(told)
         started = first_start_ms(told)

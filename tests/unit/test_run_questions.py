@@ -45,12 +45,6 @@ class Inngest:
         has_none = name == self._stopped and int(number) >= self._from
         return {} if has_none else {"r-1": "Scheduled", "r-2": "Running"}
 
-    async def run_ids(
-        self, ulid: str, environment: str | None = None, *, thorough: bool = False
-    ) -> Sequence[str]:
-        self.asked.append(now())
-        return []
-
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         self.asked.append(now())
         return EventRun(run_id, "RUNNING", function=Named("f"), app=Named("app"))
