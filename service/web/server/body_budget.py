@@ -107,7 +107,7 @@ class BodyBudget:
     def _give_back(self) -> None:
         """Return what the allocator keeps of large bodies to the system, beside the loop."""
         if not self._owners:
-            asyncio.get_running_loop().run_in_executor(None, _trim)
+            asyncio.get_running_loop().run_in_executor(None, return_memory)
 
     def _has_room(self, owner: str, more: int) -> bool:
         return more <= self._free and self._owners[owner] + more <= self._owner_bytes
@@ -119,7 +119,8 @@ class BodyBudget:
         share.size_bytes += more
 
 
-def _trim() -> None:
+def return_memory() -> None:
+    """Give the memory that the allocator keeps, and nothing uses, back to the system."""
     with contextlib.suppress(AttributeError, OSError):  # glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 

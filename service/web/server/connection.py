@@ -55,7 +55,8 @@ class HeadSecondsError(HttpProcessingError):
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
-    `is_pipelining` is true once the client has sent a request before it had all answers. What is
+    `is_pipelining` is true once the client has sent a request before it had all answers, and
+    `has_sent_much` once it has sent more than a few small requests at once. What is
     in `on_lost` is called when the client has gone. `body_share` and `arrived_at`, seconds of the
     monotonic clock, are those of the request at work.
     """
@@ -73,6 +74,7 @@ class Connection(web.RequestHandler):
         "_unread_timer",
         "arrived_at",
         "body_share",
+        "has_sent_much",
         "is_pipelining",
         "on_lost",
     )
@@ -106,7 +108,7 @@ class Connection(web.RequestHandler):
         self._unread_seconds = unread_seconds
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
-        self.is_pipelining = False
+        self.is_pipelining = self.has_sent_much = False
         self.arrived_at: float | None = None
         self.body_share: Share | None = None
 
@@ -132,7 +134,9 @@ class Connection(web.RequestHandler):
         """Read data; a large piece waits for a turn of the event loop with time for it."""
         if len(data) <= PIECE_BYTES and not self._late:
             self._receive(data)
-        elif self._late or not self._parses_now(self._receive_late):
+            return
+        self.has_sent_much = True
+        if self._late or not self._parses_now(self._receive_late):
             self._late += data
             if self.transport is not None:
                 self.transport.pause_reading()

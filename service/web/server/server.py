@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from service.errors import OutboxUnavailableError, RateLimitedError
 from service.observe.recorder import Recorder
 from service.web.server.admission import Admission, AdmissionPolicy
 from service.web.server.answers import REQUEST_ID
+from service.web.server.body_budget import return_memory
 from service.web.server.connection import Connection, peer_of
 from service.web.server.errors import error_response, refusal_of
 from service.web.server.proxies import Proxies, proxies_key
@@ -25,6 +27,8 @@ from service.web.server.shares import ConnectionShares
 
 # Costs almost nothing, and says whether the event loop turns.
 _UNQUEUED = "/healthz"
+# From the end of a connection that has sent much, until its memory goes back to the system.
+_RETURN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class _Server(web.Server):
         self._is_lingering = False
         self._shares = ConnectionShares(policy.max_connections, is_proxy)
         self._lost = asyncio.Event()
+        self._is_returning = False
         super().__init__(self._handle, request_factory=request_factory, **options)
 
     async def linger(self, seconds: float) -> None:
@@ -129,6 +134,14 @@ class _Server(web.Server):
         super().connection_lost(handler, exc)
         self._shares.remove(handler)
         self._lost.set()
+        if handler.has_sent_much and not self._is_returning:
+            self._is_returning = True
+            self._loop.call_later(_RETURN_SECONDS, self._return_memory)
+
+    def _return_memory(self) -> None:
+        self._is_returning = False
+        gc.collect(1)  # a connection's last requests are in cycles; a whole collection takes long
+        self._loop.run_in_executor(None, return_memory)
 
     def __call__(self) -> Connection:
         return Connection(
