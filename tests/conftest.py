@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -43,6 +44,13 @@ hypothesis.settings.load_profile("outbox")
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A temporary folder for Unix sockets, whose paths have about a hundred characters at most."""
+    with tempfile.TemporaryDirectory(prefix="o-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

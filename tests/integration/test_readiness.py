@@ -93,14 +93,14 @@ async def test_a_service_whose_relay_ends_again_and_again_is_unready(
 
 
 async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(
-    tmp_path: Path,
+    short_path: Path,
 ) -> None:
     fault = "relay keeps failing"
     settings = Settings.load({"SESSION_SECRET": "s" * 32, "INNGEST_DEV": AWAY, **BUCKET})
-    with unix_socket(tmp_path / "store") as listening:
+    with unix_socket(short_path / "store") as listening:
         async with (
             serve_link(listening, [], lambda: Status(faults=(fault,))),
-            run_front_process(settings, str(tmp_path / "store")) as (app, _),
+            run_front_process(settings, str(short_path / "store")) as (app, _),
             TestClient(TestServer(app)) as client,
         ):
             status, told = await readiness(client)

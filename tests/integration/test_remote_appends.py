@@ -12,7 +12,7 @@ from tests.support.remote_storage import Line, front, remote_outbox, scripted_st
 from tests.support.storage import SqliteStorage, event
 
 
-async def test_events_of_one_turn_share_messages_that_are_bounded(tmp_path: Path) -> None:
+async def test_events_of_one_turn_share_messages_that_are_bounded(short_path: Path) -> None:
     arrived: asyncio.Queue[Appends] = asyncio.Queue()
 
     async def take(line: Line) -> None:
@@ -20,8 +20,8 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(tmp_path: Path
             assert isinstance(message, Appends)
             arrived.put_nowait(message)
 
-    with unix_socket(tmp_path / "store") as listening:
-        async with scripted_store(listening, take), front(tmp_path / "store") as remote:
+    with unix_socket(short_path / "store") as listening:
+        async with scripted_store(listening, take), front(short_path / "store") as remote:
             sent = [event() for _ in range(20)] + [event(size=700_000) for _ in range(4)]
             posts = [asyncio.create_task(remote.intake.append(each)) for each in sent]
             messages = [await arrived.get() for _ in range(2)]
@@ -31,9 +31,9 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(tmp_path: Path
     assert all(sum(len(one.event.payload) for one in each.events) < 2**21 for each in messages)
 
 
-async def test_an_event_that_is_refused_fails_alone(tmp_path: Path) -> None:
+async def test_an_event_that_is_refused_fails_alone(short_path: Path) -> None:
     async with (
-        SqliteStorage(tmp_path / "outbox.db").open() as store,
+        SqliteStorage(short_path / "outbox.db").open() as store,
         remote_outbox(store) as remote,
     ):
         key, other = (IdempotencyKey("k", bytes([n]) * 32) for n in (1, 2))

@@ -32,8 +32,8 @@ QUICK = LinkPolicy(
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def _own_folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
 
 
 async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
@@ -51,33 +51,33 @@ async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
             assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
 
 
-async def test_a_command_gives_up_when_nothing_listens(tmp_path: Path) -> None:
+async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None:
     with pytest.raises(OutboxUnavailableError, match="its socket does not answer"):
-        async with open_link(str(tmp_path / "absent"), QUICK):
+        async with open_link(str(short_path / "absent"), QUICK):
             pass
 
 
-async def test_a_service_of_another_version_is_said_at_once(tmp_path: Path) -> None:
+async def test_a_service_of_another_version_is_said_at_once(short_path: Path) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.read(100) == msgpack(Hello(PROTOCOL))
         writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
         writer.close()
 
-    server = await asyncio.start_unix_server(refuse, path=tmp_path / "other")
+    server = await asyncio.start_unix_server(refuse, path=short_path / "other")
     with pytest.raises(OutboxUnavailableError, match="It speaks version 7"):
-        async with open_link(str(tmp_path / "other"), COMMAND_POLICY):
+        async with open_link(str(short_path / "other"), COMMAND_POLICY):
             pass
     server.close()
 
 
-async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: Path) -> None:
+async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path: Path) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(msgpack(Status()))
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_unix_server(hang, path=tmp_path / "hanging")
-    async with open_link(str(tmp_path / "hanging"), QUICK) as link:
+    server = await asyncio.start_unix_server(hang, path=short_path / "hanging")
+    async with open_link(str(short_path / "hanging"), QUICK) as link:
         served: Served = remote(Served, link)  # type: ignore[assignment]
         with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
             await served.upgrade()
@@ -85,8 +85,8 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
-async def test_a_socket_of_another_user_is_said_at_once(tmp_path: Path) -> None:
-    folder = tmp_path / "closed"
+async def test_a_socket_of_another_user_is_said_at_once(short_path: Path) -> None:
+    folder = short_path / "closed"
     folder.mkdir(mode=0)
     with pytest.raises(OutboxUnavailableError, match="as the service's user"):
         async with open_link(str(folder / "service"), COMMAND_POLICY):
@@ -108,9 +108,9 @@ async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
 
 
 def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = tmp_path / "run"
+    runtime = short_path / "run"
     runtime.mkdir()
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{runtime}:/of/another/purpose")
     with service_socket() as listening:
@@ -134,14 +134,14 @@ with service_socket() as listening:
 
 
 def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
-    tmp_path: Path,
+    short_path: Path,
 ) -> None:
-    (tmp_path / "outbox-being-made").mkdir()
+    (short_path / "outbox-being-made").mkdir()
     with service_socket() as living:
         assert living
         done = subprocess.run(
             [sys.executable, "-c", DIES],
-            env={**os.environ, "TMPDIR": str(tmp_path)},
+            env={**os.environ, "TMPDIR": str(short_path)},
             stdout=subprocess.PIPE,
             text=True,
             check=False,
@@ -150,11 +150,11 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
         assert dead.exists()
         with service_socket() as other:
             assert other
-            names = {one.name for one in tmp_path.iterdir()}
+            names = {one.name for one in short_path.iterdir()}
             assert Path(living.getsockname()).exists()
         assert "outbox-being-made" in names
         assert not dead.parent.exists()
-    assert {one.name for one in tmp_path.iterdir()} == {"outbox-being-made"}
+    assert {one.name for one in short_path.iterdir()} == {"outbox-being-made"}
 
 
 def msgpack(message: object) -> bytes:

@@ -56,21 +56,21 @@ PATIENT = LinkPolicy(patience_seconds=20, retry_seconds=0.01)
 
 
 @pytest.fixture
-def listening(tmp_path: Path) -> Iterator[socket.socket]:
-    with unix_socket(tmp_path / "store") as bound:
+def listening(short_path: Path) -> Iterator[socket.socket]:
+    with unix_socket(short_path / "store") as bound:
         yield bound
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Outbox]:
-    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+async def store(short_path: Path) -> AsyncIterator[Outbox]:
+    async with SqliteStorage(short_path / "outbox.db").open() as outbox:
         yield outbox
 
 
 async def test_a_call_waits_for_a_store_that_is_about_to_come(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
-    opening = front(tmp_path / "store", PATIENT)
+    opening = front(short_path / "store", PATIENT)
     entered = asyncio.create_task(opening.__aenter__())
     await asyncio.sleep(0)
     async with served(listening.dup(), store):
@@ -80,8 +80,8 @@ async def test_a_call_waits_for_a_store_that_is_about_to_come(
         await opening.__aexit__(None, None, None)
 
 
-async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(tmp_path: Path) -> None:
-    async with front(tmp_path / "store", QUICK) as remote:
+async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(short_path: Path) -> None:
+    async with front(short_path / "store", QUICK) as remote:
         assert remote.failure
         with pytest.raises(OutboxUnavailableError) as error:
             await remote.intake.append(event())
@@ -95,11 +95,11 @@ async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(tmp_pa
 
 
 async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the_rest(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
-        async with front(tmp_path / "store", LinkPolicy(patience_seconds=0.5)) as remote:
+        async with front(short_path / "store", LinkPolicy(patience_seconds=0.5)) as remote:
             await eventually(lambda: asyncio.sleep(0, not remote.failure))
             events = [event() for _ in range(200)]
             early = [asyncio.create_task(remote.intake.append(each)) for each in events[:100]]
@@ -114,13 +114,13 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     assert (await store.inspector.stats()).pending == 200
 
 
-async def test_a_call_whose_store_is_lost_fails(tmp_path: Path, listening: socket.socket) -> None:
+async def test_a_call_whose_store_is_lost_fails(short_path: Path, listening: socket.socket) -> None:
     async def hang_up(line: Line) -> None:
         await line.heard()  # a call has begun
 
     async with (
         scripted_store(listening, hang_up),
-        front(tmp_path / "store", LinkPolicy(patience_seconds=0.2, retry_seconds=60)) as remote,
+        front(short_path / "store", LinkPolicy(patience_seconds=0.2, retry_seconds=60)) as remote,
     ):
         assert not remote.failure
         with pytest.raises(OutboxUnavailableError):
@@ -128,7 +128,9 @@ async def test_a_call_whose_store_is_lost_fails(tmp_path: Path, listening: socke
         assert remote.failure
 
 
-async def test_a_store_that_says_nothing_is_away(tmp_path: Path, listening: socket.socket) -> None:
+async def test_a_store_that_says_nothing_is_away(
+    short_path: Path, listening: socket.socket
+) -> None:
     async def say_no_more(line: Line) -> None:
         while await line.heard():
             pass
@@ -136,14 +138,14 @@ async def test_a_store_that_says_nothing_is_away(tmp_path: Path, listening: sock
     impatient = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01, silence_seconds=0.1)
     async with (
         scripted_store(listening, say_no_more),
-        front(tmp_path / "store", impatient) as remote,
+        front(short_path / "store", impatient) as remote,
     ):
         with pytest.raises(OutboxUnavailableError):
             await remote.intake.append(event())
 
 
 async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
-    tmp_path: Path, listening: socket.socket
+    short_path: Path, listening: socket.socket
 ) -> None:
     begun = asyncio.Event()
 
@@ -158,7 +160,7 @@ async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
 
     async with (
         scripted_store(listening, answer_both),
-        front(tmp_path / "store", PATIENT) as remote,
+        front(short_path / "store", PATIENT) as remote,
     ):
         call = asyncio.ensure_future(remote.inspector.payload("e-1"))
         await begun.wait()
@@ -167,7 +169,7 @@ async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
 
 
 async def test_an_answer_of_another_version_is_unavailability(
-    tmp_path: Path, listening: socket.socket
+    short_path: Path, listening: socket.socket
 ) -> None:
     async def answer(line: Line) -> None:
         call = await line.heard()
@@ -175,13 +177,13 @@ async def test_an_answer_of_another_version_is_unavailability(
         line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode({"new": 1}))))
         await line.heard()
 
-    async with scripted_store(listening, answer), front(tmp_path / "store", PATIENT) as remote:
+    async with scripted_store(listening, answer), front(short_path / "store", PATIENT) as remote:
         with pytest.raises(OutboxUnavailableError):
             await remote.inspector.payload("e-1")
 
 
 async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
-    tmp_path: Path, listening: socket.socket
+    short_path: Path, listening: socket.socket
 ) -> None:
     appended: list[int] = []
 
@@ -195,7 +197,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
             line.say(to_fault(number, OutboxFullError()))
 
     policy = LinkPolicy(0.1, 0.1, retry_seconds=60, away="away", lost="lost")
-    async with scripted_store(listening, close), front(tmp_path / "store", policy) as remote:
+    async with scripted_store(listening, close), front(short_path / "store", policy) as remote:
         posts = []
         while not remote.failure:  # some in each turn, so in that of the closing too
             posts.append(asyncio.create_task(remote.intake.append(event())))
@@ -207,7 +209,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
 
 
 async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes(
-    tmp_path: Path, listening: socket.socket
+    short_path: Path, listening: socket.socket
 ) -> None:
     async def close_and_hang(line: Line) -> None:
         await line.heard()  # a call has begun
@@ -218,7 +220,7 @@ async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes
     policy = LinkPolicy(0.2, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
     async with (
         scripted_store(listening, close_and_hang),
-        front(tmp_path / "store", policy) as remote,
+        front(short_path / "store", policy) as remote,
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         with pytest.raises(OutboxUnavailableError):
@@ -249,11 +251,11 @@ async def test_every_call_has_an_answer(
 
 
 async def test_a_caller_that_greets_a_closing_store_is_told_so(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as serving:
         await serving.enter_async_context(served(listening, store))
-        first, late = [await caller(tmp_path / "store") for _ in range(2)]
+        first, late = [await caller(short_path / "store") for _ in range(2)]
         first.say(Hello(PROTOCOL))
         assert isinstance(await first.heard(), Status)
         closing = asyncio.create_task(serving.aclose())
@@ -268,23 +270,23 @@ async def test_a_caller_that_greets_a_closing_store_is_told_so(
 
 
 async def test_a_status_is_said_again_so_that_a_silent_store_is_known(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with served(listening, store):
-        line = await caller(tmp_path / "store")
+        line = await caller(short_path / "store")
         line.say(Hello(PROTOCOL))
         assert await line.heard() == await line.heard()
         line.close()
 
 
 async def test_a_front_that_does_not_read_holds_up_nobody(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     stored = event(size=1_000_000)
     await store.intake.append(stored)
-    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
+    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stuck:
-            stuck.connect(str(tmp_path / "store"))
+            stuck.connect(str(short_path / "store"))
             stuck.sendall(message(Hello(PROTOCOL)))
             arguments = msgspec.Raw(msgspec.msgpack.encode([stored.id]))
             for number in range(50):
@@ -295,12 +297,12 @@ async def test_a_front_that_does_not_read_holds_up_nobody(
 
 
 async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     stored = event(size=1_000_000)
     await store.intake.append(stored)
     sent = [event(size=1_000_000) for _ in range(8)]
-    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
+    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
         payloads, receipts = await asyncio.gather(
             asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
             asyncio.gather(*map(remote.intake.append, sent)),
@@ -310,12 +312,12 @@ async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
 
 
 async def test_a_change_of_a_scope_is_seen_by_every_front(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with (
         served(listening.dup(), store),
-        front(tmp_path / "store", PATIENT) as here,
-        front(tmp_path / "store", PATIENT) as there,
+        front(short_path / "store", PATIENT) as here,
+        front(short_path / "store", PATIENT) as there,
     ):
         before_here, before_there = here.settings.scope_revision, there.settings.scope_revision
         await here.settings.save_scope("user", "u-1", {"a": 1})
@@ -329,11 +331,11 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
 
 
 async def test_a_new_store_may_have_changed_every_scope(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
-        async with front(tmp_path / "store", PATIENT) as remote:
+        async with front(short_path / "store", PATIENT) as remote:
             before = remote.settings.scope_revision
             await first.aclose()
             async with served(listening.dup(), store):
@@ -342,11 +344,11 @@ async def test_a_new_store_may_have_changed_every_scope(
 
 
 async def test_a_result_can_be_many_rows(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     for _ in range(300):
         await store.intake.append(event())
-    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
+    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
         rows = await remote.inspector.rows(Filter(limit=1000))
         assert len(rows) == 300
         assert {row.state for row in rows} == {State.PENDING}
@@ -366,23 +368,23 @@ async def test_a_result_can_be_many_rows(
     ids=["too large", "HTTP", "text", "a part", "no greeting", "no UTF-8", "deep"],
 )
 async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
-    tmp_path: Path, listening: socket.socket, store: Outbox, sent: bytes
+    short_path: Path, listening: socket.socket, store: Outbox, sent: bytes
 ) -> None:
-    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
+    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
         with structlog.testing.capture_logs() as lines:
-            assert await answered(tmp_path / "store", sent) == b""
+            assert await answered(short_path / "store", sent) == b""
         assert [line["event"] for line in lines] == ["link_message_refused"]
         assert "exc_info" not in lines[0]
         assert (await remote.inspector.stats()).pending == 0
 
 
 async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     call = Call(1, "Inspector.rows", msgspec.Raw(b"\x91\xa1\xff"))
     async with served(listening.dup(), store):
         with structlog.testing.capture_logs() as lines:
-            reader, writer = await asyncio.open_unix_connection(tmp_path / "store")
+            reader, writer = await asyncio.open_unix_connection(short_path / "store")
             writer.write(message(Hello(PROTOCOL)) + message(call))
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await reader.readuntil(b"OutboxUnavailableError")
@@ -391,10 +393,10 @@ async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
 
 
 async def test_an_unknown_version_of_the_protocol_gets_a_sentence(
-    tmp_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with served(listening.dup(), store):
-        answer = await answered(tmp_path / "store", message(Hello(PROTOCOL + 1)))
+        answer = await answered(short_path / "store", message(Hello(PROTOCOL + 1)))
     fault = msgspec.msgpack.decode(answer[4:], type=Fault)
     assert (fault.number, fault.message) == (
         0,

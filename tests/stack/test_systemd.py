@@ -73,21 +73,21 @@ def test_the_unit_s_folder_for_sockets_is_where_commands_look_for_a_service() ->
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
+def manager(short_path: Path) -> Iterator[socket.socket]:
     """The socket on which systemd would listen."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
+        listening.bind(str(short_path / "notify"))
         listening.settimeout(LIMIT_SECONDS)
         yield listening
 
 
 @pytest.fixture
-def service(manager: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def service(manager: socket.socket, short_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "NOTIFY_SOCKET": manager.getsockname(),
         "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
-        "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
+        "OUTBOX_URL": f"sqlite:///{short_path}/outbox.db",
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "INNGEST_DEV": "http://inngest.invalid:8288",
         "AWS_S3_REGION": "eu-west-1",
@@ -95,7 +95,7 @@ def service(manager: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen
         "PORT": "0",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"], cwd=tmp_path, env=environment
+        [sys.executable, "-m", "service", "serve"], cwd=short_path, env=environment
     )
     yield process
     process.kill()
