@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.console.commands.main import app
+from service.console.operations import verification
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.inngest_id import decode_ulid, seed
@@ -75,7 +76,10 @@ async def verify(
     return result.exit_code, json.loads(brace + said) if brace else {}
 
 
-async def test_all_that_was_delivered_is_held(outbox: Outbox, path: Path, guarded: FakeInngest):
+async def test_all_that_was_delivered_is_held(
+    outbox: Outbox, path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(verification, "PAGE", 50)
     await hold(guarded, outbox, *await delivered(outbox, 120))
     code, said = await verify(path, guarded)
     assert code == 0
