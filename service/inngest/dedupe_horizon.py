@@ -13,7 +13,7 @@ import msgspec
 
 from service.errors import InngestApiError
 from service.inngest.delivery_request import parts_of
-from service.inngest.held import MAX_PAGE, EventPages, find_held
+from service.inngest.held import MAX_PAGE, EventPages, held_of
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 
@@ -51,7 +51,7 @@ class DedupeHorizon:
         until = _now() + _ASK_SECONDS
         for asked in range(0, len(old), MAX_PAGE):
             try:
-                known += await self._held(old[asked : asked + MAX_PAGE])
+                known += await held_of(self._pages, self._ids, old[asked : asked + MAX_PAGE])
             except InngestApiError as error:
                 later = _later(old[asked:], str(error))
                 break
@@ -61,14 +61,6 @@ class DedupeHorizon:
         settled = {entry.seq for entry in known}.union(retry.seq for retry in later)
         delivered = [entry.seq for entry in known]
         return _without(batch, settled, Settlement(batch.claim, delivered=delivered, retry=later))
-
-    async def _held(self, entries: Sequence[Entry]) -> list[Entry]:
-        ulids = {
-            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta): entry
-            for entry in entries
-        }
-        wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
-        return [ulids[ulid] for ulid in await find_held(self._pages, wanted)]
 
 
 def is_old(entry: Entry, now_ms: int) -> bool:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from service.errors import InngestApiError
-from service.outbox.inngest_id import WantedEvent, decode_ulid, encode_ulid
+from service.outbox.inngest_id import InngestIds, WantedEvent, decode_ulid, encode_ulid
+from service.outbox.model import Entry, SentEntry
 
 MAX_PAGE = 50
 """The most events that Inngest returns, whatever the limit is."""
+
+_Entry = TypeVar("_Entry", Entry, SentEntry)
 
 
 class HeldEvent(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +43,13 @@ class EventPages(Protocol):
         Raises InngestApiError.
         """
         ...
+
+
+async def held_of(pages: EventPages, ids: InngestIds, entries: Sequence[_Entry]) -> list[_Entry]:
+    """The entries whose events Inngest holds, by their ULIDs. Raises InngestApiError."""
+    ulids = {ids.number(one.seq, one.accepted_at_ms, one.meta): one for one in entries}
+    held = await find_held(pages, {ulid: one.as_sent for ulid, one in ulids.items()})
+    return [ulids[ulid] for ulid in sorted(held)]
 
 
 async def find_held(pages: EventPages, wanted: Mapping[int, WantedEvent]) -> set[int]:

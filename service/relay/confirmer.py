@@ -18,7 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from service.errors import InngestApiError, OutboxUnavailableError
-from service.inngest.held import EventPages, HeldEvent, find_held
+from service.inngest.held import EventPages, HeldEvent, held_of
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import SentEntry
 from service.outbox.ports import Confirmations
@@ -175,17 +175,12 @@ class Confirmer:
                 yield rows
 
     async def _ask(self, entries: Sequence[SentEntry], read_at: float) -> _Answer:
-        ulids = {
-            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta): entry
-            for entry in entries
-        }
-        wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
         progress = self._progress
         try:
-            shown = await find_held(self._pages, wanted)
+            held = await held_of(self._pages, self._ids, entries)
         except InngestApiError as error:
             return _Answer(entries, read_at, progress, fault=error)
-        return _Answer(entries, read_at, progress, [ulids[ulid] for ulid in sorted(shown)])
+        return _Answer(entries, read_at, progress, held)
 
     async def _settle_some(self, asked: set[asyncio.Task[_Answer]], sweep: _Sweep) -> None:
         """Wait for an answer and settle what has been answered."""
