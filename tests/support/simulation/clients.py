@@ -63,6 +63,7 @@ class Clients:
         self._clocks = clocks
         self._is_alive = is_alive
         self.numbers = 0
+        self._kinds: dict[str, str] = {}
         self._broken = broken
         self.told = Told()
 
@@ -86,6 +87,7 @@ class Clients:
         self.numbers += 1
         event_id = f"e-{self.numbers}"
         owner = owner or f"u-{self._chance.randrange(20)}"
+        self._kinds[event_id] = kind
         payload = b'{"id":"%b","name":"%b"}' % (event_id.encode(), kind.encode())
         return Event(event_id, kind, owner, owner, int(self._clocks.wall() * 1000), payload)
 
@@ -143,8 +145,7 @@ class Clients:
         for event, key, receipt in zip(events, keys, receipts, strict=True):
             if key is not None:
                 self._told_of_key((event.owner, key.key), receipt.event_id)
-            if not receipt.replayed:
-                self.told.answered[receipt.event_id] = event.name
+            self.told.answered[receipt.event_id] = self._kinds[receipt.event_id]
 
     def _told_of_key(self, key: tuple[str, str], event_id: str) -> None:
         now = self._clocks.monotonic()

@@ -28,7 +28,9 @@ async def check_end(outbox: SqliteOutbox, told: Told, inngest: SimulatedInngest)
 
 
 def check_runs(inngest: SimulatedInngest) -> None:
-    """Inngest ran a function once for each event. Raises HistoryError."""
+    """An event came in one request at a time, and ran a function once. Raises HistoryError."""
+    if inngest.sent_beside_itself:
+        raise HistoryError(f"under way twice at once: {inngest.sent_beside_itself}")
     for event_id, runs in inngest.runs.items():
         if len(runs) > 1:
             raise HistoryError(f"an event ran {len(runs)} times: {event_id}")

@@ -8,12 +8,14 @@ loop, between two turns of a virtual loop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
+from unittest import mock
 
 from service.outbox.sqlite.file import connection as sqlite_connection
 from tests.support.virtual_time import VirtualLoop
@@ -25,8 +27,9 @@ _FAULTS = ("disk I/O error", "database or disk is full")
 class Disk:
     """Where the database's work runs. Its faults are drawn from `chance`.
 
-    `failing` is the share of transactions that fail before they begin, `hang_seconds` how long each
-    takes beside its usual time. `well_since` is when the last trouble ended, by the loop's clock.
+    `failing` is the share of transactions that fail, before they begin or when they are to be
+    committed, `hang_seconds` how long each takes beside its usual time. `well_since` is when the
+    last trouble ended, by the loop's clock.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -47,9 +50,27 @@ class Disk:
 
     async def run(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         await asyncio.sleep(self._chance.uniform(0.0001, 0.002) + self.hang_seconds)
-        if self._chance.random() < self.failing:
-            raise sqlite3.OperationalError(self._chance.choice(_FAULTS))
+        if self._chance.random() < self.failing / 2:
+            self._fail()
         return work(*args, **named)
+
+    def commit(self) -> None:
+        """Fail now and then; the transaction is then rolled back."""
+        if self._chance.random() < self.failing / 2:
+            self._fail()
+
+    def _fail(self) -> NoReturn:
+        raise sqlite3.OperationalError(self._chance.choice(_FAULTS))
+
+
+class _Connection(sqlite3.Connection):
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT" and InlineConnection.disk.failing:
+            InlineConnection.disk.commit()
+        return super().execute(statement, *values)
+
+
+_connect = functools.partial(sqlite3.connect, factory=_Connection)
 
 
 class InlineConnection:
@@ -63,7 +84,8 @@ class InlineConnection:
         self._raw: sqlite3.Connection | None = None
 
     async def opened(self) -> None:
-        self._raw = self._connect()
+        with mock.patch.object(sqlite3, "connect", _connect):
+            self._raw = self._connect()
         await asyncio.sleep(0)
 
     async def _execute(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey, Receipt
+from service.outbox.keys import IdempotencyKey, KeyUse, Receipt
 from service.outbox.model import Filter, Named, State
+from service.outbox.sqlite import appends
 from service.outbox.sqlite.commit import Group, SqliteCommits
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.queries import SQL
@@ -76,6 +77,26 @@ def _forget_keys() -> None:
     SqliteIntake.append = forgetting  # type: ignore[method-assign,assignment]
 
 
+def _remember_a_key_after_a_rollback() -> None:
+    look = appends.uses_of
+    divided = appends.divide
+    known: dict[tuple[str, str], KeyUse] = {}
+    connections: list[sqlite3.Connection] = []
+
+    def remembering(connection: sqlite3.Connection, events: Any, keys: Any) -> Any:
+        if connection not in connections:  # another process
+            connections.append(connection)
+            known.clear()
+        return {**known, **look(connection, events, keys)}
+
+    def noting(*given: Any, **named: Any) -> Any:
+        found = divided(*given, **named)
+        known.update(found.uses)
+        return found
+
+    appends.uses_of, appends.divide = remembering, noting
+
+
 def _give_no_room_back() -> None:
     def left(self: StoredCounts, owner: str, count: int = 1) -> None:
         del self, owner, count
@@ -121,6 +142,7 @@ BUGS: dict[str, Callable[[], None]] = {
     "answer a commit that was rolled back": _answer_a_commit_that_was_rolled_back,
     "store an array event by event": _store_an_array_event_by_event,
     "forget keys": _forget_keys,
+    "remember a key after a rollback": _remember_a_key_after_a_rollback,
     "give no room back": _give_no_room_back,
     "count each post twice": _count_each_post_twice,
     "take no ids for all": _take_no_ids_for_all,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.outbox.clock import Clock, wall_now_ms
@@ -38,6 +41,18 @@ def _end_leases_in_secret() -> None:
 
 def _lose_the_rows_of_a_lease() -> None:
     SQL._texts["EXPIRE_READY"] = f"{SQL['EXPIRE_READY']} AND sends > 0"
+
+
+def _take_seconds_of_a_lease_for_milliseconds() -> None:
+    claim = claims.SqliteClaims._claim
+
+    def claiming(
+        self: claims.SqliteClaims, connection: sqlite3.Connection, request: Any, now: int
+    ) -> Batch | None:
+        wanted = msgspec.structs.replace(request, lease_seconds=request.lease_seconds / 1000)
+        return claim(self, connection, wanted, now)
+
+    claims.SqliteClaims._claim = claiming  # type: ignore[method-assign]
 
 
 def _keep_time_by_the_wall() -> None:
@@ -82,6 +97,7 @@ BUGS: dict[str, Callable[[], None]] = {
     "no lease ever ends": _end_no_lease,
     "leases end in secret": _end_leases_in_secret,
     "lose the rows of a lease": _lose_the_rows_of_a_lease,
+    "take the seconds of a lease for milliseconds": _take_seconds_of_a_lease_for_milliseconds,
     "keep time by the wall": _keep_time_by_the_wall,
     "keep claims over a restart": _keep_claims_over_a_restart,
     "ask nobody about old rows": _ask_nobody_about_old_rows,

@@ -36,6 +36,7 @@ class SimulatedInngest:
     """`mode` is what is wrong with it: None, or a key of `_FAULTS`, `hang` or `lost`.
 
     `asked` is set when a request comes, `arrivals` counts those whose events were looked at.
+    `sent_beside_itself` are the events that came while an earlier request with them was under way.
     """
 
     def __init__(self, chance: random.Random, clocks: Clocks, rate: float) -> None:
@@ -46,6 +47,8 @@ class SimulatedInngest:
         self.stored: dict[str, str] = {}
         self.runs: dict[str, list[float]] = {}
         self.arrivals = 0
+        self.sent_beside_itself: set[str] = set()
+        self._under_way: set[str] = set()
         self.asked = asyncio.Event()
         self._order: list[str] = []
         self._queue: deque[tuple[str, str]] = deque()
@@ -54,12 +57,18 @@ class SimulatedInngest:
     async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         mode = self.mode
         self.asked.set()
-        await asyncio.sleep(_TIMEOUT_SECONDS if mode == "hang" else _TRIP_SECONDS)
+        events = msgspec.json.decode(b"[%b]" % payloads, type=list[_Event])
+        ids = {event.id for event in events}
+        self.sent_beside_itself |= ids & self._under_way
+        self._under_way |= ids
+        try:
+            await asyncio.sleep(_TIMEOUT_SECONDS if mode == "hang" else _TRIP_SECONDS)
+        finally:
+            self._under_way -= ids
         if mode == "hang":
             return SendResult(None, words="timeout")
         if mode in _FAULTS:
             return _FAULTS[mode]
-        events = msgspec.json.decode(b"[%b]" % payloads, type=list[_Event])
         answer = self._take(events, headers.get(SEED_HEADER))
         return SendResult(None, words="reset") if mode == "lost" else answer
 
