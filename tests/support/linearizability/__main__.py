@@ -1,8 +1,9 @@
 """`python -m tests.support.linearizability HISTORIES [URL] [BUG …]`: what operators see was true.
 
 Without a URL, or with an empty one, each history has an SQLite outbox; else the PostgreSQL outbox
-there, which is emptied for each. Then each bug of `PLANTED` that is named is planted, until a
-history finds it. Exits with 1 when a history shows a fault, or a bug shows none.
+there, which is emptied for each. Then each bug of `PLANTED` that is named is planted, on SQLite
+also one of `SQLITE`, until a history finds it. Exits with 1 when a history shows a fault, or a bug
+shows none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import structlog
 
 from tests.support.linearizability.check import NotLinearizableError
-from tests.support.linearizability.planted import PLANTED
+from tests.support.linearizability.planted import PLANTED, SQLITE
 from tests.support.linearizability.trial import new_trial
 from tests.support.postgres_rows import empty_outbox
 from tests.support.proof_table import add_row
@@ -48,7 +49,7 @@ def one(seed: int, url: str, bug: str | None = None) -> tuple[int, str]:
     if url:
         empty_outbox(url)
     with new_trial(url, seed) as trial:
-        calls = trial.run(LIVES, PLANTED[bug] if bug else None)
+        calls = trial.run(LIVES, {**PLANTED, **SQLITE}[bug] if bug else None)
         try:
             trial.check(calls)
         except NotLinearizableError as error:

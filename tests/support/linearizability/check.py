@@ -39,6 +39,8 @@ class Linearization:
 
     def check(self) -> None:
         """Raises NotLinearizableError."""
+        if twice := self._model.numbers_given_twice:
+            raise NotLinearizableError(f"{twice} numbers were given to two events")
         for _, is_answer, call in sorted(self._moments(), key=lambda one: one[:2]):
             if call.kind in UNCHECKED:
                 continue

@@ -18,6 +18,8 @@ from tests.support.linearizability.actors import Actor
 from tests.support.linearizability.record import Recorder
 from tests.support.storage import ask
 
+_FEW = 5
+
 
 class Sender(Actor):
     """Posts, and delivers as a relay and a confirmer do unless `delivers` is False."""
@@ -35,10 +37,12 @@ class Sender(Actor):
         self._delivers = delivers
         self._outbox = outbox
         self._sent: list[tuple[int, str]] = []
+        self._settled = deque[tuple[Settlement, int]](maxlen=_FEW)
 
     def acts(self) -> dict[Callable[[], Awaitable[object]], float]:
         posts = {self.post: 3.0, self.post_several: 1.0, self.find: 1.0}
-        return {**posts, self.deliver: 3.0, self.confirm: 2.0} if self._delivers else posts
+        delivers = {self.deliver: 3.0, self.confirm: 2.0, self.settle_again: 1.0}
+        return {**posts, **delivers} if self._delivers else posts
 
     async def post(self) -> None:
         await self._append(1)
@@ -64,10 +68,20 @@ class Sender(Actor):
             return
         await asyncio.sleep(self.chance.choice((0.0, 0.003, 0.02)))
         settlement, asked = self._settlement(batch)
-        await self.record("settle", asked, lambda: self._outbox.queue.settle(settlement), int)
+        settle = self._outbox.queue.settle
+        stale = await self.record("settle", asked, lambda: settle(settlement), int)
+        if stale is not None:
+            self._settled.append((settlement, len(batch.entries)))
         self._sent += [
             (one.seq, one.event_id) for one in batch.entries if one.event_id in asked["sent"]
         ]
+
+    async def settle_again(self) -> None:
+        """A settlement that comes again finds no row under its claim, also where others have it."""
+        if self._settled:
+            settlement, count = self._settled.popleft()
+            settle = self._outbox.queue.settle
+            await self.record("settle again", count, lambda: settle(settlement), int)
 
     async def confirm(self) -> None:
         taken, self._sent = self._sent[:5], self._sent[5:]

@@ -65,6 +65,7 @@ class Model:
             "release": lambda state, call: self._move(state, call.asked, DELIVERING, PENDING),
             "return": lambda state, call: self._move(state, call.asked, DELIVERING, PENDING),
             "settle": self._settle,
+            "settle again": lambda state, call: [state] * self._may_say(call, call.asked),
             "confirm": lambda state, call: self._counted(state, call, DELIVERED),
             "resend": lambda state, call: self._counted(state, call, PENDING),
             "replay": lambda state, call: self._chosen(state, call, (DEAD,), PENDING),
@@ -75,6 +76,11 @@ class Model:
             "pause": lambda state, call: [state._replace(paused=call.asked)],
             "start": self._start,
         }
+
+    @property
+    def numbers_given_twice(self) -> int:
+        """How many events have a number that an earlier event had."""
+        return len(self._seqs) - len(set(self._seqs.values()))
 
     @property
     def first(self) -> State:

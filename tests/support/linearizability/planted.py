@@ -8,8 +8,13 @@ from typing import Any
 
 import msgspec
 
+from service.errors import OutboxUnavailableError
+from service.outbox.event import Event
 from service.outbox.figures import Stats
-from service.outbox.model import Row
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Receipt
+from service.outbox.link.store_link import StoreLink
+from service.outbox.model import Named, Row, State
 from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
@@ -111,6 +116,52 @@ def _show_remembers() -> None:
         intake.find = remembering
 
 
+def _replay_takes_delivered_events() -> None:
+    for repairs in _REPAIRS:
+
+        async def replay(
+            self: Any, wanted: Named, replay: Any = repairs.replay, **named: Any
+        ) -> Any:
+            delivered = msgspec.structs.replace(wanted, state=State.DELIVERED)
+            return [*await replay(self, wanted, **named), *await replay(self, delivered, **named)]
+
+        repairs.replay = replay
+
+
+def _purge_takes_sent_events() -> None:
+    SQL._texts["PURGE_PAGE"] = SQL["PURGE_PAGE"].replace(
+        "FROM outbox_done", "FROM (SELECT seq FROM outbox_done UNION SELECT seq FROM outbox_sent)"
+    )
+    SQL._texts["PURGE_PICK"] = """
+        SELECT json_group_array(seq) FROM (
+            SELECT seq FROM outbox_done WHERE dead = 0 UNION SELECT seq FROM outbox_sent)
+        WHERE seq > :after AND seq <= :upto AND :before AND :ran_before IS NOT NULL
+    """
+
+
+def _numbers_begin_again_after_a_purge() -> None:
+    SQL._texts["REMEMBER_LAST"] = "SELECT :seqs"
+
+
+def _settle_without_the_token() -> None:
+    for name in ("DELIVERED", "SENT", "RETRY", "DEAD", "END", "END_RANGE"):
+        text = SQL[f"SETTLE_{name}"]
+        text = text.replace("AND claim = :claim", "AND :claim > ''")
+        SQL._texts[f"SETTLE_{name}"] = text.replace("claim = :claim", ":claim > ''")
+
+
+def _front_answers_for_a_store_that_is_gone() -> None:
+    append = StoreLink.append
+
+    async def answering(self: StoreLink, event: Event, **named: Any) -> Receipt:
+        try:
+            return await append(self, event, **named)
+        except OutboxUnavailableError:
+            return Receipt(event.id, 0, event.accepted_at_ms, InngestIds(bytes(6)))
+
+    StoreLink.append = answering  # type: ignore[method-assign]
+
+
 PLANTED: dict[str, Callable[[], None]] = {
     "a list without a row": _list_without_a_row,
     "figures of two moments": _figures_of_two_moments,
@@ -118,4 +169,12 @@ PLANTED: dict[str, Callable[[], None]] = {
     "a purge in parts": _purge_in_parts,
     "a pause that is answered early": _pause_is_answered_early,
     "an event that is remembered": _show_remembers,
+    "a replay of delivered events": _replay_takes_delivered_events,
+}
+# Bugs of the store with one writing process, and of its fronts.
+SQLITE: dict[str, Callable[[], None]] = {
+    "a purge of sent events": _purge_takes_sent_events,
+    "a number that is given twice": _numbers_begin_again_after_a_purge,
+    "a settlement without its token": _settle_without_the_token,
+    "a front that answers for a dead store": _front_answers_for_a_store_that_is_gone,
 }

@@ -17,7 +17,7 @@ from aiohttp import web
 from service.bootstrap.operations import open_inspector, open_repairs
 from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
-from service.bootstrap.web_part import run_web
+from service.bootstrap.web_part import run_front_process, run_web
 from service.config.settings import Settings
 from service.console.operations.sampler import Sampler
 from service.errors import OutboxError
@@ -26,6 +26,7 @@ from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.keys import Receipt
 from service.outbox.model import Filter, State
+from service.outbox.sqlite.file.lock import writer_of
 from service.supervisor import run_supervisor
 from tests.support.fleet import environment
 from tests.support.linearizability.actors import Looker, Operator
@@ -52,6 +53,11 @@ def look(url: str, log: Path, name: str, seed: str) -> None:
     asyncio.run(_look(url, Recorder(log, name), random.Random(seed)))
 
 
+def front(url: str, log: Path, name: str, seed: str) -> None:
+    """A front process of the service that has the file, with a browser."""
+    asyncio.run(_front(url, Recorder(log, name), random.Random(seed)))
+
+
 async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Path) -> None:
     settings = Settings.load(environment(url, NOWHERE))
     known = deque[str](maxlen=KNOWN)
@@ -71,6 +77,19 @@ async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Pat
         looker = Looker(chance, recorder, known, outbox.inspector)
         browser = Browser(chance, recorder, known, http, api)
         await asyncio.gather(*(one.run() for one in (*senders, operator, looker, browser)))
+
+
+async def _front(url: str, recorder: Recorder, chance: random.Random) -> None:
+    settings = Settings.load(environment(url, NOWHERE))
+    store = writer_of(Path(settings.sqlite_path or ""))
+    if store is None:
+        return  # the service was killed before this process began
+    async with (
+        run_front_process(settings, str(store["socket"])) as (app, _),
+        _listening(app) as api,
+        _signed_in(api) as http,
+    ):
+        await Browser(chance, recorder, deque(maxlen=KNOWN), http, api).run()
 
 
 async def _opened(
@@ -122,11 +141,17 @@ async def _web(settings: Settings, outbox: Outbox) -> AsyncIterator[str]:
             sampler=Sampler(outbox.inspector, recorder),
             tracing=None,
         ) as app,
+        _listening(app) as api,
     ):
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield api
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
 @contextlib.asynccontextmanager

@@ -48,6 +48,7 @@ SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 ORDER BY pid
 """
+_MOURNING_SECONDS = 0.1  # in which a front may answer for a store that is dead
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -97,12 +98,24 @@ class Trial:
                     service_process.look, self._url, self._log, name, f"{seed} t", plant=plant
                 )
             )
+            if self._is_sqlite:
+                processes.append(
+                    self._started(
+                        service_process.front,
+                        self._url,
+                        self._log,
+                        f"front{number}",
+                        f"{seed} f",
+                        plant=plant,
+                    )
+                )
             self._wait()
             assert all(one.is_alive() for one in processes), "a process has ended"
         finally:
             for one in processes:
                 one.kill()
                 one.join()
+                time.sleep(_MOURNING_SECONDS * self._is_sqlite)
 
     def _wait(self) -> None:
         """A life, by its calls. On PostgreSQL connections are cut in it, now and then."""

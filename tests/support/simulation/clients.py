@@ -20,6 +20,7 @@ MOST_WAIT_SECONDS = 30.0
 WELL_WAIT_SECONDS = 1.0
 KEY_SECONDS = 24 * 3600.0
 _RECOVERY_SECONDS = 30.0
+_ATTEMPTS = 4
 _DIGEST = bytes(32)
 
 
@@ -92,11 +93,15 @@ class Clients:
         return Event(event_id, kind, owner, owner, int(self._clocks.wall() * 1000), payload)
 
     async def _post_one(self, outbox: SqliteOutbox) -> None:
+        """Post an event; one with a key again until there is an answer."""
         event, key = self.event(self._kind()), self._key()
-        with self._answered_soon(outbox):
-            receipt = await outbox.intake.append(event, key=key)
-            if self._is_alive(outbox):
-                self._was_told([event], [key], [receipt])
+        for _ in range(_ATTEMPTS if key else 1):
+            with self._answered_soon(outbox):
+                receipt = await outbox.intake.append(event, key=key)
+                if self._is_alive(outbox):
+                    self._was_told([event], [key], [receipt])
+                return
+            await asyncio.sleep(self._chance.expovariate(1 / 10))
 
     async def post_array(self, outbox: SqliteOutbox) -> None:
         """Post an array, and remember what was answered."""

@@ -27,15 +27,16 @@ _FAULTS = ("disk I/O error", "database or disk is full")
 class Disk:
     """Where the database's work runs. Its faults are drawn from `chance`.
 
-    `failing` is the share of transactions that fail, before they begin or when they are to be
-    committed, `hang_seconds` how long each takes beside its usual time. `well_since` is when the
-    last trouble ended, by the loop's clock.
+    `failing` is the share of transactions that fail before they begin, `hang_seconds` how long each
+    takes beside its usual time. With `fails_next_append` the next transaction with new events fails
+    at its end. `well_since` is when the last trouble ended, by the loop's clock.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.failing = 0.0
         self.hang_seconds = 0.0
+        self.fails_next_append = False
         self.well_since = 0.0
 
     def trouble(self, *, failing: float = 0.0, hang_seconds: float = 0.0) -> None:
@@ -46,17 +47,20 @@ class Disk:
     def heal(self) -> None:
         """All is well from now on."""
         self.failing = self.hang_seconds = 0.0
+        self.fails_next_append = False
         self.well_since = asyncio.get_running_loop().time()
 
     async def run(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         await asyncio.sleep(self._chance.uniform(0.0001, 0.002) + self.hang_seconds)
-        if self._chance.random() < self.failing / 2:
+        if self._chance.random() < self.failing:
             self._fail()
         return work(*args, **named)
 
     def commit(self) -> None:
-        """Fail now and then; the transaction is then rolled back."""
-        if self._chance.random() < self.failing / 2:
+        """Commit events, or fail once; the transaction is then rolled back."""
+        if self.fails_next_append:
+            self.fails_next_append = False
+            self.well_since = max(self.well_since, asyncio.get_running_loop().time())
             self._fail()
 
     def _fail(self) -> NoReturn:
@@ -64,8 +68,14 @@ class Disk:
 
 
 class _Connection(sqlite3.Connection):
+    _has_events = False
+
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        if statement == "COMMIT" and InlineConnection.disk.failing:
+        if statement == "BEGIN IMMEDIATE":
+            self._has_events = False
+        elif statement.startswith("INSERT INTO outbox ("):
+            self._has_events = True
+        elif statement == "COMMIT" and self._has_events:
             InlineConnection.disk.commit()
         return super().execute(statement, *values)
 

@@ -31,7 +31,12 @@ class Troubles:
 
     def other_works(self, relay: Relay) -> list[Coroutine[None, None, None]]:
         """The same without Inngest's troubles."""
-        return [self._with_the_disk(), self._with_the_clock(), self._with_a_send(relay)]
+        return [
+            self._with_the_disk(),
+            self._with_a_commit(),
+            self._with_the_clock(),
+            self._with_a_send(relay),
+        ]
 
     async def until_a_send(self) -> None:
         """Until a request is on its way to Inngest, but not for ever."""
@@ -64,6 +69,11 @@ class Troubles:
             else:
                 self._disk.trouble(hang_seconds=self._chance.choice([0.05, 1.0, 8.0]))
             await asyncio.sleep(self._chance.choice([0.1, 5, 60]))
+
+    async def _with_a_commit(self) -> None:
+        while True:
+            await asyncio.sleep(self._chance.expovariate(1 / 300))
+            self._disk.fails_next_append = True
 
     async def _with_the_clock(self) -> None:
         while True:
