@@ -102,9 +102,9 @@ proof: export PROOF_TABLE := $(CURDIR)/.proof-table
 
 proof: $(DEV) ## 100,000 states after power cuts (15 minutes), faults of a device, histories, operators' views, mutants
 	@rm -f $(PROOF_TABLE)
-	POWER_CUT_STATES=135000 DEVICE_FAULTS_EVERY=2 SIMULATED_HISTORIES=100 OPERATOR_HISTORIES=60 $(BIN)/python -m pytest -q -s -m "not soak" \
+	POWER_CUT_STATES=135000 DEVICE_FAULTS_EVERY=2 SIMULATED_HISTORIES=100 JOURNAL_HISTORIES=1000 JOURNAL_LOSSES=50 OPERATOR_HISTORIES=60 $(BIN)/python -m pytest -q -s -m "not soak" \
 		tests/acceptance/test_power_cuts.py tests/acceptance/test_device_faults.py \
-		tests/acceptance/test_simulation.py \
+		tests/acceptance/test_simulation.py tests/acceptance/test_journal_losses.py \
 		tests/acceptance/test_linearizability.py
 	$(BIN)/python -m tests.support.mutants
 	@$(BIN)/python -m tests.support.proof_table

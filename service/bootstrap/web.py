@@ -245,7 +245,14 @@ def _operator_page(
     payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
     patient = Search(inspector, positions, _CHANGE_SEARCH)
     return OperatorPage(
-        Overview(desk, inspector, sampler, ChartSource(outbox.samples, sampler), stored),
+        Overview(
+            desk,
+            inspector,
+            sampler,
+            ChartSource(outbox.samples, sampler),
+            stored,
+            lambda: running.status().detail.get("journal"),
+        ),
         Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored),
         EventPage(inspector, outbox.samples, payloads, desk, event_link(settings)),
         Changes(desk, Proposals(patient, actions), actions, paced),

@@ -248,6 +248,8 @@ class S3Journal:
         return task
 
     def _begin(self, put: GroupPut) -> None:
+        if put.done.done():  # its commit failed meanwhile
+            return
         if self._has_ended:
             put.done.set_exception(OutboxUnavailableError("The journal is closed."))
             return

@@ -303,7 +303,10 @@ class Upkeep:
     async def _look_after(self, objects: Sequence[Stored], now: float) -> None:
         if not objects:
             return
+        marked = [stored for stored in objects if stored.is_marked]
         left = await self._file.left([stored.range for stored in objects])
+        for stored in marked:  # what was removed was in another one
+            stored.is_marked = sum(left[stored.range[0]]) != stored.rows
         settled: list[Stored] = []
         for stored in objects:
             waiting, dead = left[stored.range[0]]

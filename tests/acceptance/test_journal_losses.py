@@ -9,8 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import boto3
 import pytest
+
+from tests.support.s3_server import running_s3
+from tests.support.trial import trial
 
 HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6"))
 
@@ -23,3 +28,54 @@ def test_no_history_loses_an_answered_event_or_gives_an_id_twice() -> None:
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ROUNDS = int(os.environ.get("JOURNAL_LOSSES", "2"))
+REGION = "eu-west-1"
+
+
+@pytest.mark.timeout(3600)
+async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "outbox.db"
+    with running_s3() as s3_url:
+        settings = {
+            "OUTBOX_JOURNAL": f"s3://{_new_bucket(s3_url)}/outbox",
+            "AWS_S3_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": s3_url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        async with trial(path, **settings) as one, one.load.running():
+            for _ in range(ROUNDS):
+                async with one.serving() as service:
+                    await one.load.takes(30, seconds=60)
+                    service.kill()
+                    await service.ended()
+                _lose(path)
+            async with one.serving():
+                await one.load.takes(1, seconds=60)
+                recovered = await one.drained(seconds=60)
+        verdict = one.verdict("lost disks", recovered)
+        print(verdict)
+        verdict.check()
+
+
+def _lose(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def _new_bucket(s3_url: str) -> str:
+    client = boto3.client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=s3_url,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket="journal", CreateBucketConfiguration={"LocationConstraint": REGION})
+    client.close()
+    return "journal"

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,6 +30,9 @@ from service.outbox.model import Dead, Filter, Named, Settlement, State
 from service.outbox.sqlite.file import connection
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.free_port import free_port
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.poster import Poster
+from tests.support.service_here import service_here
 from tests.support.storage import PATIENT_WRITER, append_all, claim, deliver, event, eventually
 from tests.support.tcp_proxy import TcpProxy
 
@@ -320,3 +324,50 @@ class _With:
 async def _now(value: bool) -> bool:  # noqa: FBT001
     await asyncio.sleep(0)
     return value
+
+
+async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
+    bucket_name, tmp_path, s3_environment, journalled
+):
+    async with journalled(destination="another", prefix="a") as one:
+        await append_all(one.outbox, 2)
+    path = tmp_path / "outbox.db"
+    variables = {
+        "OUTBOX_URL": f"sqlite:///{path}",
+        "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
+        "AWS_S3_BUCKET": bucket_name,
+        "AWS_S3_REGION": REGION,
+        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
+        "OPERATOR_EMAILS": "op@example.com",
+    }
+    for name, value in variables.items():
+        s3_environment.setenv(name, value)
+    async with service_here(variables) as service:
+        operator = Poster(service.url)
+        async with operator.http:
+            await operator.sign_in("op")
+            status, answer = await operator.ask("GET", "/readyz")
+            journal = answer["detail"]["journal"]
+            assert (status, journal["state"], journal["missing"]) == (200, "ok", 0)
+            async with operator.http.get(f"{service.url}/outbox") as page:
+                assert "another Inngest, another" in await page.text()
+        stats = await outbox_json(path, "stats")
+        assert "another Inngest, another" in stats["journal"]["refused"][0]
+        [start] = [each for each in await _starts(path) if each["unknown"]]
+        code, out, _ = await outbox_command(path, "journal", "--restore", start["id"])
+        assert (code, "give --yes" in out) == (0, True)
+        assert (await outbox_json(path, "stats"))["pending"] == 0
+        code, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
+        assert (code, "Brought back 2 pending" in out) == (0, True)
+        stats = await eventually(
+            lambda: outbox_json(path, "stats"), lambda stats: stats["journal"]["restored"]
+        )
+        assert (stats["pending"] + stats["delivering"], stats["journal"]["restored"]) == (2, 2)
+    code, out, _ = await outbox_command(path, "journal")
+    assert (code, "this file's" in out) == (0, True)
+    code, _, err = await outbox_command(path, "journal", "--restore", "0" * 12)
+    assert code == 1, err
+
+
+async def _starts(path: Path) -> list[dict[str, Any]]:
+    return (await outbox_json(path, "journal"))["starts"]

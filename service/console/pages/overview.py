@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -35,7 +35,10 @@ _DRAW_SECONDS = 20.0
 
 
 class Overview:
-    """The handlers. `close` ends the live streams, so that no stop waits for them."""
+    """The handlers. `close` ends the live streams, so that no stop waits for them.
+
+    `journal` returns the state of the journal, None without one.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class Overview:
         watched: Sampler,
         drawn: ChartSource,
         scopes: Scopes,
+        journal: Callable[[], object] = lambda: None,
     ) -> None:
+        self._journal = journal
         self._desk = desk
         self._scopes = scopes
         self._inspector = inspector
@@ -87,6 +92,7 @@ class Overview:
             chart_rows=await self._drawn.rows(span),
             without_runs=known.missing_runs(now_ms),
             now_ms=now_ms,
+            journal=self._journal(),
             **await self._dead(latest),
         )
 

@@ -24,6 +24,7 @@ import uuid_utils
 
 from service.errors import OutboxError, RefusedError
 from service.journal.journal import JournalTimings, S3Journal
+from service.journal.objects import decode_group
 from service.journal.upkeep import Upkeep
 from service.observe.recorder import NullRecorder
 from service.outbox.clock import wall_now_ms
@@ -323,9 +324,10 @@ async def _drain(world: World, life: Life, outbox: SqliteOutbox, upkeep: Upkeep)
         world.faults.append(f"the journal stays incomplete: {upkeep.state}")
     if upkeep.state.refused:
         world.faults.append(f"refused: {upkeep.state.refused}")
-    groups = [name for name in world.bucket.objects if "live" not in name and "mark" not in name]
-    if len(groups) > len(world.dead):
-        world.faults.append(f"{len(groups)} objects stay for {len(world.dead)} dead events")
+    for name, (data, _) in world.bucket.objects.items():
+        is_group = "live" not in name and "mark" not in name
+        if is_group and not (data and {row.id for row in decode_group(data).rows} <= world.dead):
+            world.faults.append(f"{name} stays, though its events are settled")
 
 
 def _judge(world: World) -> None:
