@@ -35,32 +35,38 @@ class DataMapping:
     """Makes data by a checked `template`.
 
     A key whose source has no value is left out. Without a template, the data is the body without
-    its `sendAt`.
+    its `sendAt`. `build` gives the data of one event.
     """
 
     def __init__(self, template: Object | None) -> None:
         roots = {split_source(source)[0] for source in sources_of(template)}
         self.needs_app_settings = "appSettings" in roots
-        self._build = _without_send_at if template is None else _object(template)
-
-    def build(self, sources: Sources) -> Object:
-        """The data of one event."""
-        built: Object = self._build(sources)
-        return built
+        self.build: Callable[[Sources], Object] = (
+            _without_send_at if template is None else _object(template)
+        )
 
 
 def _object(template: Object) -> _Value:
-    parts = [(key, _value(value)) for key, value in template.items()]
+    parts = [(key, *_found_in(value), _value(value)) for key, value in template.items()]
 
     def build(sources: Sources) -> dict[str, Any]:
         built = {}
-        for key, value_in in parts:
-            value = value_in(sources)
+        for key, root, name, value_in in parts:
+            value = getattr(sources, root).get(name, UNSET) if root else value_in(sources)
             if value is not UNSET:
                 built[key] = value
         return built
 
     return build
+
+
+def _found_in(template: Any) -> tuple[str, str]:
+    """The root and the name of a value that is a field of the body or of the document."""
+    if is_source(template):
+        root, keys = split_source(template)
+        if root in ("body", "document") and len(keys) == 1:
+            return root, keys[0]
+    return "", ""
 
 
 def _value(template: Any) -> _Value:
@@ -74,12 +80,7 @@ def _value(template: Any) -> _Value:
 
 
 def _body(keys: Sequence[str]) -> _Value:
-    if not keys:
-        return _without_send_at
-    first, *rest = keys
-    if rest:
-        return lambda sources: _at(sources.body, keys)
-    return lambda sources: sources.body.get(first, UNSET)
+    return (lambda sources: _at(sources.body, keys)) if keys else _without_send_at
 
 
 def _user(keys: Sequence[str]) -> _Value:

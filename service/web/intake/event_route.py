@@ -35,6 +35,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import NO_META, Event, encode_event
 from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
+from service.outbox.storable import MAX_DEPTH
 from service.untyped_json import decode_untyped_object
 from service.web.intake.idempotency import (
     IDEMPOTENCY_KEY,
@@ -183,7 +184,8 @@ class EventRoute:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._explain(raw)
             raise InvalidJsonError from error
-        check_depth(raw, body)
+        if len(raw) > MAX_DEPTH:
+            check_depth(raw, body)
         self._kind.check_first(body)
         self._kind.body.check(body)
         return body

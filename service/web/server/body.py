@@ -83,7 +83,7 @@ def check_utf8(body: bytes) -> None:
 
 def check_depth(body: bytes, decoded: object) -> None:
     """Raise InvalidJsonError for a body that is nested more than 500 levels deep."""
-    if len(body) > MAX_DEPTH and is_too_deep(body, decoded):
+    if is_too_deep(body, decoded):
         raise InvalidJsonError(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
