@@ -52,10 +52,6 @@ class _Event(msgspec.Struct):
     id: str = ""
 
 
-class _EventAnswer(_Status):
-    data: _Event | None = None
-
-
 class _Page(_Status):
     data: list[_Event] | None = None
 
@@ -147,20 +143,12 @@ class RestApi:
         answer = _found(body, _Page)
         return [HeldEvent(one.internal_id, one.id) for one in answer.data or ()]
 
-    async def find(self, ulid: str, environment: str | None = None) -> HeldEvent | None:
-        """One event, None when Inngest does not hold it. May be 5 s old."""
-        body = await self._get(f"/v1/events/{ulid}", {}, environment)
-        answer = _found(body or b"", _EventAnswer)
-        if answer.data is None:
-            return None
-        return HeldEvent(answer.data.internal_id, answer.data.id)
-
     async def used_before(
         self, ulid: str, event_id: str, name: str, environment: str | None = None
     ) -> str | None:
         """The ULID of another event with this id and name in the 24 hours before; None for none.
 
-        Reads the 200 events before it at most.
+        Inngest runs nothing for the later one. Reads the 200 events before it at most.
         """
         since, before = (decode_ulid(ulid) >> _RANDOM_BITS) - USED_MS, ulid
         for _ in range(_PAGES_BEFORE):
@@ -211,7 +199,11 @@ class RestApi:
     async def may_skip(
         self, app: str, function: str, environment: str | None = None
     ) -> bool | None:
-        """True where a function may leave an event of its trigger without a run of its own."""
+        """True where a function may leave an event of its trigger without a run of its own.
+
+        It has a rate limit, a debounce, a batch or a condition, or runs one at a time. None where
+        Inngest does not tell.
+        """
         path = f"{self._second_api}/apps/{quote(app, safe='')}/functions/{quote(function, safe='')}"
         body = await self._get(path, {}, environment, may_be_missing=True)
         told = _decoded(body, _FunctionAnswer).data if body else None

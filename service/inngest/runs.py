@@ -7,9 +7,8 @@ invariant: a run has ended once Inngest gives its end, and is whole once it give
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Protocol
 
 import msgspec
 
@@ -73,50 +72,6 @@ class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         """True when the run has ended and its output is known. A cancelled run has none."""
         is_told = self.output is not None or self.status is RunStatus.CANCELLED
         return self.ended_at is not None and is_told
-
-
-class RunReader(Protocol):
-    """Reads the runs of an event. `environment` None asks for the service's own."""
-
-    async def run_ids(
-        self, ulid: str, environment: str | None = None, *, thorough: bool = False
-    ) -> Sequence[str]:
-        """The ids of the runs that the event started, none before it started any.
-
-        Only a `thorough` question, which is dear, finds the run of a batch by each of its events.
-        Raises InngestApiError.
-        """
-        ...
-
-    async def run_words(self, ulid: str, environment: str | None = None) -> Mapping[str, str]:
-        """Inngest's word for each run that `run_ids` gives; it may be seconds behind.
-
-        Raises InngestApiError.
-        """
-        ...
-
-    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
-        """One run, None where Inngest does not show it yet. Raises InngestApiError."""
-        ...
-
-    async def may_skip(
-        self, app: str, function: str, environment: str | None = None
-    ) -> bool | None:
-        """True where a function may leave an event of its trigger without a run of its own.
-
-        It has a rate limit, a debounce, a batch or a condition, or runs one at a time. None where
-        Inngest does not tell. Raises InngestApiError.
-        """
-        ...
-
-    async def used_before(
-        self, ulid: str, event_id: str, name: str, environment: str | None = None
-    ) -> str | None:
-        """The ULID of another event with this id and name in the 24 hours before, if there is one.
-
-        Inngest runs nothing for the later one. Raises InngestApiError.
-        """
-        ...
 
 
 RunLink = Callable[[str, str | None], str | None]

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Collection, Sequence
 
 from service.errors import InngestApiError
-from service.inngest.runs import EventRun, RunReader
+from service.inngest.rest_api import RestApi
+from service.inngest.runs import EventRun
 from service.outbox.clock import wall_now_ms
 from service.runs.sampling import Candidate
 
@@ -20,7 +21,7 @@ _WAITING = frozenset({"scheduled", "queued", "skipped"})
 class RunQuestions:
     """Asks `reader`, with `ask_seconds` between two questions."""
 
-    def __init__(self, reader: RunReader, ask_seconds: float) -> None:
+    def __init__(self, reader: RestApi, ask_seconds: float) -> None:
         self._reader = reader
         self._ask_seconds = ask_seconds
         self._skips: dict[tuple[str, str], tuple[int, bool | None]] = {}

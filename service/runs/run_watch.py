@@ -18,7 +18,8 @@ import structlog
 
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.identity.scopes import Scopes
-from service.inngest.runs import RunReader, first_start_ms, outcomes_of
+from service.inngest.rest_api import RestApi
+from service.inngest.runs import first_start_ms, outcomes_of
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
@@ -56,7 +57,7 @@ class RunWatch:
 
     def __init__(
         self,
-        reader: RunReader,
+        reader: RestApi,
         rows: Rows,
         scopes: Scopes,
         turn: Turn,

@@ -12,8 +12,10 @@ from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
 from service.inngest.rest_api import RestApi
 from service.inngest.runs import EventRun
+from service.outbox.inngest_id import encode_ulid
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
+DAY_MS = 86_400_000
 ULID = "01KAVJ7KPR0000000000000001"
 MOST = 32 * MIB
 TOO_LARGE = (b" " * (MOST - 1), b"x")
@@ -69,19 +71,6 @@ async def test_an_answer_is_read_to_its_end_or_up_to_its_bound() -> None:
     with pytest.raises(InngestApiError):
         await asker(ScriptedSession(beyond)).page(ULID, 1)
     assert not beyond.content.at_eof()
-
-
-async def test_an_event_is_found_by_its_ulid() -> None:
-    body = b'{"data": {"internal_id": "u1", "id": "e1"}, "status": 200}'
-    session = ScriptedSession(Answer(200, (body,)))
-    assert await asker(session).find(ULID) == HeldEvent("u1", "e1")
-    [asked] = session.asked
-    assert (asked.url, asked.named["params"]) == (f"http://inngest.test/v1/events/{ULID}", {})
-
-
-async def test_an_event_that_is_not_held_is_none() -> None:
-    body = b'{"error": "event not found", "status": 404}'
-    assert await asker(ScriptedSession(Answer(200, (body,)))).find(ULID) is None
 
 
 async def test_the_runs_of_an_event_are_found_by_questions_that_differ() -> None:
@@ -153,18 +142,52 @@ async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> No
     assert (run.status, run.output) == ("COMPLETED", "a\ufffd")
 
 
-@pytest.mark.parametrize("question", ["find", "run_ids"])
-async def test_an_answer_about_one_event_that_is_too_large_is_an_error(question: str) -> None:
-    ask = getattr(asker(ScriptedSession(Answer(200, TOO_LARGE))), question)
+async def test_an_answer_about_one_event_that_is_too_large_is_an_error() -> None:
     with pytest.raises(InngestApiError, match="not the API's"):
-        await ask(ULID)
+        await asker(ScriptedSession(Answer(200, TOO_LARGE))).run_ids(ULID)
+
+
+@pytest.mark.parametrize(
+    ("body", "skips"),
+    [
+        (b'{"data": {"triggers": [{"value": "a"}], "configuration": {"retries": {}}}}', False),
+        (b'{"data": {"configuration": {"rateLimit": {"limit": 1}}}}', True),
+        (b'{"data": {"triggers": [{"value": "a", "if": "event.data.x"}]}}', True),
+        (b"{}", None),
+    ],
+)
+async def test_a_function_may_leave_events_without_a_run(
+    body: bytes, *, skips: bool | None
+) -> None:
+    session = ScriptedSession(Answer(200, (body,)))
+    assert await asker(session).may_skip("an app", "f/1") is skips
+    assert session.asked[0].url == "http://inngest.test/api/v2/apps/an%20app/functions/f%2F1"
+
+
+async def test_a_function_that_inngest_does_not_know_is_unknown() -> None:
+    assert await asker(ScriptedSession(Answer(404))).may_skip("app", "f") is None
+
+
+async def test_an_id_was_used_before_by_another_event_of_a_day() -> None:
+    ours, other = encode_ulid(DAY_MS * 3 << 80), encode_ulid(DAY_MS * 2 + 1 << 80)
+    old = encode_ulid(DAY_MS * 2 - 1 << 80)
+
+    async def used(*seen: tuple[str, str]) -> str | None:
+        events = [{"internal_id": ulid, "id": event_id} for ulid, event_id in seen]
+        page = Answer(200, (msgspec.json.encode({"data": events}),))
+        last = Answer(200, (b'{"data": []}',))
+        return await asker(ScriptedSession(page, last)).used_before(ours, "a", "n")
+
+    assert await used((other, "b"), (other, "a")) == other
+    assert await used((other, "b"), (old, "a")) is None
+    assert await used((other, "b")) is None
 
 
 async def test_each_question_goes_to_its_own_environment_or_to_the_configured_one() -> None:
     session = ScriptedSession(*(Answer(200, (b"{}",)) for _ in range(4)))
     one = asker(session, environment="staging")
     await one.page(ULID, 1, "a")
-    await one.find(ULID, "b")
+    await one.run("r", "b")
     await one.run_ids(ULID, "c")
     await one.page(ULID, 1)
     headers = [asked.named["headers"] for asked in session.asked]

@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from service.errors import InngestApiError
-from service.inngest.runs import EventRun, RunLink, RunReader, runs_of
+from service.inngest.rest_api import RestApi
+from service.inngest.runs import EventRun, RunLink, runs_of
 from service.outbox.clock import wall_now_ms
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
@@ -32,7 +33,7 @@ class RunAsker:
 
     def __init__(
         self,
-        reader: RunReader,
+        reader: RestApi,
         link: RunLink,
         policy: FollowPolicy,
         reveal: Callable[[object], object] | None = None,
