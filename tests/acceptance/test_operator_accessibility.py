@@ -70,6 +70,7 @@ async def test_axe_finds_nothing(
     pages = {
         "/outbox": None,
         "/outbox?span=day": ("details.table summary", "details.table[open]", "Waiting"),
+        "/outbox/names": ("details summary", "details[open]", "its trigger has this name"),
         "/outbox/events": None,
         "/outbox/events?state=dead&user=u-1": None,
         "/outbox/events?state=dead&user=nobody": None,

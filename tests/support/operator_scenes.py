@@ -12,6 +12,9 @@ from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Named, Retry, Settlement
+from service.runs.figures import NameView
+from service.runs.kept_names import NAMES, KeptNames
+from service.runs.turn import SCOPE
 from tests.support.storage import Outbox, ask, claim
 
 _NAMES = ("documents/aws.index", "documents/aws.index", "invoices/created")
@@ -52,6 +55,7 @@ async def fill(outbox: Outbox) -> Scene:
     await outbox.repairs.set_paused(paused=True, actor="ada@example.com", reason=said)
     await outbox.repairs.set_paused(paused=False, actor="ada@example.com", reason="it is upgraded")
     await remember_a_day(outbox, now_ms)
+    await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(_names(now_ms)))
     return Scene(dead=ids[5], waiting=ids[145])
 
 
@@ -60,6 +64,37 @@ async def remember_a_day(outbox: Outbox, now_ms: int) -> None:
     this_minute = now_ms - now_ms % MINUTE_MS
     for age in range(1440, 0, -1):
         await outbox.samples.add(_sample(this_minute - age * MINUTE_MS, age))
+
+
+def _names(now_ms: int) -> KeptNames:
+    """A name that is well, and one whose runs are missing."""
+    well = NameView(
+        name="documents/aws.index",
+        expected=True,
+        sampled=90,
+        with_run=90,
+        held_median_seconds=0.04,
+        held_p95_seconds=0.21,
+        start_median_seconds=0.3,
+        start_p95_seconds=1.2,
+        outcomes={"completed": 86, "failed": 3, "running": 1},
+        per_second=31.5,
+        dead=6,
+        ran=90,
+        last_run_at=now_ms,
+    )
+    lost = NameView(
+        name="invoices/created",
+        expected=True,
+        sampled=12,
+        held_median_seconds=0.05,
+        held_p95_seconds=0.3,
+        per_second=2.1,
+        dead=4,
+        ran=40,
+        no_run_since=now_ms - 900_000,
+    )
+    return KeptNames(now_ms, (well, lost))
 
 
 def _event(age: int, now_ms: int) -> Event:

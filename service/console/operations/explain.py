@@ -83,10 +83,11 @@ def _name_pace(view: NameView) -> Iterator[str]:
 
 
 def _name_runs(view: NameView) -> Iterator[str]:
-    yield (
-        f"{view.with_run} of {view.sampled} events that were asked about within 15 minutes have a "
-        "run."
-    )
+    if view.sampled:
+        yield (
+            f"{view.with_run} of {view.sampled} events that were asked about within 15 minutes "
+            "have a run."
+        )
     if view.start_median_seconds is not None and view.start_p95_seconds is not None:
         yield (
             f"The first run starts {spoken_duration(view.start_median_seconds)} after its event is "
