@@ -73,6 +73,19 @@ async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     assert log.size == PREALLOCATED_BYTES
 
 
+async def test_what_is_erased_is_in_no_file_and_the_next_commit_is_patient_again(
+    outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    await outbox.settings.save_scope("user", "u-9", {"street": "of nobody else"})
+    await outbox.repairs.erase_records("u-9", actor="ops")
+    files = [tmp_path / "outbox.db", tmp_path / "outbox.db-wal"]
+    assert not any(b"of nobody else" in one.read_bytes() for one in files)
+    patience = await outbox.writer.between_commits(
+        lambda connection: connection.execute("PRAGMA busy_timeout").fetchall()
+    )
+    assert patience == [(1000,)]
+
+
 async def test_a_disk_that_is_nearly_full_gets_a_large_log_back_at_once(
     outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

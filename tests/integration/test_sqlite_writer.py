@@ -95,6 +95,14 @@ async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOu
     await eventually(lambda: asyncio.sleep(0, outbox.commits.sync_due_at is None))
 
 
+async def test_a_change_by_an_operator_is_synced_before_its_answer(outbox: SqliteOutbox) -> None:
+    await append_all(outbox, 1)
+    await claim(outbox)
+    assert outbox.commits.sync_due_at is not None
+    await outbox.repairs.set_paused(paused=True, actor="ops")
+    assert outbox.commits.sync_due_at is None
+
+
 async def test_a_late_sync_that_finds_the_disk_full_says_so(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,8 +223,13 @@ async def test_two_events_of_one_id_are_stored_once_and_harm_no_other(
     assert outbox.undelivered == (await outbox.inspector.stats()).pending == 2
 
 
-async def test_a_stop_writes_what_waits(tmp_path: Path) -> None:
+async def test_a_stop_writes_what_waits_and_ends_claims(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
+    async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
+        waiting = asyncio.ensure_future(claim(outbox))
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
         appended = [asyncio.ensure_future(outbox.intake.append(event())) for _ in range(200)]
         await asyncio.sleep(0)

@@ -78,9 +78,7 @@ class SqliteWriter:
         self._arrived.set()
         if self._task:
             await asyncio.wait([self._task], timeout=self._timings.stall_seconds)
-            under_way = self.watchdog.group
             await end(self._task)
-            under_way.cancel()
             self._waiting.cancel()
         if self._puts:
             await asyncio.wait(self._puts, timeout=self._timings.stall_seconds)
