@@ -82,9 +82,17 @@ async def test_a_large_row_at_the_head_waits_for_no_stream_of_small_ones(storage
         assert min(size for _, size in batches) <= 4000
 
 
-@pytest.mark.parametrize("fresh_share", [0.0, 0.2, 0.8])
-@pytest.mark.parametrize("size", [2500, 3900, 5000])
-@pytest.mark.parametrize("owner", ["flood", "ada"])
+@pytest.mark.parametrize(
+    ("owner", "size", "fresh_share"),
+    [
+        ("flood", 2500, 0.0),
+        ("flood", 3900, 0.2),
+        ("flood", 5000, 0.8),
+        ("ada", 2500, 0.8),
+        ("ada", 3900, 0.0),
+        ("ada", 5000, 0.2),
+    ],
+)
 async def test_a_claim_stays_within_its_bytes_beside_a_flood(
     storage: Storage, owner: str, size: int, fresh_share: float
 ) -> None:
