@@ -179,12 +179,15 @@ def size_of(url: str) -> int:
 
 
 def pass_through(
-    url: str, queues: Mapping[str, Mapping[str, str]], groups: int, rounds: int, told: str
+    url: str, queues: Mapping[str, Mapping[str, str]], groups: int, told: str, seconds: float
 ) -> None:
-    """Print what an event costs in and out, in groups, and the bytes that it takes meanwhile."""
-    meter, events = Meter(url), groups * GROUP
+    """Print what an event costs in and out, in groups, and the bytes that it takes meanwhile.
+
+    Rounds begin for so many seconds.
+    """
+    meter, events, until = Meter(url), groups * GROUP, time.monotonic() + seconds
     seen: dict[str, list[tuple[Spent, Spent, float]]] = {}
-    for _ in range(rounds):
+    while time.monotonic() < until:
         for name, queue in queues.items():
             earlier = seen.get(name, [])
             if (name != "ours" and "TAKE" not in queue) or (
@@ -203,7 +206,7 @@ def pass_through(
             seen.setdefault(name, []).append((found[0], found[1], grown))
     each = f"{'us':>8}{'pages':>8}{'log':>8}"
     print(
-        f"\n{told}, {rounds * events:,}{'':4}in{each}  out{each}{'bytes':>8}   out us of each round"
+        f"\n{told}, {events:,} a round{'':4}in{each}  out{each}{'bytes':>8}   out us of each round"
     )
     for name, rows in seen.items():
         into, out_of = (
@@ -220,7 +223,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, action="append", default=[])
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--groups", type=int, default=200)
-    parser.add_argument("--beside", type=int, default=6, help="rounds beside a transaction")
+    parser.add_argument("--passing", type=int, default=60, help="seconds of passing through")
     parser.add_argument("--only-beside", action="store_true")
     options = parser.parse_args()
     named = {"plain table": PLAIN, "ours": OURS, "lease table": LEASE}
@@ -241,12 +244,12 @@ def main() -> None:
             if not options.only_beside:
                 for kind, clients in (("ONE", 32), ("ONE", 64), ("MANY", 8)):
                     appends(url, queues, kind, clients, options.rounds)
-                pass_through(url, queues, options.groups, options.rounds, "in quiet")
+                pass_through(url, queues, options.groups, "in quiet", options.passing)
             with psycopg.connect(url) as idle:
                 idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 idle.execute("SELECT pg_current_snapshot()")
                 began = time.monotonic()
-                pass_through(url, queues, options.groups, options.beside, "beside a transaction")
+                pass_through(url, queues, options.groups, "beside a transaction", options.passing)
                 print(f"open for {time.monotonic() - began:.0f} s")
 
 
