@@ -38,7 +38,7 @@ class OwnerShare(msgspec.Struct, frozen=True, gc=False):
     bytes: int
 
 
-class DeadGroup(msgspec.Struct, frozen=True, gc=False):
+class DeadGroup(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The dead rows of one event name and reason; `detail` is that of the row that died last."""
 
     name: str

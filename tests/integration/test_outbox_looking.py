@@ -30,7 +30,10 @@ async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path
     assert stats["serving"] is True
     assert stats["databaseBytes"] > 0
     assert set(stats) >= {"rate", "etaSeconds", "oldestDueSeconds", "walBytes"}
+    [group] = stats["deadGroups"]
+    assert (group["reason"], group["rows"]) == ("rejected", 1)
     code, out, _ = await outbox_command(path, "stats")
+    assert "rejected" in out
     assert code == 0
     assert "delivered" in out
     assert "\x1b" not in out

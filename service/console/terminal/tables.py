@@ -20,7 +20,7 @@ from service.config.destination import Destination
 from service.console.operations.explain import spoken_duration, spoken_time
 from service.console.operations.views import PAUSED, RowView, StatsView
 from service.observe.printable import escaped_json, printable
-from service.outbox.figures import OwnerShare
+from service.outbox.figures import DeadGroup, OwnerShare
 from service.outbox.model import State
 from service.runs.figures import NameView
 
@@ -99,6 +99,17 @@ def owners_table(shares: Sequence[OwnerShare]) -> Table:
         table.add_column(heading, justify="left" if heading == "OWNER" else "right")
     for share in shares:
         table.add_row(plain(share.owner), f"{share.rows:,}", f"{share.bytes:,}")
+    return table
+
+
+def groups_table(groups: Sequence[DeadGroup]) -> Table:
+    """The dead rows by name and reason, one group a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("DEAD", "NAME", "REASON", "LATEST"):
+        table.add_column(heading, justify="right" if heading == "DEAD" else "left")
+    for one in groups:
+        latest = spoken_time(one.latest_ms)
+        table.add_row(f"{one.rows:,}", plain(one.name), plain(one.reason), latest)
     return table
 
 

@@ -54,6 +54,18 @@ async def test_a_developer_signs_in_is_known_and_signs_out(start):
     assert await (await client.get("/auth/session")).json() == {"user": None}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "location"), [("/outbox", "/outbox"), ("//evil.example", "/"), ("https://x", "/")]
+)
+async def test_a_sign_out_leads_a_browser_to_a_page_of_the_service(start, wanted, location):
+    client = await start(issuer="dev")
+    await client.post("/auth/dev-login", json=ADA)
+    asked = {"params": {"returnTo": wanted}, "allow_redirects": False}
+    answer = await client.post("/auth/logout", **asked)
+    assert (answer.status, answer.headers["Location"]) == (303, location)
+    assert await (await client.get("/auth/session")).json() == {"user": None}
+
+
 async def test_the_id_defaults_to_the_email_in_lower_case(start):
     client = await start(issuer="dev")
     answer = await client.post("/auth/dev-login", json={"email": "Ada@example.com"})

@@ -20,6 +20,7 @@ from service.console.operations.views import stats_view
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
 from service.console.terminal.tables import (
+    groups_table,
     names_table,
     owners_table,
     print_json,
@@ -28,7 +29,7 @@ from service.console.terminal.tables import (
 )
 from service.errors import OutboxError
 from service.observe.printable import printable
-from service.outbox.figures import OwnerShare, Stats
+from service.outbox.figures import DeadGroup, OwnerShare, Stats
 from service.runs.figures import NameView
 
 Owners = Annotated[
@@ -36,26 +37,33 @@ Owners = Annotated[
     typer.Option("--owners", help="Also show who holds the most bytes. Reads every row."),
 ]
 _MAX_OWNERS = 10
+_GROUPED_ROWS = 20_000
 
 
 def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Show the outbox in figures: rows by state, ages, delivery, the rate, sizes, runs by name.
+    """Show the outbox in figures: rows by state, delivery, sizes, dead rows, runs by name.
 
     Example: `outbox stats --json`
     """
-    found, shares, names = run(_stats(url, with_owners=owners))
+    found, shares, groups, names = run(_stats(url, with_owners=owners))
     view = stats_view(found, serving=is_served(url))
     journal = run(_journal(url))
     address = redacted_url(url)
     if json:
         held = {"owners": shares} if owners else {}
-        by_name = {"names": names, **({"journal": journal} if journal else {})}
+        by_name = {
+            "names": names,
+            "deadGroups": groups,
+            **({"journal": journal} if journal else {}),
+        }
         print_json({"outbox": address, **msgspec.to_builtins(view), **by_name, **held})
         return
     typer.echo(address)
     show_lines(stats_table(view))
     for words in _journal_words(journal) if journal else ():
         typer.echo(printable(words))
+    if groups:
+        show_lines(groups_table(groups))
     if names:
         show_lines(names_table(names))
     if owners:
@@ -86,8 +94,8 @@ def _journal_words(journal: dict[str, Any]) -> Iterator[str]:
 
 async def _stats(
     url: str, *, with_owners: bool
-) -> tuple[Stats, list[OwnerShare], Sequence[NameView]]:
+) -> tuple[Stats, list[OwnerShare], list[DeadGroup], Sequence[NameView]]:
     async with open_inspector(url) as outbox:
         shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
-        figures = await outbox.stats()
-    return figures, shares, (await known_names(url)).names
+        figures, groups = await outbox.stats(), await outbox.dead_groups(_GROUPED_ROWS)
+    return figures, shares, groups, (await known_names(url)).names
