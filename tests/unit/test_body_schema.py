@@ -155,6 +155,29 @@ def test_references_that_double_are_counted_and_refused(levels: int) -> None:
     BodySchema({**declared, **schema(a={"$ref": f"#/$defs/d{levels - 9}"})})
 
 
+KINDS = {"oneOf": [{"const": number} for number in range(50)]}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"items": KINDS},
+        {"maxItems": 1_000, "items": {"maxItems": 1_000, "items": KINDS}},
+        {"items": {"type": "number", "multipleOf": 0.01}},
+        {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/kinds"}]}},
+    ],
+)
+def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="write maxItems"):
+        BodySchema({**schema(a=field), "$defs": {"kinds": KINDS}})
+
+
+def test_alternatives_of_a_bounded_number_of_values_are_taken() -> None:
+    few = {"maxItems": 10_000, "items": KINDS}
+    price = {"type": "number", "multipleOf": 0.01}
+    BodySchema(schema(a=few, b=price, c=KINDS, d={"items": {"anyOf": KINDS["oneOf"][:20]}}))
+
+
 def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
     one = {"$ref": "#/$defs/one"}
     declared = {
