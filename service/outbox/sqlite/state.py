@@ -1,4 +1,4 @@
-"""The state that the process which writes an SQLite outbox keeps in memory.
+"""The state that the writer of an SQLite outbox keeps in memory, and the usage of each owner.
 
 Pending rows of an earlier process are counted before the first append. The bytes of earlier rows
 are counted page by page while requests are served; until then they count as 0.
