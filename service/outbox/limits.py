@@ -12,8 +12,8 @@ _OWNER_BYTES = "Your stored events have reached their limit in bytes. Try again 
 _ALL_BYTES = "The outbox has reached its limit in bytes."
 
 
-# Rows that are pending or delivering, and the bytes of all rows.
-Held = tuple[int, int]
+# What an owner has: the rows that are not settled, and the bytes of all its rows.
+Usage = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Limits:
     max_bytes: int | None = None
     max_bytes_per_owner: int | None = None
 
-    def check(self, owner: Held, everybody: Held, rows: int, size: int) -> None:
+    def check(self, owner: Usage, everybody: Usage, rows: int, size: int) -> None:
         """Raise TooManyPendingError or OutboxFullError when so many rows and bytes have no room."""
         if owner[0] + rows > self.max_pending_per_owner:
             raise TooManyPendingError(retry_after_seconds=RETRY_AFTER_SECONDS)

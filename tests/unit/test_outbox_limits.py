@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from service.errors import OutboxFullError, RefusedError, TooManyPendingError
-from service.outbox.limits import Held, Limits
+from service.outbox.limits import Limits, Usage
 
 LIMITS = Limits(10, 5, max_bytes=1000, max_bytes_per_owner=500)
-NOTHING: Held = (0, 0)
+NOTHING: Usage = (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ NOTHING: Held = (0, 0)
         ((0, 0), (0, 900), 0, 100),  # the outbox's last bytes
     ],
 )
-def test_what_has_room_is_taken(owner: Held, everybody: Held, rows: int, size: int) -> None:
+def test_what_has_room_is_taken(owner: Usage, everybody: Usage, rows: int, size: int) -> None:
     LIMITS.check(owner, everybody, rows, size)
 
 
@@ -37,7 +37,7 @@ def test_what_has_room_is_taken(owner: Held, everybody: Held, rows: int, size: i
     ],
 )
 def test_what_has_no_room_is_refused_for_the_owner_first(
-    owner: Held, everybody: Held, rows: int, size: int, refusal: type[RefusedError], words: str
+    owner: Usage, everybody: Usage, rows: int, size: int, refusal: type[RefusedError], words: str
 ) -> None:
     with pytest.raises(refusal, match=words) as refused:
         LIMITS.check(owner, everybody, rows, size)

@@ -9,47 +9,47 @@ from __future__ import annotations
 
 from typing import Self
 
-from service.outbox.limits import FairShare, Held
+from service.outbox.limits import FairShare, Usage
 from service.outbox.postgres.database.pool import PostgresPool
 
-_NOTHING: Held = (0, 0)
+_NOTHING: Usage = (0, 0)
 
 
 class Tally:
     """Adds up how many rows wait and how many bytes are stored; parts may be negative."""
 
-    def __init__(self, held: dict[str, Held] | None = None) -> None:
-        self._held = held or {}
-        self.rows = sum(rows for rows, _ in self._held.values())
-        self.bytes = sum(size for _, size in self._held.values())
+    def __init__(self, usage: dict[str, Usage] | None = None) -> None:
+        self._usage = usage or {}
+        self.rows = sum(rows for rows, _ in self._usage.values())
+        self.bytes = sum(size for _, size in self._usage.values())
 
-    def of(self, owner: str) -> Held:
+    def of(self, owner: str) -> Usage:
         """The rows and bytes of one owner."""
-        return self._held.get(owner, _NOTHING)
+        return self._usage.get(owner, _NOTHING)
 
     def add(self, owner: str, rows: int, size: int) -> None:
         """Add rows and bytes, or subtract them when negative."""
         rows_before, size_before = self.of(owner)
-        held = (rows_before + rows, size_before + size)
-        if held == _NOTHING:
-            self._held.pop(owner, None)
+        usage = (rows_before + rows, size_before + size)
+        if usage == _NOTHING:
+            self._usage.pop(owner, None)
         else:
-            self._held[owner] = held
+            self._usage[owner] = usage
         self.rows += rows
         self.bytes += size
 
     def owners(self) -> set[str]:
         """The owners with rows."""
-        return set(self._held)
+        return set(self._usage)
 
     def subtract(self, other: Tally) -> None:
         """Subtract `other`."""
-        for owner, (rows, size) in other._held.items():
+        for owner, (rows, size) in other._usage.items():
             self.add(owner, -rows, -size)
 
     def copy(self) -> Self:
         """A copy that changes alone."""
-        return type(self)(self._held.copy())
+        return type(self)(self._usage.copy())
 
 
 class PostgresCounts:
@@ -57,20 +57,20 @@ class PostgresCounts:
 
     def __init__(self, pool: PostgresPool, fair_share: FairShare) -> None:
         self._pool = pool
-        self._heavy_rows = fair_share.noisy_rows
+        self._noisy_rows = fair_share.noisy_rows
         self._after: int | None = None
         self._returns = pool.returns
         self._base = Tally()
         self._rest = Tally()
         # Owners with so many waiting rows that they may fill the queue.
-        self.heavy: set[str] = set()
+        self.noisy: set[str] = set()
 
     @property
-    def total(self) -> Held:
+    def total(self) -> Usage:
         """The number of rows that are pending or delivering, and of stored bytes."""
         return self._base.rows + self._rest.rows, self._base.bytes + self._rest.bytes
 
-    def of(self, owner: str) -> Held:
+    def of(self, owner: str) -> Usage:
         """The number of rows of `owner` that are pending or delivering, and its stored bytes."""
         rows, size = self._base.of(owner)
         more_rows, more_size = self._rest.of(owner)
@@ -90,7 +90,7 @@ class PostgresCounts:
             return
         changed = self._rest.owners()
         if base is not self._base:
-            changed |= base.owners() | self.heavy
+            changed |= base.owners() | self.noisy
         self._base, self._rest = base, Tally()
         for _, is_safe, owner, waiting, size, _ in rows:
             if owner is not None:
@@ -101,9 +101,9 @@ class PostgresCounts:
 
     async def _read_folded(self, within_seconds: float) -> tuple[Tally, int]:
         rows = await self._pool.run("READ_COUNTS", within_seconds=within_seconds)
-        held = {row[1]: (row[2], row[3]) for row in rows if row[1] is not None}
-        return Tally(held), rows[0][0]
+        usage = {row[1]: (row[2], row[3]) for row in rows if row[1] is not None}
+        return Tally(usage), rows[0][0]
 
     def _weigh(self, owners: set[str]) -> None:
-        heavy = {owner for owner in owners if self.of(owner)[0] >= self._heavy_rows}
-        self.heavy = (self.heavy - owners) | heavy
+        noisy = {owner for owner in owners if self.of(owner)[0] >= self._noisy_rows}
+        self.noisy = (self.noisy - owners) | noisy

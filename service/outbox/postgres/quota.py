@@ -13,7 +13,7 @@ import time
 from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
-from service.outbox.limits import FairShare, Held, Limits
+from service.outbox.limits import FairShare, Limits, Usage
 from service.outbox.postgres.counts import PostgresCounts, Tally
 from service.supervisor import Supervisor
 
@@ -75,18 +75,18 @@ class PostgresQuota:
         if refusal:
             raise refusal
         self._entering.add(owner, rows, size)
-        if self._is_heavy(owner):
+        if self._is_noisy(owner):
             self._grown.add(owner)
 
     def is_express(self, owner: str) -> bool:
         """True when few rows of `owner` wait while other owners' rows fill half the queue."""
-        heavy = self._counts.heavy | self._grown
-        if owner in heavy:
+        noisy = self._counts.noisy | self._grown
+        if owner in noisy:
             return False
-        heavy_total = sum(self._held_by(one)[0] for one in heavy)
-        return self._fair_share.is_noisy(heavy_total, self._in_all()[0])
+        noisy_total = sum(self._usage_of(one)[0] for one in noisy)
+        return self._fair_share.is_noisy(noisy_total, self._in_all()[0])
 
-    def entered(self, owner: str, reserved: Held, stored: Held) -> None:
+    def entered(self, owner: str, reserved: Usage, stored: Usage) -> None:
         """Report which of the reserved rows and bytes are stored; the room of the rest is free."""
         self._entering.add(owner, -reserved[0], -reserved[1])
         if stored[0]:
@@ -97,16 +97,16 @@ class PostgresQuota:
         self, owner: str | None, rows: int, size: int
     ) -> OutboxFullError | TooManyPendingError | None:
         try:
-            mine = (-rows, -size) if owner is None else self._held_by(owner)
+            mine = (-rows, -size) if owner is None else self._usage_of(owner)
             self._limits.check(mine, self._in_all(), rows, size)
         except (OutboxFullError, TooManyPendingError) as refusal:
             return refusal
         return None
 
-    def _held_by(self, owner: str) -> Held:
+    def _usage_of(self, owner: str) -> Usage:
         return _sum(self._counts.of(owner), self._put.of(owner), self._entering.of(owner))
 
-    def _in_all(self) -> Held:
+    def _in_all(self) -> Usage:
         put, entering = self._put, self._entering
         return _sum(self._counts.total, (put.rows, put.bytes), (entering.rows, entering.bytes))
 
@@ -137,11 +137,11 @@ class PostgresQuota:
             except OutboxUnavailableError:
                 return
             self._put.subtract(shown)
-            self._grown = {one for one in self._grown if self._is_heavy(one)}
+            self._grown = {one for one in self._grown if self._is_noisy(one)}
 
-    def _is_heavy(self, owner: str) -> bool:
-        return self._held_by(owner)[0] >= self._fair_share.noisy_rows
+    def _is_noisy(self, owner: str) -> bool:
+        return self._usage_of(owner)[0] >= self._fair_share.noisy_rows
 
 
-def _sum(*held: Held) -> Held:
-    return sum(rows for rows, _ in held), sum(size for _, size in held)
+def _sum(*usage: Usage) -> Usage:
+    return sum(rows for rows, _ in usage), sum(size for _, size in usage)
