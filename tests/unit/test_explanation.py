@@ -3,8 +3,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.console.operations.explain import explain
+from service.console.operations.explain import explain, explain_name
 from service.outbox.model import DeliveryRecord, Row, State
+from service.runs.figures import NameView
 
 NOW = 1_795_559_419_447
 HOUR_MS = 3_600_000
@@ -123,3 +124,9 @@ def test_a_page_with_buttons_names_no_command(state: State) -> None:
     paused = msgspec.structs.replace(OPEN, paused_by="ada")
     assert "`outbox " in explain(row(state), paused, now_ms=NOW)
     assert "`outbox " not in explain(row(state), paused, now_ms=NOW, commands=False)
+
+
+@pytest.mark.parametrize(("dead", "words"), [(1, "1 is dead: "), (2000, "2,000 are dead: ")])
+def test_a_name_says_how_many_of_its_events_are_dead(dead: int, words: str) -> None:
+    view = NameView(name="orders/placed", expected=False, dead=dead)
+    assert explain_name(view.name, view, OPEN, serving=True)[-1].startswith(words)

@@ -119,7 +119,8 @@ def _name_runs(view: NameView) -> Iterator[str]:
 
 def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
     if view and view.dead:
-        yield f"{view.dead} are dead: `outbox list --state dead --name {name}` shows why."
+        dead = "1 is dead" if view.dead == 1 else f"{view.dead:,} are dead"
+        yield f"{dead}: `outbox list --state dead --name {name}` shows why."
 
 
 def past_horizon(row: Row, now_ms: int) -> bool:
