@@ -27,6 +27,7 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
     [
         ({}, "storage", "set AWS_S3_REGION and AWS_S3_BUCKET; until then posts are answered 503"),
         ({"AWS_S3_REGION": "eu-west-1"}, "storage", "missing: set AWS_S3_BUCKET;"),
+        ({"OUTBOX_EVENT_KEYS": "shop:x"}, "storage", "until then posts of documents are"),
         (
             {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"},
             "storage",
