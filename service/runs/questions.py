@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
 
+import structlog
+
 from service.errors import InngestApiError
 from service.inngest.rest_api import RestApi
 from service.inngest.runs import EventRun
 from service.outbox.clock import wall_now_ms
 from service.runs.sampling import Candidate
+
+log = structlog.get_logger(__name__)
 
 _MOST_RUNS = 3
 _MOST_FUNCTIONS = 5
@@ -42,6 +46,18 @@ class RunQuestions:
             run = await self._reader.run(run_id, candidate.environment)
             told.append(run or EventRun(run_id, ""))
         return told
+
+    async def is_repeat(self, name: str, candidate: Candidate) -> bool:
+        """True where Inngest runs nothing, as it had the event's id. Raises InngestApiError."""
+        if not candidate.wire_id:
+            return False
+        await asyncio.sleep(self._ask_seconds)
+        used = await self._reader.used_before(
+            candidate.ulid, candidate.wire_id, name, candidate.environment
+        )
+        if used is not None:
+            log.warning("event_id_used_before", inngest_id=candidate.ulid, used_by=used)
+        return used is not None
 
     async def skips(
         self, functions: Collection[tuple[str, str]], environment: str | None

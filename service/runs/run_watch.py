@@ -136,6 +136,8 @@ class RunWatch:
         briefly = others_wait and bool(known.functions) and not candidate.again
         try:
             told = await self._questions.runs(candidate, briefly=briefly)
+            if not told and await self._questions.is_repeat(name, candidate):
+                return
         except InngestApiError as error:
             log.debug("runs_not_asked", reason=str(error))
             if not error.refused:

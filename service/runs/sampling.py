@@ -22,13 +22,17 @@ _MOST_SLOTS = 20  # of a name's that are due
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A held event. `due_ms` is when it should have a run, `again` says that it was asked for."""
+    """A held event. `due_ms` is when it should have a run, `again` says that it was asked for.
+
+    `wire_id` is the id that its sender chose, if it chose one.
+    """
 
     ulid: str
     environment: str | None
     accepted_at_ms: int
     held_at_ms: int
     due_ms: int
+    wire_id: str | None = None
     again: bool = False
 
 
@@ -64,7 +68,10 @@ class Sampling:
         due_ms = held_at_ms + self._no_run_ms
         if now_ms - due_ms < WINDOW_MS and due_ms > self._done.get(row.name, 0):
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
-            one = Candidate(row.inngest_id, row.meta.environment, since_ms, held_at_ms, due_ms)
+            meta = row.meta
+            one = Candidate(
+                row.inngest_id, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id
+            )
             self._wait(row.name, one)
         return True
 

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 
 from service.inngest.runs import EventRun, Named
 from service.observe.recorder import NullRecorder
+from service.outbox.event import NO_META, Meta
 from service.outbox.model import Filter, Row, State
 from service.runs import questions, run_watch
 from service.runs.run_watch import RunWatch
@@ -49,6 +51,12 @@ class Inngest:
         self.asked.append(now())
         return EventRun(run_id, "RUNNING", function=Named("f"), app=Named("app"))
 
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> str | None:
+        self.asked.append(now())
+        return "01OTHER"
+
     async def may_skip(
         self, app: str, function: str, environment: str | None = None
     ) -> bool | None:
@@ -59,8 +67,9 @@ class Inngest:
 class Rows:
     """A hundred events a second of each name are delivered."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], meta: Meta = NO_META) -> None:
         self._names = names
+        self._meta = meta
 
     async def rows(self, wanted: Filter) -> list[Row]:
         if wanted.state is not State.DELIVERED:
@@ -68,7 +77,8 @@ class Rows:
         newest = int(now() * 100)
         names = [wanted.name] if wanted.name else self._names
         at = range(newest, max(0, newest - wanted.limit // len(names)), -1)
-        return [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
+        rows = [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
+        return [msgspec.structs.replace(one, meta=self._meta) for one in rows]
 
 
 @contextlib.contextmanager
@@ -111,6 +121,14 @@ async def test_of_forty_names_one_that_stops_is_told_within_a_minute_after_its_t
         await watch_for(600 + NO_RUN_SECONDS + 60, watch)
         known = watch.kept.missing_runs(wall_now_ms())
     assert [one.name for one in known] == ["name7"]
+
+
+@in_virtual_time
+async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
+    inngest = Inngest(stopped="a", from_seconds=100)
+    with watching(inngest, Rows(NAMES, Meta("chosen"))) as watch:
+        await watch_for(300, watch)
+        assert watch.kept.missing_runs(wall_now_ms()) == []
 
 
 @in_virtual_time
