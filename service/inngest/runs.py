@@ -110,7 +110,9 @@ def stacks_of(answer: Iterable[EventRun]) -> dict[str, str]:
 def _run(told: EventRun, url: str | None) -> Run:
     ended = _ms(told.ended_at)
     status, output = _status(told), None
-    if ended is not None and told.output is not None:
+    # Inngest may show an error of its own as that of a cancelled run.
+    has_output = told.output is not None and status is not RunStatus.CANCELLED
+    if ended is not None and has_output:
         error = _error(told)
         shown = {name: error[name] for name in _TOLD_OF_ERRORS if name in error}
         output = shown if status is RunStatus.FAILED else told.output

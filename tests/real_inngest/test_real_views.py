@@ -137,7 +137,7 @@ def shown(view: dict[str, Any]) -> list[dict[str, Any]]:
 
 def told(run: dict[str, Any]) -> dict[str, Any]:
     """A run of Inngest's API, as the view has it: of an error its name and message."""
-    output = run.get("output")
+    output = None if run["status"] == "CANCELLED" else run.get("output")
     if run["status"] == "FAILED":
         output = {name: output["error"][name] for name in ("name", "message")}
         assert output["message"] == ERROR["message"]

@@ -49,6 +49,11 @@ def test_a_run_is_whole_with_its_end_and_its_output():
     assert one("CANCELLED", ENDED).is_whole
 
 
+def test_a_cancelled_run_has_no_output_whatever_inngest_says():
+    run = one("CANCELLED", ENDED, {"error": "event not found in state store"})
+    assert (run.output, run.is_whole) == (None, True)
+
+
 def test_the_output_of_a_failed_attempt_is_not_the_run_s():
     run = one("RUNNING", None, {"error": ERROR})
     assert (run.status, run.output, run.ended_at) == (RunStatus.RUNNING, None, None)
