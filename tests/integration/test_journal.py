@@ -33,7 +33,8 @@ from tests.support.free_port import free_port
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.poster import Poster
 from tests.support.service_here import service_here
-from tests.support.storage import PATIENT_WRITER, append_all, claim, deliver, event, eventually
+from tests.support.sqlite_faults import sqlite_error
+from tests.support.storage import PATIENT_WRITER, append_all, ask, claim, deliver, event, eventually
 from tests.support.tcp_proxy import TcpProxy
 
 REGION = "eu-west-1"
@@ -202,10 +203,49 @@ async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_sett
 
     connect = functools.partial(sqlite3.connect, factory=SlowCommits)
     monkeypatch.setattr(connection, "sqlite3", _With(sqlite3, connect=connect))
-    async with journalled(sweep_seconds=0.0) as one:
+    async with journalled(sweep_seconds=0.0, dead_seconds=60.0) as one:
         sent = await append_all(one.outbox, 1)
         await asyncio.sleep(0.2)
         assert set(stored()) == {each.id for each in sent}
+
+
+async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names, monkeypatch):
+    class FailingCommits(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if sql == "COMMIT" and fails:
+                time.sleep(0.3)  # its put is there by now
+                raise sqlite_error("SQLITE_FULL")
+            return super().execute(sql, *args)
+
+    fails: list[bool] = []
+    connect = functools.partial(sqlite3.connect, factory=FailingCommits)
+    monkeypatch.setattr(connection, "sqlite3", _With(sqlite3, connect=connect))
+    async with journalled() as one:
+        [before] = await append_all(one.outbox, 1)
+        fails.append(True)
+        with pytest.raises(OutboxUnavailableError):
+            await one.outbox.intake.append(event())
+        fails.clear()
+        await eventually(lambda: _now(one.outbox.failure is None))
+        later = await one.outbox.intake.append(event())
+        assert len(names()) == 2
+    async with journalled() as two:
+        rows = await two.outbox.inspector.rows(Filter())
+        assert {row.id for row in rows} == {before.id, later.event_id}
+
+
+async def test_an_object_stays_while_one_of_its_events_waits(journalled, names, stored):
+    async with journalled(dead_seconds=60.0) as one:
+        first, other = event(), event()
+        await one.outbox.intake.append_all([first, other], [None, None])
+        await deliver(one.outbox, await claim(one.outbox, ask(1)))
+        alone = await one.outbox.intake.append(event())
+        kept, _ = names()
+        batch = await claim(one.outbox)
+        seqs = [entry.seq for entry in batch.entries if entry.seq == alone.seq]
+        await one.outbox.queue.settle(Settlement(batch.claim, delivered=seqs))
+        await eventually(lambda: _now(names() == [kept]))
+        assert other.id in stored()
 
 
 async def test_what_a_person_took_back_does_not_come_back(journalled):

@@ -313,7 +313,10 @@ async def _drain(world: World, life: Life, outbox: SqliteOutbox, upkeep: Upkeep)
         async with asyncio.timeout(600):
             while (await outbox.inspector.stats()).pending + outbox.undelivered:  # noqa: ASYNC110
                 await asyncio.sleep(1)
-            world.dead = {row.id for row in await outbox.inspector.rows(Filter(state=State.DEAD))}
+            world.dead = {
+                row.id
+                for row in await outbox.inspector.rows(Filter(state=State.DEAD, limit=10_000))
+            }
             await asyncio.sleep(4 * TIMINGS.late_seconds)
     except TimeoutError:
         world.faults.append("what waits is never delivered")
