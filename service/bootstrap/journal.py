@@ -11,8 +11,9 @@ from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.inngest.address import inngest_address
 from service.journal.bucket import JournalBucket
+from service.journal.desk import JournalLook, JournalReader
 from service.journal.journal import S3Journal
-from service.journal.upkeep import JournalLook, JournalReader, Upkeep
+from service.journal.upkeep import Upkeep
 from service.observe.recorder import Recorder
 from service.outbox.sqlite.file.journalled import Known
 from service.outbox.sqlite.store import SqliteOutbox

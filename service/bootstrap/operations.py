@@ -57,7 +57,7 @@ from service.runs.kept_names import NAMES, KeptNames, load_names, names_of
 from service.runs.turn import SCOPE
 
 if TYPE_CHECKING:
-    from service.journal.upkeep import JournalDesk, JournalLook
+    from service.journal.desk import JournalDesk, JournalLook
     from service.outbox.postgres.store import PostgresOutbox
 
 _TABLES = """
@@ -301,7 +301,7 @@ async def open_journal_look(settings: Settings) -> AsyncIterator[JournalLook]:
 @contextlib.asynccontextmanager
 async def open_journal_desk(settings: Settings) -> AsyncIterator[JournalDesk]:
     """The journal of the service, or where none runs of this process. Raises OutboxError."""
-    from service.journal.upkeep import JournalDesk
+    from service.journal.desk import JournalDesk
 
     if holder := _journal_holder(settings):
         async with open_link(str(holder.get("socket")), COMMAND_POLICY) as link:

@@ -35,7 +35,7 @@ from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 
 if TYPE_CHECKING:
-    from service.journal.upkeep import JournalDesk
+    from service.journal.desk import JournalDesk
     from service.outbox.postgres.store import PostgresOutbox
 
 log = structlog.get_logger(__name__)
@@ -152,7 +152,7 @@ async def open_served_outbox(
         if own:
             parts = _parts(outbox, recorder)
             if outbox.journal:
-                from service.journal.upkeep import JournalDesk
+                from service.journal.desk import JournalDesk
 
                 parts.append(ServedPart(JournalDesk, outbox.journal))
             if listening is None:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from service.errors import OutboxUnavailableError, StorageUnavailableError
-from service.journal.bucket import MAX_DELETED, JournalBucket
-from service.journal.comparison import Compared, Comparison, StartView, views
+from service.journal.bucket import MAX_DELETED
+from service.journal.comparison import Compared, Comparison, StartView
 from service.journal.contents import MAX_ROWS, Stored
+from service.journal.desk import JournalState
 from service.journal.journal import S3Journal
-from service.journal.objects import by_start, encode_group, group_name, live_name
-from service.outbox.sqlite.file.journalled import JournalledFile, Known, Range, Restored
+from service.journal.objects import encode_group, group_name, live_name
+from service.outbox.sqlite.file.journalled import JournalledFile, Range, Restored
 from service.supervisor import end
 
 _SWEPT = 1000  # objects of one question to the file
@@ -30,61 +29,6 @@ _PUT_BYTES = 8 * 1024 * 1024
 _FEW = 20_000
 
 log = structlog.get_logger(__name__)
-
-
-class JournalState(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The state of the journal for people.
-
-    `state` is `ok`, `away` or `unread`. `missing` events are not in the bucket yet. `restored` are
-    those that came back since the start, `may_run_twice` of them are older than Inngest remembers.
-    `refused` are sentences about events in the bucket that were not brought back.
-    """
-
-    bucket: str
-    state: str
-    reason: str | None
-    missing: int
-    objects: int
-    restored: int
-    restored_dead: int
-    may_run_twice: int
-    refused: tuple[str, ...]
-
-
-class JournalLook(Protocol):
-    """The journal as people look at it."""
-
-    async def starts(self) -> list[StartView]:
-        """What is in the bucket, by the starts that put it. Raises StorageUnavailableError."""
-        ...
-
-
-class JournalReader:
-    """What is in `bucket` for a file that nobody serves. `known` is what the file knows."""
-
-    def __init__(self, bucket: JournalBucket, known: Mapping[str, Known]) -> None:
-        self._bucket = bucket
-        self._known = known
-
-    async def starts(self) -> list[StartView]:
-        """What is in the bucket, by the starts that put it. Raises StorageUnavailableError."""
-        return list(views(by_start([one async for one in self._bucket.listed()]), self._known))
-
-
-class JournalDesk(JournalLook, Protocol):
-    """The journal for people."""
-
-    @property
-    def state(self) -> JournalState:
-        """Its state, from memory."""
-        ...
-
-    async def restore(self, ids: Sequence[str]) -> Restored:
-        """Bring back what the file has never had of these starts, whoever they are.
-
-        Safe to repeat. Raises OutboxUnavailableError and StorageUnavailableError.
-        """
-        ...
 
 
 class Upkeep:

@@ -35,8 +35,9 @@ REGION = "eu-west-1"
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
 async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
-    tmp_path: Path,
+    tmp_path: Path, fronts: str
 ) -> None:
     path = tmp_path / "outbox.db"
     with running_s3() as s3_url:
@@ -47,6 +48,7 @@ async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "WEB_CONCURRENCY": fronts,
         }
         async with trial(path, **settings) as one, one.load.running():
             for _ in range(ROUNDS):
