@@ -16,6 +16,7 @@ import pytest
 from service.processes.child_process import Child, ChildProcess, lifeline
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.signals import on_hangup
+from tests.support.storage import PATIENCE_SECONDS
 
 TELLS = """
 import sys
@@ -29,7 +30,7 @@ async def test_of_a_child_that_could_not_be_started_it_is_said_why(tmp_path: Pat
     child = Child("Front process 1", [str(tmp_path / "absent")], ())
     supervisor = ChildSupervisor(child, SupervisorPolicy({}, said.put_nowait, lambda _: None))
     supervisor.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         sentence = await said.get()
         supervisor.stop()
         assert await supervisor.ended() == 0
@@ -51,7 +52,7 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
     parent, child = socket.socketpair()
     stop, gone = asyncio.Event(), asyncio.Event()
     with parent, child:
-        async with lifeline(child.fileno(), gone.set) as line, asyncio.timeout(10):
+        async with lifeline(child.fileno(), gone.set) as line, asyncio.timeout(PATIENCE_SECONDS):
             parent.send(b"h")
             line.ready()
             await line.hand_over(stop)

@@ -144,7 +144,7 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_stop_answers_each_request_that_has_been_read(server, port, turns):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not server.server.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         [connection] = server.server.connections
