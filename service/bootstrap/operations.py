@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sqlite3
 import sys
@@ -33,6 +34,7 @@ from service.errors import (
     OutboxUnavailableError,
     SchemaTooNewError,
 )
+from service.observe.recorder import NullRecorder
 from service.outbox import schema
 from service.outbox.link.messages import Status
 from service.outbox.link.outbox import remote
@@ -52,7 +54,7 @@ from service.outbox.sqlite.file.recover import RecoveredFile, recover
 from service.outbox.sqlite.file.transfer import open_sqlite_transfer
 from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
 from service.outbox.sqlite.recovery import find_damage
-from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.runs.kept_names import NAMES, KeptNames, load_names, names_of
 from service.runs.turn import SCOPE
 
@@ -270,9 +272,7 @@ async def _writer(url: str) -> AsyncIterator[_Writer]:
         return
     holder = writer_of(path)
     if holder is None:
-        async with open_sqlite_outbox(
-            path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
-        ) as outbox:
+        async with _alone(path) as outbox:
             yield _Writer(outbox.repairs, SessionSignOuts(outbox.settings))
         return
     socket = holder.get("socket")
@@ -326,6 +326,25 @@ async def _known_starts(settings: Settings) -> dict[str, Known]:
     async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
         return await connection.run(known_starts)
+
+
+def _alone(path: Path) -> contextlib.AbstractAsyncContextManager[SqliteOutbox]:
+    """The outbox that nobody serves; with its journal, which is that of OUTBOX_URL's file alone.
+
+    What a person removes gets its mark. Raises ConfigurationError.
+    """
+    opening = functools.partial(
+        open_sqlite_outbox, path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
+    )
+    if not os.environ.get("OUTBOX_JOURNAL", "").strip():
+        return opening()
+    settings = Settings.load(os.environ)
+    own = sqlite_path(settings.store_url)
+    if own is None or own.resolve() != path.resolve():
+        return opening()
+    from service.bootstrap.journal import open_journalled
+
+    return open_journalled(settings, NullRecorder(), opening)
 
 
 def _check_readable(path: Path) -> None:

@@ -409,5 +409,24 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
     assert code == 1, err
 
 
+async def test_a_command_without_a_service_marks_what_it_removes(
+    bucket_name, tmp_path, s3_environment, journalled
+):
+    path = tmp_path / "outbox.db"
+    async with journalled(tmp_path, prefix="a") as one:
+        kept, gone = await append_all(one.outbox, 2)
+    for name, value in {
+        "OUTBOX_URL": f"sqlite:///{path}",
+        "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
+        "AWS_S3_REGION": REGION,
+        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
+    }.items():
+        s3_environment.setenv(name, value)
+    code, _, err = await outbox_command(path, "discard", gone.id, "--yes")
+    assert code == 0, err
+    async with journalled(prefix="a") as two:
+        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
+
+
 async def _starts(path: Path) -> list[dict[str, Any]]:
     return (await outbox_json(path, "journal"))["starts"]
