@@ -22,6 +22,7 @@ from service.inngest.rest_api import RestApi
 from service.inngest.runs import first_start_ms, outcomes_of
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
+from service.outbox.figures import DeadGroup
 from service.outbox.model import Filter, Row, State
 from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
 from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
@@ -33,7 +34,7 @@ _TROUBLE_MS = 10_000
 _KEEP_QUIET_MS = 300_000
 _PAGE = 200
 _REACH = 5_000
-_DEAD = 1_000
+_DEAD = 20_000  # those that the pages group
 _NAMES_A_LOOK = 9
 _UNENDED = frozenset({"running", "queued", "retrying"})
 
@@ -45,6 +46,10 @@ class Rows(Protocol):
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first. Raises OutboxUnavailableError."""
+        ...
+
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        """The newest dead rows, at most `limit`, by name and reason."""
         ...
 
 
@@ -181,7 +186,9 @@ class RunWatch:
             return
         self._concluded_at_ms = now_ms
         self._known = {name: self._name(name) for name in names}
-        dead = Counter(row.name for row in await self._rows.rows(_DEAD_ROWS))
+        dead = Counter[str]()
+        for group in await self._rows.dead_groups(_DEAD):
+            dead[group.name] += group.rows
         views = tuple(
             one.view(now_ms, per_second=self._per_second.get(name, 0.0), dead=dead[name])
             for name, one in sorted(self._known.items())
@@ -206,9 +213,6 @@ class RunWatch:
         gauge("runs_failed_ratio", view.failed / max(1, view.runs), name=name)
         gauge("held_p95_seconds", view.held_p95_seconds or 0.0, name=name)
         gauge("run_start_p95_seconds", view.start_p95_seconds or 0.0, name=name)
-
-
-_DEAD_ROWS = Filter(state=State.DEAD, limit=_DEAD)
 
 
 def _rates(page: Sequence[Row], now_ms: int) -> dict[str, float]:

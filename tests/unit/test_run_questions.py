@@ -12,6 +12,7 @@ import pytest
 from service.inngest.runs import EventRun, Named
 from service.observe.recorder import NullRecorder
 from service.outbox.event import NO_META, Meta
+from service.outbox.figures import DeadGroup
 from service.outbox.model import Filter, Row, State
 from service.runs import questions, run_watch
 from service.runs.run_watch import RunWatch
@@ -80,6 +81,11 @@ class Rows:
         rows = [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
         return [msgspec.structs.replace(one, meta=self._meta) for one in rows]
 
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        reasons = {"rejected": 18_000, "too_large": 5}
+        assert limit >= sum(reasons.values())
+        return [DeadGroup("a", reason, dead, 0, "") for reason, dead in reasons.items()]
+
 
 @contextlib.contextmanager
 def watching(inngest: Inngest, rows: Rows) -> Iterator[RunWatch]:
@@ -121,6 +127,13 @@ async def test_of_forty_names_one_that_stops_is_told_within_a_minute_after_its_t
         await watch_for(600 + NO_RUN_SECONDS + 60, watch)
         known = watch.kept.missing_runs(wall_now_ms())
     assert [one.name for one in known] == ["name7"]
+
+
+@in_virtual_time
+async def test_all_dead_events_of_a_name_are_counted() -> None:
+    with watching(Inngest(), Rows(NAMES)) as watch:
+        await watch_for(120, watch)
+    assert {one.name: one.dead for one in watch.kept.names if one.dead} == {"a": 18_005}
 
 
 @in_virtual_time
