@@ -276,7 +276,8 @@ def _faults(settings: Settings, running: Running) -> list[str]:
 
 def _missing_storage(settings: Settings, running: Running) -> list[str]:
     """The variables that documents lack. With event keys and no bucket it serves machines only."""
-    machines_only = settings.event_keys and not settings.s3_bucket and not settings.s3_region
+    has_bucket = settings.s3_bucket or (settings.s3_region and not settings.journal)
+    machines_only = settings.event_keys and not has_bucket
     needs_documents = any(one.document for one in running.event_types) and not machines_only
     return settings.missing_storage if needs_documents else []
 
