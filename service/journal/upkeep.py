@@ -316,4 +316,5 @@ class Upkeep:
                 log.warning("journal_upkeep_failed", reason=words)
         except Exception:
             log.exception("journal_upkeep_failed")
-        self._told = words
+        if words or not self._journal.away:
+            self._told = words

@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientSession
+from structlog.testing import capture_logs
 
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
@@ -24,7 +26,7 @@ from service.journal.bucket import JournalBucket
 from service.journal.journal import JournalTimings, S3Journal
 from service.journal.objects import decode_group
 from service.journal.upkeep import Upkeep
-from service.observe.recorder import NullRecorder
+from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.keys import IdempotencyKey, plain_digests
 from service.outbox.model import Dead, Filter, Named, Settlement, State
 from service.outbox.sqlite.file import connection
@@ -57,6 +59,15 @@ class Opened:
     upkeep: Upkeep
 
 
+class Turns(NullRecorder):
+    """Counts the turns of the upkeep."""
+
+    made = 0
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        self.made += name == "journal_away"
+
+
 @pytest.fixture
 def journalled(bucket_name, tmp_path):
     """Open an outbox with a journal; in a new folder where none is given."""
@@ -68,6 +79,7 @@ def journalled(bucket_name, tmp_path):
         accepts: bool = False,
         destination: str = "one",
         prefix: str = "a/b",
+        recorder: Recorder | None = None,
         **timings: float,
     ) -> AsyncIterator[Opened]:
         folder = folder or tmp_path / f"disk-{next(_folders)}"
@@ -76,7 +88,7 @@ def journalled(bucket_name, tmp_path):
             journal = S3Journal(
                 JournalBucket(bucket, prefix),
                 destination,
-                NullRecorder(),
+                recorder or NullRecorder(),
                 accepts=accepts,
                 timings=replace(QUICK, **timings),
             )
@@ -314,6 +326,33 @@ async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3,
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
     async with journalled() as three:
         assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [sent.id]
+
+
+async def test_a_bucket_that_stays_away_is_told_once(journalled, s3_environment):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    turns = Turns()
+
+    async def count() -> int:
+        return turns.made
+
+    with capture_logs() as logs:
+        async with journalled(recorder=turns):
+            await eventually(count, lambda made: made > 3)
+    told = [one["event"] for one in logs if one["event"].startswith("journal_")]
+    assert sorted(told) == ["journal_away", "journal_upkeep_failed"]
+
+
+async def test_machines_need_no_bucket_but_the_journals(bucket_name, tmp_path, s3_environment):
+    variables = {
+        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
+        "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
+        "OUTBOX_EVENT_KEYS": "shop:0123456789abcdef",
+        "AWS_S3_REGION": REGION,
+        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
+    }
+    async with service_here(variables) as service, ClientSession() as http:
+        answer = await (await http.get(f"{service.url}/readyz")).json()
+    assert (answer["status"], answer["faults"]) == ("ready", [])
 
 
 async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journalled):
