@@ -29,8 +29,8 @@ async def check_end(outbox: SqliteOutbox, told: Told, inngest: SimulatedInngest)
 
 def check_runs(inngest: SimulatedInngest) -> None:
     """An event came in one request at a time, and ran a function once. Raises HistoryError."""
-    if inngest.sent_beside_itself:
-        raise HistoryError(f"under way twice at once: {inngest.sent_beside_itself}")
+    if twice := inngest.sent_beside_itself:
+        raise HistoryError(f"{len(twice)} events were under way twice at once, as {min(twice)}")
     for event_id, runs in inngest.runs.items():
         if len(runs) > 1:
             raise HistoryError(f"an event ran {len(runs)} times: {event_id}")
