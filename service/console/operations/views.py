@@ -126,14 +126,18 @@ def delivery_view(record: DeliveryRecord) -> DeliveryView:
     return DeliveryView(record.state, record.reason or None, record.reopens_in_seconds)
 
 
+_MOVING = ("healthy", "recovering")
+
+
 def eta_seconds(stats: Stats) -> float | None:
     """The estimate until everything is delivered: 0 when nothing waits, None when nothing moves."""
     waiting = stats.pending + stats.delivering + stats.sent
     if not waiting:
         return 0.0
     delivery = stats.delivery
-    moves = delivery is not None and delivery.rate > 0 and delivery.paused_by is None
-    return round(waiting / delivery.rate, 1) if delivery and moves else None
+    if delivery is None or delivery.paused_by is not None or delivery.state not in _MOVING:
+        return None
+    return round(waiting / delivery.rate, 1) if delivery.rate > 0 else None
 
 
 class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
