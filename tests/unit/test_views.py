@@ -80,7 +80,8 @@ def test_a_row_has_every_field_and_the_time_of_its_end_under_the_name_of_its_sta
 
 def record(**changes: Any) -> DeliveryRecord:
     given = {"destination": "cloud", "confirmation": "off (Inngest's cloud)", "rate": 4.0}
-    return DeliveryRecord("backing_off", "503 busy", 1, 2, 2.5, 0, **{**given, **changes})
+    base = DeliveryRecord("backing_off", "503 busy", 1, 2, 2.5, 0, **given)
+    return msgspec.structs.replace(base, **changes)
 
 
 def figures(delivery: DeliveryRecord | None, waiting: int = 10) -> dict[str, Any]:
