@@ -59,14 +59,14 @@ _OPEN_BATCH = "SELECT run_id FROM runs WHERE function = ? AND started_at_ms > ?"
 _BATCHED = "SELECT event FROM batched WHERE run_id = ? ORDER BY internal_id"
 _FILL_BATCH = "UPDATE runs SET output = ? WHERE run_id = ?"
 _CLOSE_BATCH = (
-    "UPDATE runs SET started_at_ms = ?1, runs_from_ms = ?1, ends_at_ms = ?2 WHERE run_id = ?3"
+    "UPDATE runs SET started_at_ms = ?, runs_from_ms = ?, ends_at_ms = ? WHERE run_id = ?"
 )
 _COLUMNS = "run_id, function, internal_id, started_at_ms, runs_from_ms, ends_at_ms, status, output"
 _OF_EVENT = f"""
-SELECT {_COLUMNS} FROM runs WHERE started_at_ms <= ?2 AND (internal_id = ?1
-    OR run_id IN (SELECT run_id FROM batched WHERE internal_id = ?1)) ORDER BY run_id DESC
+SELECT {_COLUMNS} FROM runs WHERE started_at_ms <= ? AND (internal_id = ?
+    OR run_id IN (SELECT run_id FROM batched WHERE internal_id = ?)) ORDER BY run_id DESC
 """
-_ONE = f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?1 AND started_at_ms <= ?2"
+_ONE = f"SELECT {_COLUMNS} FROM runs WHERE run_id = ? AND started_at_ms <= ?"
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -118,7 +118,8 @@ class Runs:
 
     def of_event(self, internal_id: str, now_ms: int) -> list[Run]:
         """The runs that this event started, alone or in a batch, newest first."""
-        return [Run(*row) for row in self._connection.execute(_OF_EVENT, (internal_id, now_ms))]
+        given = (now_ms, internal_id, internal_id)
+        return [Run(*row) for row in self._connection.execute(_OF_EVENT, given)]
 
     def find(self, run_id: str, now_ms: int) -> Run | None:
         """One run."""
@@ -209,7 +210,7 @@ class Runs:
         self._connection.execute(_FILL_BATCH, (_encode({"ids": ids}), run_id))
         if len(ids) >= function.batch_size:
             ends = now_ms + function.lasts_ms
-            self._connection.execute(_CLOSE_BATCH, (now_ms, ends, run_id))
+            self._connection.execute(_CLOSE_BATCH, (now_ms, now_ms, ends, run_id))
 
 
 def _row(
