@@ -57,7 +57,7 @@ def _file(variable: str) -> str | None:
 def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
     """Exit with 2 on a faulty configuration or a service error, with 1 on a system error.
 
-    `told` gets the sentences, too.
+    `told` gets the sentences, too. Without it, a pipe whose reader is gone is no error.
     """
     try:
         yield
@@ -66,6 +66,8 @@ def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
     except ServiceError as error:
         code, sentences = FAULTY, [str(error)]
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and not told:
+            raise
         code, sentences = 1, [f"can't start: {error}"]
     else:
         return

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 import typer
 
 from service.console.terminal.command import exit_on_fault
 from service.errors import OutboxUnavailableError
+from service.processes import startup
 
 FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")
 
@@ -37,6 +41,9 @@ def test_a_fault_is_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err.startswith(said)
 
 
-def test_a_reader_that_went_away_is_no_fault_of_the_command() -> None:
+@pytest.mark.parametrize("exit_on_fault", [exit_on_fault, startup.exit_on_fault])
+def test_a_reader_that_went_away_is_no_fault_of_the_command(
+    exit_on_fault: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
     with pytest.raises(BrokenPipeError), exit_on_fault():
         raise BrokenPipeError
