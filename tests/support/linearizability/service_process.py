@@ -7,7 +7,7 @@ import contextlib
 import functools
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from service.errors import OutboxError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
-from service.outbox.keys import Receipt
+from service.outbox.keys import Keys, Receipt
 from service.outbox.model import Filter, State
 from service.outbox.sqlite.file.lock import writer_of
+from service.outbox.sqlite.store import SqliteOutbox
 from service.supervisor import run_supervisor
 from tests.support.fleet import environment
 from tests.support.linearizability.actors import Looker, Operator
@@ -40,6 +41,7 @@ from tests.support.storage import eventually
 # The service's own relay does not run: a history has senders, and a relay whose calls are recorded.
 NOWHERE = "http://127.0.0.1:9"
 KNOWN = 24
+FRONT_BROWSERS = 2  # a post is under way when the store dies
 RELAYED_SHARE = 0.5
 
 
@@ -53,9 +55,9 @@ def look(url: str, log: Path, name: str, seed: str) -> None:
     asyncio.run(_look(url, Recorder(log, name), random.Random(seed)))
 
 
-def front(url: str, log: Path, name: str, seed: str) -> None:
+def front(url: str, log: Path, name: str, seed: str, ready: Path) -> None:
     """A front process of the service that has the file, with a browser."""
-    asyncio.run(_front(url, Recorder(log, name), random.Random(seed)))
+    asyncio.run(_front(url, Recorder(log, name), random.Random(seed), ready))
 
 
 async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Path) -> None:
@@ -79,17 +81,18 @@ async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Pat
         await asyncio.gather(*(one.run() for one in (*senders, operator, looker, browser)))
 
 
-async def _front(url: str, recorder: Recorder, chance: random.Random) -> None:
+async def _front(url: str, recorder: Recorder, chance: random.Random, ready: Path) -> None:
     settings = Settings.load(environment(url, NOWHERE))
-    store = writer_of(Path(settings.sqlite_path or ""))
-    if store is None:
-        return  # the service was killed before this process began
+    store = writer_of(Path(settings.sqlite_path or "")) or {}
     async with (
         run_front_process(settings, str(store["socket"])) as (app, _),
         _listening(app) as api,
         _signed_in(api) as http,
     ):
-        await Browser(chance, recorder, deque(maxlen=KNOWN), http, api).run()
+        ready.touch()  # noqa: ASYNC240
+        known = deque[str](maxlen=KNOWN)
+        browsers = [Browser(chance, recorder, known, http, api) for _ in range(FRONT_BROWSERS)]
+        await asyncio.gather(*(one.run() for one in browsers))
 
 
 async def _opened(
@@ -106,14 +109,26 @@ async def _opened(
 
 def _note_numbers(outbox: Outbox, recorder: Recorder) -> None:
     """Note the numbers of posts over HTTP, which the API does not tell."""
-    append = outbox.intake.append
+    start, append = outbox.intake.start, outbox.intake.append
 
-    async def noting(event: Event, **named: Any) -> Receipt:
+    async def appending(event: Event, **named: Any) -> Receipt:
         receipt = await append(event, **named)
         recorder.note("numbered", [(receipt.event_id, receipt.seq)])
         return receipt
 
-    outbox.intake.append = noting  # type: ignore[method-assign]
+    def noting(events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
+        begun = start(events, keys)
+        begun.add_done_callback(noted)
+        return begun
+
+    def noted(ended: asyncio.Future[Sequence[Receipt]]) -> None:
+        if not ended.cancelled() and not ended.exception():
+            recorder.note("numbered", [(one.event_id, one.seq) for one in ended.result()])
+
+    if isinstance(outbox, SqliteOutbox):  # a front's posts come in by it, too
+        outbox.intake.start = noting  # type: ignore[method-assign]
+    else:
+        outbox.intake.append = appending  # type: ignore[method-assign]
 
 
 async def _look(url: str, recorder: Recorder, chance: random.Random) -> None:

@@ -84,7 +84,7 @@ class Trial:
 
     def _live(self, number: int, plant: Callable[[], None] | None) -> None:
         name, seed = f"service{number}", f"{self._seed} {number}"
-        ready = self._folder / name
+        ready, front_ready = self._folder / name, self._folder / f"front{number}"
         processes = [
             self._started(
                 service_process.serve, self._url, self._log, name, seed, ready, plant=plant
@@ -106,9 +106,11 @@ class Trial:
                         self._log,
                         f"front{number}",
                         f"{seed} f",
+                        front_ready,
                         plant=plant,
                     )
                 )
+                _wait_for(front_ready.exists)
             self._wait()
             assert all(one.is_alive() for one in processes), "a process has ended"
         finally:
