@@ -26,6 +26,7 @@ from tests.stack.systemd_trial import run_by_systemd
 from tests.stack.table import Table
 from tests.stack.tools_trial import compare_with_table
 from tests.stack.trouble_trial import trouble_each_part
+from tests.stack.volume_trial import lose_each_volume
 
 
 def main() -> int:
@@ -69,6 +70,7 @@ def try_all(table: Table, *, real: bool) -> None:
             look_at_metrics,
             trouble_each_part,
             trouble_replicas,
+            lose_each_volume,
             stop_and_start,
         ):
             asyncio.run(trial(running, table))

@@ -16,7 +16,7 @@ from tests.stack.images import PYTHON
 from tests.stack.pinned_images import ROOT, python_image
 
 PROJECT = "outbox-stack"
-PORTS = ("SERVICE", "INNGEST", "S3", "PROMETHEUS", "GRAFANA", "BALANCER")
+PORTS = ("SERVICE", "INNGEST", "S3", "PROMETHEUS", "GRAFANA", "BALANCER", "VOLUMELESS")
 EVERY_PROFILE = ("metrics", "postgres")
 METRICS_TOKEN = "stack-metrics-token"
 SHOWN_LINES = "30"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tests.stack.command import StackError, run
 from tests.stack.stack import Stack
@@ -72,10 +72,15 @@ async def undelivered(user: Visitor, event_ids: Sequence[str]) -> str:
 
 
 async def drained(stack: Stack, part: str = "service") -> None:
-    """Return when nothing waits in the outbox."""
+    """Return when nothing waits in a part's outbox."""
+    await emptied(lambda: stack.stats(part))
+
+
+async def emptied(read_stats: Callable[[], Mapping[str, int]]) -> None:
+    """Return when nothing waits in the outbox that has these figures."""
     deadline = time.monotonic() + DRAIN_SECONDS
     while True:
-        stats = await asyncio.to_thread(stack.stats, part)
+        stats = await asyncio.to_thread(read_stats)
         if stats["pending"] + stats["delivering"] + stats.get("sent", 0) == 0:
             return
         if time.monotonic() > deadline:
