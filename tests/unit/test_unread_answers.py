@@ -27,6 +27,7 @@ def connected() -> tuple[Connection, mock.Mock]:
         head_seconds=10.0,
         unread_seconds=60.0,
         admit=lambda _: True,
+        parses_now=lambda _: True,
         keepalive_timeout=3600.0,
     )
     transport = mock.Mock(spec=asyncio.Transport)
