@@ -25,7 +25,7 @@ async def open_journalled(
     recorder: Recorder,
     opening: Callable[..., AbstractAsyncContextManager[SqliteOutbox]],
 ) -> AsyncIterator[SqliteOutbox]:
-    """What `opening` opens, with the journal that OUTBOX_JOURNAL names.
+    """The outbox that `opening` opens, with the journal that OUTBOX_JOURNAL names.
 
     It has brought back what the file has never had, unless the bucket is away.
     """

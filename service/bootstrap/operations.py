@@ -312,7 +312,7 @@ async def open_journal_desk(settings: Settings) -> AsyncIterator[JournalDesk]:
 
 
 def _journal_holder(settings: Settings) -> dict[str, object] | None:
-    """What the process says of itself that holds the outbox, None without one."""
+    """The words of the process that holds the outbox, None without one."""
     path = sqlite_path(settings.store_url)
     if path is None or settings.journal is None:
         raise OutboxUnavailableError("OUTBOX_JOURNAL names no journal of this outbox.")

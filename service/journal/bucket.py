@@ -32,7 +32,7 @@ class JournalBucket:
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Its address: s3://bucket/prefix."""
         return f"s3://{self._bucket.name}/{self._prefix}".rstrip("/")
 
     async def put(self, name: str, data: bytes, *, seconds: float, is_new: bool = False) -> bool:

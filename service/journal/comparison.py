@@ -38,7 +38,7 @@ _NOTHING = Content(0, "", "", ())
 
 @dataclass(slots=True)
 class Compared:
-    """What a comparison found and did.
+    """The findings and acts of a comparison.
 
     `foreign` names objects whose events the file has under other numbers, `garbage` those that go
     at a time, `marks` those of earlier starts. `refused` are sentences.
@@ -53,7 +53,7 @@ class Compared:
 
 
 class StartView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What one start has in the bucket, for people. `unknown` events the file has never had."""
+    """The objects of one start, for people. `unknown` events the file has never had."""
 
     id: str
     ours: bool
@@ -76,7 +76,7 @@ class Comparison:
         self.known: dict[str, Known] = {}
 
     async def look(self) -> list[StartView]:
-        """What is in the bucket. Raises StorageUnavailableError."""
+        """The content of the bucket. Raises StorageUnavailableError."""
         own = {self._journal.id: Known(ours=1, had=1 << 62)}
         return list(views(await self._listed(), self.known | own))
 
@@ -172,7 +172,7 @@ class Comparison:
             self.known[id_] = msgspec.structs.replace(known, had=had)
 
     def _foreign(self, content: Content | None, *, is_told: bool) -> str | None:
-        """Why the content is not brought back, None where it is."""
+        """The reason for which the content is not brought back, None where it is."""
         if content is None:
             return "a form that can't be read"
         if is_told or content is _NOTHING or content.destination == self._journal.destination:
@@ -228,7 +228,7 @@ def _content(data: bytes) -> Content | None:
 
 
 def views(starts: Mapping[str, Start], known: Mapping[str, Known]) -> Iterator[StartView]:
-    """What each start has in the bucket, for people."""
+    """The objects of each start, for people."""
     for id_, start in starts.items():
         unknown = start.after(known.get(id_, _UNKNOWN).had)
         yield StartView(

@@ -1,4 +1,4 @@
-"""What the journal is known to hold of this file, and what it lacks.
+"""The known objects of this file in the journal, and the ranges that it lacks.
 
 Groups are ranges of the file's numbers. The invariant: a number is covered by one object at most,
 and a range that lacks its object stays here until it is put.

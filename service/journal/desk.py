@@ -36,19 +36,19 @@ class JournalLook(Protocol):
     """The journal as people look at it."""
 
     async def starts(self) -> list[StartView]:
-        """What is in the bucket, by the starts that put it. Raises StorageUnavailableError."""
+        """The content of the bucket, by the starts that put it. Raises StorageUnavailableError."""
         ...
 
 
 class JournalReader:
-    """What is in `bucket` for a file that nobody serves. `known` is what the file knows."""
+    """The content of `bucket` for a file that no process serves; `known` are its starts."""
 
     def __init__(self, bucket: JournalBucket, known: Mapping[str, Known]) -> None:
         self._bucket = bucket
         self._known = known
 
     async def starts(self) -> list[StartView]:
-        """What is in the bucket, by the starts that put it. Raises StorageUnavailableError."""
+        """The content of the bucket, by the starts that put it. Raises StorageUnavailableError."""
         return list(views(by_start([one async for one in self._bucket.listed()]), self._known))
 
 

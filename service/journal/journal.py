@@ -154,7 +154,7 @@ class S3Journal:
 
     @property
     def fault(self) -> str | None:
-        """Why the journal does not have everything that it should, None while it has."""
+        """The reason for which the journal lacks something, None while it is whole."""
         if not self.id or not (self.is_compared or self.away):
             return _UNREAD
         return self.away and f"The journal {self.bucket.address} can't be written: {self.away}"

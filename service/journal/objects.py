@@ -115,7 +115,7 @@ def decode_mark(data: bytes) -> list[str]:
 
 
 def by_start(objects: Iterable[Listed]) -> dict[str, Start]:
-    """What each start has in the bucket, groups in order. Other names are no part of a journal."""
+    """The objects of each start, groups in order. Other names are no part of a journal."""
     starts: defaultdict[str, Start] = defaultdict(Start)
     for name, size, modified_ms in sorted(objects):
         if not (found := _NAME.fullmatch(name)):

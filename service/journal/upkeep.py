@@ -81,7 +81,7 @@ class Upkeep:
                     await self._journal.bucket.delete([live_name(self._journal.id)])
 
     async def starts(self) -> list[StartView]:
-        """What is in the bucket, by the starts that put it. Raises StorageUnavailableError."""
+        """The content of the bucket, by the starts that put it. Raises StorageUnavailableError."""
         return await self._comparison.look()
 
     async def restore(self, ids: Sequence[str]) -> Restored:
@@ -172,7 +172,7 @@ class Upkeep:
             journal.is_back()
 
     def _missing_events(self) -> int:
-        """How many events are not in the bucket and on no way to it, at most."""
+        """The number of events that are not in the bucket and on no way to it, at most."""
         missing = self._journal.contents.missing.keys() - self._journal.under_way.keys()
         return sum(last - first + 1 for first, last in missing)
 

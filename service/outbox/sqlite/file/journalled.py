@@ -97,7 +97,7 @@ class Journal(Protocol):
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """What a file knows of an id in the journal.
+    """The knowledge of a file of an id in the journal.
 
     The numbers up to `ours` are seqs of this file; it has had all events up to `had`.
     """
@@ -261,7 +261,7 @@ class JournalledFile:
 
 
 def known_starts(connection: sqlite3.Connection) -> dict[str, Known]:
-    """What the file knows of starts, by their ids. One that runs has no end yet."""
+    """The known starts, by their ids. One that runs has no end yet."""
     rows = connection.execute(SQL["JOURNAL_KNOWN"]).fetchall()
     return {one: Known(ours or 0, _PAST_ALL if ours is None else had) for one, ours, had in rows}
 
