@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from service.inngest import held
 from service.outbox.model import Settlement
 from service.outbox.sqlite.confirmations import SqliteConfirmations
 from service.outbox.sqlite.queries import SQL
-from service.relay import confirmer
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 
@@ -30,7 +30,7 @@ def _believe_every_answer() -> None:
         del pages
         return set(wanted)
 
-    confirmer.find_held = all_held  # type: ignore[attr-defined]
+    held.find_held = all_held  # type: ignore[assignment]
 
 
 def _take_an_answer_for_storage() -> None:
