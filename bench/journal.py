@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from aiohttp import web
 from bench import processes
 from bench.posts import CONNECTIONS, measured
 from bench.processes import Server
+from bench.receiver import serve
 from bench.rounds import Figures, Run, in_turns, medians, ratio
 
 _PUT_DOLLARS, _GET_DOLLARS = 0.005 / 1000, 0.0004 / 1000
@@ -61,21 +61,13 @@ class Bucket:
 
 
 async def _serve(put_ms: float) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     bucket, app = Bucket(put_ms), web.Application(client_max_size=2**28)
     app.router.add_get("/told", bucket.tell)
     app.router.add_route("HEAD", "/{tail:.*}", bucket.head)
     app.router.add_get("/{tail:.*}", bucket.get, allow_head=False)
     app.router.add_put("/{tail:.*}", bucket.put)
     app.router.add_post("/{tail:.*}", bucket.delete)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"Listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await stop.wait()
-    await runner.cleanup()
+    await serve(app)
 
 
 def main(put_ms: float) -> None:

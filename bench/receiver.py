@@ -31,20 +31,25 @@ class Receiver:
         return web.json_response({"count": self.count, "last": self.last})
 
 
-async def _serve() -> None:
+async def serve(app: web.Application) -> None:
+    """Serve `app` on a free port, which is printed, until a signal ends it."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    receiver = Receiver()
-    app = web.Application()
-    app.router.add_post("/e/{key}", receiver.take)
-    app.router.add_get("/arrivals", receiver.tell)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(f"Listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await stop.wait()
     await runner.cleanup()
+
+
+async def _serve() -> None:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/e/{key}", receiver.take)
+    app.router.add_get("/arrivals", receiver.tell)
+    await serve(app)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,8 @@ async def open_journalled(
     It has brought back what the file has never had, unless the bucket is away.
     """
     async with contextlib.AsyncExitStack() as stack:
-        name, prefix = settings.journal_place or ("", "")
-        bucket = await stack.enter_async_context(Bucket(name, settings.s3_region or ""))
-        bucket.open_soon()
         journal = S3Journal(
-            JournalBucket(bucket, prefix),
+            await stack.enter_async_context(_bucket(settings)),
             _destination(settings),
             recorder,
             accepts=settings.journal_away == "accept",
@@ -51,9 +48,16 @@ async def journal_reader(
     settings: Settings, known: Mapping[str, Known]
 ) -> AsyncIterator[JournalLook]:
     """The journal as a file sees it that knows of these starts; nothing is changed."""
+    async with _bucket(settings) as bucket:
+        yield JournalReader(bucket, known)
+
+
+@contextlib.asynccontextmanager
+async def _bucket(settings: Settings) -> AsyncIterator[JournalBucket]:
     name, prefix = settings.journal_place or ("", "")
     async with Bucket(name, settings.s3_region or "") as bucket:
-        yield JournalReader(JournalBucket(bucket, prefix), known)
+        bucket.open_soon()
+        yield JournalBucket(bucket, prefix)
 
 
 def _destination(settings: Settings) -> str:

@@ -74,9 +74,9 @@ class JournalBucket:
                 return False
         return True
 
-    async def listed(self, under: str = "") -> AsyncIterator[Listed]:
-        """All objects whose names begin so, a request for each thousand."""
-        given = {"Bucket": self._bucket.name, "Prefix": self._prefix + under}
+    async def listed(self) -> AsyncIterator[Listed]:
+        """All objects, a request for each thousand."""
+        given = {"Bucket": self._bucket.name, "Prefix": self._prefix}
         while True:
             async with self._bucket.client_for(_ASK_SECONDS) as client:
                 answer = await client.list_objects_v2(**given)

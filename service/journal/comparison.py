@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from service.journal.bucket import JournalBucket
 from service.journal.contents import Stored
 from service.journal.journal import S3Journal
 from service.journal.objects import (
@@ -78,14 +79,14 @@ class Comparison:
     async def look(self) -> list[StartView]:
         """The content of the bucket. Raises StorageUnavailableError."""
         own = {self._journal.id: Known(ours=1, had=1 << 62)}
-        return list(views(await self._listed(), self.known | own))
+        return await views(self._bucket, self.known | own)
 
     async def compare(self, told: Collection[str]) -> Compared:
         """Bring back what the file has never had; of the starts in `told` whoever they are.
 
         Safe to repeat and to interrupt. Raises StorageUnavailableError, OutboxUnavailableError.
         """
-        starts, compared = await self._listed(), Compared()
+        starts, compared = await _starts(self._bucket), Compared()
         starts.pop(self._journal.id, None)
         compared.objects = sum(len(start.groups) for start in starts.values())
         await self._skip(starts)
@@ -104,9 +105,6 @@ class Comparison:
         if gone:
             await self._file.forget(gone)
         return compared
-
-    async def _listed(self) -> dict[str, Start]:
-        return by_start([one async for one in self._bucket.listed()])
 
     async def _skip(self, starts: Mapping[str, Start]) -> None:
         """Give no number again that a group of this file has in the bucket."""
@@ -227,21 +225,29 @@ def _content(data: bytes) -> Content | None:
     return None
 
 
-def views(starts: Mapping[str, Start], known: Mapping[str, Known]) -> Iterator[StartView]:
-    """The objects of each start, for people."""
-    for id_, start in starts.items():
-        unknown = start.after(known.get(id_, _UNKNOWN).had)
-        yield StartView(
-            id=id_,
-            ours=id_ in known,
-            live=start.is_live,
-            objects=len(start.groups),
-            bytes=sum(group.size for group in start.groups),
-            unknown_objects=len(unknown),
-            unknown=sum(group.numbers for group in unknown),
-            marks=len(start.marks),
-            oldest_at=min((group.modified_ms for group in start.groups), default=None),
-        )
+async def views(bucket: JournalBucket, known: Mapping[str, Known]) -> list[StartView]:
+    """The objects of each start, for people. Raises StorageUnavailableError."""
+    starts = await _starts(bucket)
+    return [_view(id_, start, known.get(id_)) for id_, start in starts.items()]
+
+
+async def _starts(bucket: JournalBucket) -> dict[str, Start]:
+    return by_start([one async for one in bucket.listed()])
+
+
+def _view(id_: str, start: Start, known: Known | None) -> StartView:
+    unknown = start.after((known or _UNKNOWN).had)
+    return StartView(
+        id=id_,
+        ours=known is not None,
+        live=start.is_live,
+        objects=len(start.groups),
+        bytes=sum(group.size for group in start.groups),
+        unknown_objects=len(unknown),
+        unknown=sum(group.numbers for group in unknown),
+        marks=len(start.marks),
+        oldest_at=min((group.modified_ms for group in start.groups), default=None),
+    )
 
 
 def _sentence(id_: str, groups: Sequence[GroupObject], whose: str) -> str:

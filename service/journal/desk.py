@@ -9,7 +9,6 @@ import msgspec
 
 from service.journal.bucket import JournalBucket
 from service.journal.comparison import StartView, views
-from service.journal.objects import by_start
 from service.outbox.sqlite.file.journalled import Known, Restored
 
 
@@ -49,7 +48,7 @@ class JournalReader:
 
     async def starts(self) -> list[StartView]:
         """The content of the bucket, by the starts that put it. Raises StorageUnavailableError."""
-        return list(views(by_start([one async for one in self._bucket.listed()]), self._known))
+        return await views(self._bucket, self._known)
 
 
 class JournalDesk(JournalLook, Protocol):

@@ -83,11 +83,10 @@ class BucketLine:
         await self._request()
         return name in self._bucket.objects
 
-    async def listed(self, under: str = "") -> AsyncIterator[Listed]:
+    async def listed(self) -> AsyncIterator[Listed]:
         await self._request()
         for name, (data, at) in sorted(self._bucket.objects.items()):
-            if name.startswith(under):
-                yield Listed(name, len(data), at)
+            yield Listed(name, len(data), at)
 
     async def delete(self, names: Sequence[str]) -> None:
         await self._request()
