@@ -7,7 +7,8 @@ DEV    := $(VENV)/.ready-dev
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-TESTED := tests/acceptance/python_client/requirements tests/integration/own_transaction/requirements
+MUTMUT := $(VENV)/.ready-mutmut
+TESTED := tests/acceptance/python_client/requirements tests/integration/own_transaction/requirements tests/support/mutants
 # Three test processes for two cores: many tests wait for other processes.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() * 3 // 2))')
 # Files in their order, so that those of tests/acceptance, which take longest, begin first.
@@ -40,6 +41,10 @@ $(DEV): $(RUN) requirements-dev.lock
 	@echo "Installing what tests, checks and documentation need (about 660 MB more, once)."
 	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) check --quiet
+	@touch $@
+
+$(MUTMUT): $(DEV) tests/support/mutants.lock
+	@$(PIP) install --quiet --require-hashes --no-deps -r tests/support/mutants.lock
 	@touch $@
 
 .env:
@@ -100,7 +105,7 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table
 
-proof: $(DEV) ## 100,000 states after power cuts (15 minutes), faults of a device, histories, operators' views, mutants
+proof: $(MUTMUT) ## 100,000 states after power cuts (15 minutes), faults of a device, histories, operators' views, mutants
 	@rm -f $(PROOF_TABLE)
 	POWER_CUT_STATES=135000 DEVICE_FAULTS_EVERY=2 SIMULATED_HISTORIES=100 JOURNAL_HISTORIES=1000 JOURNAL_LOSSES=50 OPERATOR_HISTORIES=60 $(BIN)/python -m pytest -q -s -m "not soak" \
 		tests/acceptance/test_power_cuts.py tests/acceptance/test_device_faults.py \
@@ -109,7 +114,7 @@ proof: $(DEV) ## 100,000 states after power cuts (15 minutes), faults of a devic
 	$(BIN)/python -m tests.support.mutants
 	@$(BIN)/python -m tests.support.proof_table
 
-mutants: $(DEV) ## one small change at a time in the modules that judge answers and people; prints what no test noticed
+mutants: $(MUTMUT) ## one small change at a time in the modules that judge answers and people; prints what no test noticed
 	$(BIN)/python -m tests.support.mutants
 
 planted: $(DEV) ## each bug of tests/planted in a copy of the code, judged by the tests near it; prints the survivors
