@@ -69,7 +69,7 @@ class Changes:
             if not proposal.rows and not proposal.left_out:
                 raise NotFoundError("There is no such event, or it has changed since it was shown.")
             if given.get("confirmed") != "yes":
-                return await self._ask(request, proposal, form, given)
+                return await self._ask(request, actor, proposal, form, given)
             return await self._change(proposal, form, actor, _rate(given))
 
         return handle
@@ -88,7 +88,12 @@ class Changes:
         return see_other(f"{PATH}?{query}")
 
     async def _ask(
-        self, request: web.Request, proposal: Proposal, form: FilterForm, given: MultiDict[str]
+        self,
+        request: web.Request,
+        actor: str,
+        proposal: Proposal,
+        form: FilterForm,
+        given: MultiDict[str],
     ) -> web.Response:
         count = len(proposal.rows)
         words = f"{proposal.action.value.capitalize()} {events(count)}?"
@@ -97,6 +102,7 @@ class Changes:
         return await self.desk.page(
             request,
             "change.html",
+            actor=actor,
             title=words,
             here=PATH,
             proposal=proposal,
@@ -115,7 +121,7 @@ class Changes:
             if given.get("confirmed") != "yes":
                 title = "Pause delivery?" if paused else "Resume delivery?"
                 return await self.desk.page(
-                    request, "pause.html", title=title, here=_OVERVIEW, paused=paused
+                    request, "pause.html", actor=actor, title=title, here=_OVERVIEW, paused=paused
                 )
             reason = given.get("reason", "").strip()[:_MAX_REASON_CHARS]
             await self.repairs.set_paused(paused=paused, actor=actor, reason=reason)

@@ -95,17 +95,24 @@ class Desk:
         return user.email or user.id
 
     async def page(
-        self, request: web.Request, template: str, *, title: str, here: str, **values: object
+        self,
+        request: web.Request,
+        template: str,
+        *,
+        actor: str,
+        title: str,
+        here: str,
+        **values: object,
     ) -> web.Response:
-        """The page for an operator. `here` is the path of its entry in the navigation.
+        """The page for the operator `actor`. `here` is the path of its entry in the navigation.
 
-        Raises what `actor` raises, and OutboxUnavailableError.
+        Raises OutboxUnavailableError, and InvalidFieldError for an address that is not ours.
         """
         return self._renderer.page(
             template,
             title=title,
             here=here,
-            actor=await self.actor(request),
+            actor=actor,
             delivery=delivery_view(await self._inspector.load_delivery()),
             paced=await self._paced.current(),
             notice=notice_of(request.query),

@@ -51,15 +51,15 @@ class EventPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page without the payload."""
-        await self.desk.actor(request)
-        return await self._page(request, await self._row(request), None)
+        actor = await self.desk.actor(request)
+        return await self._page(request, actor, await self._row(request), None)
 
     async def payload(self, request: web.Request) -> web.Response:
         """The page with the payload. The audit records it."""
         actor = await self.desk.actor(request)
         row = await self._row(request)
         shown = await self.payloads.show(row.id, actor=actor)
-        return await self._page(request, row, shown)
+        return await self._page(request, actor, row, shown)
 
     async def _row(self, request: web.Request) -> Row:
         wanted = Filter(ids=(request.match_info["id"],), limit=1)
@@ -68,7 +68,9 @@ class EventPage:
             raise NotFoundError("There is no such event.")
         return rows[0]
 
-    async def _page(self, request: web.Request, row: Row, payload: bytes | None) -> web.Response:
+    async def _page(
+        self, request: web.Request, actor: str, row: Row, payload: bytes | None
+    ) -> web.Response:
         delivery = await self.inspector.load_delivery()
         now_ms = wall_now_ms()
         why = explain(row, delivery, now_ms=now_ms, serving=True, commands=False)
@@ -79,6 +81,7 @@ class EventPage:
         return await self.desk.page(
             request,
             "event.html",
+            actor=actor,
             title=f"Event {row.id}",
             here=PATH,
             row=row,

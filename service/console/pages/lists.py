@@ -67,6 +67,7 @@ class Lists:
         return await self.desk.page(
             request,
             "events.html",
+            actor=actor,
             title=f"{form.state or 'all'} events".capitalize(),
             here=PATH,
             form=form,
@@ -101,12 +102,14 @@ class Lists:
 
     async def names(self, request: web.Request) -> web.Response:
         """The names, those that miss their runs first."""
+        actor = await self.desk.actor(request)
         kept = await load_names(self.scopes)
         delivery = await self.inspector.load_delivery()
         names = sorted(kept.names, key=lambda one: (one.no_run_since is None, one.name))
         return await self.desk.page(
             request,
             "names.html",
+            actor=actor,
             title="Names",
             here=NAMES,
             kept=kept,
@@ -119,14 +122,15 @@ class Lists:
 
     async def audit(self, request: web.Request) -> web.Response:
         """The latest acts; with `event`, those that changed an event whose id begins with it."""
+        actor = await self.desk.actor(request)
         event = request.query.get("event", "").strip()
         limit = min(_MOST_ACTS, max(1, read_number(request.query, "limit") or _ACTS))
-        await self.desk.actor(request)
         acts = await self.inspector.audit(limit + 1, event=event or None)
         has_more = len(acts) > limit < _MOST_ACTS
         return await self.desk.page(
             request,
             "audit.html",
+            actor=actor,
             title="Audit",
             here=AUDIT,
             acts=acts[:limit],

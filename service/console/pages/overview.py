@@ -73,7 +73,7 @@ class Overview:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page."""
-        await self._desk.actor(request)
+        actor = await self._desk.actor(request)
         await self._watched.sample()
         latest = self._watched.latest
         delivery = latest.view.delivery if latest else None
@@ -82,6 +82,7 @@ class Overview:
         return await self._desk.page(
             request,
             "overview.html",
+            actor=actor,
             title="Overview",
             here=PATH,
             delivery_words=delivery_words(latest.view) if latest else "Not known yet.",
