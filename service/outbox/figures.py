@@ -38,6 +38,9 @@ class OwnerShare(msgspec.Struct, frozen=True, gc=False):
     bytes: int
 
 
+GROUPED_ROWS = 20_000  # of the dead rows, the newest: those that people see in groups
+
+
 class DeadGroup(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The dead rows of one event name and reason; `detail` is that of the row that died last."""
 

@@ -22,7 +22,7 @@ from service.inngest.rest_api import RestApi
 from service.inngest.runs import first_start_ms, outcomes_of
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.figures import DeadGroup
+from service.outbox.figures import GROUPED_ROWS, DeadGroup
 from service.outbox.model import Filter, Row, State
 from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
 from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
@@ -34,7 +34,6 @@ _TROUBLE_MS = 10_000
 _KEEP_QUIET_MS = 300_000
 _PAGE = 200
 _REACH = 5_000
-_DEAD = 20_000  # those that the pages group
 _NAMES_A_LOOK = 9
 _UNENDED = frozenset({"running", "queued", "retrying"})
 
@@ -187,7 +186,7 @@ class RunWatch:
         self._concluded_at_ms = now_ms
         self._known = {name: self._name(name) for name in names}
         dead = Counter[str]()
-        for group in await self._rows.dead_groups(_DEAD):
+        for group in await self._rows.dead_groups(GROUPED_ROWS):
             dead[group.name] += group.rows
         views = tuple(
             one.view(now_ms, per_second=self._per_second.get(name, 0.0), dead=dead[name])

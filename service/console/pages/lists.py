@@ -19,14 +19,13 @@ from service.console.operations.views import row_view
 from service.console.pages.desk import Desk, iso
 from service.console.pages.filter_form import PATH, FilterForm, read_number
 from service.identity.scopes import Scopes
-from service.outbox.figures import Stats
+from service.outbox.figures import GROUPED_ROWS, Stats
 from service.outbox.model import Row, State
 from service.outbox.ports import Inspector
 from service.runs.kept_names import load_names
 
 NAMES, AUDIT = "/outbox/names", "/outbox/audit"
 PAGE_ROWS = 50
-GROUPED_ROWS = 20_000
 _SUGGESTED_ROWS = 2_000
 _GROUPS_SHOWN = 50
 _ACTS, _MOST_ACTS, _IDS_SHOWN = 50, 1_000, 200

@@ -20,10 +20,10 @@ from service.console.operations.views import PAUSED, Movement
 from service.console.pages.charts import HOUR, SPANS, ChartSource, Span
 from service.console.pages.desk import Desk
 from service.console.pages.figures import delivery_words, figures
-from service.console.pages.lists import GROUPED_ROWS
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.outbox.clock import wall_now_ms
+from service.outbox.figures import GROUPED_ROWS
 from service.outbox.ports import Inspector
 from service.runs.kept_names import load_names
 from service.web.openapi.endpoint import Endpoint

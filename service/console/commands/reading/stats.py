@@ -29,7 +29,7 @@ from service.console.terminal.tables import (
 )
 from service.errors import OutboxError
 from service.observe.printable import printable
-from service.outbox.figures import DeadGroup, OwnerShare, Stats
+from service.outbox.figures import GROUPED_ROWS, DeadGroup, OwnerShare, Stats
 from service.runs.figures import NameView
 
 Owners = Annotated[
@@ -37,7 +37,6 @@ Owners = Annotated[
     typer.Option("--owners", help="Also show who holds the most bytes. Reads every row."),
 ]
 _MAX_OWNERS = 10
-_GROUPED_ROWS = 20_000
 
 
 def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
@@ -97,5 +96,5 @@ async def _stats(
 ) -> tuple[Stats, list[OwnerShare], list[DeadGroup], Sequence[NameView]]:
     async with open_inspector(url) as outbox:
         shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
-        figures, groups = await outbox.stats(), await outbox.dead_groups(_GROUPED_ROWS)
+        figures, groups = await outbox.stats(), await outbox.dead_groups(GROUPED_ROWS)
     return figures, shares, groups, (await known_names(url)).names
