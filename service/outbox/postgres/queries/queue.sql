@@ -19,7 +19,8 @@ WITH alone AS MATERIALIZED (
 ), found (lane, place, seq, size) AS (
     SELECT 1, row_number() OVER (ORDER BY seq), * FROM (TABLE express UNION ALL TABLE again) AS e
     UNION ALL SELECT 2, row_number() OVER (ORDER BY seq DESC), * FROM newest
-    UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), * FROM (TABLE delayed UNION ALL TABLE fresh) AS o
+    UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), *
+    FROM (TABLE delayed UNION ALL TABLE fresh) AS o
 ), fitting AS (
     SELECT seq, size, sum(size) OVER (ORDER BY leads DESC, lane, place) AS running FROM (
         SELECT DISTINCT ON (seq) *, sum(size) OVER (PARTITION BY lane ORDER BY place) AS in_lane
@@ -57,7 +58,8 @@ SELECT CASE WHEN EXISTS (SELECT FROM outbox.fresh) THEN 0 ELSE extract(epoch FRO
 WITH named AS MATERIALIZED (
     SELECT u.*, n.*, at + make_interval(secs => delay) AS due_at, at_ms,
            coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
-    FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held CROSS JOIN outbox.moment
+    FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held
+    CROSS JOIN outbox.moment
     CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs)
         AS u(no, was_attempts, was_sends, was_isolated, sent_at, express_seq)
     LEFT JOIN unnest(%(seqs)s::bigint[], %(states)s::text[], %(owners)s::text[], %(sizes)s::int[],
