@@ -23,8 +23,8 @@ import msgspec
 from service.bootstrap.stores import open_outbox
 from service.config.outbox_url import sqlite_path
 from service.config.settings import Settings
-from service.console.operations.changing.erasure import UNTIL_VACUUM, ErasureParts
-from service.console.operations.changing.sign_outs import SessionSignOuts, SignOuts
+from service.console.operations.actions import SessionSignOuts, SignOuts
+from service.console.operations.erasure import UNTIL_VACUUM, ErasureParts
 from service.console.operations.key_needs import KeyNeeds, key_needs
 from service.encryption import Encryption
 from service.errors import (

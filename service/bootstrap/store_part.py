@@ -19,8 +19,7 @@ from service.bootstrap.stores import Outbox, open_served_outbox, refuse_appends
 from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.watching import run_watches
 from service.config.settings import Settings
-from service.console.operations.history import History
-from service.console.operations.sampler import Sampler
+from service.console.operations.sampler import History, Sampler
 from service.errors import ConfigurationError
 from service.inngest.address import inngest_address
 from service.observe.metrics import PrometheusRecorder

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 
 from service.config.settings import Settings
-from service.console.operations.changing.actions import OperatorActions
-from service.console.operations.changing.sign_outs import (
+from service.console.operations.actions import (
     AuditedScopes,
     LoggedSignOuts,
+    OperatorActions,
     SessionSignOuts,
     SignOuts,
 )

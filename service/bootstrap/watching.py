@@ -14,8 +14,8 @@ from service.bootstrap.stores import Outbox
 from service.config.faults import ALARMS_AS_EVENTS
 from service.config.settings import Settings
 from service.config.values import plain
-from service.console.operations.changing.actions import OperatorActions
-from service.console.operations.changing.paced import PacedReplayer, PacedReplays
+from service.console.operations.actions import OperatorActions
+from service.console.operations.paced import PacedReplayer, PacedReplays
 from service.console.operations.sampler import Sampler
 from service.console.operations.search import Search
 from service.event_types.types_file import load_event_types

@@ -20,10 +20,9 @@ from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
-from service.console.operations.changing.actions import OperatorActions
-from service.console.operations.changing.paced import PacedReplays
-from service.console.operations.changing.proposals import Proposals
-from service.console.operations.payloads import Payloads
+from service.console.operations.actions import OperatorActions, Payloads
+from service.console.operations.bulk import Proposals
+from service.console.operations.paced import PacedReplays
 from service.console.operations.sampler import Sampler
 from service.console.operations.search import Search, SearchPolicy
 from service.console.pages.changes import Changes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.console.operations.changing.bulk import change_rows
-from service.console.operations.changing.sign_outs import SessionSignOuts
+from service.console.operations.actions import SessionSignOuts
+from service.console.operations.bulk import change_rows
 from service.identity.session_revision import SessionRevisions
 from service.outbox.audit import act_of
 from service.outbox.model import Dead, Filter, Named, Settlement, State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.console.operations.changing.bulk import find_all
+from service.console.operations.bulk import find_all
 from service.console.operations.search import Counted, Search, SearchPolicy, list_rows
 from service.outbox.model import Filter, State
 from tests.support.rows import bury_all

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.console.operations.event_ids import find_ids
-from service.console.operations.search import Search, SearchPolicy, list_rows
+from service.console.operations.search import Search, SearchPolicy, find_ids, list_rows
 from service.outbox.model import Dead, Filter, Settlement, State
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, claim, event

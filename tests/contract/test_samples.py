@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.console.operations.history import History
+from service.console.operations.sampler import History
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import KEPT_MS, MINUTE_MS, Sample
 from tests.support.storage import Outbox, Storage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.console.operations.history import Minute
+from service.console.operations.sampler import Minute
 from service.console.operations.timeline import Kind, Trouble, timeline, troubles
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats

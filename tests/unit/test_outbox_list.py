@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.console.commands.reading.list import say
+from service.console.commands.events import say
 from service.console.operations.search import Found, Listing
 
 NIGHT_MS = 1_795_559_419_447

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.console.operations.changing.proposals import Action, Proposal, Proposals
+from service.console.operations.bulk import Action, Proposal, Proposals
 from service.console.operations.search import Found
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row, State

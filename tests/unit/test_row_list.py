@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from service.console.operations.views import RowView
-from service.console.terminal.row_list import row_list
+from service.console.terminal.tables import row_list
 from service.outbox.model import State
 
 EVENT_ID = "019e1a2b-3c4d-7abc-8def-0123456789ab"

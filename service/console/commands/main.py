@@ -12,25 +12,17 @@ import typer
 from dotenv import load_dotenv
 from structlog.typing import EventDict
 
-from service.console.commands.changing.discard import discard
-from service.console.commands.changing.erase import erase_command
-from service.console.commands.changing.journal import journal
-from service.console.commands.changing.pause import pause, resume
-from service.console.commands.changing.purge import purge
-from service.console.commands.changing.replay import replay
-from service.console.commands.changing.sign_out import sign_out
-from service.console.commands.changing.upgrade import upgrade
-from service.console.commands.files.backup import backup
-from service.console.commands.files.move import move
-from service.console.commands.files.recover import recover
-from service.console.commands.reading.audit import audit
-from service.console.commands.reading.check import check
-from service.console.commands.reading.explain import explain_command
-from service.console.commands.reading.list import list_command
-from service.console.commands.reading.show import show
-from service.console.commands.reading.stats import stats
-from service.console.commands.reading.tail import tail
-from service.console.commands.reading.verify import verify_command
+from service.console.commands.audit import audit
+from service.console.commands.check import check
+from service.console.commands.copies import backup, move, recover
+from service.console.commands.events import list_command, show
+from service.console.commands.journal import journal
+from service.console.commands.owners import erase_command, sign_out
+from service.console.commands.repairs import discard, purge, replay
+from service.console.commands.serving import pause, resume, upgrade
+from service.console.commands.stats import explain_command, stats
+from service.console.commands.tail import tail
+from service.console.commands.verify import verify_command
 from service.version import add_version
 
 _HELP = """See, explain and repair the outbox.

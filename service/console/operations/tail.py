@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.console.operations.changing.bulk import PAGE, pages
+from service.console.operations.bulk import PAGE, pages
 from service.console.operations.search import Search
 from service.outbox.model import Filter, Row, State
 from service.outbox.parts import ReadParts

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from service.console.operations.changing.bulk import PAGE, pages
+from service.console.operations.bulk import PAGE, pages
 from service.console.operations.search import Search
 from service.errors import InngestApiError
 from service.inngest.held import find_held

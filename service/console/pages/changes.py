@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import MultiDict
 
-from service.console.operations.changing.bulk import MOST_PER_MINUTE
-from service.console.operations.changing.paced import PacedReplay, PacedReplays
-from service.console.operations.changing.proposals import (
+from service.console.operations.bulk import (
     MAX_ROWS,
+    MOST_PER_MINUTE,
     Action,
     Proposal,
     Proposals,
     chosen,
 )
+from service.console.operations.paced import PacedReplay, PacedReplays
 from service.console.pages.desk import Desk, events, read_form, see_other
 from service.console.pages.filter_form import PATH, FilterForm, read_number
 from service.errors import InvalidFieldError, NotFoundError

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from markupsafe import Markup
 from multidict import MultiDict
 
-from service.console.operations.changing.paced import PacedReplays
+from service.console.operations.paced import PacedReplays
 from service.console.operations.views import delivery_view
 from service.console.pages.filter_form import read_number
 from service.errors import InvalidFieldError

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from service.console.operations.actions import Payloads
 from service.console.operations.explain import explain
-from service.console.operations.payloads import Payloads
 from service.console.operations.timeline import timeline, troubles
 from service.console.operations.views import delivery_view
 from service.console.pages.desk import Desk

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import hdrs, web
 
-from service.console.operations.changing.proposals import MAX_ROWS, STATES, Action
+from service.console.operations.actions import Payloads
+from service.console.operations.bulk import MAX_ROWS, STATES, Action
 from service.console.operations.explain import explain_name, spoken_duration
-from service.console.operations.payloads import Payloads
 from service.console.operations.search import Found, Search
 from service.console.operations.views import row_view
 from service.console.pages.desk import Desk, iso

@@ -16,7 +16,7 @@ import typer
 
 from service.config.outbox_url import file_fault, url_in_schema
 from service.config.settings import Settings
-from service.console.operations.event_ids import MAX_CANDIDATES, FoundIds
+from service.console.operations.search import MAX_CANDIDATES, FoundIds
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.outbox.model import Row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import getpass
@@ -15,11 +16,14 @@ from typing import Annotated, Any
 
 import typer
 
+from service.bootstrap.operations import open_inspector
 from service.config.values import parse_duration
-from service.console.terminal.completion import complete_ids
+from service.console.terminal.command import DEFAULT_URL, in_schema
+from service.errors import ServiceError
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
+from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Row, State
 
 Issuer = Annotated[
     str | None,
@@ -29,6 +33,26 @@ Issuer = Annotated[
         show_default="OIDC_ISSUER, the development sign-in and shared ids",
     ),
 ]
+_MAX_OFFERED = 30
+_SECONDS = 2.0
+
+
+def complete_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """The newest ids that begin so, each with its state and name. `replay` is offered dead ones."""
+    state = State.DEAD if ctx.info_name == "replay" else None
+    wanted = Filter(id_prefix=incomplete or None, state=state, limit=_MAX_OFFERED)
+    given = ctx.params.get("url") or os.environ.get("OUTBOX_URL") or DEFAULT_URL
+    try:
+        rows = asyncio.run(_rows(in_schema(given), wanted))
+    except (ServiceError, TimeoutError, typer.BadParameter):
+        return
+    for row in rows:
+        yield row.id, printable(f"{row.state} {row.name} {row.reason or ''}".rstrip())
+
+
+async def _rows(url: str, wanted: Filter) -> list[Row]:
+    async with asyncio.timeout(_SECONDS), open_inspector(url) as outbox:
+        return await outbox.rows(wanted)
 
 
 def duration(text: str) -> float:

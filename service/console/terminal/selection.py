@@ -8,15 +8,19 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading, open_repairs
-from service.console.operations.changing.bulk import change_rows, find_all, late_rows
-from service.console.operations.changing.proposals import Action
-from service.console.operations.event_ids import FoundIds, find_ids
-from service.console.operations.search import Search, SearchPolicy
+from service.console.operations.bulk import Action, change_rows, find_all, late_rows
+from service.console.operations.search import FoundIds, Search, SearchPolicy, find_ids
 from service.console.operations.views import row_view
 from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
 from service.console.terminal.options import ChangeOptions, RowOptions, actor_name
-from service.console.terminal.row_list import row_list, searched_to
-from service.console.terminal.tables import console, print_json, progress_bar, show_lines
+from service.console.terminal.tables import (
+    console,
+    print_json,
+    progress_bar,
+    row_list,
+    searched_to,
+    show_lines,
+)
 from service.observe.printable import printable
 from service.outbox.audit import act_of
 from service.outbox.clock import wall_now_ms

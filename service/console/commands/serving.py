@@ -1,4 +1,4 @@
-"""`outbox pause` and `outbox resume`: stop delivery, and start it again."""
+"""`outbox pause`, `resume` and `upgrade`: delivery stopped and started, the processes replaced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json
 from service.observe.printable import printable
+from service.outbox.link.served import running_service
 from service.outbox.model import DeliveryRecord
 
 # Scripts may say --yes to every command that changes something.
 HiddenYes = Annotated[bool, typer.Option("--yes", hidden=True)]
-
-
 Reason = Annotated[
     str, typer.Option("--reason", help="Why. Shown wherever the pause is shown, until it ends.")
 ]
@@ -38,30 +37,8 @@ def pause(
     Example: `outbox pause --reason "Inngest is being upgraded"`
     """
     del yes
-    paused = set_paused(url, actor_name(actor), paused=True, reason=reason.strip())
-    say_delivery(run(paused), json=json)
-
-
-def say_delivery(delivery: DeliveryRecord, *, json: bool) -> None:
-    """Say whether delivery is paused, and by whom."""
-    if json:
-        is_paused = delivery.paused_by is not None
-        by = {"pausedBy": delivery.paused_by, "reason": delivery.pause_reason or None}
-        print_json({"paused": is_paused, **by})
-    elif delivery.paused_by:
-        said = f": {delivery.pause_reason}" if delivery.pause_reason else ""
-        words = printable(f"{delivery.paused_by}{said}")
-        typer.echo(f"Delivery is paused by {words.rstrip('.')}. Posts are still accepted.")
-    else:
-        typer.echo("Delivery is resumed.")
-
-
-async def set_paused(
-    url: str, actor: str, *, paused: bool, ask_now: bool = False, reason: str = ""
-) -> DeliveryRecord:
-    """Pause or resume delivery. Raises OutboxError."""
-    async with open_repairs(url) as outbox:
-        return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now, reason=reason)
+    paused = _set_paused(url, actor_name(actor), paused=True, reason=reason.strip())
+    _say(run(paused), json=json)
 
 
 def resume(
@@ -77,5 +54,44 @@ def resume(
     Example: `outbox resume --now`
     """
     del yes
-    delivery = run(set_paused(url, actor_name(actor), paused=False, ask_now=now))
-    say_delivery(delivery, json=json)
+    delivery = run(_set_paused(url, actor_name(actor), paused=False, ask_now=now))
+    _say(delivery, json=json)
+
+
+def upgrade(*, yes: HiddenYes = False, url: Url = DEFAULT_URL) -> None:
+    """Replace the running processes by the version that is installed now; no post is refused.
+
+    Run it on the service's machine, as the service's user. Exits with 2, and says which version
+    serves and why, when that is not the new one. One process alone is not upgraded: its supervisor
+    restarts it.
+
+    Example: `outbox upgrade`
+    """
+    del yes
+    run(_upgrade(url))
+    typer.echo("The new version serves.")
+
+
+async def _upgrade(url: str) -> None:
+    async with running_service(url) as service:
+        await service.upgrade()
+
+
+def _say(delivery: DeliveryRecord, *, json: bool) -> None:
+    if json:
+        is_paused = delivery.paused_by is not None
+        by = {"pausedBy": delivery.paused_by, "reason": delivery.pause_reason or None}
+        print_json({"paused": is_paused, **by})
+    elif delivery.paused_by:
+        said = f": {delivery.pause_reason}" if delivery.pause_reason else ""
+        words = printable(f"{delivery.paused_by}{said}")
+        typer.echo(f"Delivery is paused by {words.rstrip('.')}. Posts are still accepted.")
+    else:
+        typer.echo("Delivery is resumed.")
+
+
+async def _set_paused(
+    url: str, actor: str, *, paused: bool, ask_now: bool = False, reason: str = ""
+) -> DeliveryRecord:
+    async with open_repairs(url) as outbox:
+        return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now, reason=reason)

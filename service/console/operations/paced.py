@@ -14,8 +14,7 @@ from typing import Self
 import msgspec
 import structlog
 
-from service.console.operations.changing.bulk import change_rows
-from service.console.operations.changing.proposals import Proposal, moved_at
+from service.console.operations.bulk import Proposal, change_rows, moved_at
 from service.console.operations.search import Search
 from service.errors import InvalidFieldError, OutboxUnavailableError
 from service.identity.scopes import Scopes

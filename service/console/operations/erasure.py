@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.console.operations.changing.bulk import change_rows, find_all
-from service.console.operations.changing.sign_outs import SignOuts
+from service.console.operations.actions import SignOuts
+from service.console.operations.bulk import change_rows, find_all
 from service.console.operations.search import Search
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms

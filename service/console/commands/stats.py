@@ -1,4 +1,4 @@
-"""`outbox stats`: the outbox in figures."""
+"""`outbox stats` and `outbox explain`: the figures of the outbox, and of one event's name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.bootstrap.operations import (
     service_status,
 )
 from service.config.outbox_url import redacted_url
+from service.console.operations.explain import explain_name
 from service.console.operations.views import stats_view
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
@@ -30,6 +31,7 @@ from service.console.terminal.tables import (
 from service.errors import OutboxError
 from service.observe.printable import printable
 from service.outbox.figures import GROUPED_ROWS, DeadGroup, OwnerShare, Stats
+from service.outbox.model import DeliveryRecord
 from service.runs.figures import NameView
 
 Owners = Annotated[
@@ -37,6 +39,7 @@ Owners = Annotated[
     typer.Option("--owners", help="Also show who holds the most bytes. Reads every row."),
 ]
 _MAX_OWNERS = 10
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the events.")]
 
 
 def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
@@ -98,3 +101,24 @@ async def _stats(
         shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
         figures, groups = await outbox.stats(), await outbox.dead_groups(GROUPED_ROWS)
     return figures, shares, groups, (await known_names(url)).names
+
+
+def explain_command(name: Name, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Explain the way of the events of a name: delivery, runs, how these end, dead events.
+
+    Example: `outbox explain documents/aws.index`
+    """
+    view, delivery = run(_known(url, name))
+    sentences = explain_name(name, view, delivery, serving=is_served(url))
+    if json:
+        print_json({"name": name, "explanation": sentences, "known": view})
+        return
+    for sentence in sentences:
+        typer.echo(printable(sentence))
+
+
+async def _known(url: str, name: str) -> tuple[NameView | None, DeliveryRecord]:
+    async with open_inspector(url) as outbox:
+        delivery = await outbox.load_delivery()
+    names = {one.name: one for one in (await known_names(url)).names}
+    return names.get(name), delivery

@@ -1,4 +1,4 @@
-"""`outbox show ID`: one event and why it is where it is."""
+"""`outbox list` and `outbox show`: rows that match, and one event with the reason for its state."""
 
 from __future__ import annotations
 
@@ -8,30 +8,100 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import is_served, open_inspector
+from service.bootstrap.operations import is_served, open_inspector, open_reading
 from service.bootstrap.process import make_http
 from service.config.destination import Destination
 from service.config.settings import Settings
-from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.explain import explain
+from service.console.operations.search import (
+    FoundIds,
+    Listing,
+    Search,
+    SearchPolicy,
+    find_ids,
+    list_rows,
+)
 from service.console.operations.views import row_view
 from service.console.terminal.command import DEFAULT_URL, Url, one_event, run
-from service.console.terminal.options import EventId, Json
-from service.console.terminal.tables import print_json, row_table, show_lines
+from service.console.terminal.options import (
+    Cursor,
+    EventId,
+    Json,
+    Limit,
+    OfState,
+    RowOptions,
+    with_groups,
+)
+from service.console.terminal.tables import (
+    console,
+    print_json,
+    row_list,
+    row_table,
+    searched_to,
+    show_lines,
+)
 from service.errors import ConfigurationError, InngestApiError
 from service.inngest.address import run_link
 from service.inngest.rest_api import make_rest_api
 from service.inngest.runs import Run, runs_of
 from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Row
+from service.outbox.model import DeliveryRecord, Filter, Row
 
+_FINDING, _COUNTING = SearchPolicy(budget_seconds=8.0), SearchPolicy(budget_seconds=2.0)
 _TIMEOUT_SECONDS = 3.0
 _SHOWN_RUNS = 5
 
 Payload = Annotated[
     bool, typer.Option("--payload", help="Show the payload too. It is personal data.")
 ]
+
+
+@with_groups
+def list_command(
+    *,
+    state: OfState = None,
+    rows: RowOptions,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """List rows, newest first. Every given filter must match.
+
+    A search that takes longer than 8 s says on standard error how far back it went, and with which
+    --cursor it continues.
+
+    Examples: `outbox list --state dead --since 2h`, `outbox list --user u-1 --json`
+    """
+    wanted = msgspec.structs.replace(rows.filter(state=state, limit=limit), before_seq=cursor)
+    say(run(_listing(url, wanted)), json=json)
+
+
+def say(listing: Listing, *, json: bool) -> None:
+    """Print the rows, and on standard error what is not among them."""
+    found = listing.found
+    views = [row_view(row) for row in found.rows]
+    if json:
+        print_json(views)
+    elif views:
+        show_lines(row_list(views, wall_now_ms(), console().width))
+    if found.paused_at_ms is not None:
+        rest = f"--cursor {found.next_seq} continues"
+        typer.echo(searched_to(found.paused_at_ms, rest), err=True)
+    elif not json and not views:
+        typer.echo("No rows match.", err=True)
+    elif not json and found.next_seq is not None:
+        rest = f"--limit shows more, --cursor {found.next_seq} the next ones"
+        typer.echo(f"{listing.words}; {rest}.", err=True)
+
+
+async def _listing(url: str, wanted: Filter) -> Listing:
+    async with open_reading(url) as outbox:
+        search, counting = (
+            Search(outbox.inspector, outbox.positions, policy) for policy in (_FINDING, _COUNTING)
+        )
+        return await list_rows(search, counting, wanted)
 
 
 def show(
