@@ -16,8 +16,8 @@ from joserfc.jwe import JWERegistry, encrypt_compact
 
 from service.app_settings.app_settings import AppSettings
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.front_end.nextauth import next_auth_readers as readers
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, Flavour, _derive_key
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, Flavour, _derive_key
+from service.identity.nextauth import next_auth_readers as readers
 from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.user import User

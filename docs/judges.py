@@ -52,5 +52,5 @@ def _room(path: str) -> str:
 
 
 def _within(path: str) -> str:
-    """The module's path in its room, as `front_end/nextauth_token`."""
+    """The module's path in its room, as `sqlite/writer`."""
     return path.removesuffix(".py").split("/", 2)[-1]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from service.app_settings.app_settings import MAX_SETTINGS_BYTES
-from service.documents.document_name import MAX_NAME_BYTES
-from service.documents.upload import MAX_UPLOAD_BYTES
+from service.documents.document_name import MAX_NAME_BYTES, MAX_UPLOAD_BYTES
 from service.outbox.event import MAX_EVENT_BYTES
 from service.outbox.storable import MAX_DEPTH
 from service.web.intake.event_batch import MAX_BATCH_BYTES

@@ -13,20 +13,18 @@ import aiohttp
 from service.config.settings import Settings
 from service.config.values import parse_event_keys, plain
 from service.errors import ConfigurationError
+from service.identity.bearer_tokens import BearerTokens
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.event_keys import EventKeys
-from service.identity.front_end.front_end_sessions import FrontEndSessions
-from service.identity.front_end.nextauth import NextAuthReader, next_auth_readers
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
-from service.identity.issuers.bearer_tokens import BearerTokens
-from service.identity.issuers.jwks import Jwks
-from service.identity.issuers.oidc import OidcSignIn
-from service.identity.issuers.oidc_provider import OidcProvider
-from service.identity.issuers.sign_in_attempt import AttemptCookie
+from service.identity.front_end_sessions import FrontEndSessions
+from service.identity.jwks import Jwks
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader, next_auth_readers
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.scopes import Scopes
 from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import RemoteReader, Sessions
-from service.identity.user import SHARED_ISSUER
+from service.identity.sign_in_attempt import AttemptCookie
+from service.identity.user import SHARED_ISSUER, EventKeys
 from service.web.server.proxies import Proxies
 from service.web.signin.oidc import OidcResource
 

@@ -38,9 +38,8 @@ from service.errors import StorageNotConfiguredError
 from service.event_types.declaration import Declaration
 from service.event_types.declared_type import make_event_type
 from service.event_types.documents import Documents
-from service.identity.operators import Operators
 from service.identity.sessions import Sessions
-from service.identity.user import DEV_ISSUER
+from service.identity.user import DEV_ISSUER, Operators
 from service.inngest.address import event_link
 from service.observe.metrics import PrometheusRecorder
 from service.outbox.keys import Digests, plain_digests

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from service.config.faults import cross_faults
-from service.config.inngest_address import InngestAddress
 from service.config.outbox_url import sqlite_file, url_in_schema
 from service.config.values import (
     EncryptionKeys,
+    InngestAddress,
     Names,
     Seconds,
     Secret,

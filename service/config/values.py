@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BeforeValidator, SecretStr
@@ -137,3 +138,13 @@ def parse_event_keys(pairs: Iterable[str]) -> dict[str, str]:
         if names.setdefault(key, name) != name:
             raise ValueError(f"{names[key]} and {name} have the same key")
     return names
+
+
+@dataclass(frozen=True, slots=True)
+class InngestAddress:
+    """Absolute URLs of the Event API and the REST API, the event key, a branch environment."""
+
+    event_api_origin: str
+    api_origin: str
+    event_key: str = field(repr=False)
+    environment: str | None

@@ -1,23 +1,26 @@
-"""From a declaration to the event type that the service takes."""
+"""From a declaration to the event type that the service takes, and to the data of each event."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from service.app_settings.app_settings import AppSettings
 from service.encryption import Encryption
-from service.event_types.data_mapping import DataMapping, Sources
+from service.event_types.body_schema import SEND_AT
 from service.event_types.declaration import Declaration
 from service.event_types.documents import DOCUMENT_REFUSALS, Documents
-from service.event_types.event_type import EventType
-from service.event_types.senders import Senders
+from service.event_types.event_type import EventType, Senders
+from service.event_types.template import USER_FIELDS, is_source, sources_of, split_source
 from service.identity.user import User
+from service.untyped_json import decode_untyped
 
 _NO_SETTINGS = msgspec.Raw(b"{}")
+Object = Mapping[str, Any]
 
 
 def make_event_type(
@@ -60,3 +63,104 @@ def make_event_type(
         check_first=documents.check,
         refusals=DOCUMENT_REFUSALS,
     )
+
+
+class Sources(msgspec.Struct, frozen=True, gc=False):
+    """The sources of one event's data.
+
+    `app_settings` and `document` are empty where the mapping does not use them.
+    """
+
+    body: Object
+    user: User
+    app_settings: msgspec.Raw = msgspec.Raw(b"{}")
+    document: Object = {}
+
+
+_Value = Callable[[Sources], Any]
+
+
+class DataMapping:
+    """Makes data by a checked `template`.
+
+    A key whose source has no value is left out. Without a template, the data is the body without
+    its `sendAt`. `build` gives the data of one event.
+    """
+
+    def __init__(self, template: Object | None) -> None:
+        roots = {split_source(source)[0] for source in sources_of(template)}
+        self.needs_app_settings = "appSettings" in roots
+        self.build: Callable[[Sources], Object] = (
+            _without_send_at if template is None else _object(template)
+        )
+
+
+def _object(template: Object) -> _Value:
+    parts = [(key, *_found_in(value), _value(value)) for key, value in template.items()]
+
+    def build(sources: Sources) -> dict[str, Any]:
+        built = {}
+        for key, root, name, value_in in parts:
+            value = getattr(sources, root).get(name, UNSET) if root else value_in(sources)
+            if value is not UNSET:
+                built[key] = value
+        return built
+
+    return build
+
+
+def _found_in(template: Any) -> tuple[str, str]:
+    """The root and the name of a value that is a field of the body or of the document."""
+    if is_source(template):
+        root, keys = split_source(template)
+        if root in ("body", "document") and len(keys) == 1:
+            return root, keys[0]
+    return "", ""
+
+
+def _value(template: Any) -> _Value:
+    if isinstance(template, Mapping):
+        return _object(template)
+    if is_source(template):
+        root, keys = split_source(template)
+        return _ROOTS[root](keys)
+    constant = template[1:] if isinstance(template, str) and template[:2] == "$$" else template
+    return lambda _: constant
+
+
+def _body(keys: Sequence[str]) -> _Value:
+    return (lambda sources: _at(sources.body, keys)) if keys else _without_send_at
+
+
+def _user(keys: Sequence[str]) -> _Value:
+    return lambda sources: _at(_described(sources.user), keys)
+
+
+def _app_settings(keys: Sequence[str]) -> _Value:
+    if not keys:
+        return lambda sources: sources.app_settings
+    return lambda sources: _at(decode_untyped(sources.app_settings), keys)
+
+
+def _document(keys: Sequence[str]) -> _Value:
+    [key] = keys
+    return lambda sources: sources.document.get(key, UNSET)
+
+
+_ROOTS = {"body": _body, "user": _user, "appSettings": _app_settings, "document": _document}
+
+
+def _at(value: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        value = value.get(key, UNSET) if isinstance(value, dict) else UNSET
+    return value
+
+
+def _described(user: User) -> Object:
+    values = (user.id, user.email, user.name, user.organization_id, user.issuer)
+    return dict(zip(USER_FIELDS, values, strict=True))
+
+
+def _without_send_at(sources: Sources) -> Object:
+    body = sources.body
+    return {key: body[key] for key in body if key != SEND_AT} if SEND_AT in body else body

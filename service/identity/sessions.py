@@ -9,6 +9,7 @@ no longer than it is valid without a renewal, and none beyond a change of the se
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -19,11 +20,12 @@ from aiohttp_session import AbstractStorage, Session
 
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.remembered_users import MAX_REMEMBERED, RememberedUsers
 from service.identity.session_revision import SessionRevisions
 from service.identity.user import FoundUser, User
 
 _BEARER = "bearer"
+MAX_REMEMBERED = 10_000
+_MAX_CHARS = 16 * 1024 * 1024
 
 
 class Reader(Protocol):
@@ -188,3 +190,43 @@ class Sessions:
 def _session(user: User, good_until: float | None = None) -> Session:
     held = {"user": user, "good_until": good_until}
     return Session("front end", data={"session": held}, new=False)
+
+
+class RememberedUsers:
+    """At most `max_remembered` users, and 16 Mi characters of headers."""
+
+    def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._max_remembered = max_remembered
+        self._found: OrderedDict[str, FoundUser] = OrderedDict()
+        self._chars = 0
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, cookies: str, now: float) -> FoundUser | None:
+        """The user of `cookies`, None when unknown or no longer valid at `now`."""
+        found = self._found.get(cookies)
+        if found is None:
+            return None
+        if now >= found.good_until:
+            self._forget(cookies)
+            return None
+        self._found.move_to_end(cookies)
+        return found
+
+    def put(self, cookies: str, found: FoundUser) -> None:
+        """Remember the user of `cookies`."""
+        self._forget(cookies)
+        self._found[cookies] = found
+        self._chars += len(cookies)
+        while len(self._found) > self._max_remembered or self._chars > _MAX_CHARS:
+            self._forget(next(iter(self._found)))
+
+    def clear(self) -> None:
+        """Forget all users."""
+        self._found.clear()
+        self._chars = 0
+
+    def _forget(self, cookies: str) -> None:
+        if self._found.pop(cookies, None) is not None:
+            self._chars -= len(cookies)

@@ -1,11 +1,17 @@
-"""The user of a request: the value that every sign-in results in."""
+"""The people and machines that ask: users, event keys, and operators by a verified e-mail.
+
+A key belongs to a name. The name owns the events, so that keys can be replaced one by one. The
+invariant: keys are compared by their digests, never character by character.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from service.errors import OperatorRequiredError
 from service.observe.printable import printable
 
 # Whose ids a front end's sign-in and the development sign-in give, and whose the ids are that all
@@ -103,3 +109,48 @@ def _text(value: object) -> str | None:
         return None
     # JavaScript strings may contain half of a surrogate pair, which has no UTF-8.
     return printable(value.encode("utf-8", "replace").decode())
+
+
+class EventKeys:
+    """The keys that are accepted, with the name of each.
+
+    >>> keys = EventKeys({"0123456789abcdef": "cron"})
+    >>> keys.user("0123456789abcdef").owner, keys.user("guess")
+    ('key cron', None)
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._users = {_digest(key): User(EVENT_KEY_ISSUER, name) for key, name in names.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._users)
+
+    def user(self, key: str) -> User | None:
+        """The machine that a key belongs to, None for an unknown key."""
+        return self._users.get(_digest(key))
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class Operators:
+    """The people in OPERATOR_EMAILS, in any letter case."""
+
+    def __init__(self, emails: Iterable[str]) -> None:
+        self._emails = frozenset(_plain_email(email) for email in emails)
+
+    def includes(self, user: User) -> bool:
+        """True when `user` is an operator."""
+        email = user.email
+        return bool(email and user.email_verified and _plain_email(email) in self._emails)
+
+    def require(self, user: User) -> None:
+        """Raise OperatorRequiredError unless `user` is an operator."""
+        if not self.includes(user):
+            raise OperatorRequiredError
+
+
+def _plain_email(email: str) -> str:
+    # Some letters outside ASCII become ASCII in lower case: another person's address.
+    return email.lower() if email.isascii() else email

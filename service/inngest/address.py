@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from service.config.destination import Destination, destination
-from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
-from service.config.values import plain
+from service.config.values import InngestAddress, plain
 
 if TYPE_CHECKING:
     import inngest

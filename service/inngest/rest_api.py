@@ -15,9 +15,8 @@ import aiohttp
 import msgspec
 
 from service.config.destination import Destination, confirmation_mode, destination
-from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
-from service.config.values import plain
+from service.config.values import InngestAddress, plain
 from service.errors import InngestApiError
 from service.inngest.address import inngest_address
 from service.inngest.held import MAX_PAGE, HeldEvent

@@ -2,27 +2,47 @@
 
 Names follow Prometheus' conventions with the prefix `outbox_`: counters end in `_total`; units are
 seconds and bytes. `VOCABULARY` lists every metric. The recorder ignores a name that is not in it,
-so that measuring never fails.
+so that measuring never fails. Several processes share a folder: the figures of one that has ended
+stay in the sums, its gauges go.
 """
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    metrics_core,
+    multiprocess,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-
-from service.observe.shared_metrics import SHARED_FOLDER, shared_registry
+from prometheus_client.registry import Collector
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400)
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _LATEST: Literal["livemostrecent"] = "livemostrecent"
+# prometheus_client reads it when it is imported: a process is started with it.
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_SUMMED = {
+    "process_cpu_seconds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +235,38 @@ class PrometheusRecorder:
             child = metric.labels(**labels) if labels else metric
             self._children[key] = child
         return child
+
+
+def shared_registry(folder: str) -> CollectorRegistry:
+    """The figures of all processes that share `folder`."""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    registry.register(_Processes(folder))
+    return registry
+
+
+def forget_gauges(pid: int, folder: str) -> None:
+    """A process has ended: its gauges are no longer shown."""
+    multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+
+
+class _Processes(Collector):
+    """Processor time, memory and handles of the processes together."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def collect(self) -> Iterable[metrics_core.Metric]:
+        """One metric for each figure that can be added up; of ended processes nothing is known."""
+        found: dict[str, metrics_core.Metric] = {}
+        sums: dict[str, float] = defaultdict(float)
+        for pid in {path.stem.rpartition("_")[2] for path in self._folder.glob("*.db")}:
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                if metric.name in _SUMMED:
+                    found[metric.name] = metric
+                    sums[metric.name] += sum(sample.value for sample in metric.samples)
+        for name, metric in found.items():
+            sample = metric.samples[0].name
+            metric.samples.clear()
+            metric.add_sample(sample, {}, sums[name])
+        return found.values()

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
-from service.observe.log_stream import LogStream
+from service.observe.logs import LogStream
 from service.processes.acceptor import listen_on
 from service.processes.child_process import Handles, comes_first, lifeline
-from service.processes.signals import stop_on_signals
-from service.processes.startup import allow_many_connections, quiet_garbage_collector
+from service.processes.startup import (
+    allow_many_connections,
+    quiet_garbage_collector,
+    stop_on_signals,
+)
 
 _LINGER_SECONDS = 10.0  # clients keep connections; the new version's fronts take their next ones
 

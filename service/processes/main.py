@@ -14,8 +14,7 @@ import uvloop
 
 from service.config.settings import Settings
 from service.loading import loading
-from service.observe.log_stream import LogStream
-from service.observe.logs import configure_logs
+from service.observe.logs import LogStream, configure_logs
 from service.outbox import schema
 from service.processes.child_process import Handles, tell_fault
 from service.processes.listening import Listening, open_listening

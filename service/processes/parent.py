@@ -16,9 +16,9 @@ from pathlib import Path
 
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError, UpgradeError
-from service.observe.log_stream import LogStream
+from service.observe.logs import LogStream
+from service.observe.metrics import SHARED_FOLDER, forget_gauges
 from service.observe.service_manager import ServiceManager
-from service.observe.shared_metrics import SHARED_FOLDER, forget_gauges
 from service.outbox.link.messages import Status
 from service.outbox.link.outbox import RemoteOutbox
 from service.outbox.link.served import Served, outbox_at
@@ -30,7 +30,7 @@ from service.processes.child_process import Child, comes_first
 from service.processes.development_inngest import open_inngest
 from service.processes.listening import Listening
 from service.processes.process_pool import STOPS, ProcessPool
-from service.processes.signals import on_hangup, stop_on_signals
+from service.processes.startup import on_hangup, stop_on_signals
 
 _METRICS = "metrics"
 

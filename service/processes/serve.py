@@ -10,15 +10,20 @@ import os
 
 from service.bootstrap.service import run_relay_alone, run_service
 from service.config.settings import Settings
-from service.observe.log_stream import LogStream
+from service.observe.logs import LogStream
 from service.observe.service_manager import ServiceManager
 from service.outbox.link.served import ONE_PROCESS
 from service.processes.acceptor import listen_on
 from service.processes.banner import announcer_for, greet
 from service.processes.development_inngest import open_inngest
 from service.processes.listening import Listening
-from service.processes.signals import ends_at_a_stop, on_hangup, stop_on_signals
-from service.processes.startup import allow_many_connections, quiet_garbage_collector
+from service.processes.startup import (
+    allow_many_connections,
+    ends_at_a_stop,
+    on_hangup,
+    quiet_garbage_collector,
+    stop_on_signals,
+)
 
 
 async def serve(

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from service.bootstrap.store_part import load_store, run_store_process
 from service.config.settings import Settings
-from service.observe.log_stream import LogStream
+from service.observe.logs import LogStream
 from service.processes.child_process import Handles, lifeline
-from service.processes.signals import ends_at_a_stop, stop_on_signals
-from service.processes.startup import allow_many_connections, quiet_garbage_collector
+from service.processes.startup import (
+    allow_many_connections,
+    ends_at_a_stop,
+    quiet_garbage_collector,
+    stop_on_signals,
+)
 
 
 async def serve_as_store(

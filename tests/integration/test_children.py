@@ -15,7 +15,7 @@ import pytest
 
 from service.processes.child_process import Child, ChildProcess, lifeline
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
-from service.processes.signals import on_hangup
+from service.processes.startup import on_hangup
 from tests.support.storage import PATIENCE_SECONDS
 
 TELLS = """
@@ -68,7 +68,7 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
 def test_a_process_that_serves_may_open_many_files() -> None:
     raised = """
 import resource
-from service.processes.signals import on_hangup
+from service.processes.startup import on_hangup
 from service.processes.startup import allow_many_connections
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))

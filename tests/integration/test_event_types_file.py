@@ -16,7 +16,7 @@ from service.bootstrap.service import run_service
 from service.errors import ConfigurationError
 from service.event_types.declaration import RESERVED_PATHS
 from service.event_types.types_file import load_event_types
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 
 REPORT = {

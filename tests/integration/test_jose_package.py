@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
 
-from service.identity.issuers.bearer_tokens import BearerTokens
-from service.identity.issuers.jwks import Jwks
+from service.identity.bearer_tokens import BearerTokens
+from service.identity.jwks import Jwks
 
 pytestmark = pytest.mark.slow
 

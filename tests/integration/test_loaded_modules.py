@@ -47,7 +47,7 @@ from pathlib import Path
 from service.processes.parent import _greet
 from service.processes.banner import Announcer
 from service.bootstrap.web_part import run_front_process
-from service.config.inngest_address import InngestAddress
+from service.config.values import InngestAddress
 from service.config.settings import Settings
 from service.outbox.link.messages import Status
 from service.outbox.link.server import parts_of, serve_link

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from service.identity.front_end.nextauth import next_auth_readers
+from service.identity.nextauth import next_auth_readers
 from tests.support.session_tokens import found_by
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,10 @@ from yarl import URL
 
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.issuers.oidc import OidcSignIn
-from service.identity.issuers.oidc_provider import OidcProvider
-from service.identity.issuers.sign_in_attempt import AttemptCookie
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
 from service.web.server.cross_site import CrossSite
 from service.web.signin.oidc import OidcResource
 from service.web.signin.sign_in import SignIn

@@ -13,8 +13,7 @@ from service.console.operations.views import Movement
 from service.console.pages.changes import Changes
 from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
-from service.identity.operators import Operators
-from service.identity.user import User
+from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
 from service.web.server.middleware import error_middleware
 from tests.support.storage import PATIENCE_SECONDS

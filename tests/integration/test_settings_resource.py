@@ -9,9 +9,8 @@ from structlog.testing import capture_logs
 from service.app_settings.app_settings import AppSettings
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.operators import Operators
 from service.identity.sessions import Sessions
-from service.identity.user import User
+from service.identity.user import Operators, User
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.server.cross_site import CrossSite
 from service.web.signin.auth import Authenticator, RateLimit

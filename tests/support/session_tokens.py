@@ -11,8 +11,7 @@ from joserfc.jwe import JWERegistry, encrypt_compact
 from joserfc.jwk import OctKey
 
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.front_end.nextauth import NextAuthReader
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, _derive_key
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader, _derive_key
 from service.identity.user import FoundUser, User
 
 NOW = 1_800_000_000

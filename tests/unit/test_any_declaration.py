@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError, InvalidFieldError
-from service.event_types.data_mapping import DataMapping, Sources
 from service.event_types.declaration import declare
+from service.event_types.declared_type import DataMapping, Sources
 from service.event_types.schema_tree import rewritten
 from service.identity.user import User
 

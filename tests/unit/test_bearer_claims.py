@@ -14,8 +14,8 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.bearer_tokens import BearerTokens
-from service.identity.issuers.jwks import Jwks
+from service.identity.bearer_tokens import BearerTokens
+from service.identity.jwks import Jwks
 from service.identity.user import User
 from tests.support.clock import Clock
 

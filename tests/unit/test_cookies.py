@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from service.identity.cookie_session import CookieSessionStorage, SignedIn
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
-from service.identity.issuers.sign_in_attempt import AttemptCookie, begin_attempt
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4
+from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
 from service.identity.user import User
 from tests.support.session_tokens import (
     EACH,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.event_types.data_mapping import DataMapping, Sources
+from service.event_types.declared_type import DataMapping, Sources
 from service.event_types.template import check_template
 from service.identity.user import User
 

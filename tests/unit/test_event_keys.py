@@ -7,7 +7,7 @@ import pytest
 from service.config.settings import Settings
 from service.config.values import parse_event_keys
 from service.errors import ConfigurationError
-from service.identity.event_keys import EventKeys
+from service.identity.user import EventKeys
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"

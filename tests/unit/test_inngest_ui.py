@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
+from service.config.values import InngestAddress
 from service.inngest.address import event_link
 
 ULID = "01M8ACPNM0AXN1N6B3WC000004"

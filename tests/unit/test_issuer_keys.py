@@ -13,7 +13,7 @@ import structlog
 from joserfc.jwk import ECKey, OctKey, OKPKey
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.jwks import Jwks, import_keys
+from service.identity.jwks import Jwks, import_keys
 from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"

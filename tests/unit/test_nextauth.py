@@ -8,8 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from service.identity.front_end.nextauth import next_auth_readers
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, _derive_key
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, _derive_key, next_auth_readers
 from service.identity.user import User
 from tests.support.session_tokens import (
     EACH,

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.front_end.nextauth import NextAuthReader, next_auth_readers
+from service.identity.nextauth import NextAuthReader, next_auth_readers
 from tests.support.session_tokens import (
     ADA,
     EACH,

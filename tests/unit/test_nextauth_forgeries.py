@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from joserfc.jwe import encrypt_compact
 from joserfc.jwk import OctKey
 
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, _derive_key
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, _derive_key
 from tests.support.session_tokens import (
     ADA,
     EACH,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.errors import OperatorRequiredError
-from service.identity.operators import Operators
-from service.identity.user import User
+from service.identity.user import Operators, User
 
 OPERATORS = Operators(["Kim@Example.com"])
 

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.issuers.oidc_provider import OidcProvider, ProviderRequests, Tokens
+from service.identity.oidc_provider import OidcProvider, ProviderRequests, Tokens
 from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"

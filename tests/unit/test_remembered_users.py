@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.identity.remembered_users import RememberedUsers
+from service.identity.sessions import RememberedUsers
 from service.identity.user import FoundUser, User
 
 ADA = FoundUser(User("dev", "ada"), 100.0)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.remote_answer import decode, fetch
+from service.identity.remote_answer import decode, fetch
 
 MIB = 1024 * 1024
 URL = "https://neighbour.example/who"

@@ -15,9 +15,8 @@ from service.errors import (
     RateLimitedError,
     SessionRequiredError,
 )
-from service.event_types.senders import Senders
-from service.identity.event_keys import EventKeys
-from service.identity.user import User
+from service.event_types.event_type import Senders
+from service.identity.user import EventKeys, User
 from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 
 KEY = "0123456789abcdef"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.shared_value import SharedValue
+from service.identity.remote_answer import SharedValue
 from tests.support.clock import Clock
 
 

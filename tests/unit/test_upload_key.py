@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.documents.document_name import check_document_name, upload_prefix
-from service.documents.upload import check_content_type, check_size, upload_key
+from service.documents.document_name import (
+    check_content_type,
+    check_document_name,
+    check_size,
+    upload_key,
+    upload_prefix,
+)
 from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
 
 user_ids = st.text(st.characters(), max_size=300)

@@ -19,8 +19,7 @@ from service.console.operations.paced import PacedReplays
 from service.console.operations.views import delivery_view
 from service.console.pages.filter_form import read_number
 from service.errors import InvalidFieldError
-from service.identity.operators import Operators
-from service.identity.user import User
+from service.identity.user import Operators, User
 from service.observe.printable import printable
 from service.outbox.model import Row
 from service.outbox.ports import Inspector

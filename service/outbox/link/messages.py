@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from service.config.inngest_address import InngestAddress
+from service.config.values import InngestAddress
 from service.errors import OutboxError, OutboxUnavailableError, RefusedError, ServiceError
 from service.outbox.event import Event
 from service.outbox.keys import IdempotencyKey, Receipt

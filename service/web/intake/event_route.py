@@ -27,8 +27,7 @@ from service.errors import (
     TooManyPendingError,
 )
 from service.event_types.body_schema import SEND_AT
-from service.event_types.event_type import EventType, operation_id
-from service.event_types.senders import Senders
+from service.event_types.event_type import EventType, Senders, operation_id
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms

@@ -11,9 +11,8 @@ from service.errors import (
     OperatorRequiredError,
     OutboxUnavailableError,
 )
-from service.identity.operators import Operators
 from service.identity.scopes import Tree
-from service.identity.user import User
+from service.identity.user import Operators, User
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, read_json_bytes

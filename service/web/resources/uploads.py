@@ -15,7 +15,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from service.documents.bucket import UPLOAD_SECONDS, Bucket
-from service.documents.upload import (
+from service.documents.document_name import (
     MAX_TYPE_CHARS,
     MAX_UPLOAD_BYTES,
     check_content_type,

@@ -21,10 +21,9 @@ from service.errors import (
     RateLimitedError,
     SessionRequiredError,
 )
-from service.event_types.senders import Senders
-from service.identity.event_keys import EventKeys
+from service.event_types.event_type import Senders
 from service.identity.sessions import Sessions
-from service.identity.user import User
+from service.identity.user import EventKeys, User
 from service.web.server.cross_site import CrossSite
 
 READ_REFUSALS = (SessionRequiredError, ProviderUnavailableError, RateLimitedError)

@@ -19,8 +19,8 @@ from service.errors import (
     NotFoundError,
     OutboxUnavailableError,
 )
-from service.identity.issuers.sign_in_attempt import own_path
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import own_path
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 from service.web.pages.error_pages import wants_page

@@ -10,9 +10,9 @@ from service.errors import (
     ProviderUnavailableError,
     SignInFailedError,
 )
-from service.identity.issuers.oidc import OidcSignIn
-from service.identity.issuers.sign_in_attempt import AttemptCookie, begin_attempt
+from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter, ResponseHeader
 from service.web.server.connection import while_connected
 from service.web.server.proxies import Proxies

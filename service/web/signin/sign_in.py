@@ -11,8 +11,8 @@ from service.errors import (
     OutboxUnavailableError,
     ProviderUnavailableError,
 )
-from service.identity.issuers.sign_in_attempt import own_path
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import own_path
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.server.answers import NOT_STORED, json_answer

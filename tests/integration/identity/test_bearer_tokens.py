@@ -18,8 +18,8 @@ from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.bearer_tokens import BearerTokens
-from service.identity.issuers.jwks import Jwks
+from service.identity.bearer_tokens import BearerTokens
+from service.identity.jwks import Jwks
 
 AUDIENCE = "outbox"
 

@@ -7,7 +7,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import ProviderUnavailableError
-from service.identity.front_end.front_end_sessions import FrontEndSessions
+from service.identity.front_end_sessions import FrontEndSessions
 
 COOKIE = "next-auth.session-token"
 TOKEN = "0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.front_end.nextauth import NextAuthReader
-from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from tests.support.memory_scopes import revisions

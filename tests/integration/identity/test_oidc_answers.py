@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.oidc_provider import OidcProvider
+from service.identity.oidc_provider import OidcProvider
 from tests.support.forged_provider import CLIENT_ID, ForgedProvider, rsa_key
 from tests.support.oidc_browser import Browser, refused
 

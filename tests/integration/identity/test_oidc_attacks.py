@@ -11,10 +11,10 @@ import pytest
 from aiohttp import ClientSession, web
 
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.issuers.oidc import OidcSignIn
-from service.identity.issuers.oidc_provider import OidcProvider
-from service.identity.issuers.sign_in_attempt import AttemptCookie
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
 from service.web.signin.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.memory_scopes import revisions

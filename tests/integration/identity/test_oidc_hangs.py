@@ -9,10 +9,10 @@ from aiohttp import ClientSession, CookieJar, web
 from yarl import URL
 
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.issuers.oidc import OidcSignIn
-from service.identity.issuers.oidc_provider import OidcProvider
-from service.identity.issuers.sign_in_attempt import AttemptCookie
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
 from service.observe.recorder import NullRecorder
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer

@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 
-from service.identity.issuers.jwks import Jwks, signed_claims
-from service.identity.remembered_users import RememberedUsers
+from service.identity.jwks import Jwks, signed_claims
+from service.identity.sessions import RememberedUsers
 from service.identity.user import FoundUser, User, seconds_of, user_from_claims
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]

@@ -20,8 +20,8 @@ from aiohttp import hdrs, web
 
 from service.errors import ProviderUnavailableError
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.issuers.remote_answer import decode, fetch
-from service.identity.remembered_users import RememberedUsers
+from service.identity.remote_answer import decode, fetch
+from service.identity.sessions import RememberedUsers
 from service.identity.user import FoundUser, User, user_from_claims
 
 _SESSION_PATH = "/api/auth/session"

@@ -25,8 +25,7 @@ from joserfc.errors import (
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from service.errors import ProviderUnavailableError
-from service.identity.issuers.remote_answer import decode, fetch, is_as_secure
-from service.identity.issuers.shared_value import SharedValue
+from service.identity.remote_answer import SharedValue, decode, fetch, is_as_secure
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0

@@ -22,9 +22,8 @@ from joserfc.jwk import KeySet
 from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.issuers.jwks import import_keys
-from service.identity.issuers.remote_answer import decode, is_as_secure
-from service.identity.issuers.shared_value import SharedValue
+from service.identity.jwks import import_keys
+from service.identity.remote_answer import SharedValue, decode, is_as_secure
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0

@@ -19,9 +19,9 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 
 from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.issuers.jwks import signed_claims
-from service.identity.issuers.oidc_provider import Metadata, OidcProvider
-from service.identity.issuers.sign_in_attempt import SignInAttempt
+from service.identity.jwks import signed_claims
+from service.identity.oidc_provider import Metadata, OidcProvider
+from service.identity.sign_in_attempt import SignInAttempt
 from service.identity.user import User, user_from_claims
 
 _SCOPE = "openid email profile"
