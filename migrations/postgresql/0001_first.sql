@@ -32,19 +32,18 @@ CREATE INDEX events_moved_id ON outbox.events ((meta ->> 'moved_id'))
     WHERE meta ->> 'moved_id' IS NOT NULL;
 
 -- Two lanes. due_at null: a new event, in the order of seq. Otherwise in the order of due_at: what
--- came back, and what its sender delays (held). Rows enter a lane near its end and leave it near its
--- start. express_seq is the seq of a row whose owner had few rows waiting while another owner's
+-- came back, and what its sender delays. Rows enter a lane near its end and leave it near its
+-- start. fair_share_seq is the seq of a row whose owner had few rows waiting while another owner's
 -- filled the queue; a column of its own leaves the planner no other index for these rows.
 CREATE TABLE outbox.ready (
     seq bigint PRIMARY KEY,
     due_at timestamptz,
-    held boolean NOT NULL DEFAULT false,
     first_sent_at_ms bigint,
     attempts integer NOT NULL DEFAULT 0,
     sends integer NOT NULL DEFAULT 0,
     payload_bytes integer NOT NULL,
     isolated boolean NOT NULL DEFAULT false,
-    express_seq bigint,
+    fair_share_seq bigint,
     CHECK (due_at IS NOT NULL OR NOT isolated)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
@@ -54,10 +53,10 @@ CREATE TABLE outbox.ready (
 
 CREATE INDEX ready_delayed ON outbox.ready (due_at) WHERE due_at IS NOT NULL AND NOT isolated;
 CREATE INDEX ready_isolated ON outbox.ready (due_at) WHERE due_at IS NOT NULL AND isolated;
-CREATE INDEX ready_express ON outbox.ready (express_seq)
-    WHERE express_seq IS NOT NULL AND due_at IS NULL;
-CREATE INDEX ready_express_delayed ON outbox.ready (due_at)
-    WHERE express_seq IS NOT NULL AND due_at IS NOT NULL AND NOT isolated;
+CREATE INDEX ready_fair_share ON outbox.ready (fair_share_seq)
+    WHERE fair_share_seq IS NOT NULL AND due_at IS NULL;
+CREATE INDEX ready_fair_share_delayed ON outbox.ready (due_at)
+    WHERE fair_share_seq IS NOT NULL AND due_at IS NOT NULL AND NOT isolated;
 
 -- One row a batch: the arrays run in step, one element an event.
 CREATE TABLE outbox.claims (
@@ -69,7 +68,7 @@ CREATE TABLE outbox.claims (
     sends integer[] NOT NULL,
     isolated boolean[] NOT NULL,
     first_sent_at_ms bigint[] NOT NULL,
-    express_seqs bigint[] NOT NULL
+    fair_share_seqs bigint[] NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false
@@ -217,7 +216,8 @@ CREATE TABLE outbox.prefixes (
 INSERT INTO outbox.prefixes (from_seq, prefix, origin)
 VALUES (0, decode(left(replace(gen_random_uuid()::text, '-', ''), 12), 'hex'), '');
 
--- What one process does for all, until when: to drain the inbox, to ask Inngest. What every
+-- What one process does for all, until when: to drain the inbox, to ask Inngest. Whoever serves the
+-- outbox drains the inbox, so the outbox is served while that turn lasts. What every
 -- transaction of the snapshot `seen` appended is out of the inbox, but what is left over.
 CREATE TABLE outbox.turns (
     name text COLLATE "C" PRIMARY KEY,
@@ -304,27 +304,27 @@ FROM outbox.mark;
 
 -- The lanes, from their watermarks on; what is due of those that wait for a time.
 CREATE VIEW outbox.fresh AS
-SELECT seq, payload_bytes AS size, due_at, express_seq FROM outbox.ready
+SELECT seq, payload_bytes AS size, due_at, fair_share_seq FROM outbox.ready
 WHERE due_at IS NULL AND seq >= (SELECT ready_from FROM outbox.mark);
-CREATE VIEW outbox.express AS
-SELECT seq, payload_bytes AS size, due_at, express_seq FROM outbox.ready
-WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM outbox.mark);
+CREATE VIEW outbox.fair_share AS
+SELECT seq, payload_bytes AS size, due_at, fair_share_seq FROM outbox.ready
+WHERE due_at IS NULL AND fair_share_seq >= (SELECT ready_from FROM outbox.mark);
 CREATE VIEW outbox.delayed AS
-SELECT seq, payload_bytes AS size, due_at, express_seq FROM outbox.ready
+SELECT seq, payload_bytes AS size, due_at, fair_share_seq FROM outbox.ready
 WHERE due_at IS NOT NULL AND NOT isolated AND due_at >= (SELECT due_from FROM outbox.mark);
 CREATE VIEW outbox.isolated AS
-SELECT seq, payload_bytes AS size, due_at, express_seq FROM outbox.ready
+SELECT seq, payload_bytes AS size, due_at, fair_share_seq FROM outbox.ready
 WHERE due_at IS NOT NULL AND isolated AND due_at >= (SELECT isolated_from FROM outbox.mark);
 CREATE VIEW outbox.delayed_due AS
 SELECT * FROM outbox.delayed WHERE due_at <= (SELECT at FROM outbox.moment);
 CREATE VIEW outbox.isolated_due AS
 SELECT * FROM outbox.isolated WHERE due_at <= (SELECT at FROM outbox.moment);
-CREATE VIEW outbox.express_due AS
-SELECT * FROM outbox.delayed_due WHERE express_seq IS NOT NULL;
+CREATE VIEW outbox.fair_share_due AS
+SELECT * FROM outbox.delayed_due WHERE fair_share_seq IS NOT NULL;
 CREATE VIEW outbox.claimed AS
 SELECT u.*, c.claim, c.claimed_at_ms, c.lease_until
-FROM outbox.claims c, unnest(seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs)
-    AS u(seq, attempts, sends, isolated, first_sent_at_ms, express_seq)
+FROM outbox.claims c, unnest(seqs, attempts, sends, isolated, first_sent_at_ms, fair_share_seqs)
+    AS u(seq, attempts, sends, isolated, first_sent_at_ms, fair_share_seq)
 WHERE c.lease_until >= (SELECT lease_from FROM outbox.mark);
 -- OFFSET 0 keeps the planner from reading them in the order of seq, which begins with dead rows.
 CREATE VIEW outbox.answered AS
@@ -385,20 +385,18 @@ SELECT e.seq, e.event_id, e.name, e.owner, e.user_id, e.accepted_at_ms, e.meta, 
        e.idempotency_digest, octet_length(e.payload) AS payload_bytes, p.*
 FROM outbox.events AS e CROSS JOIN LATERAL (
     SELECT CASE WHEN dead THEN 'dead' ELSE 'delivered' END AS state, attempts, sends, isolated,
-           first_sent_at_ms, NULL::timestamptz AS due_at, NULL::boolean AS held,
-           NULL::timestamptz AS lease_until, NULL::bigint AS sent_at_ms, settled_at_ms, reason, detail
+           first_sent_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,
+           NULL::bigint AS sent_at_ms, settled_at_ms, reason, detail
     FROM outbox.done WHERE done.seq = e.seq
     UNION ALL
-    SELECT 'sent', attempts, sends, isolated, first_sent_at_ms, NULL, NULL, NULL, sent_at_ms, NULL,
-           NULL, NULL
+    SELECT 'sent', attempts, sends, isolated, first_sent_at_ms, NULL, NULL, sent_at_ms, NULL, NULL, NULL
     FROM outbox.sent WHERE sent.seq = e.seq
     UNION ALL
-    SELECT 'pending', attempts, sends, isolated, first_sent_at_ms, due_at, held, NULL, NULL, NULL,
-           NULL, NULL
+    SELECT 'pending', attempts, sends, isolated, first_sent_at_ms, due_at, NULL, NULL, NULL, NULL, NULL
     FROM outbox.ready WHERE ready.seq = e.seq
     UNION ALL
     SELECT 'delivering', attempts, sends, isolated, coalesce(first_sent_at_ms, claimed_at_ms), NULL,
-           NULL, lease_until, NULL, NULL, NULL, NULL
+           lease_until, NULL, NULL, NULL, NULL
     FROM outbox.claimed WHERE claimed.seq = e.seq
     LIMIT 1
 ) AS p;

@@ -9,7 +9,6 @@ import pytest
 
 from service.bootstrap.operations import move_outbox
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.postgres.database import connection
 from service.outbox.schema import migrate
 from tests.support.moving import move
 from tests.support.storage import PostgresStorage, SqliteStorage, append_all, event
@@ -25,14 +24,31 @@ async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: st
         await append_all(served, 1)
 
 
-async def test_an_outbox_that_was_left_takes_nothing_more(
-    path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_role_that_only_connects_can_not_make_an_outbox_look_served(
+    path: Path, target: str
 ) -> None:
-    """A service that the move did not see, as behind a pooler, learns it from the database."""
-    monkeypatch.setattr(connection, "SERVE", "SELECT %(schema)s, %(backend)s")
+    """It may see the advisory locks of others, and take the same."""
+    migrate(target)
+    with psycopg.connect(target, autocommit=True) as stranger:
+        async with PostgresStorage(target).open() as served:
+            await append_all(served, 1)
+            seen = stranger.execute(
+                "SELECT classid, objid FROM pg_locks WHERE locktype = 'advisory'"
+            )
+            locks = set(seen.fetchall())
+        for lock in locks:
+            stranger.execute("SELECT pg_advisory_lock_shared(%s::int, %s::int)", lock)
+        assert (await move(target, f"sqlite:///{path}")).written == 1
+
+
+async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: str) -> None:
+    """A service that the move did not see, as one that hung, learns it from the database."""
     migrate(target)
     async with PostgresStorage(target).open() as unseen:
         await append_all(unseen, 3)
+        await unseen.supervisor.stop("outbox-inbox")
+        with psycopg.connect(target, autocommit=True) as connection:
+            connection.execute("UPDATE outbox.turns SET until = now()")
         await move(target, f"sqlite:///{path}")
         with pytest.raises(OutboxUnavailableError):
             await unseen.intake.append(event())

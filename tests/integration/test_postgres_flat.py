@@ -43,8 +43,8 @@ SEEN = "UPDATE outbox.turns SET seen = pg_current_snapshot() WHERE name = 'inbox
 Statements = dict[str, tuple[str, dict[str, Any]]]
 PLANNED_ONCE: Statements = {
     "look": ("LOOK", {"interval_seconds": 0.0}),
-    "claim": ("CLAIM", {**claim_values(REQUEST, express_turn=True), **HELD}),
-    "isolated claim": ("CLAIM", {**claim_values(ALONE, express_turn=False), **HELD}),
+    "claim": ("CLAIM", {**claim_values(REQUEST, fair_share_turn=True), **HELD}),
+    "isolated claim": ("CLAIM", {**claim_values(ALONE, fair_share_turn=False), **HELD}),
     "next due": ("NEXT_DUE", {"isolated": True}),
     "expire": ("RELEASE", {"claims": [], "sent": True, "over": True}),
     "release": ("RELEASE", {"claims": ["c-1"], "sent": False, "over": False}),
@@ -118,7 +118,7 @@ class Beside:
             "INBOX_PAGE",
             {"open": ["3", "4"], "xid": "0", "no": 0, "from_xid": seen, "from_no": 0},
         )
-        given = {**claim_values(REQUEST, express_turn=False), **HELD, "claim": "c-0"}
+        given = {**claim_values(REQUEST, fair_share_turn=False), **HELD, "claim": "c-0"}
         rows = self.connection.execute(SQL["CLAIM"].encode(), given).fetchall()
         first, *rest = [row[0] for row in rows] or [0]
         again = [Retry(first, 1.0, 1, isolated=True)]
@@ -185,12 +185,17 @@ def test_a_statement_touches_no_more_pages_among_many_rows(
     assert many <= few + MORE_PAGES
 
 
-def test_express_rows_are_found_by_an_index_of_their_own(beside_a_transaction: Beside) -> None:
+def test_rows_of_a_fair_share_are_found_by_an_index_of_their_own(
+    beside_a_transaction: Beside,
+) -> None:
     """No claim looks for them among the rows that wait: it would cost most while there are none."""
     with psycopg.connect(beside_a_transaction.url) as connection:
         name, values = PLANNED_ONCE["claim"]
         whole = PlannedOnce(connection).explained(SQL[name], values, how="")
-        for part, index in {"express": "ready_express", "again": "ready_express_delayed"}.items():
+        for part, index in {
+            "fair_share": "ready_fair_share",
+            "again": "ready_fair_share_delayed",
+        }.items():
             [one] = [one for one in nodes(whole) if one.get("Subplan Name") == f"CTE {part}"]
             used = {each["Index Name"] for each in nodes(one) if "Index Name" in each}
             assert used - {"watermarks_pkey"} == {index}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from service.errors import OutboxMoveError
 from service.outbox.model import Dead, Retry, Settlement
 from service.outbox.schema import migrate
+from tests.support.moving import move
 from tests.support.named_rows import named
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_server import PostgresServer
@@ -66,6 +69,13 @@ async def test_an_outbox_does_all_behind_a_pooler_and_leaves_nothing_in_a_sessio
             for _ in range(10):
                 found = client.execute(LEFT_BEHIND).fetchall()
                 assert found == [("0", '"$user", public', 0, 0)]
+
+
+async def test_a_move_sees_a_service_behind_a_pooler(pooled: str, tmp_path: Path) -> None:
+    migrate(pooled)
+    async with PostgresStorage(pooled).open():
+        with pytest.raises(OutboxMoveError, match="source is being served"):
+            await move(pooled, f"sqlite:///{tmp_path}/outbox.db")
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def test_settled_rows_leave_the_counts_of_their_owners_and_tried_ones_stay(room:
     assert room.counts.total == 2
 
 
-def test_an_express_row_that_comes_back_is_looked_for_again(room: Room) -> None:
+def test_a_row_of_a_fair_share_that_comes_back_is_looked_for_again(room: Room) -> None:
     batch = filled(room, 2)
     room.claims.picker.may_have_fair_share = False
     room.settle(batch.claim, delivered=[1])

@@ -225,7 +225,7 @@ def test_a_large_row_at_the_head_has_its_turn() -> None:
     assert room.take(10, max_bytes=300) == [2, 8]
 
 
-def test_no_express_row_is_looked_for_where_none_may_wait() -> None:
+def test_no_row_of_a_fair_share_is_looked_for_where_none_may_wait() -> None:
     room = flooded()
     room.claims.picker.may_have_fair_share = False
     assert room.take(4) == [1, 2, 3, 4]

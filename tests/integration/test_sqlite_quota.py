@@ -30,7 +30,7 @@ class Model:
         self.rows: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
-    def is_express(self, owner: str) -> bool:
+    def has_fair_share(self, owner: str) -> bool:
         heavy = sum(count for count in self.rows.values() if count >= HEAVY)
         return self.rows[owner] < HEAVY and heavy * 2 > self.rows.total()
 
@@ -40,7 +40,7 @@ def change(counts: StoredCounts, model: Model, what: str, owner: str, rows: int)
     held, size = min(rows, model.rows[owner]), rows * 10
     stored = min(size, model.bytes[owner])
     if what == "enter":
-        assert counts.enter(owner, rows, size) is model.is_express(owner)
+        assert counts.enter(owner, rows, size) is model.has_fair_share(owner)
         model.rows[owner] += rows
         model.bytes[owner] += size
     elif what == "returned":
@@ -70,7 +70,7 @@ def test_the_counts_are_those_of_the_rows_over_any_changes(seed: int) -> None:
     counts, model = StoredCounts(NO_LIMITS, FairShare(HEAVY)), Model()
     for _ in range(600):
         owner = chance.choice(["ada", "bob", "kim", "lea", "max"])
-        crowded += model.is_express(owner)
+        crowded += model.has_fair_share(owner)
         change(counts, model, chance.choice(CHANGES), owner, chance.randint(1, 4))
         assert counts._pending == +model.rows
         assert counts._bytes == +model.bytes

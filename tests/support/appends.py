@@ -15,7 +15,7 @@ from tests.support.storage import event
 def call(
     *events: Event,
     keys: Sequence[IdempotencyKey | None] | None = None,
-    express: bool = False,
+    fair_share: bool = False,
     within_seconds: float = 2.0,
 ) -> Append:
     """A call of these events, of one without any; somebody waits for it."""
@@ -24,7 +24,7 @@ def call(
         given,
         keys or [None] * len(given),
         None,
-        express=express,
+        fair_share=fair_share,
         done=asyncio.get_running_loop().create_future(),
         deadline=time.monotonic() + within_seconds,
     )

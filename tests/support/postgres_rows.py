@@ -32,7 +32,7 @@ WITH put AS (
     SELECT 'made-' || gen_random_uuid(), 'n', 'u-' || n %% 50, 'u', 0, '\\x00'
     FROM generate_series(1, %(count)s) AS n RETURNING seq, owner
 ), ready AS (
-    INSERT INTO outbox.ready (seq, payload_bytes, due_at, isolated, express_seq)
+    INSERT INTO outbox.ready (seq, payload_bytes, due_at, isolated, fair_share_seq)
     SELECT seq, 1, CASE WHEN seq %% 10 = 0 THEN clock_timestamp() END, seq %% 50 = 0,
            CASE WHEN seq %% 7 = 0 THEN seq END
     FROM put
@@ -87,7 +87,7 @@ def empty_outbox(url: str) -> None:
 
 
 def append_rows(url: str, count: int) -> None:
-    """Rows that wait: one in ten came back and is due, one in seven is express."""
+    """Rows that wait: one in ten came back and is due, one in seven has a fair share."""
     with psycopg.connect(url, autocommit=True) as connection:
         for page in _pages(count):
             connection.execute(_APPEND, {"count": page})

@@ -43,13 +43,13 @@ Place = tuple[str, int]
 class Append(msgspec.Struct, frozen=True, eq=False):
     """The events of one call, which wait to be stored; `done` gets the result.
 
-    `express` is true where their owner has few rows in a full queue. `drained` are the rows of the
-    inbox that they come from.
+    `fair_share` is true where their owner has few rows in a full queue. `drained` are the rows of
+    the inbox that they come from.
     """
 
     events: Sequence[Event]
     keys: Keys
-    express: bool
+    fair_share: bool
     done: asyncio.Future[Sequence[Receipt]]
     deadline: float
     drained: Sequence[Place] = ()
@@ -233,7 +233,7 @@ class _Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     place: int
     event: Event
     key: IdempotencyKey | None
-    express: bool
+    fair_share: bool
     drained: Place | None
 
 
@@ -274,7 +274,7 @@ class _Group:
                     len(self.rows) + 1,
                     item.events[at],
                     item.keys[at],
-                    item.express,
+                    item.fair_share,
                     item.drained[at] if item.drained else None,
                 )
             )
@@ -347,7 +347,7 @@ def _columns(rows: Sequence[_Row]) -> dict[str, object]:
         "payloads": [row.event.payload for row in by_key],
         "sizes": sizes,
         "due": [row.event.meta.due_at_ms for row in rows],
-        "express": [row.express for row in rows],
+        "fair_share": [row.fair_share for row in rows],
         "xids": [xid for xid, _ in drained],
         "nos": [no for _, no in drained],
         "by_owner": list(owned),

@@ -20,11 +20,15 @@ _TURN_SECONDS = 10.0
 
 
 class PostgresConfirmations:
-    """Shows sent rows, confirms them or sends them again; an async context manager."""
+    """Shows sent rows, confirms them or sends them again; an async context manager.
 
-    def __init__(self, pool: PostgresPool, wakeup: Wakeup) -> None:
+    `serves` says that its process stores events.
+    """
+
+    def __init__(self, pool: PostgresPool, wakeup: Wakeup, *, serves: bool) -> None:
         self._pool = pool
         self._wakeup = wakeup
+        self._serves = serves
         self._ids: InngestIds | None = None
         self._asker = uuid.uuid4().hex
         self._asks = False
@@ -45,17 +49,16 @@ class PostgresConfirmations:
             raise RuntimeError("the outbox is not open")
         return self._ids
 
-    async def read_ids(self, *, may_write: bool = False) -> None:
-        """Read the prefixes of ULIDs.
+    async def read_ids(self) -> None:
+        """Read the prefixes of ULIDs. Safe to repeat.
 
-        With `may_write`, numbers that this server, timeline and database will give get a prefix of
-        their own: a restored outbox gives no ULID again. Safe to repeat.
+        When served, numbers that this server, timeline and database will give get a prefix of their
+        own first: a restored outbox gives no ULID again.
         """
-        given = {"prefix": secrets.token_bytes(PREFIX_BYTES)}
-        if may_write:
+        if self._serves:
+            given = {"prefix": secrets.token_bytes(PREFIX_BYTES)}
             await self._pool.run("ADD_PREFIX", given)
-        rows = await self._pool.run("PREFIXES")
-        self._ids = ids_of(rows)
+        self._ids = ids_of(await self._pool.run("PREFIXES"))
 
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         """As the port says."""

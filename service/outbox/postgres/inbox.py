@@ -66,7 +66,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class PostgresInbox:
-    """A background task; an async context manager."""
+    """A background task; an async context manager. Whoever has the turn serves the outbox."""
 
     def __init__(
         self,
@@ -92,6 +92,8 @@ class PostgresInbox:
         self._turn_until = self._left_at = self._note_at = self._whole_at = 0.0
 
     async def __aenter__(self) -> Self:
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._has_turn()
         self._supervisor.watch("outbox-inbox", self._keep)
         return self
 
@@ -185,7 +187,7 @@ class PostgresInbox:
         return Append(
             (event,),
             (key,),
-            self._quota.is_express(event.owner),
+            self._quota.has_fair_share(event.owner),
             asyncio.get_running_loop().create_future(),
             time.monotonic() + _STORE_SECONDS,
             ((row.xid, row.no),),

@@ -118,8 +118,8 @@ class PostgresIntake:
         done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
         seconds = _patience_seconds(events, self._pool.timings.statement_seconds)
         deadline = time.monotonic() + seconds
-        express = self._quota.is_express(events[0].owner)
-        self._waiting.append(Append(events, keys, express, done, deadline))
+        fair_share = self._quota.has_fair_share(events[0].owner)
+        self._waiting.append(Append(events, keys, fair_share, done, deadline))
         self._arrived.set()
         return await done
 

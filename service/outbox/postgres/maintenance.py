@@ -48,7 +48,6 @@ class PostgresMaintenance:
         self._forget_at = now + _FORGET_SECONDS
 
     async def __aenter__(self) -> Self:
-        await self._confirmations.read_ids(may_write=True)
         self._supervisor.watch("outbox-maintenance", self._keep)
         return self
 
@@ -63,7 +62,7 @@ class PostgresMaintenance:
 
     async def _round(self) -> None:
         if self._returns != self._pool.returns:  # another server may answer now
-            await self._confirmations.read_ids(may_write=True)
+            await self._confirmations.read_ids()
             self._returns = self._pool.returns
         [(leases_are_over, _)] = await self._pool.run(
             "LOOK", {"interval_seconds": _LOOK_SECONDS * 0.9}

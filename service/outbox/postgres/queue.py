@@ -29,7 +29,7 @@ _LEAST_WAIT_SECONDS = 0.005
 _MOST = 2**62
 
 Lane = int
-_EXPRESS, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
+_FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 
 
 class PostgresQueue:
@@ -41,7 +41,7 @@ class PostgresQueue:
         self._supervisor = supervisor
         self._holder = uuid.uuid4().hex
         self._claiming = asyncio.Lock()
-        self._express_turn = False
+        self._fair_share_turn = False
         self._wants_isolated = True
         self._held: dict[str, float] = {}  # the claims of this process, until when
         self._lost: set[str] = set()  # claims that it will not settle; nothing of them was sent
@@ -137,8 +137,8 @@ class PostgresQueue:
     async def _attempt(self, wanted: ClaimRequest) -> Batch | None:
         async with self._claiming:
             await self._release_lost()
-            self._express_turn = not self._express_turn
-            values = claim_values(wanted, express_turn=self._express_turn)
+            self._fair_share_turn = not self._fair_share_turn
+            values = claim_values(wanted, fair_share_turn=self._fair_share_turn)
             found = await self._take(wanted, values)
             if not found and wanted.isolated is Isolated.LAST:
                 found = await self._take(wanted, {**values, "alone": 1})
@@ -182,21 +182,21 @@ class PostgresQueue:
             await asyncio.sleep(max(wait, _LEAST_WAIT_SECONDS))
 
 
-def claim_values(wanted: ClaimRequest, *, express_turn: bool) -> dict[str, object]:
+def claim_values(wanted: ClaimRequest, *, fair_share_turn: bool) -> dict[str, object]:
     """The parameters of CLAIM but the claim's own."""
     newest = min(wanted.max_events, int(wanted.max_events * wanted.fresh_share))
-    express = max(int(wanted.max_events * FAIR_SHARE), int(express_turn))
-    express = min(express, wanted.max_events - newest)
-    lead = _NEWEST if newest == wanted.max_events else _EXPRESS if express_turn else _OLDEST
+    fair_share = max(int(wanted.max_events * FAIR_SHARE), int(fair_share_turn))
+    fair_share = min(fair_share, wanted.max_events - newest)
+    lead = _NEWEST if newest == wanted.max_events else _FAIR_SHARE if fair_share_turn else _OLDEST
     newest_bytes = int(wanted.max_bytes * wanted.fresh_share)
     return {
         "alone": int(wanted.isolated is Isolated.FIRST),
         "lead": lead,
         "events": wanted.max_events,
         "newest": newest,
-        "express": express,
+        "fair_share": fair_share,
         "bytes": wanted.max_bytes,
-        "places": [express, newest, wanted.max_events],
+        "places": [fair_share, newest, wanted.max_events],
         "shares": [int(wanted.max_bytes * FAIR_SHARE), newest_bytes, _MOST],
     }
 

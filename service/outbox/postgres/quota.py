@@ -78,7 +78,7 @@ class PostgresQuota:
         if self._is_noisy(owner):
             self._grown.add(owner)
 
-    def is_express(self, owner: str) -> bool:
+    def has_fair_share(self, owner: str) -> bool:
         """True when few rows of `owner` wait while other owners' rows fill half the queue."""
         noisy = self._counts.noisy | self._grown
         if owner in noisy:

@@ -43,11 +43,11 @@ class PostgresOutbox:
     ) -> None:
         self.url = url
         self.supervisor = supervisor = Supervisor(recorder)
-        self.pool = pool = PostgresPool(url, timings=timings, serves=serves)
+        self.pool = pool = PostgresPool(url, timings=timings)
         self.wakeup = wakeup = Wakeup()
         self.settings = PostgresSettings(pool, supervisor)
         self.delivery = delivery = PostgresDelivery(pool)
-        self.confirmations = PostgresConfirmations(pool, wakeup)
+        self.confirmations = PostgresConfirmations(pool, wakeup, serves=serves)
         self.journal: None = None  # of SQLite only
         self.rows = self.positions = rows = PostgresRows(pool, self._inngest_ids)
         self.inspector = PostgresInspector(pool, rows, delivery)
@@ -103,9 +103,9 @@ class ServedPostgresOutbox(PostgresOutbox):
             self.settings,
             self.confirmations,
             self.quota,
+            self.inbox,
             self._maintenance,
             self.queue,
-            self.inbox,
             self.intake,
         )
         async with contextlib.AsyncExitStack() as stack:

@@ -42,7 +42,7 @@ CREATE TRIGGER outbox_sealed BEFORE INSERT OR UPDATE OR DELETE ON outbox.{0}
 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse()
 """
 _TAKE_OFF = "DROP TRIGGER IF EXISTS outbox_sealed ON outbox.{0}"
-_SEALED = ("events", "ready", "claims", "sent", "done", "inbox")
+_SEALED = ("events", "ready", "claims", "sent", "done", "inbox", "turns")
 # The tables of both dialects, as a move's statements name them.
 _TABLE = re.compile(r"\boutbox_(?=settings|audit|delivery)")
 _ACCEPTED_AT_MS = 5
@@ -141,8 +141,7 @@ class PostgresTransfer:
         It stays sealed while a move into it is not finished, and after a move out of it. Raises
         OutboxMoveError while appended events wait in the inbox.
         """
-        given = {"schema": self._session.schema}
-        [(is_served,)] = self._session.run("SERVED", given).fetchall()
+        [(is_served,)] = self._session.run("SERVED").fetchall()
         if is_served:
             yield False
             return

@@ -24,9 +24,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from service.outbox.queries import Queries
 
 DEFAULT_SCHEMA = "outbox"
-# An outbox that is served: every connection of a service holds this lock, shared. It is not taken
-# behind a pooler, which would keep it for other clients.
-SERVED_LOCK = 0x6F757462
 
 # TCP notices a peer that vanished, even while no statement runs.
 _CONNECTION: dict[str, str | int | None] = {
@@ -54,12 +51,6 @@ FROM (VALUES
     ('default_transaction_isolation', 'read committed')
 ) AS wanted (name, setting)
 WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %(backend)s
-"""
-SERVE = """
-SELECT pg_catalog.pg_try_advisory_lock_shared(
-    {lock}, (oid::bigint OPERATOR(pg_catalog.%%) 2000000000)::integer)
-FROM pg_catalog.pg_namespace
-WHERE nspname = %(schema)s AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %(backend)s
 """
 
 SOURCES = ("events", "ready", "pending", "delivering", "sent", "delivered", "dead")
@@ -116,14 +107,12 @@ def statements(schema: str) -> Mapping[str, bytes]:
     return {name: in_schema(text, schema).encode() for name, text in queries.items()}
 
 
-async def set_up(connection: OutboxConnection, *, serves: str | None = None) -> None:
-    """Set up a new connection; `serves` is the schema of the outbox that its process serves."""
+async def set_up(connection: OutboxConnection) -> None:
+    """Set up a new connection."""
     connection.add_notice_handler(lambda notice: _heed(connection, notice))
-    given = {"backend": connection.info.backend_pid, "schema": serves}
+    given = {"backend": connection.info.backend_pid}
     cursor = await connection.execute(SET_UP, given, prepare=False)
     [(prepares,)] = await cursor.fetchall()
-    if serves is not None:
-        await connection.execute(SERVE.format(lock=SERVED_LOCK), given, prepare=False)
     connection.prepare_threshold = _PREPARE_AFTER if prepares else None
 
 

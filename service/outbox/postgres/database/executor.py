@@ -8,7 +8,6 @@ anew, which may search long, have half of the connections at most: the others wa
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -39,9 +38,7 @@ class LostError(Exception):
 class PostgresExecutor:
     """The connections; an async context manager. `statements` counts the round trips."""
 
-    def __init__(
-        self, url: str, max_connections: int, connection_seconds: float, *, serves: str | None
-    ) -> None:
+    def __init__(self, url: str, max_connections: int, connection_seconds: float) -> None:
         self.statements = 0
         self._connection_seconds = connection_seconds
         self._planned = asyncio.Semaphore(max(1, max_connections // 2))
@@ -51,7 +48,7 @@ class PostgresExecutor:
             connection_string(url),
             connection_class=OutboxConnection,
             kwargs={"autocommit": True},
-            configure=functools.partial(set_up, serves=serves),
+            configure=set_up,
             min_size=1,
             max_size=max_connections,
             reconnect_timeout=0.5,

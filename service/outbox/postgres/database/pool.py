@@ -45,17 +45,11 @@ class PostgresPool:
         *,
         max_connections: int = MAX_CONNECTIONS,
         timings: PoolTimings | None = None,
-        serves: bool = False,
     ) -> None:
         self.timings = timings or PoolTimings()
         self.schema = schema_of(url)
         self._statements = statements(self.schema)
-        self._executor = PostgresExecutor(
-            url,
-            max_connections,
-            self.timings.connection_seconds,
-            serves=self.schema if serves else None,
-        )
+        self._executor = PostgresExecutor(url, max_connections, self.timings.connection_seconds)
         self._availability = Availability(url, self._executor.renew)
 
     async def __aenter__(self) -> Self:

@@ -19,10 +19,10 @@ WITH numbers AS MATERIALIZED (
         %(digests)b::bytea[], %(payloads)b::bytea[]
     ) AS g(position, id, name, owner, user_id, accepted_at_ms, meta, key, digest, payload)
 ), ready AS (
-    INSERT INTO outbox.ready (seq, payload_bytes, due_at, held, express_seq)
-    SELECT seq, size, due_at, due_at IS NOT NULL, CASE WHEN express THEN seq END
-    FROM numbers, unnest(seqs, %(sizes)b::int[], %(due)b::bigint[], %(express)b::boolean[])
-        AS r(seq, size, due_ms, express), LATERAL (
+    INSERT INTO outbox.ready (seq, payload_bytes, due_at, fair_share_seq)
+    SELECT seq, size, due_at, CASE WHEN fair_share THEN seq END
+    FROM numbers, unnest(seqs, %(sizes)b::int[], %(due)b::bigint[], %(fair_share)b::boolean[])
+        AS r(seq, size, due_ms, fair_share), LATERAL (
         SELECT CASE WHEN due_ms > 0 AND to_timestamp(due_ms / 1000.0) > (SELECT at FROM outbox.moment)
                     THEN to_timestamp(due_ms / 1000.0) END AS due_at) AS d
 ), drained AS (

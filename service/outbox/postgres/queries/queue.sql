@@ -1,6 +1,6 @@
 -- name: CLAIM
--- Takes due rows under a lease: one that must be alone, else a share of express rows, a share of the
--- newest, and the oldest. SKIP LOCKED leaves out rows that another process is claiming. The row that
+-- Takes due rows under a lease: one that must be alone, else a fair share, a share of the newest, and
+-- the oldest. SKIP LOCKED leaves out rows that another process is claiming. The row that
 -- leads always fits; each lane has its share of the bytes, all together fit in the bytes.
 WITH alone AS MATERIALIZED (
     SELECT seq FROM outbox.isolated_due ORDER BY due_at LIMIT %(alone)s FOR UPDATE SKIP LOCKED
@@ -12,12 +12,14 @@ WITH alone AS MATERIALIZED (
     SELECT seq, size FROM outbox.delayed_due ORDER BY due_at LIMIT %(events)s FOR UPDATE SKIP LOCKED
 ), fresh AS MATERIALIZED (
     SELECT seq, size FROM outbox.fresh ORDER BY seq LIMIT %(events)s FOR UPDATE SKIP LOCKED
-), express AS MATERIALIZED (
-    SELECT seq, size FROM outbox.express ORDER BY express_seq LIMIT %(express)s FOR UPDATE SKIP LOCKED
+), fair_share AS MATERIALIZED (
+    SELECT seq, size FROM outbox.fair_share ORDER BY fair_share_seq LIMIT %(fair_share)s
+    FOR UPDATE SKIP LOCKED
 ), again AS MATERIALIZED (
-    SELECT seq, size FROM outbox.express_due ORDER BY due_at LIMIT %(express)s FOR UPDATE SKIP LOCKED
+    SELECT seq, size FROM outbox.fair_share_due ORDER BY due_at LIMIT %(fair_share)s
+    FOR UPDATE SKIP LOCKED
 ), found (lane, place, seq, size) AS (
-    SELECT 1, row_number() OVER (ORDER BY seq), * FROM (TABLE express UNION ALL TABLE again) AS e
+    SELECT 1, row_number() OVER (ORDER BY seq), * FROM (TABLE fair_share UNION ALL TABLE again) AS e
     UNION ALL SELECT 2, row_number() OVER (ORDER BY seq DESC), * FROM newest
     UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), *
     FROM (TABLE delayed UNION ALL TABLE fresh) AS o
@@ -32,12 +34,12 @@ WITH alone AS MATERIALIZED (
     DELETE FROM outbox.ready WHERE seq = ANY(ARRAY(SELECT seq FROM alone UNION ALL
         SELECT seq FROM fitting
         WHERE (running <= %(bytes)s OR running = size) AND NOT EXISTS (SELECT FROM alone)))
-    RETURNING seq, attempts, sends, isolated, first_sent_at_ms, express_seq
+    RETURNING seq, attempts, sends, isolated, first_sent_at_ms, fair_share_seq
 ), held AS (
     INSERT INTO outbox.claims
     SELECT %(claim)s, at + make_interval(secs => %(lease_seconds)s), at_ms, array_agg(seq),
            array_agg(attempts), array_agg(sends), array_agg(isolated), array_agg(first_sent_at_ms),
-           array_agg(express_seq) FROM taken, outbox.moment GROUP BY at, at_ms
+           array_agg(fair_share_seq) FROM taken, outbox.moment GROUP BY at, at_ms
 )
 SELECT t.seq, event_id, accepted_at_ms, user_id, attempts, isolated, first_sent_at_ms, sends,
        meta::text, owner, payload
@@ -60,8 +62,8 @@ WITH named AS MATERIALIZED (
            coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
     FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held
     CROSS JOIN outbox.moment
-    CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs)
-        AS u(no, was_attempts, was_sends, was_isolated, sent_at, express_seq)
+    CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, fair_share_seqs)
+        AS u(no, was_attempts, was_sends, was_isolated, sent_at, fair_share_seq)
     LEFT JOIN unnest(%(seqs)s::bigint[], %(states)s::text[], %(owners)s::text[], %(sizes)s::int[],
                      %(attempts)s::int[], %(isolated)s::boolean[], %(delays)s::float8[],
                      %(words)s::text[], %(details)s::text[])
@@ -74,8 +76,8 @@ WITH named AS MATERIALIZED (
     INSERT INTO outbox.sent SELECT seq, greatest(at_ms, (SELECT sent_from FROM outbox.mark)),
         first_sent_at_ms, was_attempts + 1, was_sends + 1, was_isolated FROM named WHERE state = 'sent'
 ), again AS (
-    INSERT INTO outbox.ready SELECT seq, due_at, false, first_sent_at_ms, attempts, was_sends + 1, size,
-        isolated, express_seq FROM named WHERE state = 'pending'
+    INSERT INTO outbox.ready SELECT seq, due_at, first_sent_at_ms, attempts, was_sends + 1, size,
+        isolated, fair_share_seq FROM named WHERE state = 'pending'
 ), noted AS (
     INSERT INTO outbox.notes (seq, at_ms, note)
     SELECT seq, at_ms, word FROM named WHERE state = 'pending' AND word IS NOT NULL
@@ -88,9 +90,9 @@ WITH named AS MATERIALIZED (
 ), over AS (
     DELETE FROM outbox.claims WHERE claim = %(claim)s AND NOT EXISTS (SELECT FROM named WHERE seq IS NULL)
 ), kept AS (
-    UPDATE outbox.claims SET (seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs) = (
+    UPDATE outbox.claims SET (seqs, attempts, sends, isolated, first_sent_at_ms, fair_share_seqs) = (
         SELECT array_agg(no), array_agg(was_attempts), array_agg(was_sends), array_agg(was_isolated),
-               array_agg(sent_at), array_agg(express_seq) FROM named WHERE seq IS NULL)
+               array_agg(sent_at), array_agg(fair_share_seq) FROM named WHERE seq IS NULL)
     WHERE claim = %(claim)s AND EXISTS (SELECT FROM named WHERE seq IS NULL)
 )
 SELECT CASE WHEN %(repeated)s THEN 0 ELSE cardinality(%(seqs)s::bigint[]) - count(seq) END,
@@ -115,12 +117,12 @@ WITH gone AS (
     RETURNING *
 ), back AS (
     INSERT INTO outbox.ready
-    SELECT u.seq, (SELECT at FROM outbox.moment), false,
+    SELECT u.seq, (SELECT at FROM outbox.moment),
            CASE WHEN %(sent)s THEN coalesce(u.first, claimed_at_ms) ELSE u.first END, u.attempts,
-           u.sends + %(sent)s::boolean::int, octet_length(e.payload), u.isolated, u.express_seq
+           u.sends + %(sent)s::boolean::int, octet_length(e.payload), u.isolated, u.fair_share_seq
     FROM gone CROSS JOIN LATERAL unnest(gone.seqs, gone.attempts, gone.sends, gone.isolated,
-                                        gone.first_sent_at_ms, gone.express_seqs)
-        AS u(seq, attempts, sends, isolated, first, express_seq)
+                                        gone.first_sent_at_ms, gone.fair_share_seqs)
+        AS u(seq, attempts, sends, isolated, first, fair_share_seq)
     CROSS JOIN LATERAL (SELECT * FROM outbox.events e WHERE e.seq = u.seq OFFSET 0) AS e
     RETURNING 1
 )

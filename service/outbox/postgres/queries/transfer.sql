@@ -1,6 +1,6 @@
 -- name: TRANSFER_PAGE
 -- Events in their order, without their bytes. A claimed row is given as the pending row that it
--- becomes when its lease ends.
+-- becomes when its lease ends. Of those that were never sent, a time to come is their sender's.
 SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
        CASE r.state WHEN 'delivering' THEN 'pending' ELSE r.state END, r.attempts,
        r.sends + (r.state = 'delivering')::int, r.isolated, r.first_sent_at_ms,
@@ -8,7 +8,8 @@ SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
        (SELECT at_ms FROM outbox.histories h WHERE h.seq = r.seq),
        (SELECT notes FROM outbox.histories h WHERE h.seq = r.seq), r.idempotency_key,
        encode(r.idempotency_digest, 'hex'), encode(sha256(e.payload), 'hex'), r.meta::text,
-       CASE WHEN r.held THEN extract(epoch FROM r.due_at) * 1000 ELSE 0 END::bigint
+       CASE WHEN r.sends = 0 AND r.due_at > (SELECT at FROM outbox.moment)
+           THEN extract(epoch FROM r.due_at) * 1000 ELSE 0 END::bigint
 FROM (SELECT seq, payload FROM outbox.events WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s) AS e
 CROSS JOIN LATERAL (SELECT * FROM outbox.rows WHERE rows.seq = e.seq OFFSET 0) AS r
 ORDER BY r.seq
@@ -37,9 +38,9 @@ WITH given AS MATERIALIZED (
 ), placed AS MATERIALIZED (
     SELECT put.seq, g.*, octet_length(payload) AS size FROM given AS g JOIN put ON event_id = id
 ), ready AS (
-    INSERT INTO outbox.ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, due_at, held)
+    INSERT INTO outbox.ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, due_at)
     SELECT seq, first_sent_at_ms, attempts, sends, size, isolated,
-           greatest(at, to_timestamp(due_at_ms / 1000.0)), to_timestamp(due_at_ms / 1000.0) > at
+           greatest(at, to_timestamp(due_at_ms / 1000.0))
     FROM placed, outbox.moment WHERE state = 'pending' ORDER BY seq
 ), sent AS (
     INSERT INTO outbox.sent SELECT seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated
@@ -82,11 +83,8 @@ INSERT INTO outbox.settings
 SELECT * FROM unnest(%(scopes)s::text[], %(scope_ids)s::text[], %(settings)s::text[])
 
 -- name: SERVED
--- Whether a service serves the outbox: each of its sessions holds the lock.
-SELECT EXISTS (
-    SELECT FROM pg_locks JOIN pg_namespace AS n ON objid = n.oid::bigint %% 2000000000
-    WHERE locktype = 'advisory' AND classid = 1869968482 AND nspname = %(schema)s
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+-- Whether a service serves the outbox: one has the turn of the inbox.
+SELECT until >= statement_timestamp() FROM outbox.turns WHERE name = 'inbox'
 
 -- name: IN_INBOX
 SELECT count(*) FROM outbox.inbox
