@@ -75,11 +75,11 @@ def test_objects_merge_key_by_key_and_everything_else_replaces(below, above, exp
     assert json.dumps([below, above]) == before
 
 
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=10,
-).filter(lambda tree: isinstance(tree, dict))
+KEYS = st.sampled_from("abc")
+LEAVES = st.none() | st.integers() | st.lists(st.integers(), max_size=2)
+TREES = st.dictionaries(
+    KEYS, LEAVES | st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES))
+)
 
 
 @given(TREES, TREES)

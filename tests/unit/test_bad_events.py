@@ -14,9 +14,10 @@ from tests.support.virtual_time import in_virtual_time
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-@pytest.mark.parametrize("kind", [REFUSED, FAILING, HUGE])
-@pytest.mark.parametrize("senders", [1, 4])
-@pytest.mark.parametrize("bad", [1, 20])
+@pytest.mark.parametrize(
+    ("kind", "senders", "bad"),
+    [(REFUSED, 1, 20), (REFUSED, 4, 1), (FAILING, 1, 1), (FAILING, 4, 20), (HUGE, 4, 20)],
+)
 @in_virtual_time
 async def test_bad_events_among_thousands_die_alone(kind: str, senders: int, bad: int) -> None:
     random.seed(f"{kind}{senders}{bad}")
@@ -39,8 +40,7 @@ async def test_bad_events_among_thousands_die_alone(kind: str, senders: int, bad
     assert max(world.inngest.times.values()) <= 1 or kind == FAILING
 
 
-@pytest.mark.parametrize("senders", [1, 4])
-@pytest.mark.parametrize("kind", [REFUSED, FAILING, HANGING])
+@pytest.mark.parametrize(("kind", "senders"), [(REFUSED, 4), (FAILING, 1), (HANGING, 4)])
 @in_virtual_time
 async def test_a_bad_event_that_is_the_newest_of_a_backlog_holds_back_nobody(
     kind: str, senders: int
@@ -69,8 +69,7 @@ async def test_a_long_run_of_refused_events_holds_back_nobody(senders: int) -> N
     check(rows)
 
 
-@pytest.mark.parametrize("senders", [1, 4])
-@pytest.mark.parametrize("kind", [REFUSED, FAILING, HANGING])
+@pytest.mark.parametrize(("kind", "senders"), [(REFUSED, 4), (FAILING, 4), (HANGING, 1)])
 @in_virtual_time
 async def test_bad_events_do_not_delay_a_trickle_of_good_ones(kind: str, senders: int) -> None:
     random.seed(1)
@@ -113,7 +112,7 @@ async def test_an_isolated_event_asks_again_when_nothing_else_comes() -> None:
 async def test_a_backlog_of_refused_events_ends_once_inngest_answers_an_empty_request() -> None:
     random.seed(1)
     world = World()
-    rows = world.add(*[REFUSED] * 593)
+    rows = world.add(*[REFUSED] * 200)
     async with world.running():
         await world.until(rows, 600)
     check(rows)

@@ -16,8 +16,9 @@ from tests.support.virtual_time import in_virtual_time
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("senders", [1, 4])
+@pytest.mark.parametrize(
+    ("mode", "senders"), [*((mode, 4) for mode in MODES), ("hang", 1), ("failing", 1)]
+)
 @in_virtual_time
 async def test_an_outage_ages_nobody_and_all_is_delivered_within_15_s_of_its_end(
     mode: str, senders: int
