@@ -1,17 +1,26 @@
-"""Events that end dead, and no other with them: refused, too large, failing alone."""
+"""Events that end dead, and no other with them: refused, too large, failing alone.
+
+Inngest refuses them, or a gateway before it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
-from service.dev.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import (
+    Action,
+    Match,
+    Poison,
+    Reset,
+    ScriptedAnswer,
+    TooLarge,
+)
 from service.outbox.model import Row, State
-from tests.support.delivery import QUICK, Delivery, delivering
-from tests.support.storage import eventually
+from service.relay.sends import BreakerState
+from tests.support.delivery import Delivery
 
 
 def ended_at_ms(row: Row) -> int:
@@ -45,23 +54,21 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     assert {delivery.api.ledger.times(one) for one in ids} == {1}
 
 
-@pytest.mark.parametrize("senders", [1, 4])
 async def test_poison_among_thousands_dies_and_nothing_else(
-    tmp_path: Path, inngest_api: FakeInngest, senders: int
+    quick_delivery: Delivery,
 ) -> None:
+    delivery, inngest_api = quick_delivery, quick_delivery.api
     inngest_api.faults.add(Poison(error="bad"), times=None)
     names = ["poison" if n in {0, 1, 77, 1234, 1998, 1999} else f"d-{n}" for n in range(2000)]
-    path = tmp_path / "outbox.db"
-    async with delivering(path, inngest_api, senders=senders, policies=QUICK) as delivery:
-        ids = await delivery.accept(*names)
-        bad = [one for one, name in zip(ids, names, strict=True) if name == "poison"]
-        healthy = [one for one in ids if one not in set(bad)]
-        await inngest_api.ledger.wait_for_ids(len(healthy))
-        dead = await delivery.ends(bad, State.DEAD)
-        assert {(row.reason, row.detail) for row in dead} == {("rejected", "bad")}
-        await delivery.ends(healthy)
-        stats = await delivery.outbox.inspector.stats()
-        assert (stats.dead, stats.delivered) == (6, 1994)
+    ids = await delivery.accept(*names)
+    bad = [one for one, name in zip(ids, names, strict=True) if name == "poison"]
+    healthy = [one for one in ids if one not in set(bad)]
+    await inngest_api.ledger.wait_for_ids(len(healthy))
+    dead = await delivery.ends(bad, State.DEAD)
+    assert {(row.reason, row.detail) for row in dead} == {("rejected", "bad")}
+    await delivery.ends(healthy)
+    stats = await delivery.outbox.inspector.stats()
+    assert (stats.dead, stats.delivered) == (6, 1994)
     assert {inngest_api.ledger.times(one) for one in healthy} == {1}
 
 
@@ -73,21 +80,47 @@ async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> Non
     assert (row.reason, row.attempts) == ("too_large", 1)
 
 
-async def test_an_event_that_fails_alone_while_others_pass_is_dead_after_ten(
-    quick_delivery: Delivery,
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (ScriptedAnswer(403, body="<html>", content_type="text/html"), "undeliverable"),
+        (ScriptedAnswer(429, retry_after=1), "undeliverable"),
+        (ScriptedAnswer(500), "undeliverable"),
+        (ScriptedAnswer(413), "too_large"),
+        (ScriptedAnswer(200, body="<html>no</html>", content_type="text/html"), "undeliverable"),
+        (Reset("read"), "undeliverable"),
+    ],
+    ids=str,
+)
+async def test_one_event_that_is_refused_dies_and_the_others_are_delivered(
+    quick_delivery: Delivery, fault: Action, reason: str
 ) -> None:
-    quick_delivery.api.faults.add(ScriptedAnswer(500), times=None, match=POISON)
-    ids = await quick_delivery.accept("d-1", "poison", "d-2")
-    bad = ids.pop(1)
-
-    async def dead() -> bool:
-        ids.extend(await quick_delivery.accept("more"))
-        return (await quick_delivery.row(bad)).state is State.DEAD
-
-    await eventually(dead)
-    row = await quick_delivery.row(bad)
-    assert (row.reason, row.attempts) == ("undeliverable", 10)
-    assert row.detail is not None
-    assert row.detail.startswith("500")
-    rows = await quick_delivery.ends(ids)
+    delivery = quick_delivery
+    delivery.api.faults.add(fault, times=None, match=POISON)
+    ids = await delivery.accept(*[f"d-{n}" for n in range(30)], "poison")
+    bad = ids.pop()
+    while (await delivery.row(bad)).state is not State.DEAD:
+        ids += await delivery.accept("more", "and more")
+        await delivery.ends(ids[-2:])
+        assert len(ids) < 2000, delivery.relay.breaker
+    row = await delivery.row(bad)
+    assert (row.reason, row.attempts) == (reason, 10)
+    rows = await delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
+    await delivery.delivery_is(BreakerState.HEALTHY)
+    assert {delivery.api.ledger.times(one) for one in ids} == {1}
+
+
+async def test_413_for_everything_kills_nobody(quick_delivery: Delivery) -> None:
+    delivery = quick_delivery
+    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
+    await delivery.ends(ids)
+    delivery.api.faults.add(TooLarge(max_events=0), times=None)
+    for turn in range(20):
+        ids += await delivery.accept(*[f"d-{turn}-{n}" for n in range(5)])
+        await asyncio.sleep(0)
+    await delivery.delivery_is(BreakerState.BACKING_OFF)
+    await delivery.api.ledger.wait_for_requests(len(delivery.api.ledger.requests) + 10)
+    assert (await delivery.outbox.inspector.stats()).dead == 0
+    delivery.api.faults.clear()
+    await delivery.ends(ids)

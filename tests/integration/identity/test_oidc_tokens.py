@@ -1,4 +1,4 @@
-"""Sign-ins at a provider whose tokens lie: claims that do not fit, signatures of other keys."""
+"""Sign-ins at a provider whose tokens lie, and at one that changes its keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, rsa_key, sign
-from tests.support.oidc_browser import refused
+from tests.support.oidc_browser import Browser, refused
 
 
 def base64url(raw: bytes) -> str:
@@ -193,3 +193,31 @@ class TestTheToken:
         for info in ({"sub": "eve", "email": "root@example.com"}, {"email": "root@example.com"}):
             provider.userinfo = info
             await refused(browser, await browser.finish(provider, await browser.begin()))
+
+
+class TestTheKeys:
+    async def test_a_new_key_of_the_provider_is_found(self, browser, provider):
+        await browser.finish(provider, await browser.begin())
+        provider.rotate()
+        answer = await browser.finish(provider, await browser.begin())
+        assert answer.status == 302
+
+    async def test_a_key_that_keeps_its_name_is_found(self, browser, provider):
+        await browser.finish(provider, await browser.begin())
+        provider.key = provider.published = rsa_key("first", 1)
+        answer = await browser.finish(provider, await browser.begin())
+        assert answer.status == 302
+
+    async def test_unknown_keys_do_not_make_us_ask_again_and_again(self, browser, provider):
+        provider.key = rsa_key("unpublished")
+        for _ in range(5):
+            await refused(browser, await browser.finish(provider, await browser.begin()))
+        assert provider.requests.count("/jwks") == 2
+        assert provider.requests.count("/.well-known/openid-configuration") == 1
+
+
+async def test_a_wrong_client_secret_is_our_fault_not_the_users(start, provider):
+    browser = Browser(await start(provider.issuer, "wrong"))
+    answer = await browser.finish(provider, await browser.begin())
+    await refused(browser, answer, "provider_unavailable")
+    await browser.http.close()
