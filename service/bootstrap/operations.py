@@ -80,7 +80,7 @@ class _ReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class Writing:
     """The changes that a person may make."""
 
     repairs: Repairs
@@ -99,13 +99,6 @@ async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
         yield _ReadOnly(SqliteInspector(connection, path), SqlitePositions(connection))
-
-
-@contextlib.asynccontextmanager
-async def open_inspector(url: str) -> AsyncIterator[Inspector]:
-    """The inspector of the outbox at `url`. Raises OutboxError."""
-    async with open_reading(url) as outbox:
-        yield outbox.inspector
 
 
 async def known_names(url: str) -> KeptNames:
@@ -128,24 +121,38 @@ async def needed_keys(url: str, keys: Sequence[str]) -> KeyNeeds:
 
 
 @contextlib.asynccontextmanager
-async def open_repairs(url: str) -> AsyncIterator[Repairs]:
-    """The outbox at `url`, for a person's changes. Raises OutboxError."""
-    async with _writer(url) as writer:
-        yield writer.repairs
+async def open_writing(url: str) -> AsyncIterator[Writing]:
+    """The outbox at `url`, for a person's changes. Raises OutboxError.
 
-
-@contextlib.asynccontextmanager
-async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
-    """Ends the sessions of users of the service on the outbox at `url`. Raises OutboxError."""
-    async with _writer(url) as writer:
-        yield writer.sign_outs
+    They go through the process that holds an SQLite file, else this is that process.
+    """
+    async with open_reading(url):
+        pass  # a wrong address or an older schema is said before anything is opened for writing
+    path = sqlite_path(url)
+    if path is None:
+        async with _postgres(url) as operations:
+            yield Writing(operations.repairs, SessionSignOuts(operations.settings))
+        return
+    holder = writer_of(path)
+    if holder is None:
+        async with _alone(path) as outbox:
+            yield Writing(outbox.repairs, SessionSignOuts(outbox.settings))
+        return
+    socket = holder.get("socket")
+    if not isinstance(socket, str):
+        raise OutboxBusyError(
+            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
+        )
+    async with open_link(socket, COMMAND_POLICY) as link:
+        repairs = cast("Repairs", remote(Repairs, link, COMMANDS))
+        yield Writing(repairs, cast("SignOuts", remote(SignOuts, link)))
 
 
 @contextlib.asynccontextmanager
 async def open_erasure(url: str) -> AsyncIterator[ErasureParts]:
     """The parts that erase an owner of the outbox at `url`. Raises OutboxError."""
     # The writer is first: a file at rest is read as one that never changes.
-    async with _writer(url) as writer, open_reading(url) as reading:
+    async with open_writing(url) as writer, open_reading(url) as reading:
         yield ErasureParts(
             reading.inspector,
             reading.positions,
@@ -183,16 +190,6 @@ def is_served(url: str) -> bool | None:
     """True when a service holds the SQLite outbox at `url`; None for PostgreSQL."""
     path = sqlite_path(url)
     return None if path is None else writer_of(path) is not None
-
-
-async def service_faults(url: str) -> list[str]:
-    """The faults that keep the service on the SQLite outbox at `url` from storing events.
-
-    Empty when nothing does, when no service holds it, and for PostgreSQL. Raises OutboxError when
-    the service does not answer.
-    """
-    status = await service_status(url)
-    return [status.failure] if status and status.failure else []
 
 
 async def service_status(url: str) -> Status | None:
@@ -258,31 +255,6 @@ async def _postgres(url: str) -> AsyncIterator[PostgresOutbox]:
 
     async with open_postgres_operations(url) as operations:
         yield operations
-
-
-@contextlib.asynccontextmanager
-async def _writer(url: str) -> AsyncIterator[_Writer]:
-    """Through the process that holds an SQLite file, else as that process."""
-    async with open_inspector(url):
-        pass  # a wrong address or an older schema is said before anything is opened for writing
-    path = sqlite_path(url)
-    if path is None:
-        async with _postgres(url) as operations:
-            yield _Writer(operations.repairs, SessionSignOuts(operations.settings))
-        return
-    holder = writer_of(path)
-    if holder is None:
-        async with _alone(path) as outbox:
-            yield _Writer(outbox.repairs, SessionSignOuts(outbox.settings))
-        return
-    socket = holder.get("socket")
-    if not isinstance(socket, str):
-        raise OutboxBusyError(
-            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
-        )
-    async with open_link(socket, COMMAND_POLICY) as link:
-        repairs = cast("Repairs", remote(Repairs, link, COMMANDS))
-        yield _Writer(repairs, cast("SignOuts", remote(SignOuts, link)))
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import open_inspector
+from service.bootstrap.operations import open_reading
 from service.console.operations.explain import spoken_time
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json, Limit
@@ -61,5 +61,5 @@ def _events(record: AuditRecord, *, every: bool) -> list[str]:
 
 
 async def _audit(url: str, limit: int, event: str | None) -> list[AuditRecord]:
-    async with open_inspector(url) as outbox:
-        return await outbox.audit(limit, event=event)
+    async with open_reading(url) as outbox:
+        return await outbox.inspector.audit(limit, event=event)

@@ -13,8 +13,8 @@ from service.bootstrap.operations import (
     is_served,
     known_names,
     needed_keys,
-    open_inspector,
-    service_faults,
+    open_reading,
+    service_status,
 )
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.key_needs import KeyNeeds
@@ -123,9 +123,11 @@ def _performance_data(view: StatsView) -> str:
 
 
 async def _ask(url: str) -> tuple[StatsView, list[str], KeptNames, KeyNeeds | None]:
-    async with open_inspector(url) as outbox:
-        view = stats_view(await outbox.stats(), serving=is_served(url))
-    faults = await service_faults(url) or await file_faults(url)
+    async with open_reading(url) as outbox:
+        view = stats_view(await outbox.inspector.stats(), serving=is_served(url))
+    status = await service_status(url)
+    failure = status.failure if status else None
+    faults = [failure] if failure else await file_faults(url)
     given = os.environ.get(_KEYS, "")
     keys = await needed_keys(url, given.split(",")) if given else None
     return view, faults, await known_names(url), keys

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import is_served, open_inspector, open_reading
+from service.bootstrap.operations import is_served, open_reading
 from service.bootstrap.process import make_http
 from service.config.destination import Destination
 from service.config.settings import Settings
@@ -161,7 +161,8 @@ async def _runs(row: Row) -> tuple[tuple[Run, ...], str | None]:
 async def _one(
     url: str, event_id: str, *, with_payload: bool
 ) -> tuple[FoundIds, DeliveryRecord | None, bytes | None]:
-    async with open_inspector(url) as outbox:
-        found = await find_ids(outbox, [event_id])
-        stored = await outbox.payload(found.rows[0].id) if with_payload and found.rows else None
-        return found, await outbox.load_delivery(), stored
+    async with open_reading(url) as outbox:
+        asked = outbox.inspector
+        found = await find_ids(asked, [event_id])
+        stored = await asked.payload(found.rows[0].id) if with_payload and found.rows else None
+        return found, await asked.load_delivery(), stored

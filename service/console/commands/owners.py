@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_erasure, open_inspector, open_sign_outs
+from service.bootstrap.operations import open_erasure, open_reading, open_writing
 from service.console.operations.erasure import Certificate, erase, owned
 from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Issuer, Json, Yes, actor_name, owners_of
@@ -131,8 +131,8 @@ def sign_out(
 
 async def _sign_out(url: str, owners: list[str], actor: str) -> bool:
     """End the sessions; True where one of the owners has events."""
-    async with open_inspector(url) as inspector:
-        found = [await inspector.rows(Filter(owner=owner, limit=1)) for owner in owners]
-    async with open_sign_outs(url) as sign_outs:
-        await sign_outs.sign_out(owners, actor=actor)
+    async with open_reading(url) as outbox:
+        found = [await outbox.inspector.rows(Filter(owner=owner, limit=1)) for owner in owners]
+    async with open_writing(url) as writing:
+        await writing.sign_outs.sign_out(owners, actor=actor)
     return any(found)

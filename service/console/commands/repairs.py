@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import open_reading, open_repairs
+from service.bootstrap.operations import open_reading, open_writing
 from service.console.operations.bulk import MOST_PER_MINUTE, Action, find_all
 from service.console.operations.explain import spoken_duration
 from service.console.operations.search import Search
@@ -153,5 +153,5 @@ async def _settled_before(url: str, older_than_seconds: float) -> int:
 
 
 async def _purge(url: str, older_than_seconds: float, actor: str) -> int:
-    async with open_repairs(url) as outbox:
-        return await outbox.purge(older_than_seconds=older_than_seconds, actor=actor)
+    async with open_writing(url) as outbox:
+        return await outbox.repairs.purge(older_than_seconds=older_than_seconds, actor=actor)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import open_repairs
+from service.bootstrap.operations import open_writing
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json
@@ -93,5 +93,7 @@ def _say(delivery: DeliveryRecord, *, json: bool) -> None:
 async def _set_paused(
     url: str, actor: str, *, paused: bool, ask_now: bool = False, reason: str = ""
 ) -> DeliveryRecord:
-    async with open_repairs(url) as outbox:
-        return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now, reason=reason)
+    async with open_writing(url) as outbox:
+        return await outbox.repairs.set_paused(
+            paused=paused, actor=actor, ask_now=ask_now, reason=reason
+        )

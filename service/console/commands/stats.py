@@ -12,7 +12,7 @@ import typer
 from service.bootstrap.operations import (
     is_served,
     known_names,
-    open_inspector,
+    open_reading,
     service_status,
 )
 from service.config.outbox_url import redacted_url
@@ -97,9 +97,10 @@ def _journal_words(journal: dict[str, Any]) -> Iterator[str]:
 async def _stats(
     url: str, *, with_owners: bool
 ) -> tuple[Stats, list[OwnerShare], list[DeadGroup], Sequence[NameView]]:
-    async with open_inspector(url) as outbox:
-        shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
-        figures, groups = await outbox.stats(), await outbox.dead_groups(GROUPED_ROWS)
+    async with open_reading(url) as outbox:
+        asked = outbox.inspector
+        shares = await asked.owners(_MAX_OWNERS) if with_owners else []
+        figures, groups = await asked.stats(), await asked.dead_groups(GROUPED_ROWS)
     return figures, shares, groups, (await known_names(url)).names
 
 
@@ -118,7 +119,7 @@ def explain_command(name: Name, *, url: Url = DEFAULT_URL, json: Json = False) -
 
 
 async def _known(url: str, name: str) -> tuple[NameView | None, DeliveryRecord]:
-    async with open_inspector(url) as outbox:
-        delivery = await outbox.load_delivery()
+    async with open_reading(url) as outbox:
+        delivery = await outbox.inspector.load_delivery()
     names = {one.name: one for one in (await known_names(url)).names}
     return names.get(name), delivery

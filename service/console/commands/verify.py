@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_reading, open_repairs
+from service.bootstrap.operations import open_reading, open_writing
 from service.bootstrap.process import make_http
 from service.config.settings import Settings
-from service.console.operations.bulk import change_ids
+from service.console.operations.bulk import pages
 from service.console.operations.search import Search, find_ids
 from service.console.operations.verification import Verification, verify
 from service.console.terminal.command import DEFAULT_URL, Url, all_known, run, unambiguous
@@ -21,7 +21,7 @@ from service.errors import InngestApiError
 from service.inngest.rest_api import make_rest_api
 from service.observe.printable import printable
 from service.outbox.audit import new_act
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Named, State
 
 MISSING, CANNOT_TELL = 1, 3
 _TIMEOUT_SECONDS = 30.0
@@ -129,5 +129,9 @@ async def _resend(url: str, ids: list[str], actor: str) -> list[str]:
     if not ids:
         return []
     act = new_act("missing in Inngest")
-    async with open_repairs(url) as repairs:
-        return await change_ids(repairs.replay, ids, State.DELIVERED, actor=actor, act=act)
+    done: list[str] = []
+    async with open_writing(url) as outbox:
+        for page in pages(ids):
+            named = Named(page, State.DELIVERED)
+            done += await outbox.repairs.replay(named, actor=actor, act=act)
+    return done

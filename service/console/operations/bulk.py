@@ -82,16 +82,6 @@ async def change_rows(
     return done
 
 
-async def change_ids(
-    change: Change, ids: Sequence[str], state: State, *, actor: str, act: Act
-) -> list[str]:
-    """Change the rows with these ids that are in `state`; returns the ids of those changed."""
-    done: list[str] = []
-    for page in pages(ids):
-        done += await change(Named(page, state), actor=actor, act=act)
-    return done
-
-
 def late_rows(rows: Iterable[Row], now_ms: int) -> int:
     """The number of rows that Inngest may have forgotten: another send may run them again."""
     return sum(past_horizon(row, now_ms) for row in rows)
@@ -114,6 +104,16 @@ STATES = {
     Action.REPLAY: frozenset({State.DEAD}),
     Action.DISCARD: frozenset({State.PENDING, State.SENT, State.DELIVERED, State.DEAD}),
 }
+
+
+def changes_of(repairs: Repairs) -> dict[Action, Change]:
+    """The change that each action makes."""
+    return {Action.REPLAY: repairs.replay, Action.DISCARD: repairs.discard}
+
+
+def actions_on(state: State) -> list[Action]:
+    """The actions that change an event in this state."""
+    return [action for action in Action if state in STATES[action]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Proposals:
 
     def __init__(self, search: Search, repairs: Repairs) -> None:
         self._search = search
-        self._changes = {Action.REPLAY: repairs.replay, Action.DISCARD: repairs.discard}
+        self._changes = changes_of(repairs)
 
     async def propose(
         self, action: Action, wanted: Filter, *, now_ms: int, seen_ms: int | None = None

@@ -27,14 +27,13 @@ from service.outbox.ports import Inspector, Samples
 
 SAMPLE_SECONDS = 10.0
 WATCHED_SECONDS = 2.0
-DELIVERY_STATES = ("healthy", "recovering", "backing_off", "misconfigured", PAUSED)
+# From the best to the worst; one that is not known is the worst.
+DELIVERY_STATES = ("healthy", "recovering", PAUSED, "backing_off", "misconfigured")
 _COSTLY_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.1
 _KEPT_SECONDS = 10.0
-# From the best to the worst; one that is not known is the worst.
-_STATES = ("healthy", "recovering", PAUSED, "backing_off", "misconfigured")
 _MAX_REASON_CHARS = 300
 
 
@@ -81,7 +80,7 @@ class Minute:
         self._seconds += seconds
         self._accepted += latest.accepted_rate * seconds
         self._delivered += latest.delivered_rate * seconds
-        self._sample = _worse(self._sample, _seen(at_ms, latest))
+        self._sample = _worse(self._sample, sample_of(at_ms, latest))
         self._before_ms = now_ms
         return over
 
@@ -102,11 +101,13 @@ class Minute:
         )
 
 
-def _seen(at_ms: int, latest: Movement) -> Sample:
+def sample_of(at_ms: int, latest: Movement) -> Sample:
+    """What was just seen, as a sample of `at_ms`."""
     delivery = latest.view.delivery
-    state = delivery.state if delivery else _STATES[0]
+    state = delivery.state if delivery else DELIVERY_STATES[0]
     reason = (delivery.reason or "")[:_MAX_REASON_CHARS] if delivery else ""
-    return Sample(at_ms, latest.waiting, latest.view.dead, 0.0, 0.0, state, reason)
+    rates = latest.accepted_rate, latest.delivered_rate
+    return Sample(at_ms, latest.waiting, latest.view.dead, *rates, state, reason)
 
 
 def _worse(before: Sample | None, now: Sample) -> Sample:
@@ -119,7 +120,7 @@ def _worse(before: Sample | None, now: Sample) -> Sample:
 
 
 def _badness(state: str) -> int:
-    return _STATES.index(state) if state in _STATES else len(_STATES)
+    return DELIVERY_STATES.index(state) if state in DELIVERY_STATES else len(DELIVERY_STATES)
 
 
 class Sampler:

@@ -81,6 +81,11 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     serving: bool | None
 
     @property
+    def waiting(self) -> int:
+        """The number of rows that are not settled."""
+        return self.pending + self.delivering + self.sent
+
+    @property
     def confirmation_fails(self) -> bool:
         """True while Inngest can't be asked about sent events."""
         return (self.confirmation or "").startswith(FAILING)
@@ -154,12 +159,12 @@ class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     @property
     def waiting(self) -> int:
         """The number of rows that are not settled."""
-        return _waiting(self.view)
+        return self.view.waiting
 
 
 def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
     """The rates since `before`, `seconds` ago. Purged rows do not make a rate negative."""
-    waiting = _waiting(view)
+    waiting = view.waiting
     if before is None or seconds <= 0:
         return Movement(view, 0.0, 0.0, waiting)
     old = before.view
@@ -168,7 +173,3 @@ def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
     accepted = max(0, settled + waiting - before.waiting)
     peak = max(before.peak, waiting) if before.waiting else waiting
     return Movement(view, accepted / seconds, delivered / seconds, peak)
-
-
-def _waiting(view: StatsView) -> int:
-    return view.pending + view.delivering + view.sent

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.console.operations.sampler import Sampler
+from service.console.operations.sampler import Sampler, sample_of
 from service.console.operations.timeline import troubles
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import MINUTE_MS, Sample
@@ -207,7 +207,9 @@ class ChartSource:
         """The charts of a span that ends now. Raises OutboxUnavailableError."""
         now_ms = wall_now_ms()
         kept = await self._history(span, now_ms)
-        return charts([*kept, *self._now(now_ms)], span, now_ms)
+        latest = self._seen.latest
+        now = [sample_of(now_ms, latest)] if latest else []
+        return charts([*kept, *now], span, now_ms)
 
     async def rows(self, span: Span) -> Sequence[Sample]:
         """The data of a span as rows of a table, newest first. Raises OutboxUnavailableError."""
@@ -219,12 +221,3 @@ class ChartSource:
             found = await self._samples.between(now_ms - span.length_ms, now_ms)
             self._read[span.name] = self._clock(), found
         return found
-
-    def _now(self, now_ms: int) -> list[Sample]:
-        latest = self._seen.latest
-        if latest is None:
-            return []
-        delivery = latest.view.delivery
-        state, reason = (delivery.state, delivery.reason or "") if delivery else ("healthy", "")
-        rates = latest.accepted_rate, latest.delivered_rate
-        return [Sample(now_ms, latest.waiting, latest.view.dead, *rates, state, reason)]

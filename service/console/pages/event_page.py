@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from service.console.operations.actions import Payloads
+from service.console.operations.bulk import actions_on
 from service.console.operations.explain import explain
 from service.console.operations.timeline import timeline, troubles
 from service.console.operations.views import delivery_view
@@ -20,16 +21,8 @@ from service.errors import NotFoundError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import MINUTE_MS, Sample
-from service.outbox.model import DeliveryRecord, Filter, Row, State
+from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.ports import Inspector, Samples
-
-_ACTIONS = {
-    State.PENDING: ("discard",),
-    State.DELIVERING: (),
-    State.SENT: ("discard",),
-    State.DELIVERED: ("discard",),
-    State.DEAD: ("replay", "discard"),
-}
 
 
 @dataclass(slots=True)
@@ -86,7 +79,7 @@ class EventPage:
             here=PATH,
             row=row,
             explanation=why[:1].upper() + why[1:],
-            actions=_ACTIONS[row.state],
+            actions=actions_on(row.state),
             moments=timeline(row, troubles(seen)),
             run_url=self.link(row.inngest_id) if row.inngest_id and row.sends else None,
             payload=None if payload is None else lines(payload),

@@ -96,7 +96,7 @@ def _age(seconds: float | None) -> str:
 
 
 def _eta(view: StatsView) -> str:
-    if not _waiting(view):
+    if not view.waiting:
         return "nothing waits"
     if view.eta_seconds is not None:
         return spoken_duration(view.eta_seconds)
@@ -107,11 +107,7 @@ def _eta(view: StatsView) -> str:
 def _retry(view: StatsView) -> str:
     if view.delivery is None or view.delivery.state == PAUSED:
         return "after the resume" if view.delivery else "not known yet"
-    if not _waiting(view):
+    if not view.waiting:
         return "with the next event"
     wait = view.delivery.reopens_in_seconds
     return f"in {spoken_duration(wait)}" if wait else "at once"
-
-
-def _waiting(view: StatsView) -> int:
-    return view.pending + view.delivering + view.sent

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service.console.operations.actions import Payloads
-from service.console.operations.bulk import MAX_ROWS, STATES, Action
+from service.console.operations.bulk import MAX_ROWS, Action, actions_on
 from service.console.operations.explain import explain_name, spoken_duration
 from service.console.operations.search import Found, Search
 from service.console.operations.views import row_view
@@ -80,7 +80,7 @@ class Lists:
             known_reasons=sorted({one.reason for one in groups}),
             is_first=before is None,
             older=form.query(before=found.next_seq) if found.next_seq else None,
-            actions=[action for action in Action if _allows(action, form.state)],
+            actions=actions_on(State(form.state)) if form.state else list(Action),
         )
 
     async def export(self, request: web.Request) -> web.Response:
@@ -149,10 +149,6 @@ class Lists:
 def _counts(stats: Stats) -> list[tuple[str, int]]:
     counts = [(state.value, int(getattr(stats, state.value))) for state in State]
     return [("", sum(count for _, count in counts)), *counts]
-
-
-def _allows(action: Action, state: str) -> bool:
-    return not state or State(state) in STATES[action]
 
 
 def _spoken(median: float | None, p95: float | None) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.bootstrap.operations import open_inspector
+from service.bootstrap.operations import open_reading
 from service.config.values import parse_duration
 from service.console.terminal.command import DEFAULT_URL, in_schema
 from service.errors import ServiceError
@@ -51,8 +51,8 @@ def complete_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str
 
 
 async def _rows(url: str, wanted: Filter) -> list[Row]:
-    async with asyncio.timeout(_SECONDS), open_inspector(url) as outbox:
-        return await outbox.rows(wanted)
+    async with asyncio.timeout(_SECONDS), open_reading(url) as outbox:
+        return await outbox.inspector.rows(wanted)
 
 
 def duration(text: str) -> float:

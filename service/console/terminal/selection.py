@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_reading, open_repairs
-from service.console.operations.bulk import Action, change_rows, find_all, late_rows
+from service.bootstrap.operations import open_reading, open_writing
+from service.console.operations.bulk import Action, change_rows, changes_of, find_all, late_rows
 from service.console.operations.search import FoundIds, Search, SearchPolicy, find_ids
 from service.console.operations.views import row_view
 from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
@@ -116,9 +116,9 @@ async def _change(
     per_minute: int | None,
 ) -> list[str]:
     with progress_bar(f"{action}ing") as progress:
-        async with open_repairs(url) as outbox:
+        async with open_writing(url) as outbox:
             return await change_rows(
-                {Action.REPLAY: outbox.replay, Action.DISCARD: outbox.discard}[action],
+                changes_of(outbox.repairs)[action],
                 rows,
                 actor=actor,
                 act=act_of(wanted),

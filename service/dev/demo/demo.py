@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bootstrap.operations import open_inspector, open_repairs
+from service.bootstrap.operations import open_reading, open_writing
 from service.console.operations.views import Movement, moved, stats_view
 from service.dev.demo.picture import DemoPicture, demo_picture
 from service.dev.demo.posts import POISON, DemoPosts, demo_posts
@@ -126,8 +126,8 @@ async def _poison(stage: _Stage) -> None:
         stage.inngest.faults.clear()
         return
     stage.inngest.faults.clear()
-    async with open_repairs(stage.service.outbox_url) as outbox:
-        await outbox.replay(Named((event_id,), State.DEAD), actor=ACTOR)
+    async with open_writing(stage.service.outbox_url) as outbox:
+        await outbox.repairs.replay(Named((event_id,), State.DEAD), actor=ACTOR)
     stage.picture.tell(f"It is dead, with the reason. Repaired, `outbox replay {event_id}`.")
 
 
@@ -155,8 +155,8 @@ async def _look(stage: _Stage) -> None:
     looked_at = time.monotonic()
     while True:
         with contextlib.suppress(OutboxError):
-            async with open_inspector(stage.service.outbox_url) as outbox:
-                view = stats_view(await outbox.stats(), serving=True)
+            async with open_reading(stage.service.outbox_url) as outbox:
+                view = stats_view(await outbox.inspector.stats(), serving=True)
             now = time.monotonic()
             stage.latest = moved(stage.latest, view, now - looked_at)
             looked_at = now

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from service.bootstrap.operations import open_inspector, open_repairs
+from service.bootstrap.operations import open_reading, open_writing
 from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.web_part import run_front_process, run_web
@@ -135,9 +135,10 @@ async def _look(url: str, recorder: Recorder, chance: random.Random) -> None:
     known = deque[str](maxlen=KNOWN)
     while True:
         with contextlib.suppress(OutboxError):
-            async with open_inspector(url) as inspector, open_repairs(url) as repairs:
+            async with open_reading(url) as reading, open_writing(url) as writing:
+                repairs = writing.repairs
                 record_pages(repairs, recorder)
-                await Operator(chance, recorder, known, inspector, repairs).run()
+                await Operator(chance, recorder, known, reading.inspector, repairs).run()
         await asyncio.sleep(0.05)
 
 
