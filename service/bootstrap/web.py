@@ -33,11 +33,11 @@ from service.console.pages.lists import Lists
 from service.console.pages.overview import OperatorPage, Overview
 from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
+from service.documents.document_name import Documents
 from service.encryption import Encryption
 from service.errors import StorageNotConfiguredError
 from service.event_types.declaration import Declaration
 from service.event_types.declared_type import make_event_type
-from service.event_types.documents import Documents
 from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER, Operators
 from service.inngest.address import event_link

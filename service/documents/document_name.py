@@ -1,4 +1,4 @@
-"""The rules of a documentName and of an upload, and whose documents a user may name.
+"""The rules of a documentName and of an upload; the documents that a user and an event may name.
 
 Every `POST /api/route` passes through `check_document_name`, so the common case (printable ASCII
 without a dot segment) costs a handful of string scans in C. A change must keep every accepted name
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from msgspec import UNSET
 
@@ -22,6 +24,8 @@ from service.errors import (
     DocumentNameRequiredError,
     DocumentNotFoundError,
     InvalidFieldError,
+    StorageNotConfiguredError,
+    StorageUnavailableError,
 )
 
 MAX_NAME_BYTES = 1024
@@ -41,6 +45,14 @@ _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _is_media_type = re.compile(
     rf'{_RESTRICTED}/{_RESTRICTED}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*'
 ).fullmatch
+DOCUMENT_NAME = "documentName"
+DOCUMENT_REFUSALS = (
+    StorageNotConfiguredError,
+    DocumentNameRequiredError,
+    DocumentNameInvalidError,
+    DocumentNotFoundError,
+    StorageUnavailableError,
+)
 
 
 def check_document_name(value: object) -> str:
@@ -128,3 +140,34 @@ def check_size(value: object) -> int:
     if type(value) is int and 1 <= value <= MAX_UPLOAD_BYTES:
         return value
     raise InvalidFieldError("size is not a whole number of bytes from 1 to 5 GiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """Where the documents are, and what an event says of one.
+
+    `look_up` returns what is known of a document. `scope` says which documents a user may name.
+    """
+
+    region: str | None
+    bucket: str | None
+    look_up: Callable[[str], Awaitable[Mapping[str, Any]]]
+    scope: DocumentScope = "uploads"
+
+    def require(self) -> None:
+        """Raise StorageNotConfiguredError when the bucket or its region is not set."""
+        if self.region and self.bucket:
+            return
+        named = (("AWS_S3_REGION", self.region), ("AWS_S3_BUCKET", self.bucket))
+        missing = [name for name, value in named if not value]
+        raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        """Raise DocumentNameRequiredError or DocumentNameInvalidError for the name in `body`."""
+        check_document_name(body.get(DOCUMENT_NAME))
+
+    def describe(self, body: Mapping[str, Any], owner: str) -> Awaitable[Mapping[str, Any]]:
+        """The facts about the document in `body`. Raises DocumentNotFoundError."""
+        name = body[DOCUMENT_NAME]
+        check_document_scope(self.scope, owner, name)
+        return self.look_up(name)

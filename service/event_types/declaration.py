@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from service.documents.document_name import DOCUMENT_NAME
 from service.errors import ConfigurationError
 from service.event_types.body_schema import BodySchema
-from service.event_types.documents import DOCUMENT_NAME
 from service.event_types.event_type import SESSION
 from service.event_types.template import check_template
 from service.identity.user import AUTH_JS_ISSUER, DEV_ISSUER, NEXT_AUTH_ISSUER, SHARED_ISSUER

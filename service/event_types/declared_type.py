@@ -10,10 +10,10 @@ import msgspec
 from msgspec import UNSET
 
 from service.app_settings.app_settings import AppSettings
+from service.documents.document_name import DOCUMENT_REFUSALS, Documents
 from service.encryption import Encryption
 from service.event_types.body_schema import SEND_AT
 from service.event_types.declaration import Declaration
-from service.event_types.documents import DOCUMENT_REFUSALS, Documents
 from service.event_types.event_type import EventType, Senders
 from service.event_types.template import USER_FIELDS, is_source, sources_of, split_source
 from service.identity.user import User

@@ -1,4 +1,4 @@
-"""`python -m service worker`: the process that runs the Inngest function on documents."""
+"""`python -m service worker`: runs the Inngest function on documents, and answers health checks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
 
 import uvloop
+from aiohttp import web
 
 from service.config.settings import Settings
 from service.event_types.types_file import documents_event_name, load_event_types
@@ -16,7 +18,8 @@ from service.inngest.worker import WorkerStatus, run_worker
 from service.observe.logs import configure_logs
 from service.observe.service_manager import ServiceManager
 from service.processes.startup import exit_on_fault, load_settings
-from service.web.resources.worker_health import serve_worker_health
+
+_UNREADY = 503
 
 
 def main() -> None:
@@ -46,3 +49,34 @@ async def _run(settings: Settings, event_name: str, health_port: int | None) -> 
             await stack.enter_async_context(health)
         await stack.enter_async_context(ServiceManager(os.environ).told("Serving the function"))
         await run_worker(settings, make_client(settings), status, event_name)
+
+
+@contextlib.asynccontextmanager
+async def serve_worker_health(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int]:
+    """Answer at `host` and `port` in this context; yields the port. Port 0 picks a free one.
+
+    /healthz says that the process is alive. /readyz is 200 while the worker is connected to
+    Inngest, else 503 with the reason. Raises OSError when the address can't be listened on.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        seconds = round(status.seconds, 1)
+        if status.connected:
+            return web.json_response({"status": "ready", "seconds": seconds})
+        body = {"status": "unready", "faults": [status.reason], "seconds": seconds}
+        return web.json_response(body, status=_UNREADY)
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

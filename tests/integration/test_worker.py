@@ -16,7 +16,7 @@ from service.documents.index_document import INDEXED
 from service.errors import ConfigurationError
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
-from service.web.resources.worker_health import serve_worker_health
+from service.processes.worker import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
 from tests.support.storage import PATIENCE_SECONDS

@@ -12,11 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.dev.fake_inngest.events import read_events
-from service.documents.document_name import check_document_name
+from service.documents.document_name import Documents, check_document_name
 from service.errors import RefusedError
 from service.event_types.declaration import check_event_name
 from service.event_types.declared_type import make_event_type
-from service.event_types.documents import Documents
 from service.event_types.event_type import EventType
 from service.event_types.types_file import load_event_types
 from service.identity.user import User
