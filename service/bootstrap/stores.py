@@ -28,7 +28,7 @@ from service.outbox.link.messages import Status
 from service.outbox.link.served import COMMANDS, OneProcess, Served
 from service.outbox.link.server import ServedPart, parts_of, serve_link
 from service.outbox.link.socket_folder import service_socket
-from service.outbox.parts import StoreParts, WebOutbox
+from service.outbox.parts import StoreParts
 from service.outbox.ports import Confirmations, Delivery, Queue, Repairs
 from service.outbox.sqlite.file.disk import loss_of_volume
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -45,7 +45,7 @@ class StoredSettings(Scopes, AuditedScopes, Protocol):
     """The small values of users and organizations."""
 
 
-class Outbox(StoreParts, WebOutbox, Protocol):
+class Outbox(StoreParts, Protocol):
     """All parts of one store."""
 
     @property

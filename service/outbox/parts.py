@@ -26,8 +26,8 @@ class ReadParts(Protocol):
         ...
 
 
-class ServedParts(ReadParts, Protocol):
-    """The parts that requests need."""
+class WebOutbox(ReadParts, Protocol):
+    """The parts that requests need, and the state of the store."""
 
     @property
     def intake(self) -> Intake:
@@ -54,10 +54,6 @@ class ServedParts(ReadParts, Protocol):
         """Acts of operators that change no row."""
         ...
 
-
-class WebOutbox(ServedParts, Protocol):
-    """The parts that requests need, and the state of the store."""
-
     @property
     def failure(self) -> str | None:
         """Why events can't be stored now, None while they can."""
@@ -82,7 +78,7 @@ class StoreIntake(Intake, Protocol):
         ...
 
 
-class StoreParts(ServedParts, Protocol):
+class StoreParts(WebOutbox, Protocol):
     """The parts in the process that owns the store."""
 
     @property
