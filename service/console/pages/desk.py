@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
@@ -23,9 +24,8 @@ from service.identity.user import Operators, User
 from service.observe.printable import printable
 from service.outbox.model import Row
 from service.outbox.ports import Inspector
-from service.web.pages.templates import Templates
+from service.web.pages.page import Pages
 from service.web.server.body import read_body
-from service.web.server.security_headers import page_policy
 
 MAX_FORM_BYTES = 256 * 1024
 _MAX_FIELDS = 2_000
@@ -38,33 +38,6 @@ _DONE = {
     "paced": "The replay has begun. This page shows how far it is.",
 }
 _CHANGED = {"replay": "Replayed", "discard": "Discarded"}
-
-
-class Renderer:
-    """Renders pages and parts of them."""
-
-    def __init__(self) -> None:
-        style = (_FOLDER / "page.css").read_text(encoding="utf-8")
-        script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-        self._templates = Templates(
-            _FOLDER,
-            filters={"code": code, "events": events, "gist": gist, "iso": iso, "size": size},
-        )
-        self._shell = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
-        # A page without a referrer would post its forms with `Origin: null`, as another site does.
-        self._headers = {
-            "Content-Security-Policy": page_policy(script, style, forms=True),
-            "Referrer-Policy": "same-origin",
-        }
-
-    def page(self, template: str, **values: object) -> web.Response:
-        """A whole page."""
-        text = self.part(template, **self._shell, **values)
-        return web.Response(text=text, content_type="text/html", headers=self._headers)
-
-    def part(self, template: str, **values: object) -> str:
-        """The HTML of a template."""
-        return self._templates.get(template).render(**values)
 
 
 class Desk:
@@ -81,8 +54,9 @@ class Desk:
         self._operators = operators
         self._inspector = inspector
         self._paced = paced
-        self._renderer = Renderer()
-        self.part = self._renderer.part
+        self._pages = Pages(_FOLDER, _FILTERS)
+        self._script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+        self.part = self._pages.part
 
     async def actor(self, request: web.Request) -> str:
         """The operator's name for the audit.
@@ -101,15 +75,17 @@ class Desk:
         actor: str,
         title: str,
         here: str,
-        **values: object,
+        **values: Any,
     ) -> web.Response:
         """The page for the operator `actor`. `here` is the path of its entry in the navigation.
 
         Raises OutboxUnavailableError, and InvalidFieldError for an address that is not ours.
         """
-        return self._renderer.page(
+        return self._pages.render(
             template,
-            title=title,
+            title,
+            scripts=[self._script],
+            script=Markup(self._script),  # noqa: S704
             here=here,
             actor=actor,
             delivery=delivery_view(await self._inspector.load_delivery()),
@@ -192,3 +168,12 @@ def size(size_bytes: int | None) -> str:
     '3.0 MiB'
     """
     return "not known" if size_bytes is None else f"{size_bytes / 1_048_576:,.1f} MiB"
+
+
+_FILTERS: Mapping[str, Callable[..., object]] = {
+    "code": code,
+    "events": events,
+    "gist": gist,
+    "iso": iso,
+    "size": size,
+}
