@@ -48,7 +48,7 @@ class Webhook:
         self._key = webhook_secret(secret)
 
     async def tell(self, notice: Notice) -> str | None:
-        """See Target.tell. A redirect is no success."""
+        """See Target.tell. A redirect is a failure."""
         at = datetime.fromtimestamp(notice.at / 1000, UTC).isoformat(timespec="milliseconds")
         content = {"type": f"outbox.alarm.{notice.state}", "timestamp": at, "data": _data(notice)}
         body = msgspec.json.encode(content)

@@ -301,7 +301,7 @@ async def _known_starts(settings: Settings) -> dict[str, Known]:
 
 
 def _alone(path: Path) -> contextlib.AbstractAsyncContextManager[SqliteOutbox]:
-    """The outbox that nobody serves; with its journal, which is that of OUTBOX_URL's file alone.
+    """An outbox that no process serves; with its journal, which belongs to OUTBOX_URL's file.
 
     What a person removes gets its mark. Raises ConfigurationError.
     """

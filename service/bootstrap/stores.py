@@ -135,9 +135,9 @@ async def open_served_outbox(
 ) -> AsyncIterator[Outbox]:
     """The outbox of a process that serves. Others reach it by the link while it is open.
 
-    They connect to `listening`; None makes a socket for commands. `status` is what they are told.
+    They connect to `listening`; None makes a socket for commands. `status` gives what they learn.
     `timings` are those of an SQLite outbox. Raises what `open_outbox` raises; with `must_store`
-    also OutboxUnavailableError where no event can be stored, before anybody is served.
+    also OutboxUnavailableError where no event can be stored, before a process is served.
     """
     path = settings.sqlite_path
     if path is not None and not settings.journal and (fault := loss_of_volume(Path(path))):

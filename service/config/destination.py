@@ -24,7 +24,7 @@ class Destination(enum.StrEnum):
 class ConfirmationMode:
     """The mode of confirmation: on when a row waits until Inngest holds its event, and why.
 
-    `can_ask` says whether Inngest's REST API can be asked at all.
+    `can_ask` is true where Inngest's REST API can be asked at all.
     """
 
     on: bool

@@ -35,7 +35,7 @@ _FLAGS = ("0", "1", "false", "true")
 
 
 def misspelt_variables(environ: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Names of `environ` that nobody reads and that look like a `known` one, each with that one.
+    """Names of `environ` that are not read and look like a `known` one, each with that one.
 
     >>> list(misspelt_variables(["OUTBOX_RETENSION", "PROT", "HOME"], ["OUTBOX_RETENTION", "PORT"]))
     [('OUTBOX_RETENSION', 'OUTBOX_RETENTION'), ('PROT', 'PORT')]

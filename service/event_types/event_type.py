@@ -19,7 +19,7 @@ class Senders:
     """The people and machines that a declaration names by `words`.
 
     A word is `session` for everyone who is signed in, `key` for every event key, an issuer for its
-    users, or an owner such as `key nightly`. `people` and `machines` say whether any can be one.
+    users, or an owner such as `key nightly`. `people` and `machines` are true where one may post.
     """
 
     def __init__(self, words: Iterable[str]) -> None:

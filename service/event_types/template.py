@@ -48,7 +48,7 @@ def sources_of(template: object) -> Iterator[str]:
 def check_template(template: Mapping[str, Any], schema: Schema, *, document: bool) -> None:
     """Raise ValueError for a source that no event can have, or that stands in a list.
 
-    `schema` is the body's. `document` tells whether the event type has a document.
+    `schema` is the body's. `document` is true where the event type has a document.
     """
     _check_lists(template)
     for source in sources_of(template):

@@ -23,7 +23,7 @@ _FORM = "write an object with the one key types, which is a list of event types"
 
 
 def load_event_types(path: str | None) -> tuple[Declaration, ...]:
-    """The enabled types of the package and of the file at `path`; None is no file.
+    """The enabled types of the package and of the file at `path`; None: without a file.
 
     Raises ConfigurationError with every fault of the file. Each fault says which entry is meant.
     """

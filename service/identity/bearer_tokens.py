@@ -1,8 +1,8 @@
 """Users who sign in elsewhere and send a bearer token: a JWT of one issuer.
 
 The invariant: a token counts only with a signature by one of the issuer's public keys, under an
-asymmetric algorithm, for this service's audience, and before its end. Any other token is no
-session. It raises no error.
+asymmetric algorithm, for this service's audience, and before its end. Any other token counts
+as no session and raises no error.
 """
 
 from __future__ import annotations

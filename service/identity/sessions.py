@@ -1,7 +1,7 @@
 """Finds the user of a request, whichever sign-in made the session.
 
 Sessions are looked for in a fixed order: the service's own cookie, the cookies of each reader
-(next-auth 4, Auth.js 5), a bearer token of theirs, then the readers that ask somebody else. So a
+(next-auth 4, Auth.js 5), a bearer token of theirs, then the readers that ask another server. So a
 cookie always counts before a token, cached or not. Only authentic cookie sessions are cached, each
 no longer than it is valid without a renewal, and none beyond a change of the session revisions.
 """
@@ -45,7 +45,7 @@ class Reader(Protocol):
 
 
 class RemoteReader(Protocol):
-    """Finds users by asking somebody else, and caches the answers itself."""
+    """Finds users by asking another server, and caches the answers itself."""
 
     async def find(self, request: web.Request) -> User | None:
         """The user of a request, None without an authentic session of this kind.

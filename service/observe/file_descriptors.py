@@ -1,7 +1,7 @@
 """The file descriptors of the process; their shortage is logged and counted.
 
-Without one new connections wait, and nobody else would say so. So the process tries twice a second
-whether one is left.
+Without one new connections wait, and nothing else reports it. So the process tries to open a file
+twice a second.
 """
 
 from __future__ import annotations

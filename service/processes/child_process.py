@@ -1,4 +1,4 @@
-"""A child process with a lifeline: a socket pair on which both sides say how far they are.
+"""A child process with a lifeline: a socket pair on which both sides tell their state.
 
 The child says that it waits, that it is ready, or why it can't start. The parent lets it continue,
 or asks it to hand over. When the parent is killed the line ends, and the child stops as it
@@ -79,7 +79,7 @@ class ChildProcess:
     ) -> Self:
         """Start it in a session of its own: Ctrl-C reaches the parent alone.
 
-        `said` is told WAITS and READY when the child says so.
+        `said` gets WAITS and READY when the child says so.
         """
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as unless_started:
@@ -136,7 +136,7 @@ class ChildProcess:
 
 
 def tell_fault(handle: int, fault: str) -> None:
-    """In a child: tell the parent why it can't start; -1 is no lifeline."""
+    """In a child: tell the parent why it can't start; nothing where the handle is -1."""
     if handle >= 0:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle)) as line:
             line.sendall(FAULT + fault.encode()[:_MAX_FAULT_BYTES])

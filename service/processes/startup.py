@@ -54,7 +54,7 @@ async def ends_at_a_stop(
 ) -> AsyncIterator[T]:
     """The context `opening`. A stop while it is entered ends the process at once, with 0.
 
-    A migration under way heeds nothing else. It is undone, as after a kill.
+    Nothing else stops a migration under way. It is undone, as after a kill.
     """
 
     async def end() -> None:
@@ -118,7 +118,7 @@ def _file(variable: str) -> str | None:
 def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
     """Exit with 2 on a faulty configuration or a service error, with 1 on a system error.
 
-    `told` gets the sentences, too. Without it, a pipe whose reader is gone is no error.
+    `told` gets the sentences, too. Without it, a pipe without a reader is not an error.
     """
     try:
         yield

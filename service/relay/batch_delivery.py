@@ -54,7 +54,7 @@ class _Claimed:
 
 
 class BatchDelivery:
-    """Delivers claimed batches. `stopping` says whether nothing may be sent again."""
+    """Delivers claimed batches. `stopping` is true when nothing may be sent again."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Where the events of this process go, and whether and how they are confirmed."""
+    """Where the events of this process go, and how they are confirmed, if at all."""
 
     destination: str = ""
     confirmation: str = ""

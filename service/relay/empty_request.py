@@ -2,7 +2,7 @@
 
 It answers what no event can: whether trouble is over while nothing waits, whether a smaller request
 passes after an event was too large, whether a single failing event is the cause. The invariant:
-such an answer is no evidence that events pass.
+such an answer does not show that events pass.
 """
 
 from __future__ import annotations

@@ -68,9 +68,9 @@ class Answered:
     """The answer to one request, as the breaker sees it.
 
     `began_at` is when it was sent, `size` its bytes. `lone` is the seq of an event that was sent
-    alone, `known_isolated` whether it was isolated before. `again` says that the request is a part
-    of one that failed, `hung` that no answer came in time. `newly_refused` is an event that was
-    refused for the first time. `drained` says that the batch had room for more. `seqs` are the
+    alone; `known_isolated` is true if it was isolated before. `again` says that the request is a
+    part of one that failed, `hung` that no answer came in time. `newly_refused` is an event that
+    was refused for the first time. `drained` says that the batch had room for more. `seqs` are the
     events, where they matter.
     """
 

@@ -92,7 +92,7 @@ class NameRuns:
     known; `functions` are theirs that were seen, each by its app's id and its own.
     `before` is what an earlier process knew. A name is quiet after `quiet_ms` without an answer.
     Events of one slot of `slot_ms` are told apart by no time: an event without a run beside one
-    with a run is no sign of an outage.
+    with a run does not show an outage.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def explain(
     serving: bool | None = None,
     commands: bool = True,
 ) -> str:
-    """One sentence about `row`. `serving` says whether a service runs, None: unknown.
+    """One sentence about `row`. `serving` is true while a service runs, None: unknown.
 
     Without `commands` it names what a person can do and not the command for it.
     """

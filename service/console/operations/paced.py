@@ -1,6 +1,6 @@
 """A replay of many events at a rate, which outlives its page, the process and a restart.
 
-It is a record among the stored settings: who asked, which events, how far it is. The process that
+It is a record among the stored settings: who asked, which events, its progress. The process that
 has the turn replays a few events a second. The invariant: only events that were dead when it was
 confirmed are replayed, and no more than were shown.
 """
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class PacedReplay(msgspec.Struct, frozen=True, rename="camel"):
-    """One replay at a rate. Times are milliseconds since 1970; `before` is where it goes on."""
+    """One replay at a rate. Times are milliseconds since 1970; `before` is where it continues."""
 
     act: Act
     actor: str
@@ -89,7 +89,7 @@ class PacedReplays:
             await self.keep(None)
 
     async def keep(self, one: PacedReplay | None) -> None:
-        """Keep how far the replay is, nothing of it with None. A stop at the same time holds."""
+        """Keep the replay's progress, nothing of it with None. A stop at the same time holds."""
         await self._scopes.save_scope(SCOPE, _RECORD, msgspec.to_builtins(one) if one else {})
 
 

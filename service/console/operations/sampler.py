@@ -102,7 +102,7 @@ class Minute:
 
 
 def sample_of(at_ms: int, latest: Movement) -> Sample:
-    """What was just seen, as a sample of `at_ms`."""
+    """The latest figures as a sample of `at_ms`."""
     delivery = latest.view.delivery
     state = delivery.state if delivery else DELIVERY_STATES[0]
     reason = (delivery.reason or "")[:_MAX_REASON_CHARS] if delivery else ""

@@ -2,7 +2,7 @@
 
 No filter needs an index of its own: the rows of a state, or of an owner, are read in their order,
 in windows that are bounded in rows. A search that takes long returns what it has found, and where
-to go on.
+it continues.
 """
 
 from __future__ import annotations

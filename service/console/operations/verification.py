@@ -40,7 +40,7 @@ class Verification(msgspec.Struct, frozen=True, rename="camel"):
 async def verify(
     search: Search, reader: RestApi, wanted: Filter, *, with_runs: bool
 ) -> Verification:
-    """Ask for every delivered row that matches `wanted`, whose limit is not heeded.
+    """Ask for every delivered row that matches `wanted`; its limit does not count.
 
     With `with_runs` each held event costs a request of its own.
     """

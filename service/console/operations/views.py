@@ -61,7 +61,7 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     `sent` rows were answered and are not yet known to be held by Inngest. `delivery` is null before
     the first service ran. `eta_seconds` is the estimated time until nothing is pending, null when
-    nothing moves. `serving` says whether a service runs on the outbox, null when that is unknown.
+    nothing moves. `serving` is true while a service runs on the outbox, null when unknown.
     """
 
     pending: int

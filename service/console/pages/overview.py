@@ -180,7 +180,7 @@ class OperatorPage:
         return [route for part in parts for route in part.routes()]
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """Pages for people are no part of the API's description."""
+        """Nothing: the API's description leaves out pages for people."""
         return ()
 
     async def close(self, app: web.Application) -> None:

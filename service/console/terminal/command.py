@@ -37,7 +37,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def exit_on_fault() -> Iterator[None]:
     """Turn an error into a sentence on standard error and exit code 2.
 
-    A pipe whose reader is gone is no error of the command's.
+    A pipe without a reader is not an error of the command.
     """
     try:
         yield
