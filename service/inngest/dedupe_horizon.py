@@ -14,11 +14,11 @@ import msgspec
 from service.errors import InngestApiError
 from service.inngest.delivery_request import parts_of
 from service.inngest.held import MAX_PAGE, EventPages, held_of
+from service.outbox.event_ids import USED_MS
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 
-HORIZON_SECONDS = 24 * 3600.0
-_MARGIN_SECONDS = 300.0
+_KNOWN_MS = USED_MS - 300_000
 _ASK_AGAIN_SECONDS = 30.0
 _ASK_SECONDS = 5.0
 
@@ -68,9 +68,8 @@ def is_old(entry: Entry, now_ms: int) -> bool:
 
     Of an event from the journal it is not known when it was sent.
     """
-    known_ms = (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
     first_ms = entry.first_sent_at_ms
-    return first_ms is not None and (entry.meta.restored or now_ms - first_ms > known_ms)
+    return first_ms is not None and (entry.meta.restored or now_ms - first_ms > _KNOWN_MS)
 
 
 def _later(entries: Sequence[Entry], why: str) -> list[Retry]:

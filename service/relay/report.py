@@ -14,11 +14,11 @@ import structlog
 from service.inngest.send_result import SendResult
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
+from service.outbox.event_ids import USED_MS
 from service.outbox.model import Batch, SentEntry
 from service.relay.confirmation import ResendReason
 from service.relay.outcome import Outcome
 
-HORIZON_MS = 24 * 3600 * 1000
 _FUTURE_TS_MS = 1000
 _SKEW_SECONDS = 5.0
 _SKEW_LOG_SECONDS = 60.0
@@ -57,7 +57,7 @@ class Report:
         late = [
             entry.event_id
             for entry in batch.entries
-            if entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > HORIZON_MS
+            if entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > USED_MS
         ]
         if late:
             self._recorder.count("sent_past_dedupe_window", len(late))

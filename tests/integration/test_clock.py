@@ -13,10 +13,11 @@ import pytest
 from service.dev.fake_inngest.server import FakeInngest
 from service.inngest.send_result import SendResult, Signal
 from service.observe.recorder import NullRecorder
+from service.outbox.event_ids import USED_MS
 from service.outbox.model import Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.relay.outcome import Outcome
-from service.relay.report import HORIZON_MS, Report
+from service.relay.report import Report
 from tests.support.delivery import delivering
 from tests.support.storage import append_all, ask, claim, deliver, event, ids
 
@@ -119,7 +120,7 @@ async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
         agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in early.entries]
         await outbox.queue.settle(Settlement(early.claim, retry=agains))
         retry = await claim(outbox)
-        wall.jump = HORIZON_MS / 1000 + 60
+        wall.jump = USED_MS / 1000 + 60
         Report(recorder).begins(retry)
         assert recorder.counted["sent_past_dedupe_window"] == 2
 

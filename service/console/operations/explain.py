@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from service.outbox.event_ids import USED_MS
 from service.outbox.model import DeliveryRecord, Row, State
 from service.runs.figures import NameView
 
-HORIZON_SECONDS = 24 * 3600
 _SENT = (
     "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
     "is sent again under the same ids"
@@ -126,7 +126,7 @@ def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
 def past_horizon(row: Row, now_ms: int) -> bool:
     """True when Inngest may have forgotten this event's id."""
     first = row.first_sent_at_ms
-    return first is not None and now_ms - first > HORIZON_SECONDS * 1000
+    return first is not None and now_ms - first > USED_MS
 
 
 def spoken_duration(seconds: float) -> str:
