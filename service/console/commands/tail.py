@@ -25,7 +25,7 @@ from service.outbox.model import Filter, Row, State
 Lines = Annotated[
     int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the newest rows.")
 ]
-_LEAST_SECONDS = 0.1
+_LEAST_SECONDS = 0.1  # so that the looks leave time for anything else
 
 Interval = Annotated[
     float,
@@ -54,7 +54,7 @@ def tail(
     wanted = Filter(state=state, user_id=user, name=name)
     with exit_on_fault():
         try:
-            asyncio.run(_tail(url, wanted, lines, least(interval), json=json))
+            asyncio.run(_tail(url, wanted, lines, max(interval, _LEAST_SECONDS), json=json))
         except KeyboardInterrupt:
             return
 
@@ -130,8 +130,3 @@ def _json_line(change: Change) -> str:
     fields = msgspec.to_builtins(row_view(change.row))
     line = msgspec.json.encode({"at": _at_ms(change), "what": change.what, **fields})
     return escaped_json(line.decode())
-
-
-def least(interval_seconds: float) -> float:
-    """The interval, but not so short that the looks do nothing else."""
-    return max(interval_seconds, _LEAST_SECONDS)
