@@ -14,7 +14,6 @@ import structlog
 from service.config.settings import Settings
 from service.console.operations.actions import (
     AuditedScopes,
-    LoggedSignOuts,
     OperatorActions,
     SessionSignOuts,
     SignOuts,
@@ -183,7 +182,7 @@ def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:
     return [
         *parts_of(outbox),
         ServedPart(Repairs, OperatorActions(outbox.repairs, recorder), COMMANDS),
-        ServedPart(SignOuts, LoggedSignOuts(SessionSignOuts(outbox.settings))),
+        ServedPart(SignOuts, SessionSignOuts(outbox.settings, logged=True)),
     ]
 
 
