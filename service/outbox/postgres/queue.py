@@ -28,7 +28,6 @@ _POLL_SECONDS = 0.075
 _LEAST_WAIT_SECONDS = 0.005
 _MOST = 2**62
 
-Lane = int
 _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 
 

@@ -46,7 +46,6 @@ _SEALED = ("events", "ready", "claims", "sent", "done", "inbox", "turns")
 # The tables of both dialects, as a move's statements name them.
 _TABLE = re.compile(r"\boutbox_(?=settings|audit|delivery)")
 _ACCEPTED_AT_MS = 5
-_PLACE_COLUMNS = 14
 _PART_BYTES = 2**24
 
 
