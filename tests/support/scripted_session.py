@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 MIB = 1024 * 1024
@@ -63,4 +63,4 @@ class ScriptedSession:
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        yield answer
+        yield replace(answer)  # a body of its own, whoever used this answer before

@@ -204,16 +204,17 @@ async def test_all_but_quiet_probes_have_a_line(
 
 
 @pytest.mark.parametrize(
-    ("arrived", "clock", "ms"), [(5.0, [12.500009], 7500.01), (None, [12.0, 12.5], 500.0)]
+    ("arrived", "clock", "ms"), [(5.0, (12.500009,), 7500.01), (None, (12.0, 12.5), 500.0)]
 )
 async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_arrived(
     arrived: float | None,
-    clock: list[float],
+    clock: tuple[float, ...],
     ms: float,
     lines: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "time", SimpleNamespace(monotonic=lambda: clock.pop(0)))
+    instants = iter(clock)
+    monkeypatch.setattr(middleware, "time", SimpleNamespace(monotonic=lambda: next(instants)))
 
     async def handler(request: web.Request) -> web.Response:
         request[event_id_key] = "event-1"
