@@ -362,22 +362,16 @@ WHERE left_over AND xid < (SELECT pg_snapshot_xmax(seen) FROM outbox.turns WHERE
       AND xid <> ALL(ARRAY(SELECT pg_snapshot_xip(seen) FROM outbox.turns WHERE name = 'inbox'));
 
 -- Where lists of rows begin: at the events, or at the places of one state. Reading a state reads no
--- row of another. All have the columns of `events` that a list may be chosen by.
-CREATE VIEW outbox.in_events AS SELECT seq, event_id, owner, meta FROM outbox.events;
-CREATE VIEW outbox.in_ready AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.ready;
+-- row of another. Only those at the events may be chosen by the owner.
+CREATE VIEW outbox.in_events AS SELECT seq, owner FROM outbox.events;
+CREATE VIEW outbox.in_ready AS SELECT seq, NULL AS owner FROM outbox.ready;
 CREATE VIEW outbox.in_pending AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.fresh
-UNION ALL SELECT seq, NULL, NULL, NULL FROM outbox.delayed
-UNION ALL SELECT seq, NULL, NULL, NULL FROM outbox.isolated;
-CREATE VIEW outbox.in_delivering AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.claimed;
-CREATE VIEW outbox.in_sent AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.answered;
-CREATE VIEW outbox.in_delivered AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.done WHERE NOT dead;
-CREATE VIEW outbox.in_dead AS
-SELECT seq, NULL AS event_id, NULL AS owner, NULL::jsonb AS meta FROM outbox.done WHERE dead;
+SELECT seq, NULL AS owner FROM outbox.fresh
+UNION ALL SELECT seq, NULL FROM outbox.delayed UNION ALL SELECT seq, NULL FROM outbox.isolated;
+CREATE VIEW outbox.in_delivering AS SELECT seq, NULL AS owner FROM outbox.claimed;
+CREATE VIEW outbox.in_sent AS SELECT seq, NULL AS owner FROM outbox.answered;
+CREATE VIEW outbox.in_delivered AS SELECT seq, NULL AS owner FROM outbox.done WHERE NOT dead;
+CREATE VIEW outbox.in_dead AS SELECT seq, NULL AS owner FROM outbox.done WHERE dead;
 
 -- Where a row is, and what it has been through. A claimed row's bytes may have left.
 CREATE VIEW outbox.rows AS

@@ -9,7 +9,6 @@ import msgspec
 
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.figures import DeadGroup, OwnerShare, Stats
-from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.repairs import PostgresDelivery
 from service.outbox.postgres.rows import PostgresRows
@@ -23,12 +22,13 @@ class PostgresInspector:
 
     def __init__(self, pool: PostgresPool, rows: PostgresRows, delivery: PostgresDelivery) -> None:
         self._pool = pool
-        self._rows = rows
-        self._delivery = delivery
+        self._arrived_body = rows.arrived_body
+        self.rows, self.count = rows.find_all, rows.count
+        self.load_delivery = delivery.load
 
     async def stats(self) -> Stats:
         """As the port says."""
-        delivery = await self._delivery.load()
+        delivery = await self.load_delivery()
         [row] = await self._pool.ask("STATS")
         delivered, dead, sent, lately, waiting, delivering, oldest, oldest_due, size = row
         return Stats(
@@ -44,22 +44,10 @@ class PostgresInspector:
             sent=sent,
         )
 
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """As the port says."""
-        return await self._rows.find_all(wanted)
-
-    async def count(self, wanted: Filter) -> int:
-        """As the port says."""
-        return await self._rows.count(wanted)
-
     async def payload(self, event_id: str) -> bytes | None:
         """As the port says; of an event in the inbox, what it will be made from."""
         rows = await self._pool.ask("PAYLOAD", {"id": storable(event_id)})
-        return bytes(rows[0][0]) if rows else await self._rows.arrived_body(event_id)
-
-    async def load_delivery(self) -> DeliveryRecord:
-        """As the port says."""
-        return await self._delivery.load()
+        return bytes(rows[0][0]) if rows else await self._arrived_body(event_id)
 
     async def owners(self, limit: int) -> list[OwnerShare]:
         """As the port says."""

@@ -11,7 +11,6 @@ from typing import Self
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
-from service.outbox.model import Row
 from service.outbox.postgres.appends import Append, PostgresAppends, Stored, fail
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
@@ -42,7 +41,7 @@ class PostgresIntake:
         self._pool = pool
         self._appends = appends
         self._quota = quota
-        self._rows = rows
+        self.find = rows.find
         self._wakeup = wakeup
         self._waiting: deque[Append] = deque()
         self._arrived = asyncio.Event()
@@ -107,10 +106,6 @@ class PostgresIntake:
     def start(self, events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
         """Begin to make `events` durable; the future gets the receipts or the error."""
         return asyncio.ensure_future(self.append_all(events, keys))
-
-    async def find(self, event_id: str) -> Row | None:
-        """As the port says."""
-        return await self._rows.find(event_id)
 
     async def _enqueue(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
         if not self._accepting:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import re
 
+import msgspec
+
 from service.outbox.audit import ERASED, Act, ErasedRecords, act_of
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.database.pool import PostgresPool
@@ -37,17 +39,8 @@ class PostgresDelivery:
 
     async def save(self, record: DeliveryRecord) -> DeliveryRecord:
         """As the port says."""
-        given = {
-            "state": record.state,
-            "reason": record.reason,
-            "window": record.window,
-            "failures": record.failures,
-            "reopens_in_seconds": max(0.0, record.reopens_in_seconds),
-            "since_ms": record.since_ms,
-            "rate": record.rate,
-            "destination": record.destination,
-            "confirmation": record.confirmation,
-        }
+        seconds = max(0.0, record.reopens_in_seconds)
+        given = {**msgspec.structs.asdict(record), "reopens_in_seconds": seconds}
         [row] = await self._pool.run("SAVE_DELIVERY", given)
         return DeliveryRecord(*row)
 
@@ -67,7 +60,7 @@ class PostgresRepairs:
     def __init__(self, pool: PostgresPool, wakeup: Wakeup, delivery: PostgresDelivery) -> None:
         self._pool = pool
         self._wakeup = wakeup
-        self._delivery = delivery
+        self.set_paused = delivery.set_paused
         self._purged_to_ms = self._emptied_to_ms = 0
 
     async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
@@ -131,14 +124,6 @@ class PostgresRepairs:
         }
         [(settings, audit_rows)] = await self._pool.run("ERASE_RECORDS", given)
         return ErasedRecords(settings, audit_rows)
-
-    async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
-    ) -> DeliveryRecord:
-        """As the port says."""
-        return await self._delivery.set_paused(
-            paused=paused, actor=actor, ask_now=ask_now, reason=reason
-        )
 
 
 def _named(wanted: Named, actor: str, act: Act | None) -> dict[str, object]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
@@ -37,11 +39,9 @@ class PostgresRows:
         if wanted == Filter(ids=wanted.ids, limit=wanted.limit) and wanted.ids is not None:
             return await self._by_ids(wanted)
         given = filter_values(wanted)
-        # An event may leave the inbox between the two reads, so the inbox is read first.
         arrived = await self._arrived(wanted, given)
         found = [self._row(row) for row in await self._pool.ask(f"ROWS {source_of(wanted)}", given)]
-        known = {row.id for row in found}
-        return [*(row for row in arrived if row.id not in known), *found][: wanted.limit]
+        return _newest(arrived, found)[: wanted.limit]
 
     async def count(self, wanted: Filter) -> int:
         """The number of matching rows, at most the limit."""
@@ -86,9 +86,7 @@ class PostgresRows:
         found = await self._read_ids(given)
         if wanted.ids and len(found) < len(set(wanted.ids)):
             arrived = await self._arrived(wanted, given, often=True)
-            found = await self._read_ids(given)  # one may have left the inbox meanwhile
-            known = {row.id for row in found}
-            found = [*(row for row in arrived if row.id not in known), *found]
+            found = _newest(arrived, await self._read_ids(given))
         return found[: wanted.limit]
 
     async def _read_ids(self, given: dict[str, Any]) -> list[Row]:
@@ -115,6 +113,12 @@ class PostgresRows:
         history = tuple([{"at": at, "note": note} for at, note in pairs][-MAX_NOTES:])
         ulid = self._ids().ulid(seq, accepted_at_ms, meta)
         return Row(*[*fields, history, payload_bytes, ulid, seq, meta])
+
+
+def _newest(arrived: list[Row], found: list[Row]) -> list[Row]:
+    """The rows of both. The inbox is read first, as an event may leave it between the reads."""
+    known = {row.id for row in found}
+    return [*(row for row in arrived if row.id not in known), *found]
 
 
 def _arrived_row(row: tuple[Any, ...]) -> Row:
@@ -150,6 +154,7 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
     of_owner = source_of(wanted) == "events" and wanted.owner is not None
     alone = ids is None and not of_owner and state is None
     return {
+        **msgspec.structs.asdict(wanted),
         "in_ids": ids,
         "in_owner": wanted.owner if of_owner and wanted.alias is None else None,
         "in_alias": wanted.alias and storable(wanted.alias),
@@ -157,23 +162,13 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "ids": ids,
         "alias": wanted.alias and storable(wanted.alias),
         "state": state,
-        "owner": wanted.owner,
-        "user_id": wanted.user_id,
-        "name": wanted.name,
-        "reason": wanted.reason,
         "user_part": _part(wanted.user_part),
         "name_part": _part(wanted.name_part),
         "reason_part": _part(wanted.reason_part),
         "payload_part": wanted.payload_part.encode() if wanted.payload_part else None,
         "accepted_until": None if older is None else wall_now_ms() - int(older * 1000),
-        "since": wanted.since_ms,
-        "until": wanted.until_ms,
         "prefix": prefix,
         "prefix_end": f"{prefix}\U0010ffff",
-        "before": wanted.before_seq,
-        "after": wanted.after_seq,
-        "never_sent": wanted.never_sent,
-        "limit": wanted.limit,
     }
 
 

@@ -10,8 +10,9 @@ SELECT r.event_id, r.name, r.owner, r.user_id, r.state, r.attempts, r.sends, r.i
        (SELECT notes FROM outbox.histories h WHERE h.seq = r.seq), r.payload_bytes, r.seq, r.meta::text
 FROM (
     SELECT seq FROM outbox.source
-    WHERE (%(in_ids)s::text[] IS NULL OR event_id = ANY(%(in_ids)s))
-      AND (%(in_owner)s::text IS NULL OR (owner = %(in_owner)s AND seq > -1))
+    WHERE (%(in_owner)s::text IS NULL OR (owner = %(in_owner)s AND seq > -1))
+      AND (%(in_ids)s::text[] IS NULL OR seq = ANY(ARRAY(
+          SELECT seq FROM outbox.events WHERE event_id = ANY(%(in_ids)s))))
       AND (%(in_alias)s::text IS NULL OR seq = ANY(ARRAY(
           SELECT seq FROM outbox.events WHERE owner = %(owner)s AND meta ->> 'wire_id' = %(in_alias)s
               AND left(meta ->> 'wire_id', 255) = left(%(in_alias)s, 255) AND meta ->> 'wire_id' <> ''
@@ -19,8 +20,8 @@ FROM (
       AND (%(in_prefix)s::text IS NULL OR seq = ANY(ARRAY(
           SELECT seq FROM outbox.events WHERE event_id >= %(in_prefix)s AND event_id < %(prefix_end)s
           ORDER BY event_id DESC LIMIT 10000)))
-      AND (%(before)s::bigint IS NULL OR seq < %(before)s)
-      AND (%(after)s::bigint IS NULL OR seq > %(after)s) ORDER BY seq DESC
+      AND (%(before_seq)s::bigint IS NULL OR seq < %(before_seq)s)
+      AND (%(after_seq)s::bigint IS NULL OR seq > %(after_seq)s) ORDER BY seq DESC
 ) AS f CROSS JOIN LATERAL (SELECT * FROM outbox.rows WHERE rows.seq = f.seq OFFSET 0) AS r
 WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(owner)s::text IS NULL OR r.owner = %(owner)s)
@@ -28,8 +29,8 @@ WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(name)s::text IS NULL OR r.name = %(name)s)
   AND (%(reason)s::text IS NULL OR r.reason = %(reason)s)
   AND (%(accepted_until)s::bigint IS NULL OR r.accepted_at_ms <= %(accepted_until)s)
-  AND (%(since)s::bigint IS NULL OR r.accepted_at_ms >= %(since)s)
-  AND (%(until)s::bigint IS NULL OR r.accepted_at_ms < %(until)s)
+  AND (%(since_ms)s::bigint IS NULL OR r.accepted_at_ms >= %(since_ms)s)
+  AND (%(until_ms)s::bigint IS NULL OR r.accepted_at_ms < %(until_ms)s)
   AND (%(prefix)s::text IS NULL OR (r.event_id >= %(prefix)s AND r.event_id < %(prefix_end)s))
   AND (%(user_part)s::text IS NULL OR position(lower(%(user_part)s) IN lower(r.user_id)) > 0)
   AND (%(name_part)s::text IS NULL OR position(lower(%(name_part)s) IN lower(r.name)) > 0)
@@ -63,14 +64,14 @@ WHERE (%(ids)s::text[] IS NULL OR event_id = ANY(%(ids)s::text[]))
   AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
   AND (%(name)s::text IS NULL OR name = %(name)s)
   AND (%(accepted_until)s::bigint IS NULL OR accepted_at_ms <= %(accepted_until)s)
-  AND (%(since)s::bigint IS NULL OR accepted_at_ms >= %(since)s)
-  AND (%(until)s::bigint IS NULL OR accepted_at_ms < %(until)s)
+  AND (%(since_ms)s::bigint IS NULL OR accepted_at_ms >= %(since_ms)s)
+  AND (%(until_ms)s::bigint IS NULL OR accepted_at_ms < %(until_ms)s)
   AND (%(prefix)s::text IS NULL OR (event_id >= %(prefix)s AND event_id < %(prefix_end)s))
   AND (%(user_part)s::text IS NULL OR position(lower(%(user_part)s) IN lower(user_id)) > 0)
   AND (%(name_part)s::text IS NULL OR position(lower(%(name_part)s) IN lower(name)) > 0)
   AND (%(payload_part)s::bytea IS NULL OR position(convert_from(%(payload_part)s, 'UTF8') IN data::text) > 0)
-  AND (%(before)s::bigint IS NULL OR no < %(before)s - 4503599627370496)
-  AND (%(after)s::bigint IS NULL OR no > %(after)s - 4503599627370496)
+  AND (%(before_seq)s::bigint IS NULL OR no < %(before_seq)s - 4503599627370496)
+  AND (%(after_seq)s::bigint IS NULL OR no > %(after_seq)s - 4503599627370496)
 ORDER BY no DESC LIMIT %(limit)s
 
 -- name: SEQ_AT
