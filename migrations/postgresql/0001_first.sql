@@ -430,8 +430,9 @@ CREATE FUNCTION outbox.fault(
         -- Inngest lowers a dotted capital I (304) to a plain i.
         WHEN lower(replace(left(name, 8), chr(304), 'i') COLLATE "C") = 'inngest/'
             THEN 'event names that start with inngest/ are reserved'
-        -- A repetition of up to 255 in a pattern would cost 80 us.
-        WHEN issuer IS NULL OR length(issuer) NOT BETWEEN 1 AND 255 OR issuer ~ '[[:space:]]'
+        -- A pattern costs 4 us, one with a repetition of up to 255 would cost 80 us.
+        WHEN issuer IS NULL OR length(issuer) NOT BETWEEN 1 AND 255
+             OR issuer <> 'database' AND issuer ~ '[[:space:]]'
              OR length(user_id) NOT BETWEEN 1 AND 255
             THEN 'an issuer has 1 to 255 characters and no space, a user 1 to 255'
         WHEN jsonb_typeof(data) IS DISTINCT FROM 'object'
@@ -493,7 +494,7 @@ CREATE FUNCTION outbox.append(
 ) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    now_ms bigint := floor(date_part('epoch', clock_timestamp()) * 1000);
     owner text := concat_ws(' ', issuer, user_id);
     said text := data::text;
     wrong text := outbox.fault(name, data, said, user_id, issuer, user_email, user_name,
@@ -533,7 +534,7 @@ $$;
 CREATE FUNCTION outbox.append_many(events jsonb)
 RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    now_ms bigint := floor(date_part('epoch', clock_timestamp()) * 1000);
     named text[] := ARRAY['name', 'data', 'user_id', 'issuer', 'user_email', 'user_name',
                           'idempotency_key', 'trace', 'id', 'ts', 'v', 'environment', 'send_at',
                           'user_fields', 'meta'];
