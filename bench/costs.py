@@ -75,6 +75,7 @@ async def accepted_and_drained(folder: Path) -> tuple[Costs, Costs]:
             async with FakeInngest() as inngest, _relay(outbox, inngest, senders=1):
                 meter.reset()
                 drained = await _until_delivered(outbox, inngest, APPENDERS * ROUNDS)
+                await _until(lambda: _claim_waits(outbox))
                 return accepted, {**meter.counts(), **drained}
 
 
