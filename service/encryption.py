@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -23,7 +24,7 @@ FIELD = "encrypted"
 MARK = "__ENCRYPTED__"
 _STRATEGY = "__STRATEGY__"
 _LIBSODIUM = "inngest/libsodium"
-_KEY_BYTES = 32
+_KEY_BYTES, _NONCE_BYTES = 32, 24
 _DIGEST_PURPOSE = b"idempotency digest"
 
 _encode = msgspec.json.Encoder().encode
@@ -34,10 +35,12 @@ class Encryption:
 
     def __init__(self, keys: Sequence[str]) -> None:
         # Loaded only where there is a key: it takes 20 ms of a start.
+        from nacl.bindings import crypto_secretbox_easy
         from nacl.exceptions import CryptoError
         from nacl.secret import SecretBox
 
         derived = [hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest() for key in keys]
+        self._key, self._box = derived[0], crypto_secretbox_easy
         self._boxes = [SecretBox(key) for key in derived]
         self._refusals = (CryptoError, ValueError, msgspec.DecodeError)
         self._digest_keys = [hmac.digest(key, _DIGEST_PURPOSE, "sha256") for key in derived]
@@ -52,9 +55,11 @@ class Encryption:
 
         Data that the sender's SDK has encrypted stays as it is.
         """
-        if is_encrypted(data.get(FIELD)):
+        if FIELD in data and is_encrypted(data[FIELD]):
             return data
-        hidden = {name: data[name] for name in data if fields is None or name in fields}
+        if fields is None:
+            return {FIELD: self._sealed(_encode(data))} if data else data
+        hidden = {name: data[name] for name in data if name in fields}
         shown = {name: data[name] for name in data if name not in hidden}
         return {**shown, FIELD: self._sealed(_encode(hidden))} if hidden else data
 
@@ -97,8 +102,10 @@ class Encryption:
         return tuple(hmac.digest(key, message, "sha256") for key in self._digest_keys)
 
     def _sealed(self, plain: bytes) -> dict[str, object]:
-        sealed = base64.b64encode(self._boxes[0].encrypt(plain)).decode()
-        return {MARK: True, _STRATEGY: _LIBSODIUM, "data": sealed}
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + self._box(plain, nonce, self._key)
+        text = binascii.b2a_base64(sealed, newline=False).decode()
+        return {MARK: True, _STRATEGY: _LIBSODIUM, "data": text}
 
 
 def is_encrypted(value: object) -> TypeGuard[Mapping[str, Any]]:

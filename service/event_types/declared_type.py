@@ -34,6 +34,7 @@ def make_event_type(
     Without `encryption` the data stays readable.
     """
     seals = encryption if declared.encrypt is not False else None
+    encrypted_fields = declared.encrypted_fields
     mapping = DataMapping(declared.data)
     place = {"bucket": documents.bucket, "region": documents.region}
 
@@ -45,7 +46,7 @@ def make_event_type(
         if mapping.needs_app_settings:
             settings = await app_settings.effective(user)
         built = mapping.build(Sources(body, user, settings, document))
-        return seals.encrypt(built, declared.encrypted_fields) if seals else built
+        return seals.encrypt(built, encrypted_fields) if seals else built
 
     kind = EventType(
         name=declared.name,
