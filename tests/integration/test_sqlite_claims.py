@@ -35,7 +35,7 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
     await append_all(outbox, 5)
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not outbox.writer.watchdog.group.claims:  # noqa: ASYNC110
+        while not ((group := outbox.writer.watchdog.group) and group.claims):  # noqa: ASYNC110
             await asyncio.sleep(0)
     groups = outbox.commits.count
     waiting.cancel()

@@ -16,7 +16,6 @@ from service.outbox.sqlite.appends import append_rows
 from service.outbox.sqlite.inspector import _searched
 from service.outbox.sqlite.queries import SQL
 
-_COLUMNS = ("seq", "event_id", "name", "owner", "user_id", "accepted_at_ms", "payload")
 _SEARCHES = [
     {"ids": ("a",)},
     {"alias": "a", "owner": "o"},
@@ -30,7 +29,7 @@ _SEARCHES = [
 
 def named_statements() -> Iterator[tuple[str, str]]:
     yield from ((name, text) for name, text in SQL.items() if name != "ROWS")
-    yield "append", append_rows(2, _COLUMNS)
+    yield from ((f"append {rare=}", append_rows(2, is_rare=rare)) for rare in (False, True))
     for wanted in _SEARCHES:
         text, _ = _searched(Filter(**wanted), 0)  # type: ignore[arg-type]
         yield f"rows {wanted}", f"{SQL['ROWS']} {text}"

@@ -1,16 +1,15 @@
 """Appending to an SQLite outbox.
 
 One statement inserts many events in one step of SQLite: executemany would hand the interpreter lock
-back and forth for each row. A column that no row has a value for is left out: binding None costs
-more than binding a number. The invariants: the events of one call are stored in one transaction or
-not at all, and an idempotency key is in the same commit as its event, so that two requests with one
-key can't both insert.
+back and forth for each row. The rare columns are left out where no row has a value for one: binding
+None costs more than binding a number. The invariants: the events of one call are stored in one
+transaction or not at all, and an idempotency key is in the same commit as its event, so that two
+requests with one key can't both insert.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,7 +19,14 @@ import msgspec
 from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
+from service.outbox.event import (
+    NO_META,
+    Event,
+    by_environment,
+    decode_meta,
+    encode_meta,
+    payload_bytes,
+)
 from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
 from service.outbox.keys import IdempotencyKey, Keys, KeyUse, Receipt, divide
 from service.outbox.sqlite.claims import Picker
@@ -29,6 +35,8 @@ from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState, StoredCounts
 
 _MAX_ROWS = 256  # of one statement; SQLite binds at most 32,766 values
+_COLUMNS = ("seq", "event_id", "name", "owner", "user_id", "accepted_at_ms", "payload")
+_RARE_COLUMNS = ("meta", "idempotency_key", "idempotency_digest")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -121,8 +129,10 @@ class SqliteAppends:
     def _name_apart(self, connection: sqlite3.Connection, plan: _Plan) -> None:
         """Give events ids of their own where another owner uses theirs."""
         events = [row.event for row in plan.rows]
-        if not (wire_ids := ids_to_look_for(events)):
+        chosen = [event for event in events if event.meta.wire_id]
+        if not chosen:
             return
+        wire_ids = ids_to_look_for(chosen)
         given = {"ids": _encode(wire_ids).decode(), "since": self._clock.now_ms() - USED_MS}
         uses: IdUses = {}
         for environment, wire_id, owner in connection.execute(SQL["WIRE_IDS_USED"], given):
@@ -246,10 +256,10 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[_NewRow], first_seq: 
     """Insert the rows under consecutive seqs, and make them pending."""
     for start in range(0, len(rows), _MAX_ROWS):
         part = rows[start : start + _MAX_ROWS]
-        columns = _columns(part, first_seq + start)
-        values = list(itertools.chain.from_iterable(zip(*columns.values(), strict=True)))
-        connection.execute(append_rows(len(part), tuple(columns)), values)
-    if any(row.fair_share or row.event.meta.due_at_ms for row in rows):
+        is_rare = bool([row for row in part if row.key or row.event.meta is not NO_META])
+        values = _values(part, first_seq + start, is_rare=is_rare)
+        connection.execute(append_rows(len(part), is_rare=is_rare), values)
+    if [row for row in rows if row.fair_share or row.event.meta.due_at_ms]:
         marks = [
             (len(row.event.payload), row.event.meta.due_at_ms, int(row.fair_share)) for row in rows
         ]
@@ -261,28 +271,20 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[_NewRow], first_seq: 
 
 
 @functools.cache
-def append_rows(count: int, columns: tuple[str, ...]) -> str:
-    """The statement that inserts so many rows with these columns."""
+def append_rows(count: int, *, is_rare: bool) -> str:
+    """The statement that inserts so many rows, with the rare columns where one has a value."""
+    columns = (*_COLUMNS, *_RARE_COLUMNS) if is_rare else _COLUMNS
     places = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO outbox ({', '.join(columns)}) VALUES {', '.join([places] * count)}"
 
 
-def _columns(rows: Sequence[_NewRow], first_seq: int) -> dict[str, Sequence[object]]:
-    """The values of each column that one of the rows has."""
-    events, keys = [row.event for row in rows], [row.key for row in rows]
-    columns: dict[str, Sequence[object]] = {
-        "seq": range(first_seq, first_seq + len(rows)),
-        "event_id": [event.id for event in events],
-        "name": [event.name for event in events],
-        "owner": [event.owner for event in events],
-        "user_id": [event.user_id for event in events],
-        "accepted_at_ms": [event.accepted_at_ms for event in events],
-        "payload": [event.payload for event in events],
-    }
-    metas = [encode_meta(event.meta) for event in events]
-    if any(metas):
-        columns["meta"] = metas
-    if any(keys):
-        columns["idempotency_key"] = [key and key.key for key in keys]
-        columns["idempotency_digest"] = [key and key.digest.hex() for key in keys]
-    return columns
+def _values(rows: Sequence[_NewRow], first_seq: int, *, is_rare: bool) -> list[object]:
+    """The values of all rows, one row after the other."""
+    values: list[object] = []
+    for seq, row in enumerate(rows, first_seq):
+        event, key = row.event, row.key
+        values += (seq, event.id, event.name, event.owner, event.user_id, event.accepted_at_ms)
+        values.append(event.payload)
+        if is_rare:
+            values += (encode_meta(event.meta), key and key.key, key and key.digest.hex())
+    return values

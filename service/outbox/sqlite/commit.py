@@ -90,12 +90,12 @@ class Group:
     @property
     def is_empty(self) -> bool:
         """True if a transaction would have nothing to do."""
-        return not self.frees_claims and not len(self)
+        return not (self.frees_claims or self.jobs or self.appends or self.claims)
 
     @property
-    def synced(self) -> int:
-        """The number of items that wait for a sync, appends above all."""
-        return len(self.appends) + [job.synced for job, _ in self.jobs].count(True)
+    def is_synced(self) -> bool:
+        """True if one of its items waits for a sync, as appends do."""
+        return bool(self.appends) or any(job.synced for job, _ in self.jobs)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -297,7 +297,7 @@ class SqliteCommits:
 
         An empty group writes a page too, so that its sync covers earlier commits.
         """
-        synced = group.is_empty or group.synced > 0
+        synced = group.is_synced or group.is_empty
         began = time.perf_counter()
         try:
             if self._connection is None:

@@ -48,7 +48,7 @@ class Watchdog:
         self._probe_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.failure: OutboxUnavailableError | None = None
-        self.group = Group()
+        self.group: Group | None = None
 
     @property
     def wants_probe(self) -> bool:
@@ -56,7 +56,7 @@ class Watchdog:
         return self.failure is not None and self._loop.time() >= self._probe_at
 
     @contextlib.contextmanager
-    def watching(self, group: Group) -> Iterator[None]:
+    def watching(self, group: Group | None = None) -> Iterator[None]:
         """While inside, submitters of `group` get an error after `stall_seconds`."""
         self.group = group
         self._arm()
@@ -65,7 +65,7 @@ class Watchdog:
         finally:
             if self._timer:
                 self._timer.cancel()
-            self.group = Group()
+            self.group = None
 
     def failed(self, error: Exception) -> bool:
         """A commit failed and can't be made smaller; returns whether every other fails too."""
@@ -97,7 +97,8 @@ class Watchdog:
         self._arm()
         error = OutboxUnavailableError(_STALLED)
         self._begin(error)
-        self.group.fail(error)
+        if self.group is not None:
+            self.group.fail(error)
         self._on_stall(error)
 
     def _begin(self, error: OutboxUnavailableError) -> None:

@@ -104,7 +104,9 @@ class StoredCounts:
         They have when few rows of `owner` wait while noisy owners' rows fill half the queue.
         """
         before = self._pending.get(owner, 0)
-        fair_share = before < self._noisy_rows and self._is_noisy()
+        fair_share = before < self._noisy_rows and self._fair_share.is_noisy(
+            self._noisy_total, self.total
+        )
         self._pending[owner] = after = before + rows
         self.total += rows
         if after >= self._noisy_rows:
@@ -153,9 +155,6 @@ class StoredCounts:
         """Raise TooManyPendingError or OutboxFullError when so many rows and bytes have no room."""
         pending, stored = self._pending.get(owner, 0), self._bytes.get(owner, 0)
         self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
-
-    def _is_noisy(self) -> bool:
-        return self._fair_share.is_noisy(self._noisy_total, self.total)
 
     def _change(self, owner: str, by: int) -> None:
         before = self._pending.get(owner, 0)

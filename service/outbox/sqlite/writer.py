@@ -167,10 +167,12 @@ class SqliteWriter:
     def _patience(self) -> float | None:
         if self.watchdog.failure:
             return self._timings.probe_seconds
-        due, sync_at = self._due_in_seconds(), self._commits.sync_due_at
-        sync = None if sync_at is None else sync_at - self._loop.time()
-        put = self._put_in_seconds() if self._journal and self._waiting.appends else None
-        return min((one for one in (due, sync, put) if one is not None), default=None)
+        waits = [self._claims.due_in_seconds(waiting=bool(self._waiting.claims))]
+        if (sync_at := self._commits.sync_due_at) is not None:
+            waits.append(sync_at - self._loop.time())
+        if self._journal and self._waiting.appends:
+            waits.append(self._put_in_seconds())
+        return min([one for one in waits if one is not None], default=None)
 
     def _put_in_seconds(self) -> float:
         """Seconds until the waiting appends may be put; refuses them while the bucket is away."""
@@ -183,9 +185,6 @@ class SqliteWriter:
             self._waiting.appends = []
             self._fail(refused, error)
             return 0.0
-
-    def _due_in_seconds(self) -> float | None:
-        return self._claims.due_in_seconds(waiting=bool(self._waiting.claims))
 
     async def _wait(self, seconds: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -200,13 +199,13 @@ class SqliteWriter:
             if before == seen:
                 break
             await asyncio.sleep(0)
-        while seconds := self._delay.seconds(self._waiting.synced):
+        while seconds := self._delay.seconds(len(self._waiting.appends)):
             self._arrived.clear()
             await self._wait(seconds)
 
     def _take(self) -> Group | None:
         """All waiting items, if one of them wants a transaction: claims only if new or due."""
-        due = self._due_in_seconds()
+        due = self._claims.due_in_seconds(waiting=bool(self._waiting.claims))
         is_due = due is not None and due <= 0 and not self._stopping
         wanted, self._try_claims = self._try_claims or is_due, False
         later = list[Waiting]()
@@ -239,7 +238,8 @@ class SqliteWriter:
                     self._answer(part, *results)
                 except Exception as fault:  # noqa: BLE001  (raised after the other parts)
                     faults.append(fault)
-                self._delay.committed(part.synced, waiting=self._waiting.synced)
+                coming = len(self._waiting.appends)
+                self._delay.committed(len(part.appends), waiting=coming)
         if faults:
             raise faults[0]
 
@@ -306,7 +306,7 @@ class SqliteWriter:
     async def _probe(self) -> None:
         """Find out by a real write whether the cause of a failure is gone."""
         try:
-            with self.watchdog.watching(Group()):
+            with self.watchdog.watching():
                 await self._commits.probe()
         except OutboxUnavailableError as error:
             self.watchdog.probed(error)
@@ -316,7 +316,7 @@ class SqliteWriter:
     async def _checkpoint(self) -> None:
         """Copy the log into the database; the commits that filled it have been answered."""
         try:
-            with self.watchdog.watching(Group()):
+            with self.watchdog.watching():
                 await self._commits.checkpoint()
         except OutboxUnavailableError as error:
             self.watchdog.failed(error)
