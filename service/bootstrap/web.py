@@ -242,19 +242,18 @@ def _operator_page(
     shown_by = running.encryption if settings.show_decrypted else None
     payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
     patient = Search(inspector, positions, _CHANGE_SEARCH)
-    return OperatorPage(
-        Overview(
-            desk,
-            inspector,
-            sampler,
-            ChartSource(outbox.samples, sampler),
-            stored,
-            lambda: running.status().detail.get("journal"),
-        ),
-        Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored),
-        EventPage(inspector, outbox.samples, payloads, desk, event_link(settings)),
-        Changes(desk, Proposals(patient, actions), actions, paced),
+    lists = Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored)
+    event = EventPage(inspector, outbox.samples, payloads, desk, event_link(settings))
+    changes = Changes(desk, Proposals(patient, actions), actions, paced)
+    overview = Overview(
+        desk,
+        inspector,
+        sampler,
+        ChartSource(outbox.samples, sampler),
+        stored,
+        lambda: running.status().detail.get("journal"),
     )
+    return OperatorPage(overview, [*lists.routes(), *event.routes(), *changes.routes()])
 
 
 def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:

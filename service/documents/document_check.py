@@ -8,9 +8,9 @@ caller's trouble.
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Protocol
+from typing import Literal
 
-from service.documents.bucket import DocumentObject
+from service.documents.bucket import Bucket, DocumentObject
 from service.errors import DocumentNotFoundError, StorageUnavailableError
 
 Mode = Literal["off", "enrich", "require"]
@@ -20,17 +20,6 @@ _KNOWN_SECONDS = 5.0
 _MAX_KNOWN = 1024
 
 
-class Objects(Protocol):
-    """Where the documents are stored."""
-
-    async def head(self, key: str) -> DocumentObject | None:
-        """The document under `key`, None when it is missing.
-
-        Has a time limit of its own. Raises StorageUnavailableError when the store can't be asked.
-        """
-        ...
-
-
 class DocumentCheck:
     """Takes a documentName and returns what to add to the event's data.
 
@@ -38,7 +27,7 @@ class DocumentCheck:
     document that is uploaded a moment later. Simultaneous calls for one name share one request.
     """
 
-    def __init__(self, mode: Mode, objects: Objects) -> None:
+    def __init__(self, mode: Mode, objects: Bucket) -> None:
         self._mode = mode
         self._objects = objects
         self._known: dict[str, tuple[float, Extra]] = {}

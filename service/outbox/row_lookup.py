@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from service.outbox.event_ids import own_id
 from service.outbox.inngest_id import COUNTER_BITS, COUNTER_MASK, decode_ulid
 from service.outbox.model import Filter, Row
-
-
-class RowById(Protocol):
-    """Where a row is found by the service's id."""
-
-    async def find(self, event_id: str) -> Row | None:
-        """The row, None when there is none. Raises OutboxUnavailableError."""
-        ...
-
-
-class Rows(Protocol):
-    """Where rows are searched."""
-
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first. Raises OutboxUnavailableError."""
-        ...
+from service.outbox.ports import Inspector, Intake
 
 
 class RowLookup:
     """Finds rows. An id that a sender chose names rows of that sender only."""
 
-    def __init__(self, by_id: RowById, rows: Rows) -> None:
+    def __init__(self, by_id: Intake, rows: Inspector) -> None:
         self._by_id = by_id
         self._rows = rows
 
@@ -47,7 +30,7 @@ class RowLookup:
         )
 
 
-async def find_by_ulid(rows: Rows, text: str) -> Row | None:
+async def find_by_ulid(rows: Inspector, text: str) -> Row | None:
     """The row under this ULID in Inngest, None for other text. Raises OutboxUnavailableError."""
     try:
         low = decode_ulid(text) & COUNTER_MASK
@@ -56,7 +39,7 @@ async def find_by_ulid(rows: Rows, text: str) -> Row | None:
     return await _numbered(rows, text, low) or await _first(rows, Filter(alias=text, limit=1))
 
 
-async def _numbered(rows: Rows, ulid: str, low: int) -> Row | None:
+async def _numbered(rows: Inspector, ulid: str, low: int) -> Row | None:
     """The row whose ULID follows from its number, of which `low` are the last 32 bits."""
     newest = await _first(rows, Filter(limit=1))
     if newest is None:
@@ -69,6 +52,6 @@ async def _numbered(rows: Rows, ulid: str, low: int) -> Row | None:
     return None
 
 
-async def _first(rows: Rows, wanted: Filter) -> Row | None:
+async def _first(rows: Inspector, wanted: Filter) -> Row | None:
     found = await rows.rows(wanted)
     return found[0] if found else None

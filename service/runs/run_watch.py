@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -22,8 +21,9 @@ from service.inngest.rest_api import RestApi
 from service.inngest.runs import first_start_ms, outcomes_of
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.figures import GROUPED_ROWS, DeadGroup
+from service.outbox.figures import GROUPED_ROWS
 from service.outbox.model import Filter, Row, State
+from service.outbox.ports import Inspector
 from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
 from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
 from service.runs.questions import RunQuestions
@@ -40,18 +40,6 @@ _UNENDED = frozenset({"running", "queued", "retrying"})
 log = structlog.get_logger(__name__)
 
 
-class Rows(Protocol):
-    """Where delivered and dead rows are read."""
-
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first. Raises OutboxUnavailableError."""
-        ...
-
-    async def dead_groups(self, limit: int) -> list[DeadGroup]:
-        """The newest dead rows, at most `limit`, by name and reason."""
-        ...
-
-
 class RunWatch:
     """Watches the runs of one outbox while it has the `turn`.
 
@@ -62,7 +50,7 @@ class RunWatch:
     def __init__(
         self,
         reader: RestApi,
-        rows: Rows,
+        rows: Inspector,
         scopes: Scopes,
         turn: Turn,
         recorder: Recorder,

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -159,25 +158,16 @@ def _span(request: web.Request) -> Span:
     return SPANS.get(request.query.get("span", ""), HOUR)
 
 
-class Part(Protocol):
-    """Some of the pages."""
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes to mount."""
-        ...
-
-
 class OperatorPage:
-    """All pages. `close` ends the live streams, so that no stop waits for them."""
+    """All pages: the overview, and the others by their `routes`."""
 
-    def __init__(self, overview: Overview, *others: Part) -> None:
+    def __init__(self, overview: Overview, routes: Sequence[web.RouteDef]) -> None:
         self._overview = overview
-        self._others = others
+        self._routes = routes
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
-        parts: list[Part] = [self._overview, *self._others]
-        return [route for part in parts for route in part.routes()]
+        return [*self._overview.routes(), *self._routes]
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Nothing: the API's description leaves out pages for people."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -11,19 +10,9 @@ from aiohttp import web
 from service.errors import NotFoundError
 from service.identity.user import User
 from service.outbox.model import Row
+from service.outbox.row_lookup import RowLookup
 
 _log = structlog.get_logger(__name__)
-
-
-class Lookup(Protocol):
-    """Finds a row by any of its ids."""
-
-    async def find(self, event_id: str, owner: str) -> Row | None:
-        """The row, None when there is none. An id that a sender chose is looked for in `owner`'s.
-
-        Raises OutboxUnavailableError.
-        """
-        ...
 
 
 class EventAccess:
@@ -35,7 +24,7 @@ class EventAccess:
 
     def __init__(
         self,
-        lookup: Lookup,
+        lookup: RowLookup,
         user_of: Callable[[web.Request], Awaitable[User]],
         is_operator: Callable[[User], bool],
     ) -> None:

@@ -9,20 +9,12 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Row, State
+from service.outbox.ports import Inspector
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.run_asker import TURNS_A_SECOND, RunAsker
-
-
-class Rows(Protocol):
-    """Looks rows up."""
-
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows. Raises OutboxUnavailableError."""
-        ...
 
 
 class EventFollower:
@@ -31,7 +23,7 @@ class EventFollower:
     `followers` counts waiting requests. An event without followers is kept for `linger_seconds`.
     """
 
-    def __init__(self, rows: Rows, asker: RunAsker | None, policy: FollowPolicy) -> None:
+    def __init__(self, rows: Inspector, asker: RunAsker | None, policy: FollowPolicy) -> None:
         self.policy = policy
         self.closed = False
         self._rows = rows

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from service.console.operations.search import Found
+from service.console.operations.search import Search
 from service.errors import (
     CrossSiteRequestError,
     EventLeftError,
@@ -18,6 +18,7 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.outbox.model import Filter, Named, State
+from service.outbox.ports import Repairs
 from service.web.events.event_access import EventAccess
 from service.web.events.event_view import EventView, event_view
 from service.web.events.events import EVENT_ERRORS, whole_number
@@ -54,33 +55,14 @@ class EventPage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     next_cursor: Annotated[str | None, Meta(description="For the next page; null on the last one.")]
 
 
-class OwnRows(Protocol):
-    """A search of rows."""
-
-    async def find(self, wanted: Filter) -> Found:
-        """The newest matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
-        ...
-
-
-class Withdrawals(Protocol):
-    """Takes rows back."""
-
-    async def discard(self, wanted: Named, *, actor: str) -> list[str]:
-        """Remove the named rows that are not under a claim; returns their ids. Atomic.
-
-        Raises OutboxUnavailableError.
-        """
-        ...
-
-
 class OwnEvents:
     """The handlers of a user's own events."""
 
     def __init__(
         self,
         access: EventAccess,
-        rows: OwnRows,
-        withdrawals: Withdrawals,
+        rows: Search,
+        withdrawals: Repairs,
         *,
         runs_follow: bool,
     ) -> None:
