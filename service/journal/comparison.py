@@ -203,7 +203,8 @@ class Comparison:
                 contents.add(Stored(group.name, group.range, group.numbers, now - age))
             elif there.name != group.name:  # an earlier put of a part has landed
                 compared.garbage.append((group.name, now))
-        if compared.marks:  # which objects have what was removed is not known
+        if compared.marks or self._journal.marks or self._journal.unmarked:
+            # Which objects have what was removed is not known.
             for stored in contents.objects():
                 stored.is_marked = True
 

@@ -174,13 +174,16 @@ class S3Journal:
         return put
 
     async def mark(self, removed: Sequence[tuple[int, str]]) -> None:
-        """Note that the rows with these numbers and ids were removed by a person."""
+        """Note that the rows with these numbers and ids were removed by a person.
+
+        Before the comparison with the bucket any of them may be there.
+        """
         ids = []
         for seq, event_id in removed:
             stored = self.contents.covering(seq)
             if stored:
                 stored.is_marked = True
-            if stored or self._is_on_its_way(seq):
+            if stored or not self.is_compared or self._is_on_its_way(seq):
                 ids.append(event_id)
         if not ids:
             return

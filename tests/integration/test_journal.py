@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
+from service.journal import bucket, journal
 from service.journal.bucket import JournalBucket
 from service.journal.journal import JournalTimings, S3Journal
 from service.journal.objects import decode_group
@@ -36,12 +37,24 @@ from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.poster import Poster
 from tests.support.service_here import service_here
 from tests.support.sqlite_faults import sqlite_error
-from tests.support.storage import PATIENT_WRITER, append_all, ask, claim, deliver, event, eventually
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    PATIENT_WRITER,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 from tests.support.tcp_proxy import TcpProxy
 
 REGION = "eu-west-1"
-QUICK = JournalTimings(
-    patience_seconds=0.3,
+# A machine that stalls is no bucket that is away.
+PATIENT = JournalTimings(put_seconds=PATIENCE_SECONDS, patience_seconds=PATIENCE_SECONDS)
+AWAY_SOON = {"put_seconds": 0.2, "patience_seconds": 0.3}
+QUICK = replace(
+    PATIENT,
     step_seconds=0.02,
     live_seconds=0.1,
     ask_seconds=0.6,
@@ -68,6 +81,13 @@ class Turns(NullRecorder):
         self.made += name == "journal_away"
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A command waits for a busy machine, too."""
+    monkeypatch.setattr(journal, "JournalTimings", lambda: PATIENT)
+    monkeypatch.setattr(bucket, "_ASK_SECONDS", PATIENCE_SECONDS)
+
+
 @pytest.fixture
 def journalled(bucket_name, tmp_path):
     """Open an outbox with a journal; in a new folder where none is given."""
@@ -84,9 +104,9 @@ def journalled(bucket_name, tmp_path):
     ) -> AsyncIterator[Opened]:
         folder = folder or tmp_path / f"disk-{next(_folders)}"
         folder.mkdir(exist_ok=True)
-        async with Bucket(bucket_name, REGION) as bucket:
-            journal = S3Journal(
-                JournalBucket(bucket, prefix),
+        async with Bucket(bucket_name, REGION) as opened_bucket:
+            made = S3Journal(
+                JournalBucket(opened_bucket, prefix),
                 destination,
                 recorder or NullRecorder(),
                 accepts=accepts,
@@ -97,9 +117,9 @@ def journalled(bucket_name, tmp_path):
                 max_pending=1000,
                 max_pending_per_user=1000,
                 timings=PATIENT_WRITER,
-                journal=journal,
+                journal=made,
             ) as outbox:
-                upkeep = Upkeep(journal, outbox.journalled)
+                upkeep = Upkeep(made, outbox.journalled)
                 async with upkeep.running():
                     yield Opened(outbox, upkeep)
 
@@ -109,6 +129,7 @@ def journalled(bucket_name, tmp_path):
 @pytest.fixture
 async def line(s3, s3_environment) -> AsyncIterator[TcpProxy]:
     """The way to the bucket."""
+    s3_environment.setattr(bucket, "_ASK_SECONDS", 5.0)
     async with TcpProxy(urlsplit(s3.meta.endpoint_url).port) as proxy:
         s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
         yield proxy
@@ -268,6 +289,22 @@ async def test_what_a_person_took_back_does_not_come_back(journalled):
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 
 
+async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_back(
+    journalled, line, stored, tmp_path
+):
+    folder = tmp_path / "kept"
+    async with journalled(folder) as one:
+        kept, gone = await append_all(one.outbox, 2)
+    line.truncate_answers(0)
+    async with journalled(folder, **AWAY_SOON) as two:
+        with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
+            await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+        line.heal()
+        await eventually(lambda: _now(stored() == {kept.id: False}))
+    async with journalled() as three:
+        assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [kept.id]
+
+
 async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
     folder = tmp_path / "kept"
     async with journalled(folder) as one:
@@ -285,7 +322,7 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
     journalled, stored, line
 ):
     key = IdempotencyKey.of("k", b"body", plain_digests)
-    async with journalled(put_seconds=0.2) as one:
+    async with journalled(**AWAY_SOON) as one:
         first, second = event(), event()
         line.swallow()
         with pytest.raises(OutboxUnavailableError, match="can't be written"):
@@ -304,7 +341,7 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
 
 
 async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, stored, line):
-    async with journalled(accepts=True, put_seconds=0.2) as one:
+    async with journalled(accepts=True, **AWAY_SOON) as one:
         line.swallow()
         sent = await append_all(one.outbox, 3)
         assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 3)
@@ -360,7 +397,7 @@ async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journall
         await append_all(one.outbox, 2)
         [start] = [one_ for one_ in await two.upkeep.starts() if one_.unknown]
         assert (start.live, start.ours, start.unknown) == (True, False, 2)
-        async with journalled() as three:
+        async with journalled(ask_seconds=3.0) as three:
             assert three.upkeep.state.restored == 0
             [words] = three.upkeep.state.refused
             assert "another outbox that runs" in words
@@ -451,19 +488,19 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
 async def test_a_command_without_a_service_marks_what_it_removes(
     bucket_name, tmp_path, s3_environment, journalled
 ):
-    path = tmp_path / "outbox.db"
-    async with journalled(tmp_path, prefix="a") as one:
+    path, inngest = tmp_path / "outbox.db", f"http://127.0.0.1:{free_port()}"
+    async with journalled(tmp_path, prefix="a", destination=inngest) as one:
         kept, gone = await append_all(one.outbox, 2)
     for name, value in {
         "OUTBOX_URL": f"sqlite:///{path}",
         "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
         "AWS_S3_REGION": REGION,
-        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
+        "INNGEST_DEV": inngest,
     }.items():
         s3_environment.setenv(name, value)
     code, _, err = await outbox_command(path, "discard", gone.id, "--yes")
     assert code == 0, err
-    async with journalled(prefix="a") as two:
+    async with journalled(prefix="a", destination=inngest) as two:
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 
 

@@ -275,9 +275,11 @@ async def history(seed: int, folder: Path) -> list[str]:
         seconds = chance.uniform(0.0, 25.0) + long
         await Life(world, disk).run(seconds, kill=chance.random() < 0.8)
         _commits_fail[0] = False
-        world.bucket.begin(None)
+        if chance.random() < 0.8:  # else the next life begins without the bucket
+            world.bucket.begin(None)
         if not world.accepts:
             _lose(world, disk)
+    world.bucket.begin(None)
     last = Life(world, disk)
     async with last.opened() as (outbox, upkeep):
         await _drain(world, last, outbox, upkeep)
