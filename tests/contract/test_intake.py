@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
@@ -63,6 +64,16 @@ async def test_text_beyond_ascii_is_kept(outbox: Outbox) -> None:
     row = await outbox.intake.find(sent.id)
     assert row is not None
     assert (row.user_id, row.name) == ("ü-🦊", "documents/überall")
+
+
+@pytest.mark.parametrize("user_id", ["u-1", "dev u-1", "", "a u-1", "ada"])
+async def test_an_event_keeps_its_user_whatever_its_owner(outbox: Outbox, user_id: str) -> None:
+    sent = msgspec.structs.replace(event(), owner="dev u-1", user_id=user_id)
+    await outbox.intake.append(sent)
+    row = await outbox.intake.find(sent.id)
+    [entry] = (await claim(outbox)).entries
+    assert row is not None
+    assert (row.owner, row.user_id, entry.user_id) == ("dev u-1", user_id, user_id)
 
 
 async def test_events_appended_at_one_moment_are_all_stored_once(outbox: Outbox) -> None:

@@ -57,7 +57,8 @@ SELECT count(*) FROM gone
 -- An event that can't be sent: from the inbox it goes to the dead ones.
 WITH gone AS (
     DELETE FROM outbox.inbox WHERE xid = %(xid)s::text::xid8 AND no = %(no)s::bigint
-    RETURNING name, owner, coalesce(user_id, '') AS user_id, accepted_at_ms
+    RETURNING name, owner, nullif(coalesce(user_id, ''), outbox.user_of(owner)) AS user_id,
+              accepted_at_ms
 ), put AS (
     INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, meta, payload)
     SELECT %(id)s::text, name, owner, user_id, accepted_at_ms, %(meta)s::text::jsonb, %(payload)s::bytea

@@ -12,7 +12,8 @@ WITH numbers AS MATERIALIZED (
 ), put AS (
     INSERT INTO outbox.events (seq, event_id, name, owner, user_id, accepted_at_ms, meta,
                                idempotency_key, idempotency_digest, payload)
-    SELECT seqs[position], id, name, owner, user_id, accepted_at_ms, meta::jsonb, key, digest, payload
+    SELECT seqs[position], id, name, owner, nullif(user_id, outbox.user_of(owner)), accepted_at_ms,
+           meta::jsonb, key, digest, payload
     FROM numbers, unnest(
         %(positions)b::int[], %(ids)b::text[], %(names)b::text[], %(owners)b::text[],
         %(users)b::text[], %(accepted)b::bigint[], %(metas)b::text[], %(keys)b::text[],

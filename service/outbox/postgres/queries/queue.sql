@@ -41,8 +41,8 @@ WITH alone AS MATERIALIZED (
            array_agg(attempts), array_agg(sends), array_agg(isolated), array_agg(first_sent_at_ms),
            array_agg(fair_share_seq) FROM taken, outbox.moment GROUP BY at, at_ms
 )
-SELECT t.seq, event_id, accepted_at_ms, user_id, attempts, isolated, first_sent_at_ms, sends,
-       meta::text, owner, payload
+SELECT t.seq, event_id, accepted_at_ms, coalesce(user_id, outbox.user_of(owner)), attempts, isolated,
+       first_sent_at_ms, sends, meta::text, owner, payload
 FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox.events e WHERE e.seq = t.seq OFFSET 0) AS e
 ORDER BY t.seq
 

@@ -33,7 +33,8 @@ WITH given AS MATERIALIZED (
 ), put AS (
     INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, meta, idempotency_key,
                                idempotency_digest, payload)
-    SELECT id, name, owner, user_id, accepted_at_ms, meta::jsonb, key, decode(key_digest, 'hex'), payload
+    SELECT id, name, owner, nullif(user_id, outbox.user_of(owner)), accepted_at_ms, meta::jsonb, key,
+           decode(key_digest, 'hex'), payload
     FROM given ORDER BY place RETURNING seq, event_id
 ), placed AS MATERIALIZED (
     SELECT put.seq, g.*, octet_length(payload) AS size FROM given AS g JOIN put ON event_id = id
