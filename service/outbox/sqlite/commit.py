@@ -302,7 +302,9 @@ class SqliteCommits:
         try:
             if self._connection is None:
                 await self.open()
-            mode = self._mode(synced=synced)
+            mode = None
+            if synced is not self._is_synced_mode:
+                mode = f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
             self._is_synced_mode = None  # a failure may come before the statement or after it
             results = await self.run(self._transact, group, mode)
             self._is_synced_mode = synced
@@ -338,12 +340,6 @@ class SqliteCommits:
                 log.error("disk_failed", reason=str(error))  # noqa: TRY400  (no fault of the code)
                 await self.close()
             raise
-
-    def _mode(self, *, synced: bool) -> str | None:
-        """The statement that turns the sync of commits on or off, None when it is set already."""
-        if synced is self._is_synced_mode:
-            return None
-        return f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
 
     def _transact(self, connection: sqlite3.Connection, group: Group, mode: str | None) -> Results:
         """Apply the group and commit, after the statement `mode`.

@@ -79,7 +79,7 @@ class Watchdog:
 
     def passed(self) -> None:
         """A commit passed; where one kind of work failed, another kind proves nothing."""
-        if not self._only_a_probe_ends_it:
+        if self.failure and not self._only_a_probe_ends_it:
             self._end()
 
     def probed(self, error: OutboxUnavailableError | None) -> None:

@@ -138,7 +138,9 @@ class SqliteWriter:
 
     async def _run(self) -> None:
         while not self._stopping or self._waiting.has_work:
-            await self._wait_for_work()
+            if not self._stopping:
+                await self._wait(self._patience())
+            self._arrived.clear()
             try:
                 await self._work()
             except Exception as error:
@@ -158,13 +160,8 @@ class SqliteWriter:
         if self._commits.wants_checkpoint:
             await self._checkpoint()
 
-    async def _wait_for_work(self) -> None:
-        """Wait for a submission, a due claim, a sync, a probe or the stop."""
-        if not self._stopping:
-            await self._wait(self._patience())
-        self._arrived.clear()
-
     def _patience(self) -> float | None:
+        """Seconds until a due claim, a sync or a probe; None: not before something arrives."""
         if self.watchdog.failure:
             return self._timings.probe_seconds
         waits = [self._claims.due_in_seconds(waiting=bool(self._waiting.claims))]

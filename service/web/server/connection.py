@@ -8,7 +8,9 @@ session cookie. The invariant: here neither contains input.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -52,6 +54,22 @@ class HeadSecondsError(HttpProcessingError):
     """The head did not arrive in time."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionRules:
+    """The rules that all connections of a server share.
+
+    `admit` says whether a connection of a peer may begin, `parses_now` whether a large piece may be
+    parsed in this turn of the event loop.
+    """
+
+    recorder: Recorder
+    limits: RequestLimits
+    head_seconds: float
+    unread_seconds: float
+    admit: Callable[[str], bool]
+    parses_now: Callable[[Callable[[], None]], bool]
+
+
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
@@ -62,15 +80,11 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_admit",
-        "_head_seconds",
         "_head_timer",
         "_is_ending",
         "_late",
-        "_parses_now",
-        "_recorder",
         "_requests",
-        "_unread_seconds",
+        "_rules",
         "_unread_timer",
         "arrived_at",
         "body_share",
@@ -84,28 +98,19 @@ class Connection(web.RequestHandler):
         server: web.Server,
         *,
         loop: asyncio.AbstractEventLoop,
-        recorder: Recorder,
-        limits: RequestLimits,
-        head_seconds: float,
-        unread_seconds: float,
-        admit: Callable[[str], bool],
-        parses_now: Callable[[Callable[[], None]], bool],
+        rules: ConnectionRules,
         **options: Any,
     ) -> None:
         super().__init__(server, loop=loop, **options)
-        self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
+        self._requests: BoundedParser | None = BoundedParser(self, loop, rules.limits)
         self._parser = self._requests
         # The parser pauses at the number of requests at which the connection stops reading.
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
-        self._recorder = recorder
+        self._rules = rules
         self.on_lost: list[Callable[[], object]] = []
-        self._admit = admit
-        self._parses_now = parses_now
         self._late = b""
-        self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
-        self._unread_seconds = unread_seconds
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self.is_pipelining = self.has_sent_much = False
@@ -124,8 +129,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or end at once where there are too many connections."""
-        if not self._admit(peer_of(transport)):
-            self._recorder.count("refused", code=_TOO_MANY)
+        if not self._rules.admit(peer_of(transport)):
+            self._rules.recorder.count("refused", code=_TOO_MANY)
             transport.abort()  # type: ignore[attr-defined]
             return
         super().connection_made(transport)
@@ -136,7 +141,7 @@ class Connection(web.RequestHandler):
             self._receive(data)
             return
         self.has_sent_much = True
-        if self._late or not self._parses_now(self._receive_late):
+        if self._late or not self._rules.parses_now(self._receive_late):
             self._late += data
             if self.transport is not None:
                 self.transport.pause_reading()
@@ -161,7 +166,8 @@ class Connection(web.RequestHandler):
             self.is_pipelining = True
         if self._requests is not None and self._requests.head_bytes:
             if self._head_timer is None:
-                self._head_timer = self._loop.call_later(self._head_seconds, self._end_head)
+                after = self._rules.head_seconds
+                self._head_timer = self._loop.call_later(after, self._end_head)
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -178,7 +184,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Drop a client that leaves its answers unread for too long."""
         super().pause_writing()
-        self._unread_timer = self._loop.call_later(self._unread_seconds, self._abort)
+        self._unread_timer = self._loop.call_later(self._rules.unread_seconds, self._abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -219,7 +225,7 @@ class Connection(web.RequestHandler):
         if status >= _SERVER_FAULT:
             response, request_id = _fault_answer(exc)
         else:
-            response, request_id = _malformed_answer(exc, self._recorder)
+            response, request_id = _malformed_answer(exc, self._rules.recorder)
         if request.writer.output_size > 0:
             raise ConnectionError("An answer has begun already.")
         response.headers.update(security_headers(secure=False))
@@ -247,9 +253,9 @@ class Connection(web.RequestHandler):
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of the other side, empty for a socket that is a file."""
+    """The address of the other side, empty for a socket that is a file; one text for each peer."""
     name = transport.get_extra_info("peername")
-    return str(name[0]) if isinstance(name, tuple) else ""
+    return sys.intern(str(name[0])) if isinstance(name, tuple) else ""
 
 
 async def _begin_what_was_taken() -> None:

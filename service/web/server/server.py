@@ -18,7 +18,7 @@ from service.observe.recorder import Recorder
 from service.web.server.admission import Admission, AdmissionPolicy
 from service.web.server.answers import REQUEST_ID
 from service.web.server.body_budget import return_memory
-from service.web.server.connection import Connection, peer_of
+from service.web.server.connection import Connection, ConnectionRules, peer_of
 from service.web.server.errors import error_response, refusal_of
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.request_parser import RequestLimits
@@ -106,11 +106,18 @@ class _Server(web.Server):
         **options: Any,
     ) -> None:
         self._recorder = recorder
-        self._policy = policy
         self._handler = handler
         self._admission = Admission(policy.admission)
         self._is_lingering = False
         self._shares = ConnectionShares(policy.max_connections, is_proxy)
+        self._rules = ConnectionRules(
+            recorder=recorder,
+            limits=policy.limits,
+            head_seconds=policy.head_seconds,
+            unread_seconds=policy.unread_seconds,
+            admit=self._shares.admit,
+            parses_now=self._admission.parses_now,
+        )
         self._lost = asyncio.Event()
         self._is_returning = False
         super().__init__(self._handle, request_factory=request_factory, **options)
@@ -144,17 +151,7 @@ class _Server(web.Server):
         self._loop.run_in_executor(None, return_memory)
 
     def __call__(self) -> Connection:
-        return Connection(
-            self,
-            loop=self._loop,
-            recorder=self._recorder,
-            limits=self._policy.limits,
-            head_seconds=self._policy.head_seconds,
-            unread_seconds=self._policy.unread_seconds,
-            admit=self._shares.admit,
-            parses_now=self._admission.parses_now,
-            **self._kwargs,
-        )
+        return Connection(self, loop=self._loop, rules=self._rules, **self._kwargs)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         admission = self._admission
