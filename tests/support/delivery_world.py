@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from service.observe.recorder import NullRecorder
@@ -48,7 +48,22 @@ class Remembering(NullRecorder):
         self.shown[name] = value
 
 
+@contextlib.asynccontextmanager
+async def at_work(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """These run until the block ends; none may fail meanwhile."""
+    tasks = [asyncio.create_task(work()) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(one is None or isinstance(one, asyncio.CancelledError) for one in done), done
+
+
 class World:
+    """A relay between the models. `beside` is what else runs."""
+
     def __init__(
         self,
         *,
@@ -56,14 +71,16 @@ class World:
         max_events: int = 50,
         max_bytes: int = 1 << 30,
         outbox: ModelOutbox | None = None,
+        inngest: ModelInngest | None = None,
     ) -> None:
         self.outbox = outbox or ModelOutbox()
         self.queue = self.outbox.queue
         self.recorder = Remembering()
-        self.inngest = ModelInngest(max_bytes=max_bytes)
+        self.inngest = inngest or ModelInngest(max_bytes=max_bytes)
         self.beats = 0
         self._limits = (max_events, senders)
         self.relay = self.made_relay()
+        self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def made_relay(self, *, drain_seconds: float = 30, **options: Any) -> Relay:
         """A relay with these limits, and with `options` of Relay's own."""
@@ -94,18 +111,11 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [
-            asyncio.create_task(self.relay.run()),
-            asyncio.create_task(self.relay.sync_breaker()),
-        ]
         try:
-            yield
+            async with at_work(self.relay.run, self.relay.sync_breaker, *self.beside):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            done = await asyncio.gather(*tasks, return_exceptions=True)
             await self.relay.stop()
-            assert all(one is None or isinstance(one, asyncio.CancelledError) for one in done), done
 
     def request(self) -> ClaimRequest:
         return ClaimRequest(50, 1 << 20, 40.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from service.outbox.limits import FairShare, Limits
 from service.outbox.model import Batch, Retry, Settlement
 from service.outbox.sqlite.appends import Append, SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
-from service.outbox.sqlite.commit import nothing
 from service.outbox.sqlite.queue import SqliteSettlements
 from service.outbox.sqlite.state import CachedState, StoredCounts
 from tests.support.delivery_world import Remembering
@@ -142,35 +141,6 @@ class Room:
         return {name: value for name, value in named if value is not None and name != "ran_ms"}
 
 
-class InlineWriter:
-    """Runs jobs of a room in place of its writer, one after the other."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
-    async def run(
-        self, run: Callable[[sqlite3.Connection], T], then: Callable[[T], None] = nothing
-    ) -> T:
-        """What the job returns; `then` gets it after the commit."""
-        with self._room.transaction():
-            found = run(self._room.connection)
-        then(found)
-        return found
-
-
-class Inline:
-    """Runs reads of a room in place of its reader, one after the other."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
-    async def run(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
-        """What `work` returns."""
-        return work(self._room.connection, *args, **named)
-
-    run_soon = run
-
-
 @functools.cache
 def _schema() -> str:
     return "".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
@@ -192,8 +162,3 @@ def empty() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None, factory=MemoryConnection)
     connection.executescript(_schema())
     return connection
-
-
-def seqs_of(batch: Batch | None) -> Sequence[int]:
-    """The numbers of a batch's rows."""
-    return [entry.seq for entry in batch.entries] if batch else []

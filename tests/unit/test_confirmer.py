@@ -10,7 +10,7 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.relay.confirmation import NOTES, ResendReason
 from service.relay.unconfirmed import Unconfirmed
-from tests.support.confirmer_world import world
+from tests.support.confirmed_world import world
 from tests.support.memory_queue import MemoryConfirmations
 from tests.support.virtual_time import in_virtual_time, now
 

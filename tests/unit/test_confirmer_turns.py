@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.confirmer_world import world
+from tests.support.confirmed_world import world
 from tests.support.virtual_time import in_virtual_time
 
 

@@ -18,7 +18,6 @@ from service.web.intake.inngest_intake import InngestIntake
 from tests.support.made_request import made_request
 
 CRON = User("key", "cron")
-GOOD_SEED = "1795647589663,w+OubQLDQDVz3w=="
 NOW_MS = 1_795_559_419_447
 IDS = InngestIds(bytes(6))
 ONE = b'{"name":"a"}'

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.relay.unconfirmed import Unconfirmed, deliver_left_rows, deliver_unconfirmed
-from tests.support.confirmer_world import World
+from tests.support.confirmed_world import ConfirmerWorld
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -48,7 +48,7 @@ def test_what_was_sent_is_told_and_so_is_room_that_grew() -> None:
 
 @in_virtual_time
 async def test_without_confirmation_rows_that_were_sent_are_delivered() -> None:
-    one = World(rate=0)
+    one = ConfirmerWorld(rate=0)
     one.send(range(1, 1_202))
     assert await deliver_unconfirmed(one.confirmations, answered_seconds=1.0) == 0
     assert await deliver_unconfirmed(one.confirmations) == 1_201
@@ -57,7 +57,7 @@ async def test_without_confirmation_rows_that_were_sent_are_delivered() -> None:
 
 @in_virtual_time
 async def test_rows_that_others_left_are_delivered_ten_minutes_after_their_answer() -> None:
-    one = World(rate=0)
+    one = ConfirmerWorld(rate=0)
     one.send([1, 2])
     looking = asyncio.create_task(deliver_left_rows(one.confirmations))
     await asyncio.sleep(590)
