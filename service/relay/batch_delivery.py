@@ -62,7 +62,7 @@ class BatchDelivery:
         *,
         empty_request: EmptyRequest,
         lone_failure: LoneFailure,
-        keeper: BreakerSync,
+        sync: BreakerSync,
         sends: SendsInFlight,
         settler: Settler,
         report: Report,
@@ -75,7 +75,7 @@ class BatchDelivery:
         self._sender = sender
         self._empty_request = empty_request
         self._lone_failure = lone_failure
-        self._keeper = keeper
+        self._sync = sync
         self._sends = sends
         self._settler = settler
         self._report = report
@@ -111,7 +111,7 @@ class BatchDelivery:
             await self._settler.put_back(wanted, isolated=True)
         finally:
             self._sends.leave(ticket, replaced=bool(requests))
-        if requests and self._keeper.breaker.is_current(claimed.permit):
+        if requests and self._sync.breaker.is_current(claimed.permit):
             self._report.begins(wanted)
         await self._send_all(claimed, requests)
 
@@ -150,7 +150,7 @@ class BatchDelivery:
             if self._settler.is_full(request.environment):
                 await self._settler.put_back(request.batch, delay_seconds=_FULL_SECONDS)
                 return
-            if not self._keeper.breaker.is_current(claimed.permit):
+            if not self._sync.breaker.is_current(claimed.permit):
                 await self._settler.put_back(request.batch)
                 return
             stops = request.again and self._stopping()
@@ -195,7 +195,7 @@ class BatchDelivery:
         self, claimed: _Claimed, request: DeliveryRequest, result: SendResult, began_at: float
     ) -> Outcome:
         """The outcome of the events; updates the breaker first."""
-        before, now = self._keeper.breaker, _now()
+        before, now = self._sync.breaker, _now()
         answered = _answered(claimed, request, result, began_at)
         after = with_result(
             before,
@@ -208,7 +208,7 @@ class BatchDelivery:
         chance = not (request.repeated or known.bad_events)
         parts = self._policy.parts(now - began_at, chance=chance)
         done = outcome(result, request.batch, known, self._policy, parts=parts)
-        self._keeper.move(_without_settled(after, done))
+        self._sync.move(_without_settled(after, done))
         if after.wants_witness(now):
             self._empty_request.witness()
         self._lone_failure.answered(request.batch, answered.signal)
@@ -217,7 +217,7 @@ class BatchDelivery:
         return done
 
     def _ask_size(self, seq: int, size: int) -> None:
-        if size > self._keeper.breaker.limit.passed_size:
+        if size > self._sync.breaker.limit.passed_size:
             self._empty_request.too_large(seq)
 
 

@@ -38,7 +38,7 @@ class ClaimLoop:
     def __init__(
         self,
         queue: Queue,
-        keeper: BreakerSync,
+        sync: BreakerSync,
         sends: SendsInFlight,
         unconfirmed: Unconfirmed | None,
         *,
@@ -48,7 +48,7 @@ class ClaimLoop:
         beat: Callable[[], None],
     ) -> None:
         self._queue = queue
-        self._keeper = keeper
+        self._sync = sync
         self._sends = sends
         self._unconfirmed = unconfirmed
         self._lease_seconds = lease_seconds
@@ -71,7 +71,7 @@ class ClaimLoop:
         """Wait for a permit, claim once, and start the delivery."""
         self._beat()
         await self._gather()
-        breaker = self._keeper.breaker
+        breaker = self._sync.breaker
         sends = self._sends.count(breaker.epoch)
         wait = breaker.wait_seconds(_now(), sends) if self._room() else None
         if wait != 0.0:
@@ -139,7 +139,7 @@ class ClaimLoop:
 
     def _idle_seconds(self, permit: Permit) -> float | None:
         """The seconds that a claim may find nothing before `nothing_due`; None: for ever."""
-        policy = self._keeper.breaker.policy
+        policy = self._sync.breaker.policy
         if permit.state is BreakerState.HEALTHY:
             return None
         return policy.ask_idle if permit.state.waits else policy.idle

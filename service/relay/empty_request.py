@@ -35,25 +35,25 @@ class Sender(Protocol):
 
 
 class EmptyRequest:
-    """Sends empty requests through `sender`, one at a time, and updates the breaker of `keeper`.
+    """Sends empty requests through `sender`, one at a time, and updates the breaker of `sync`.
 
     `on_nothing_due` is called when a claim has found nothing for a while.
     """
 
-    def __init__(self, sender: Sender, keeper: BreakerSync) -> None:
+    def __init__(self, sender: Sender, sync: BreakerSync) -> None:
         self._sender = sender
-        self._keeper = keeper
+        self._sync = sync
         self._asking: asyncio.Task[None] | None = None
         self.on_nothing_due: Callable[[], None] = lambda: None
 
     def nothing_due(self) -> None:
         """A claim has found nothing for a while: end recovery, or probe whether trouble is over."""
         self.on_nothing_due()
-        breaker = self._keeper.breaker
+        breaker = self._sync.breaker
         if breaker.state is BreakerState.RECOVERING:
-            self._keeper.move(breaker.with_idle())
+            self._sync.move(breaker.with_idle())
         elif breaker.state.waits:
-            self.ask(lambda: self._keeper.move(self._keeper.breaker.with_idle()))
+            self.ask(lambda: self._sync.move(self._sync.breaker.with_idle()))
 
     def too_large(self, seq: int) -> None:
         """An event was too large, and none of its size has passed: probe with a smaller request."""
@@ -78,22 +78,22 @@ class EmptyRequest:
 
     async def _ask(self, then: Callable[[], None], answers: frozenset[int]) -> None:
         try:
-            epoch = self._keeper.breaker.epoch
+            epoch = self._sync.breaker.epoch
             result = await self._sender.send(b"")
             is_answer = result.status in answers and result.ids is not None
-            if is_answer and self._keeper.breaker.epoch == epoch:
+            if is_answer and self._sync.breaker.epoch == epoch:
                 then()
         finally:
             self._asking = None
 
     def _witnessed(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._keeper.move(self._keeper.breaker.with_witness(now))
+        self._sync.move(self._sync.breaker.with_witness(now))
 
     def _smaller_passes(self, seq: int) -> None:
-        breaker = self._keeper.breaker
+        breaker = self._sync.breaker
         ledger = breaker.ledger.with_smaller_pass(seq)
-        self._keeper.move(replace(breaker, ledger=ledger))
+        self._sync.move(replace(breaker, ledger=ledger))
 
 
 _ASK_EVERY = 5

@@ -82,16 +82,16 @@ class Relay:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
         breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
-        self._keeper = keeper = BreakerSync(delivery, breaker, self._wake, announcement)
+        self._sync = sync = BreakerSync(delivery, breaker, self._wake, announcement)
         self._sends = SendsInFlight(limits.senders, self._sender_freed)
-        self._empty_request = EmptyRequest(sender, keeper)
+        self._empty_request = EmptyRequest(sender, sync)
         self._delivery = BatchDelivery(
             sender,
             empty_request=self._empty_request,
             lone_failure=LoneFailure(self._empty_request, report),
-            keeper=keeper,
+            sync=sync,
             sends=self._sends,
-            settler=Settler(queue, keeper, report, unconfirmed),
+            settler=Settler(queue, sync, report, unconfirmed),
             report=report,
             policy=retry_policy or RetryPolicy(),
             ids=ids,
@@ -104,12 +104,12 @@ class Relay:
     @property
     def breaker(self) -> Breaker:
         """The breaker as it stands."""
-        return self._keeper.breaker
+        return self._sync.breaker
 
     @property
     def rate(self) -> float:
         """Events delivered per second, lately."""
-        return self._keeper.rate
+        return self._sync.rate
 
     @property
     def _lease_seconds(self) -> float:
@@ -121,22 +121,22 @@ class Relay:
 
         May be run again after it ended: the next run knows the requests in flight.
         """
-        await self._keeper.restore()
+        await self._sync.restore()
         while not self._stopping:
             await self._claims.turn()
 
     def confirmed(self, count: int) -> None:
         """Count events that Inngest holds for the rate of delivery."""
-        self._keeper.delivered(count)
+        self._sync.delivered(count)
 
     def tell_confirmation(self, fault: str | None) -> None:
         """Announce why Inngest can't be asked about sent events, None when it can."""
         self.confirmation_fault = fault
-        self._keeper.tell_confirmation(fault)
+        self._sync.tell_confirmation(fault)
 
     async def sync_breaker(self) -> None:
         """Share the breaker with the store, for restarts, other processes and people."""
-        await self._keeper.keep()
+        await self._sync.keep()
 
     async def stop(self) -> None:
         """Claim no more, let requests in flight settle within `drain_seconds`, then cancel them.
@@ -152,12 +152,12 @@ class Relay:
                 self._report.overrun(len(late))
                 await asyncio.gather(*map(end, late))
         with contextlib.suppress(OutboxUnavailableError):
-            await self._keeper.save()
+            await self._sync.save()
 
     def _claim_loop(self, queue: Queue, unconfirmed: Unconfirmed | None) -> ClaimLoop:
         return ClaimLoop(
             queue,
-            self._keeper,
+            self._sync,
             self._sends,
             unconfirmed,
             lease_seconds=self._lease_seconds,
@@ -177,7 +177,7 @@ class Relay:
 
     def _begin(self, permit: Permit, batch: Batch) -> None:
         isolated = batch.entries[0].isolated
-        self._keeper.breaker = self.breaker.began(isolated=isolated)
+        self._sync.breaker = self.breaker.began(isolated=isolated)
         send_until = asyncio.get_running_loop().time() + LEASE_MARGIN_SECONDS
         task = asyncio.create_task(
             self._delivery.deliver(permit, batch, send_until=send_until),

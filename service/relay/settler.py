@@ -32,10 +32,10 @@ class Settler:
     """
 
     def __init__(
-        self, queue: Queue, keeper: BreakerSync, report: Report, unconfirmed: Unconfirmed | None
+        self, queue: Queue, sync: BreakerSync, report: Report, unconfirmed: Unconfirmed | None
     ) -> None:
         self._queue = queue
-        self._keeper = keeper
+        self._sync = sync
         self._report = report
         self._unconfirmed = unconfirmed
 
@@ -56,9 +56,9 @@ class Settler:
         if unconfirmed is not None:
             settlement = _as_sent(settlement)
         await self.settle(settlement)
-        self._keeper.answered(taken)
+        self._sync.answered(taken)
         if unconfirmed is None:
-            self._keeper.delivered(taken)
+            self._sync.delivered(taken)
         else:
             unconfirmed.sent(taken, environment)
         return settlement

@@ -1,4 +1,4 @@
-"""A BatchDelivery alone: the store, Inngest and the breaker's keeper are a few lines each."""
+"""A BatchDelivery alone: the store, Inngest and the shared breaker are a few lines each."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Room:
             self,
             empty_request=cast("EmptyRequest", self),
             lone_failure=cast("LoneFailure", self),
-            keeper=cast("BreakerSync", self),
+            sync=cast("BreakerSync", self),
             sends=self.sends,
             settler=Settler(
                 cast("Queue", self), cast("BreakerSync", self), cast("Report", self), unconfirmed
@@ -138,7 +138,7 @@ class Room:
         self.breaker = breaker
 
     def answered(self, *what: object) -> None:
-        """Both the keeper's count of answers and the watch on lone failures."""
+        """Both the count of answers and the watch on lone failures."""
         if len(what) > 1:
             self.heard.lone.append(cast("tuple[Batch, Signal]", what))
 
