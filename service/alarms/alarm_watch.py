@@ -24,7 +24,7 @@ from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
-from service.runs.kept_names import KeptNames
+from service.runs.figures import KeptNames
 from service.runs.turn import SCOPE, Turn, WatchPace
 
 ALARMS = "alarms"

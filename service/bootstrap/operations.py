@@ -55,7 +55,7 @@ from service.outbox.sqlite.file.transfer import open_sqlite_transfer
 from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
 from service.outbox.sqlite.recovery import find_damage
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.runs.kept_names import NAMES, KeptNames, load_names, names_of
+from service.runs.figures import NAMES, KeptNames, load_names, names_of
 from service.runs.turn import SCOPE
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from service.console.operations.search import Search
 from service.event_types.types_file import load_event_types
 from service.inngest.rest_api import make_rest_api
 from service.observe.recorder import Recorder
-from service.runs.kept_names import KeptNames
+from service.runs.figures import KeptNames
 from service.runs.run_watch import RunWatch
 from service.runs.turn import Turn, WatchPace
 from service.supervisor import Supervisor

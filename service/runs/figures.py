@@ -1,8 +1,9 @@
-"""The figures of an event name: which of its sampled events have a run, and how the runs went.
+"""The figures of event names: which sampled events have a run, and how the runs went.
 
 An outage leaves all events without a run. A debounce, a batch, a rate limit or a condition leaves
 some, so a name whose functions have one never misses its runs. Where Inngest does not tell what
-they have, a name misses its runs only if all its events had one before.
+they have, a name misses its runs only if all its events had one before. The names are kept with the
+stored settings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from service.identity.scopes import Scopes
+from service.runs.turn import SCOPE
+
 ALARM_EVENT = "outbox/alarm"
 """The service's own event, which counts nowhere."""
 WINDOW_MS = 900_000
@@ -22,6 +26,8 @@ _QUEUED = "queued"
 _MAX_ANSWERS = 100
 _MAX_ASKED = 200
 _FORGET_MS = 86_400_000
+NAMES = "names"
+_FRESH_MS = 900_000
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -205,3 +211,28 @@ def _p95(values: Sequence[float]) -> float | None:
     (1.0, 95.0)
     """
     return round(sorted(values)[math.ceil(len(values) * 0.95) - 1], 3) if values else None
+
+
+class KeptNames(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The facts about each name at a moment, milliseconds since 1970."""
+
+    at: int = 0
+    names: tuple[NameView, ...] = ()
+
+    def missing_runs(self, now_ms: int) -> list[NameView]:
+        """The names that miss their runs; none where a service has not looked for long."""
+        is_fresh = now_ms - self.at <= _FRESH_MS
+        return [one for one in self.names if is_fresh and one.no_run_since is not None]
+
+
+async def load_names(scopes: Scopes) -> KeptNames:
+    """The names as they were last kept. Raises OutboxUnavailableError."""
+    return names_of(await scopes.load_scope(SCOPE, NAMES))
+
+
+def names_of(stored: object) -> KeptNames:
+    """The names of a stored value, none where it is not such a value."""
+    try:
+        return msgspec.convert(stored or {}, KeptNames)
+    except msgspec.ValidationError:
+        return KeptNames()

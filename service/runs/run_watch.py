@@ -24,14 +24,14 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.figures import GROUPED_ROWS
 from service.outbox.model import Filter, Row, State
 from service.outbox.ports import Inspector
-from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
-from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
+from service.runs.figures import NAMES, WINDOW_MS, Answer, KeptNames, NameRuns, NameView, load_names
 from service.runs.questions import RunQuestions
-from service.runs.sampling import Candidate, Sampling
+from service.runs.sampling import MAX_NAMES, Candidate, Sampling
 from service.runs.turn import SCOPE, Turn, WatchPace
 
 _TROUBLE_MS = 10_000
 _KEEP_QUIET_MS = 300_000
+_FORGET_MS = 7 * 86_400_000
 _PAGE = 200
 _REACH = 5_000
 _NAMES_A_LOOK = 9
@@ -94,7 +94,7 @@ class RunWatch:
             return
         now_ms = wall_now_ms()
         if self._before is None:
-            self._before = remembered((await load_names(self._scopes)).names, now_ms)
+            self._before = _remembered((await load_names(self._scopes)).names, now_ms)
         if now_ms - self._looked_at_ms >= self._sampling.slot_ms:
             self._looked_at_ms = now_ms
             await self._look(now_ms)
@@ -210,3 +210,14 @@ def _rates(page: Sequence[Row], now_ms: int) -> dict[str, float]:
         since_ms = max(1000, now_ms - page[-1].accepted_at_ms)
     counts = Counter(row.name for row in recent)
     return {name: count * 1000 / since_ms for name, count in counts.items()}
+
+
+def _remembered(names: Sequence[NameView], now_ms: int) -> dict[str, NameView]:
+    """The names that had a run lately or miss theirs, the last ones where they are many."""
+    known = [
+        one
+        for one in names
+        if one.no_run_since is not None or now_ms - (one.last_run_at or 0) < _FORGET_MS
+    ]
+    known.sort(key=lambda one: -(one.last_run_at or 0))
+    return {one.name: one for one in known[:MAX_NAMES]}

@@ -12,8 +12,7 @@ import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.clock import wall_now_ms
-from service.runs.figures import NameView
-from service.runs.kept_names import NAMES, KeptNames
+from service.runs.figures import NAMES, KeptNames, NameView
 from service.runs.turn import SCOPE
 from tests.support.browser import BrowserError, chromium
 from tests.support.fleet import running

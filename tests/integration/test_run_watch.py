@@ -11,8 +11,7 @@ from service.bootstrap.store_part import StorePart
 from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.observe.metrics import PrometheusRecorder
-from service.runs.figures import NameView
-from service.runs.kept_names import load_names
+from service.runs.figures import NameView, load_names
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually

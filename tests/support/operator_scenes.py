@@ -12,8 +12,7 @@ from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Named, Retry, Settlement
-from service.runs.figures import NameView
-from service.runs.kept_names import NAMES, KeptNames
+from service.runs.figures import NAMES, KeptNames, NameView
 from service.runs.turn import SCOPE
 from tests.support.storage import Outbox, ask, claim
 

@@ -25,7 +25,7 @@ from service.console.terminal.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
-from service.runs.kept_names import KeptNames
+from service.runs.figures import KeptNames
 
 _KEYS = "OUTBOX_ENCRYPTION_KEY"
 

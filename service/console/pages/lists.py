@@ -22,7 +22,7 @@ from service.identity.scopes import Scopes
 from service.outbox.figures import GROUPED_ROWS, Stats
 from service.outbox.model import Row, State
 from service.outbox.ports import Inspector
-from service.runs.kept_names import load_names
+from service.runs.figures import load_names
 
 NAMES, AUDIT = "/outbox/names", "/outbox/audit"
 PAGE_ROWS = 50

@@ -24,7 +24,7 @@ from service.identity.scopes import Scopes
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import GROUPED_ROWS
 from service.outbox.ports import Inspector
-from service.runs.kept_names import load_names
+from service.runs.figures import load_names
 from service.web.openapi.endpoint import Endpoint
 from service.web.server.answers import event_source
 
