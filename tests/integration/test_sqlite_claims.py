@@ -1,13 +1,25 @@
-"""Claims on an SQLite outbox that are cancelled as they come: no row is left delivering."""
+"""Claims on an SQLite outbox: cancelled as they come, and beside posts that come one by one."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from service.outbox.sqlite.store import SqliteOutbox
-from tests.support.storage import PATIENCE_SECONDS, append_all, ask, claim, eventually
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.timings import ClaimPace
+from tests.support.storage import (
+    LIMITS,
+    PATIENCE_SECONDS,
+    PATIENT_WRITER,
+    append_all,
+    ask,
+    claim,
+    event,
+    eventually,
+)
 
 
 async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteOutbox) -> None:
@@ -46,3 +58,19 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
         return (stats.pending, stats.delivering) == (5, 0)
 
     await eventually(released)
+
+
+async def test_claims_beside_many_posts_are_few_and_large(path: Path) -> None:
+    pace = ClaimPace(busy_appends_per_second=1, pause_seconds=1.0, longest_seconds=1.0)
+    timings, batches = replace(PATIENT_WRITER, pace=pace), list[int]()
+    async with open_sqlite_outbox(path, **LIMITS, timings=timings) as outbox:
+
+        async def drain() -> None:
+            while sum(batches) < 20:
+                batches.append(len((await claim(outbox, ask(500))).entries))
+
+        draining = asyncio.create_task(drain())
+        for _ in range(20):
+            await outbox.intake.append(event())
+        await draining
+    assert len(batches) < 10

@@ -9,6 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,9 @@ from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.file.recover import recover
 from service.outbox.sqlite.recovery import check_log
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.storage import LIMITS, append_all, ask, event, eventually
+from tests.support.disk_shim import DiskShim, Operation, read_record
+from tests.support.posting import can_append
+from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, ask, event, eventually
 
 KILLED = """
 import asyncio, os, signal, sys
@@ -33,6 +37,25 @@ async def main():
     async with open_sqlite_outbox(Path(sys.argv[1]), **LIMITS) as outbox:
         await append_all(outbox, int(sys.argv[2]))
         os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+SERVED = """
+import asyncio, sys
+from dataclasses import replace
+from pathlib import Path
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.posting import can_append
+from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, eventually
+
+async def main():
+    timings = replace(PATIENT_WRITER, probe_seconds=0.01)
+    async with open_sqlite_outbox(Path(sys.argv[1]), **LIMITS, timings=timings) as outbox:
+        await append_all(outbox, 3)
+        print("ready", flush=True)
+        sys.stdin.read()
+        await can_append(outbox)
+        await eventually(lambda: can_append(outbox))
 
 asyncio.run(main())
 """
@@ -54,6 +77,16 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def descriptors(path: Path) -> set[int]:
+    """The descriptors of this process that have the log open."""
+    found = set[int]()
+    for one in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if one.readlink() == path.with_name(f"{path.name}-wal"):
+                found.add(int(one.name))
+    return found
+
+
 def pages(path: Path) -> int:
     """How large the database is without its log."""
     return path.stat().st_size // 4096
@@ -67,17 +100,18 @@ async def test_a_long_log_is_copied_after_the_commits_that_filled_it(
     sync = log._sync
 
     def noted(file: int) -> None:
-        syncs.append(os.fstat(file).st_ino)
+        syncs.append(file)
         sync(file)
 
     monkeypatch.setattr(log, "_sync", noted)
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
-        before, after_start = pages(path), len(syncs)
+        before, after_start, first = pages(path), len(syncs), descriptors(path)
         for _ in range(40):
             await outbox.intake.append(event(size=8000))
         await eventually(lambda: _soon(len(syncs) > after_start))
         assert pages(path) > before
-        assert set(syncs[after_start:]) == {path.with_name("outbox.db-wal").stat().st_ino}
+        # One that was open before the first frame: a later one may miss an error.
+        assert set(syncs[after_start:]) <= first
         assert WriteAheadLog(path).size == log.PREALLOCATED_BYTES
 
 
@@ -89,30 +123,88 @@ async def test_no_connection_copies_the_log_by_itself(outbox: SqliteOutbox) -> N
     assert await outbox.inspector._reads.run(asked) == [(0,)]
 
 
-async def test_a_sync_of_the_log_that_fails_at_a_copy_refuses_until_the_log_is_renewed(
-    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+async def test_a_sync_that_fails_at_a_copy_is_told_and_waits_for_readers_of_the_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await append_all(outbox, 3)
-    sync, failures = log._sync, [OSError(5, "Input/output error")]
+    monkeypatch.setattr(log, "CHECKPOINT_FRAMES", 60)
+    sync, failures = log._sync, list[OSError]()
 
     def failing(file: int) -> None:
         if failures:
             raise failures.pop()
         sync(file)
 
-    renewed: list[bool] = []
-    renew = WriteAheadLog.renew
-    monkeypatch.setattr(
-        WriteAheadLog, "renew", lambda *args: (renewed.append(True), renew(*args))[1]
-    )
     monkeypatch.setattr(log, "_sync", failing)
-    with pytest.raises(OutboxUnavailableError, match="disk of the outbox failed"):
-        await outbox.writer.between_commits(outbox.commits.log.checkpoint)
-    assert "disk of the outbox failed" in str(outbox.failure)
-    await eventually(lambda: _soon(outbox.failure is None))
-    assert renewed == [True]
-    await append_all(outbox, 1)
-    assert (await outbox.inspector.stats()).pending == 4
+    timings = replace(PATIENT_WRITER, probe_seconds=0.01)
+    async with open_sqlite_outbox(path, **LIMITS, timings=timings) as outbox:
+        stored = int(await can_append(outbox))
+        failures.append(OSError(5, "Input/output error"))
+        with capture_logs() as said, reading(path):
+            while failures:
+                stored += await can_append(outbox)
+            await eventually(lambda: _soon("a reader of its file" in str(outbox.failure)))
+            assert not await can_append(outbox)
+        await eventually(lambda: _soon(outbox.failure is None))
+        told = [line["event"] for line in said]
+        assert (told.count("disk_failed"), "not_writable" in told) == (1, True)
+        assert (await outbox.inspector.stats()).pending == stored
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Another connection is in a transaction, so that the log can't begin again."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM outbox").fetchall()
+        yield
+
+
+def recorded(path: Path, program: str, record: Path, *, fails: bool = False) -> list[Operation]:
+    """The changes of its disk by a program that opens the outbox."""
+    shim = DiskShim(path.parent, record=record)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        env={**os.environ, **shim.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        if fails:
+            shim.fail_next_sync("outbox.db-wal")
+        process.communicate()
+    assert process.returncode == 0
+    return read_record(record)
+
+
+def is_whole_before_a_copy(path: Path, changes: list[Operation], content: bytes) -> bool:
+    """True if the log is written again and synced before a page of the database is."""
+    log_path, wanted = f"{path}-wal", False
+    for one in changes:
+        if (one.operation, one.path) == ("W", str(path)):
+            return False
+        if one.path == log_path and one.operation == "W" and not one.offset:
+            wanted |= one.data.startswith(content)
+        if one.path == log_path and one.operation == "S" and wanted:
+            return True
+    return False
+
+
+def test_a_start_writes_a_killed_process_log_again_before_it_copies_it(tmp_path: Path) -> None:
+    path = tmp_path / "disk" / "outbox.db"
+    path.parent.mkdir()
+    content = killed(path).read_bytes().rstrip(b"\0")
+    changes = recorded(path, SERVED, tmp_path / "record")
+    assert is_whole_before_a_copy(path, changes, content)
+
+
+def test_a_log_is_written_again_after_a_failed_sync_before_it_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "disk" / "outbox.db"
+    path.parent.mkdir()
+    changes = recorded(path, SERVED, tmp_path / "record", fails=True)
+    [failed] = [at for at, one in enumerate(changes) if one.operation == "F"]
+    header = [one for one in changes[:failed] if one.path.endswith("-wal") and not one.offset]
+    assert is_whole_before_a_copy(path, changes[failed:], header[-1].data)
 
 
 async def test_a_killed_outbox_starts_with_its_log_and_a_stopped_one_needs_none(path: Path) -> None:

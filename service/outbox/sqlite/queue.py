@@ -22,8 +22,6 @@ from service.outbox.sqlite.state import CachedState, StoredCounts
 from service.outbox.sqlite.timings import ClaimThrottle
 from service.outbox.sqlite.writer import SqliteWriter
 
-_MAX_UNSEEN = 1000
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,8 +73,8 @@ class SqliteSettlements:
         self._state = state
         self._counts = counts
         self._claims = claims
-        # Settled after the submitter had given up on a disk that hung. A repeat finds the rows
-        # gone, but no lease was lost.
+        # Settled after the submitter had given up on a disk that hung; the relay repeats each. A
+        # repeat finds the rows gone, but no lease was lost.
         self._unseen: dict[str, set[int]] = {}
 
     def job(self, item: Settlement) -> Job:
@@ -104,7 +102,7 @@ class SqliteSettlements:
         self._claims.picker.may_have_fair_share |= bool(item.retry)
         if is_wanted:
             self._unseen.pop(item.claim, None)
-        elif len(self._unseen) < _MAX_UNSEEN:
+        else:
             self._unseen.setdefault(item.claim, set()).update(_named(item))
 
     def _settle(self, connection: sqlite3.Connection, item: Settlement) -> int:
