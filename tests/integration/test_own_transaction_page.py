@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from service.outbox.schema import migrate
+from tests.support.node_packages import installed as npm_installed
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
 from tests.support.python_packages import installed, run_with
@@ -26,7 +27,23 @@ from tests.support.storage import PostgresStorage, claim, claims_nothing, ids
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "own-transaction.md"
 APPLICATIONS = Path(__file__).parent / "own_transaction"
+TOOLS = {
+    "drizzle-kit": ("drizzle-kit/bin.cjs", "push", "--force", "--config", "drizzle.config.mjs"),
+    "prisma": ("prisma/build/index.js", "db", "push", "--accept-data-loss", "--skip-generate"),
+}
+OBJECTS = """
+SELECT oid::regclass::text, attname, atttypid::regtype::text
+FROM pg_class JOIN pg_attribute ON attrelid = oid WHERE relnamespace = 'outbox'::regnamespace
+UNION ALL
+SELECT oid::regprocedure::text, prosrc, NULL FROM pg_proc
+WHERE pronamespace = 'outbox'::regnamespace ORDER BY 1, 2
+"""
 PRISMA = ("prisma@7.10.1", "@prisma/client@7.10.0", "@prisma/adapter-pg@7.10.0")
+OFFLINE = {  # Prisma asks for no newer version, and for no binary
+    "CHECKPOINT_DISABLE": "1",
+    "PRISMA_SCHEMA_ENGINE_BINARY": sys.executable,
+    "PRISMA_QUERY_ENGINE_LIBRARY": sys.executable,
+}
 SAVED = ["first.pdf", "last.pdf"]
 
 
@@ -92,14 +109,13 @@ async def test_the_example_with_drizzle(node_packages: Path, database: str) -> N
 
 @pytest.mark.soak
 async def test_the_example_with_prisma(tmp_path: Path, database: str) -> None:
-    """Only Prisma's migrations need its schema engine, which npm does not have."""
+    """Only Prisma's migrations need its schema engine, whose binary npm does not have."""
     with_packages(tmp_path, *PRISMA)
     shutil.copytree(APPLICATIONS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "page.mjs").write_text(example("Prisma"))
     command = ("node", "node_modules/prisma/build/index.js", "generate")
-    offline = {"PRISMA_SCHEMA_ENGINE_BINARY": sys.executable, "CHECKPOINT_DISABLE": "1"}
     generating = await asyncio.create_subprocess_exec(
-        *command, cwd=tmp_path, env={**os.environ, **offline}
+        *command, cwd=tmp_path, env={**os.environ, **OFFLINE}
     )
     assert await generating.wait() == 0
     await saves(database, ["node", "prisma.mjs"], tmp_path)
@@ -127,3 +143,30 @@ async def test_alembic_leaves_the_outbox_alone(
     shutil.copy(APPLICATIONS / "sqlalchemy_models.py", tmp_path / "models.py")
     host = database.partition("host=")[2]
     run_with([python_packages, tmp_path], str(tmp_path / "compare.py"), host, "shop")
+
+
+@pytest.fixture(scope="module")
+def migration_tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tools")
+    return npm_installed(APPLICATIONS / "migration_tools", folder / "tools")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_a_migration_tool_changes_the_application_and_leaves_the_outbox_alone(
+    migration_tools: Path, database: str, tool: str
+) -> None:
+    """Each may drop what its models lack: where it compares the outbox's schema, it drops it."""
+    migrate(database)
+    script, *arguments = TOOLS[tool]
+    place = {"HOST": database.partition("host=")[2], "DATABASE": "shop"}
+    with psycopg.connect(database, autocommit=True) as connection:
+        before = connection.execute(OBJECTS).fetchall()
+        changing = await asyncio.create_subprocess_exec(
+            *("node", f"node_modules/{script}", *arguments),
+            cwd=migration_tools,
+            env={**os.environ, **OFFLINE, **place},
+        )
+        assert await changing.wait() == 0
+        assert connection.execute("SELECT name, size FROM public.documents").fetchall() == []
+        assert connection.execute(OBJECTS).fetchall() == before
