@@ -18,10 +18,11 @@ _DECODER = msgspec.json.Decoder(list[_Event])
 
 
 class Arrivals:
-    """When each event came, in monotonic seconds, by its id."""
+    """When each event came first, in monotonic seconds, by its id."""
 
     def __init__(self) -> None:
         self.url = ""
+        self.repeated = 0
         self.at: dict[str, float] = {}
 
     async def take(self, request: web.Request) -> web.Response:
@@ -29,6 +30,7 @@ class Arrivals:
         now = time.monotonic()
         ids = [event.id for event in _DECODER.decode(await request.read())]
         for one in ids:
+            self.repeated += one in self.at
             self.at.setdefault(one, now)
         return web.json_response({"ids": ids, "status": 200})
 
