@@ -8,7 +8,7 @@ from unittest import mock
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.server.connection import Connection
+from service.web.server.connection import Connection, ConnectionRules
 from service.web.server.request_parser import RequestLimits
 from tests.support.virtual_time import in_virtual_time
 
@@ -22,12 +22,14 @@ def connected() -> tuple[Connection, mock.Mock]:
     connection = Connection(
         web.Server(not_asked),
         loop=loop,
-        recorder=NullRecorder(),
-        limits=RequestLimits(),
-        head_seconds=10.0,
-        unread_seconds=60.0,
-        admit=lambda _: True,
-        parses_now=lambda _: True,
+        rules=ConnectionRules(
+            recorder=NullRecorder(),
+            limits=RequestLimits(),
+            head_seconds=10.0,
+            unread_seconds=60.0,
+            admit=lambda _: True,
+            parses_now=lambda _: True,
+        ),
         keepalive_timeout=3600.0,
     )
     transport = mock.Mock(spec=asyncio.Transport)

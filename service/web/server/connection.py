@@ -74,9 +74,9 @@ class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
     `is_pipelining` is true once the client has sent a request before it had all answers, and
-    `has_sent_much` once it has sent more than a few small requests at once. What is
-    in `on_lost` is called when the client has gone. `body_share` and `arrived_at`, seconds of the
-    monotonic clock, are those of the request at work.
+    `has_sent_much` once it has sent more than a few small requests at once. `work` is cancelled
+    when the client has gone. `body_share` and `arrived_at`, seconds of the monotonic clock, are
+    those of the request at work.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Connection(web.RequestHandler):
         "body_share",
         "has_sent_much",
         "is_pipelining",
-        "on_lost",
+        "work",
     )
 
     def __init__(
@@ -108,7 +108,7 @@ class Connection(web.RequestHandler):
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._rules = rules
-        self.on_lost: list[Callable[[], object]] = []
+        self.work: asyncio.Task[Any] | None = None
         self._late = b""
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -176,8 +176,8 @@ class Connection(web.RequestHandler):
         """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
         _end(self._head_timer)
         _end(self._unread_timer)
-        for callback in self.on_lost:
-            callback()
+        if self.work is not None:
+            self.work.cancel()
         self._requests = None
         super().connection_lost(exc)
 
@@ -298,9 +298,9 @@ def _refusal(fault: BaseException | None) -> RefusedError:
 async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of `work`. It is cancelled when the client goes: that raises ConnectionError."""
     task = asyncio.ensure_future(work)
-    connection = request.protocol
-    on_lost = connection.on_lost if isinstance(connection, Connection) else []
-    on_lost.append(task.cancel)
+    connection = request.protocol if isinstance(request.protocol, Connection) else None
+    if connection:
+        connection.work = task
     try:
         return await task
     except asyncio.CancelledError:
@@ -309,4 +309,5 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Resul
             raise ConnectionError("The client has gone.") from None
         raise
     finally:
-        on_lost.remove(task.cancel)
+        if connection:
+            connection.work = None
