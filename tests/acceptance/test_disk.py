@@ -21,7 +21,6 @@ from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import client, environment, running
 from tests.support.locked_bytes import WANTED, locked
-from tests.support.storage import PATIENCE_SECONDS
 from tests.support.trial import trial, until
 
 CALLS = {
@@ -50,7 +49,7 @@ async def stands_until_it_is_asked(command: asyncio.subprocess.Process, path: Pa
     """Stop a command until a service waits for its file; else it may have come to its end."""
     command.send_signal(signal.SIGSTOP)
     try:
-        await until(lambda: bool(locked(path, start=WANTED, length=1)), PATIENCE_SECONDS)
+        await until(lambda: bool(locked(path, start=WANTED, length=1)))
     finally:
         command.send_signal(signal.SIGCONT)
 
@@ -76,13 +75,13 @@ async def test_a_disk_that_others_fill_loses_nothing_and_is_used_again(tmp_path:
 
 
 async def test_a_file_that_may_not_grow_loses_nothing_and_is_used_again(tmp_path: Path) -> None:
-    (await disks.is_limited(tmp_path / "outbox.db", 1)).check()
+    (await disks.is_limited(tmp_path / "outbox.db", 0.2)).check()
 
 
 async def test_a_file_that_becomes_read_only_loses_nothing_and_is_used_again(
     tmp_path: Path,
 ) -> None:
-    (await disks.is_read_only(tmp_path / "outbox.db", 1)).check()
+    (await disks.is_read_only(tmp_path / "outbox.db", 0.2)).check()
 
 
 async def test_a_folder_that_can_not_be_written_ends_the_start_with_2_and_a_sentence(
@@ -103,7 +102,7 @@ async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
     async with open_sqlite_outbox(link, max_pending=9, max_pending_per_user=9) as outbox:
         assert outbox.failure is None
         (small / "ballast").write_bytes(bytes(14 << 20))
-        await until(lambda: "nearly full" in str(outbox.failure), 20)
+        await until(lambda: "nearly full" in str(outbox.failure))
 
 
 async def test_a_full_disk_at_the_start_is_waited_for(small: Path) -> None:
@@ -133,7 +132,7 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            await until(lambda: writer_of(one.path) is not None, PATIENCE_SECONDS)
+            await until(lambda: writer_of(one.path) is not None)
             asked = asyncio.create_task(stands_until_it_is_asked(purging, one.path))
             async with one.serving():
                 await asked

@@ -26,9 +26,9 @@ async def test_after_a_failed_sync_nothing_is_answered_on_the_old_log(tmp_path: 
             await one.load.takes(50)
             before = salt(one)
             shim.fail_next_sync("outbox.db-wal")
-            await until(lambda: shim.has_failed, 10)
+            await until(lambda: shim.has_failed)
             accepted = len(one.load.accepted)
-            await until(lambda: len(one.load.accepted) > accepted + 8, 20)
+            await until(lambda: len(one.load.accepted) > accepted + 8)
             assert salt(one) != before
             await one.load.takes(50)
         assert any("disk_failed" in line for line in service.lines)
@@ -46,7 +46,7 @@ async def test_a_service_that_is_killed_after_a_failed_sync_begins_with_a_new_lo
             await one.load.takes(20)
             before = salt(one)
             shim.fail_next_sync("outbox.db-wal")
-            await until(lambda: shim.has_failed, 10)
+            await until(lambda: shim.has_failed)
             service.kill()
         async with one.serving():
             async with one.load.running():

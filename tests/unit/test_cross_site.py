@@ -75,16 +75,12 @@ def test_a_request_of_our_own_or_of_an_allowed_origin_passes(headers):
     ask("POST", headers)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("headers", FAILS, ids=str)
-def test_a_request_that_another_site_caused_is_refused(method, headers):
-    with pytest.raises(CrossSiteRequestError):
-        ask(method, headers)
-
-
-@pytest.mark.parametrize("headers", FAILS, ids=str)
-def test_reading_is_left_to_the_browsers_own_rules(headers):
-    ask("GET", headers)
+def test_a_request_that_another_site_caused_is_refused(headers):
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        with pytest.raises(CrossSiteRequestError):
+            ask(method, headers)
+    ask("GET", headers)  # reading is left to the browser's own rules
 
 
 HTTP = {"Origin": "http://app.example.com"}

@@ -54,7 +54,7 @@ def read(found: Iterator[bytes | None]) -> tuple[list[Any], bool]:
     return read, False
 
 
-@pytest.fixture(params=[1, 2, 3, 7, 16_384])
+@pytest.fixture(params=[1, 3, 16_384])
 def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lenient_json, "_PIECE_BYTES", request.param)
 
@@ -106,7 +106,7 @@ def test_others_run_between_the_pieces_of_a_large_event(body: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b'"' * SIZE, b'"" ' * SIZE, b'{"name":"a"}' + b'""' * SIZE])
 def test_what_is_no_event_is_looked_at_as_far_as_an_event_may_reach(text: bytes) -> None:
-    body = (b"[" + text * 20)[:12_000_000]
+    body = (b"[" + text * 5)[:5_000_000]
     last = 0
     with pytest.raises(BadEventError, match="larger than 3145728 bytes"):
         for last, _ in enumerate(elements(body)):  # noqa: B007

@@ -16,13 +16,11 @@ def every_error(of: type[Exception]) -> Iterator[type[Exception]]:
         yield from every_error(each)
 
 
-@pytest.mark.parametrize(
-    "kind", [*sorted(set(every_error(psycopg.Error)), key=str), psycopg_pool.PoolTimeout]
-)
-def test_every_error_of_the_driver_has_a_sentence_for_people(kind: type[Exception]) -> None:
-    told = sentence(kind("words"))
-    assert told.startswith(("The ", "Another session"))
-    assert "words" not in told
+def test_every_error_of_the_driver_has_a_sentence_for_people() -> None:
+    for kind in {*every_error(psycopg.Error), psycopg_pool.PoolTimeout}:
+        told = sentence(kind("words"))
+        assert told.startswith(("The ", "Another session")), kind
+        assert "words" not in told, kind
 
 
 @pytest.mark.parametrize(

@@ -147,5 +147,5 @@ async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
 @in_virtual_time
 async def test_names_that_keep_their_runs_are_never_told() -> None:
     with watching(Inngest(), Rows([f"name{number}" for number in range(40)])) as watch:
-        await watch_for(1200, watch)
+        await watch_for(300, watch)
         assert watch.kept.missing_runs(wall_now_ms()) == []

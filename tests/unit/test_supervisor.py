@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from service import supervisor as supervisors
 from service.observe.recorder import NullRecorder
 from service.supervisor import Supervisor, run_supervisor
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisors, "time", SimpleNamespace(monotonic=now))
 
 
 class Counting(NullRecorder):
@@ -22,9 +28,9 @@ class Counting(NullRecorder):
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = now() + 5
     while not reached():
-        assert time.monotonic() < deadline
+        assert now() < deadline
         await asyncio.sleep(0.01)
 
 
@@ -56,6 +62,7 @@ def raises(error: BaseException) -> Callable[[], None]:
     [lambda: None, raises(ValueError("no")), raises(asyncio.CancelledError())],
     ids=["returns", "raises", "is cancelled by something it waits for"],
 )
+@in_virtual_time
 async def test_a_task_that_ends_unasked_is_counted_and_started_again(
     end: Callable[[], None],
 ) -> None:
@@ -69,16 +76,18 @@ async def test_a_task_that_ends_unasked_is_counted_and_started_again(
     assert recorder.counted == [("task_restarts", "work")]
 
 
+@in_virtual_time
 async def test_a_task_that_keeps_failing_is_a_fault_even_while_it_runs() -> None:
     task = Ends(raises(ValueError("no")), times=3)
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", task.run)
         await until(lambda: task.runs == 4)
         assert supervisor.faults == ["work keeps failing"]
-        supervisor._watched["work"].began_at -= 11
+        await asyncio.sleep(11)
         assert supervisor.faults == []
 
 
+@in_virtual_time
 async def test_a_task_that_was_healthy_for_a_while_begins_anew_with_its_failures() -> None:
     fails, runs = asyncio.Event(), 0
 
@@ -94,12 +103,13 @@ async def test_a_task_that_was_healthy_for_a_while_begins_anew_with_its_failures
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", work)
         await until(lambda: runs == 4)
-        supervisor._watched["work"].began_at -= 11
+        await asyncio.sleep(11)
         fails.set()
         await until(lambda: runs == 5)
         assert supervisor.faults == []
 
 
+@in_virtual_time
 async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.05)
@@ -108,6 +118,7 @@ async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
         assert supervisor.faults == []
 
 
+@in_virtual_time
 async def test_a_stopped_task_is_cancelled_and_no_fault_and_may_beat() -> None:
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.01)
@@ -116,7 +127,8 @@ async def test_a_stopped_task_is_cancelled_and_no_fault_and_may_beat() -> None:
         assert supervisor.faults == []
 
 
-def test_closing_ends_the_last_started_first() -> None:
+@in_virtual_time
+async def test_closing_ends_the_last_started_first() -> None:
     ended = []
 
     async def work(name: str) -> None:
@@ -125,17 +137,15 @@ def test_closing_ends_the_last_started_first() -> None:
         finally:
             ended.append(name)
 
-    async def main() -> None:
-        supervisor = Supervisor(NullRecorder())
-        for name in ("one", "two"):
-            supervisor.watch(name, lambda name=name: work(name))
-        await asyncio.sleep(1)
-        await supervisor.close()
-
-    run_in_virtual_time(main())
+    supervisor = Supervisor(NullRecorder())
+    for name in ("one", "two"):
+        supervisor.watch(name, lambda name=name: work(name))
+    await asyncio.sleep(1)
+    await supervisor.close()
     assert ended == ["two", "one"]
 
 
+@in_virtual_time
 async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
     lost = asyncio.Event()
 

@@ -216,6 +216,12 @@ class TestTheKeys:
         assert provider.requests.count("/.well-known/openid-configuration") == 1
 
 
+async def test_no_signature_algorithm_but_ours_is_taken(browser, provider):
+    provider.metadata = {"id_token_signing_alg_values_supported": ["none", "HS256"]}
+    answer = await browser.finish(provider, await browser.begin())
+    await refused(browser, answer, "provider_unavailable")
+
+
 async def test_a_wrong_client_secret_is_our_fault_not_the_users(start, provider):
     browser = Browser(await start(provider.issuer, "wrong"))
     answer = await browser.finish(provider, await browser.begin())
