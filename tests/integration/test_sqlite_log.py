@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.file import log
 from service.outbox.sqlite.file.backup import back_up
+from service.outbox.sqlite.file.connection import connect_writer
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.file.recover import recover
 from service.outbox.sqlite.recovery import check_log
@@ -123,8 +124,9 @@ async def test_no_connection_copies_the_log_by_itself(outbox: SqliteOutbox) -> N
     assert await outbox.inspector._reads.run(asked) == [(0,)]
 
 
-async def test_a_sync_that_fails_at_a_copy_is_told_and_waits_for_readers_of_the_log(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_sync_that_fails_at_a_copy_is_told_and_the_log_renewed_unless_it_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool
 ) -> None:
     monkeypatch.setattr(log, "CHECKPOINT_FRAMES", 60)
     sync, failures = log._sync, list[OSError]()
@@ -139,21 +141,25 @@ async def test_a_sync_that_fails_at_a_copy_is_told_and_waits_for_readers_of_the_
     async with open_sqlite_outbox(path, **LIMITS, timings=timings) as outbox:
         stored = int(await can_append(outbox))
         failures.append(OSError(5, "Input/output error"))
-        with capture_logs() as said, reading(path):
-            while failures:
-                stored += await can_append(outbox)
-            await eventually(lambda: _soon("a reader of its file" in str(outbox.failure)))
-            assert not await can_append(outbox)
-        await eventually(lambda: _soon(outbox.failure is None))
+        with capture_logs() as said:
+            with reading(path) if is_read else contextlib.nullcontext():
+                while failures:
+                    stored += await can_append(outbox)
+                if is_read:
+                    await eventually(lambda: _soon("a reader of its file" in str(outbox.failure)))
+                    assert not await can_append(outbox)
+            await eventually(lambda: _soon(any(one["event"] == "writable_again" for one in said)))
         told = [line["event"] for line in said]
         assert (told.count("disk_failed"), "not_writable" in told) == (1, True)
+        assert outbox.failure is None
         assert (await outbox.inspector.stats()).pending == stored
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, how: str = "") -> Iterator[None]:
     """Another connection is in a transaction, so that the log can't begin again."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+    opened = sqlite3.connect(f"file:{path}{how}", uri=True, isolation_level=None)
+    with contextlib.closing(opened) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
         yield
@@ -205,6 +211,54 @@ def test_a_log_is_written_again_after_a_failed_sync_before_it_is_copied(tmp_path
     [failed] = [at for at, one in enumerate(changes) if one.operation == "F"]
     header = [one for one in changes[:failed] if one.path.endswith("-wal") and not one.offset]
     assert is_whole_before_a_copy(path, changes[failed:], header[-1].data)
+
+
+def test_the_room_is_that_of_the_log_which_the_connection_has(path: Path) -> None:
+    own = WriteAheadLog(path)
+    for _ in range(2):  # SQLite removes the log with its last connection
+        with connect_writer(path) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS one (number)")
+            own.attach(connection)
+            own.preallocate(connection)
+            assert own.size == log.PREALLOCATED_BYTES
+    own.detach()
+
+
+async def test_a_stop_whose_last_copy_fails_leaves_the_log_to_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(file: int) -> None:
+        raise OSError(file, "Input/output error")
+
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await append_all(outbox, 3)
+        before = content(path)
+        monkeypatch.setattr(log, "_sync", failing)
+    monkeypatch.undo()
+    assert content(path) == before
+    assert path.with_name("outbox.db-wal").exists()
+    assert await pending(path) == 3
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+async def test_a_log_that_a_reader_kept_at_the_stop_is_missed_unless_it_was_copied(
+    path: Path, *, is_copied: bool
+) -> None:
+    own, index = path.with_name("outbox.db-wal"), path.with_name("outbox.db-shm")
+    with contextlib.ExitStack() as reader:
+        async with open_sqlite_outbox(path, **LIMITS) as outbox:
+            reader.enter_context(reading(path, "?mode=ro"))
+            await append_all(outbox, 3)
+    if is_copied:
+        with contextlib.closing(sqlite3.connect(path)) as shell:  # copies the log as it closes
+            shell.execute("SELECT count(*) FROM outbox").fetchall()
+        assert not own.exists()
+        assert await pending(path) == 3
+    else:
+        own.unlink()
+        index.unlink()
+        with pytest.raises(OutboxUnavailableError, match="without its log"):
+            await pending(path)
 
 
 async def test_a_killed_outbox_starts_with_its_log_and_a_stopped_one_needs_none(path: Path) -> None:
