@@ -46,7 +46,7 @@ from service.outbox.parts import ReadParts
 from service.outbox.ports import Inspector, Positions, Repairs
 from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.file import backup
-from service.outbox.sqlite.file.connection import open_read_only
+from service.outbox.sqlite.file.connection import SqliteConnection, open_read_only
 from service.outbox.sqlite.file.journalled import Known, known_starts
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.file.log import WriteAheadLog
@@ -96,7 +96,7 @@ async def open_reading(url: str) -> AsyncIterator[ReadParts]:
             yield operations
         return
     _check_readable(path)
-    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+    async with _open_file(path) as connection:
         await connection.run(_check_schema)
         yield _ReadOnly(SqliteInspector(connection, path), SqlitePositions(connection))
 
@@ -110,7 +110,7 @@ async def known_names(url: str) -> KeptNames:
     if path is None:
         async with _postgres(url) as operations:
             return await load_names(operations.settings)
-    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+    async with _open_file(path) as connection:
         return names_of(await connection.run(_load_names))
 
 
@@ -215,7 +215,7 @@ async def file_faults(url: str) -> list[str]:
     path = sqlite_path(url)
     if path is None:
         return []
-    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+    async with _open_file(path) as connection:
         damage = await connection.run(find_damage, _LOOK_SECONDS)
     return [f"The outbox's file is damaged: {damage}. Run `outbox recover`."] if damage else []
 
@@ -295,7 +295,7 @@ async def _known_starts(settings: Settings) -> dict[str, Known]:
     path = sqlite_path(settings.store_url)
     if path is None or not await asyncio.to_thread(path.exists):
         return {}
-    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+    async with _open_file(path) as connection:
         await connection.run(_check_schema)
         return await connection.run(known_starts)
 
@@ -333,12 +333,13 @@ def _check_readable(path: Path) -> None:
         raise OutboxUnavailableError(f"No permission to read {path}.")
 
 
-def _is_at_rest(path: Path) -> bool:
-    """True when no process writes the file and its log is empty: then no -shm is needed.
+def _open_file(path: Path) -> contextlib.AbstractAsyncContextManager[SqliteConnection]:
+    """The file for reading; without a -shm when no process writes it and its log is empty.
 
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """
-    return writer_of(path) is None and WriteAheadLog(path).size == 0
+    is_at_rest = writer_of(path) is None and WriteAheadLog(path).size == 0
+    return open_read_only(path, immutable=is_at_rest)
 
 
 def _load_names(connection: sqlite3.Connection) -> object:
