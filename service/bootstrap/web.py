@@ -48,9 +48,8 @@ from service.outbox.parts import WebOutbox
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
-from service.web.events.event_access import EventAccess
 from service.web.events.event_stream import EventStream
-from service.web.events.events import Events
+from service.web.events.events import EventAccess, Events
 from service.web.events.follower import EventFollower
 from service.web.events.own_events import OwnEvents
 from service.web.intake.event_batch import EventBatches

@@ -21,9 +21,8 @@ from service.outbox.model import Filter, Row
 from service.outbox.row_lookup import RowLookup
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.supervisor import run_supervisor
-from service.web.events.event_access import EventAccess
 from service.web.events.event_stream import EventStream
-from service.web.events.events import Events
+from service.web.events.events import EventAccess, Events
 from service.web.events.followed_event import FollowPolicy
 from service.web.events.follower import EventFollower
 from service.web.events.own_events import OwnEvents

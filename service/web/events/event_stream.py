@@ -8,8 +8,7 @@ import contextlib
 from aiohttp import hdrs, web
 
 from service.errors import OutboxUnavailableError
-from service.web.events.event_access import EventAccess
-from service.web.events.events import EVENT_ERRORS
+from service.web.events.events import EVENT_ERRORS, EventAccess
 from service.web.events.followed_event import FollowedEvent, Snapshot
 from service.web.events.follower import EventFollower
 from service.web.intake.event_examples import EVENT_ID

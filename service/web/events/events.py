@@ -1,10 +1,11 @@
-"""GET /api/events/{id}: what became of an event, at once or as soon as it changes."""
+"""GET /api/events/{id}: what became of an event that the user may see, at once or as it changes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
 from aiohttp import hdrs, web
 
 from service.errors import (
@@ -12,8 +13,10 @@ from service.errors import (
     NotFoundError,
     OutboxUnavailableError,
 )
+from service.identity.user import User
 from service.inngest.runs import stacks_of
-from service.web.events.event_access import EventAccess
+from service.outbox.model import Row
+from service.outbox.row_lookup import RowLookup
 from service.web.events.event_view import EventView
 from service.web.events.followed_event import FollowedEvent, Snapshot, with_stacks
 from service.web.events.follower import EventFollower
@@ -24,6 +27,50 @@ from service.web.signin.auth import READ_REFUSALS
 EVENT_ERRORS = (*READ_REFUSALS, NotFoundError, OutboxUnavailableError)
 _ETAG = ResponseHeader("ETag", "Changes with the event.")
 _KNOWN = Parameter("If-None-Match", "The ETag that is known already.", place="header")
+_log = structlog.get_logger(__name__)
+
+
+class EventAccess:
+    """Finds events for their owners and for operators.
+
+    `user_of` returns the user of a request, or raises SessionRequiredError or
+    CrossSiteRequestError.
+    """
+
+    def __init__(
+        self,
+        lookup: RowLookup,
+        user_of: Callable[[web.Request], Awaitable[User]],
+        is_operator: Callable[[User], bool],
+    ) -> None:
+        self._lookup = lookup
+        self.user_of = user_of
+        self._is_operator = is_operator
+
+    async def visible(self, request: web.Request) -> tuple[Row, User, bool]:
+        """The event in the path, the user who asks, and true for an operator.
+
+        Raises NotFoundError, also for another user's event.
+        """
+        user = await self.user_of(request)
+        row = await self._lookup.find(request.match_info["id"], user.owner)
+        is_operator = self._is_operator(user)
+        if row is None or not (is_operator or self._owns(user, row)):
+            raise NotFoundError("There is no such event.")
+        if not self._owns(user, row):
+            _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
+        return row, user, is_operator
+
+    async def own(self, request: web.Request) -> tuple[Row, User]:
+        """The user's own event in the path, and the user. Raises NotFoundError for any other."""
+        user = await self.user_of(request)
+        row = await self._lookup.find(request.match_info["id"], user.owner)
+        if row is None or not self._owns(user, row):
+            raise NotFoundError("There is no such event.")
+        return row, user
+
+    def _owns(self, user: User, row: Row) -> bool:
+        return row.owner == user.owner
 
 
 class Events:

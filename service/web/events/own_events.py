@@ -19,9 +19,8 @@ from service.errors import (
 from service.identity.user import User
 from service.outbox.model import Filter, Named, State
 from service.outbox.ports import Repairs
-from service.web.events.event_access import EventAccess
 from service.web.events.event_view import EventView, event_view
-from service.web.events.events import EVENT_ERRORS, whole_number
+from service.web.events.events import EVENT_ERRORS, EventAccess, whole_number
 from service.web.intake.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.server.answers import json_answer
