@@ -11,6 +11,7 @@ the reader does not keep up, lines beyond the buffer's limit are dropped, and a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -46,20 +47,16 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RequestLog:
-    """Writes the lines of requests. Before logs are configured it drops them."""
+    """Writes the lines of requests by `write`. Before logs are configured it drops them."""
 
     def __init__(self) -> None:
         self.enabled = False
-        self._write: Callable[[RequestLine], None] = lambda _: None
+        self.write: Callable[[RequestLine], None] = lambda _: None
 
     def point_at(self, stream: LogStream, *, enabled: bool, console: bool) -> None:
         """Write to `stream` from now on. With `console`, structlog renders the lines."""
         self.enabled = enabled
-        self._write = _to_structlog if console else lambda line: _to_stream(stream, line)
-
-    def write(self, line: RequestLine) -> None:
-        """Write one line."""
-        self._write(line)
+        self.write = _to_structlog if console else functools.partial(_to_stream, stream)
 
 
 request_log = RequestLog()

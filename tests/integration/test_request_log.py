@@ -17,7 +17,7 @@ def lines(monkeypatch):
     """The lines of the requests."""
     seen = []
     monkeypatch.setattr(request_log, "enabled", True)
-    monkeypatch.setattr(request_log, "_write", seen.append)
+    monkeypatch.setattr(request_log, "write", seen.append)
     return seen
 
 

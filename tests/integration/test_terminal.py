@@ -71,7 +71,7 @@ async def test_no_command_prints_what_can_not_be_shown(
 @pytest.fixture
 def root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logs are configured for the whole process: put back what was there."""
-    for name in ("enabled", "_write"):
+    for name in ("enabled", "write"):
         monkeypatch.setattr(request_log, name, getattr(request_log, name))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

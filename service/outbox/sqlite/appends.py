@@ -100,7 +100,7 @@ class SqliteAppends:
         if plan.rows:
             self._name_apart(connection, plan)
             _insert(connection, plan.rows, plan.first_seq)
-            self._picker.may_have_fair_share |= any(item.fair_share for item in items)
+            self._picker.may_have_fair_share |= bool([item for item in items if item.fair_share])
         self._next_seq = plan.first_seq + len(plan.rows)
         if self._journalled:
             self._stored = plan.first_seq, plan.rows
@@ -128,10 +128,10 @@ class SqliteAppends:
 
     def _name_apart(self, connection: sqlite3.Connection, plan: _Plan) -> None:
         """Give events ids of their own where another owner uses theirs."""
-        events = [row.event for row in plan.rows]
-        chosen = [event for event in events if event.meta.wire_id]
+        chosen = [row.event for row in plan.rows if row.event.meta.wire_id]
         if not chosen:
             return
+        events = [row.event for row in plan.rows]
         wire_ids = ids_to_look_for(chosen)
         given = {"ids": _encode(wire_ids).decode(), "since": self._clock.now_ms() - USED_MS}
         uses: IdUses = {}
