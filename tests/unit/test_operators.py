@@ -7,12 +7,14 @@ import pytest
 from service.errors import OperatorRequiredError
 from service.identity.user import Operators, User
 
-OPERATORS = Operators(["Kim@Example.com"])
+
+def operators() -> Operators:
+    return Operators(["Kim@Example.com"])
 
 
 @pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
 def test_a_verified_email_of_the_list_is_an_operators(email):
-    OPERATORS.require(User("dev", "u-1", email, email_verified=True))
+    operators().require(User("dev", "u-1", email, email_verified=True))
 
 
 @pytest.mark.parametrize("listed", [[""], [], [" "]])
@@ -33,6 +35,6 @@ def test_who_has_no_email_is_none_whatever_the_list_says(listed, email):
     ],
 )
 def test_anyone_else_is_not(user):
-    assert OPERATORS.includes(user) is False
+    assert operators().includes(user) is False
     with pytest.raises(OperatorRequiredError):
-        OPERATORS.require(user)
+        operators().require(user)
