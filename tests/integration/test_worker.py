@@ -102,6 +102,20 @@ async def test_a_document_that_is_not_there_is_not_tried_again(gateway, bucket_n
 
 
 @pytest.mark.usefixtures("working")
+async def test_an_event_that_can_not_be_processed_is_not_tried_again(gateway, s3, bucket_name):
+    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
+    for data in (
+        {},
+        {"documentName": ""},
+        {"documentName": "../a"},
+        {"documentName": "a", "bucket": "b"},
+    ):
+        outcome = await asyncio.wait_for(gateway.run("e-1", data), PATIENCE_SECONDS)
+        assert (outcome.status, outcome.no_retry) == ("ERROR", True), data
+    assert gateway.events == []
+
+
+@pytest.mark.usefixtures("working")
 async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_name):
     s3.delete_bucket(Bucket=bucket_name)
     run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
@@ -211,7 +225,7 @@ async def test_a_refused_connection_says_why(logged, gateway, working, status):
     assert not working.done()
 
 
-@pytest.mark.parametrize("slow_seconds", [2])
+@pytest.mark.parametrize("slow_seconds", [0.2])
 @pytest.mark.parametrize("gateway", [10**6], indirect=True)
 @pytest.mark.usefixtures("working")
 async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, status):
