@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from service.console.operations.bulk import find_all
@@ -77,6 +78,18 @@ async def test_a_search_among_an_owner_s_rows_pauses(outbox: Outbox) -> None:
     assert (first.rows, first.paused_at_ms is None) == ([], False)
     assert first.next_seq is not None
     assert await all_pages(search, owner="mine", name="rare") == [rare.id]
+
+
+async def test_a_row_that_was_committed_out_of_order_is_found_since_its_time(
+    outbox: Outbox,
+) -> None:
+    early, late = event("mine"), event("mine")
+    late = msgspec.structs.replace(late, accepted_at_ms=early.accepted_at_ms + 1_000)
+    for one in (late, early):
+        await outbox.intake.append(one)
+    search = Search(outbox.inspector, outbox.positions, SearchPolicy(first_window=1, window=1))
+    found = await search.find(Filter(since_ms=late.accepted_at_ms))
+    assert [row.id for row in found.rows] == [late.id]
 
 
 async def test_rows_are_counted_up_to_a_limit_or_until_a_pause(outbox: Outbox) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 import pytest
 
+from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
+from service.dev.fake_inngest.server import FakeInngest
 from service.errors import ConfigurationError
+from service.processes import development_inngest
 from service.processes.development_inngest import open_inngest
+
+NOWHERE = InngestAddress("http://127.0.0.1:9", "http://127.0.0.1:9", "key", None)
 
 
 @pytest.fixture
@@ -42,6 +48,16 @@ async def test_a_blank_variable_counts_as_none(environment: pytest.MonkeyPatch) 
     said: list[str] = []
     async with open_inngest(Settings.load({}), fake=True, say=said.append):
         assert not any("is set" in one for one in said)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_beside_another_fake_it_takes_a_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeInngest() as other:
+        taken = urlsplit(other.url).port
+        monkeypatch.setattr(development_inngest, "FAKE_INNGEST_PORT", taken)
+        nowhere = Settings.load({}).with_known_inngest(NOWHERE)
+        async with open_inngest(nowhere, fake=True, say=str) as known:
+            assert known.fake_inngest_url not in (None, other.url)
 
 
 @pytest.mark.usefixtures("environment")

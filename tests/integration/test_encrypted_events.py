@@ -6,15 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from service.bootstrap.operations import needed_keys
 from service.config.settings import Settings
+from service.console.operations.payloads import Payloads
 from service.encryption import Encryption
 from service.errors import ConfigurationError
 from service.event_types.types_file import check_encryption, load_event_types
+from service.observe.recorder import NullRecorder
+from service.outbox.model import Dead, Settlement
 from tests.support.declared_service import declared_service
 from tests.support.outbox_command import outbox_command
+from tests.support.storage import claim, storage_at
+from tests.support.storage import event as new_event
 
 KEY, NEW = "my-secret-key", "another-secret-key"
 CANARY = "canary-3141592653"
@@ -147,3 +153,22 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", f"{NEW},{KEY}")
     _, out, _ = await outbox_command(url, "check")
     assert "1 waiting event needs key 2" in out
+    async with storage_at(url).open() as outbox:
+        batch = await claim(outbox)
+        dead = [Dead(one.seq, 1, "rejected", "no") for one in batch.entries]
+        await outbox.queue.settle(Settlement(batch.claim, dead=dead))
+    assert (await needed_keys(url, [NEW])).missing == 1
+
+
+async def test_the_audit_tells_a_look_at_decrypted_data_from_any_other(tmp_path):
+    data = Encryption([KEY]).encrypt({"phone": "867-5309"}, None)
+    payload = json.dumps({"name": "a", "data": data}).encode()
+    sent = msgspec.structs.replace(new_event(), payload=payload)
+    async with storage_at(f"sqlite:///{tmp_path / 'outbox.db'}").open() as outbox:
+        await outbox.intake.append(sent)
+        for key, how in ((KEY, ", decrypted"), (NEW, "")):
+            encryption = Encryption([key])
+            payloads = Payloads(outbox.inspector, outbox.trail, NullRecorder(), encryption)
+            await payloads.show(sent.id, actor="ada")
+            [look] = await outbox.inspector.audit(1)
+            assert look.detail == f"looked at the payload{how}"

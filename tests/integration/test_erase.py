@@ -112,6 +112,20 @@ async def test_a_certificate_says_where_postgresql_keeps_bytes_for_a_time(
     assert any("until their next vacuum" in one for one in said["outOfReach"])
 
 
+async def test_an_erasure_that_left_events_exits_with_1(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.console.commands.changing.erase._PATIENCE_SECONDS", 0.0)
+    async with PostgresStorage(postgres_url).open() as store:
+        for _ in range(2):
+            await store.intake.append(of_owner(OWNER))
+        await claim(store, ask(1))
+        erase = ("erase", "--user", CANARY, "--yes", "--json")
+        code, out, _ = await outbox_command(postgres_url, *erase)
+    said = json.loads(out)
+    assert (code, said["events"], said["left"]) == (1, {"pending": 1}, 1)
+
+
 @pytest.mark.parametrize("given", [(), ("--user", "u-1", "--owner", "cron")])
 async def test_one_owner_is_named(tmp_path: Path, given: tuple[str, ...]) -> None:
     code, _, err = await outbox_command(tmp_path / "outbox.db", "erase", *given)

@@ -52,6 +52,11 @@ def test_json_and_yaml_give_the_same_types_beside_the_packaged_one(load, name):
     assert (report.who, report.document, report.enabled) == (["session"], False, True)
 
 
+@pytest.mark.parametrize("name", ["types.json", "types.yaml"])
+def test_a_file_may_begin_with_a_byte_order_mark(load, name):
+    assert len(load("\ufeff" + json.dumps({"types": [REPORT]}), name=name)) == 2
+
+
 def test_an_entry_with_the_path_of_the_packaged_type_changes_it(load):
     [renamed] = load("types: [{path: /api/route, name: files/uploaded}]")
     [packaged] = load_event_types(None)

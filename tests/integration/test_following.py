@@ -265,6 +265,17 @@ async def test_an_inngest_that_hangs_is_waited_for_once(tmp_path, aiohttp_client
     assert [one["state"] for one in (first, second)] == ["delivered", "delivered"]
 
 
+async def test_an_inngest_in_trouble_is_asked_again_after_a_while(tmp_path, aiohttp_client):
+    policy = replace(QUICK, trouble_seconds=3600)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        await followed.outbox.intake.append(event())
+        await deliver(followed)
+        followed.runs.runs_of = None
+        client = await aiohttp_client(followed.app)
+        await client.get("/api/events/e-1?wait=1")
+        assert followed.runs.asked == 1
+
+
 async def test_a_stream_of_an_event_that_is_removed_ends(followed, client):
     async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
         views = views_of(answer)

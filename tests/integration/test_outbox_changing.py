@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
@@ -19,8 +20,9 @@ from service.outbox.model import ClaimRequest, Dead, Settlement, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
+from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury_all
-from tests.support.storage import append_all, claim, event
+from tests.support.storage import append_all, claim, event, eventually
 
 DAY_MS = 86_400_000
 
@@ -107,6 +109,22 @@ async def test_a_replay_at_a_rate_is_one_act_in_small_pages(served: Outbox, path
     assert sorted(done["ids"]) == sorted(ids)
     [act] = await outbox_json(path, "audit")
     assert sorted(act["ids"]) == sorted(ids)
+
+
+async def test_ctrl_c_ends_a_replay_at_a_rate_and_leaves_the_rest_dead(
+    served: Outbox, path: Path
+) -> None:
+    await bury_all(served, event(), event(), event())
+    command = ("replay", "--all", "--rate", "1", "--yes", "--url", f"sqlite:///{path}")
+    process = await asyncio.create_subprocess_exec(*SCRIPT, *command)
+
+    async def dead() -> int:
+        return (await served.inspector.stats()).dead
+
+    await eventually(dead, lambda count: count < 3)
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() != 0
+    assert await dead() == 2
 
 
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:

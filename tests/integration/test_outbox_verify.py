@@ -124,13 +124,15 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
     assert (code, said["missing"]) == (1, [ids[1]])
 
 
-async def test_a_window_leaves_out_what_was_accepted_before_it(
+async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(
     outbox: Outbox, path: Path, guarded: FakeInngest
 ):
     await delivered(outbox, 3)
     code, said = await verify(path, guarded, "--since", "0s")
     assert (code, said["checked"]) == (0, 0)
-    code, said = await verify(path, guarded, "--since", "1h")
+    code, said = await verify(path, guarded, "--until", "1h")
+    assert (code, said["checked"]) == (0, 0)
+    code, said = await verify(path, guarded, "--since", "1h", "--until", "0s")
     assert (code, said["checked"]) == (1, 3)
 
 

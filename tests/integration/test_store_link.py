@@ -38,7 +38,8 @@ from service.outbox.link.messages import (
     from_fault,
     to_fault,
 )
-from service.outbox.link.store_link import LinkPolicy
+from service.outbox.link.served import COMMAND_POLICY
+from service.outbox.link.store_link import LinkPolicy, open_link
 from service.outbox.model import Filter, State
 from tests.support.remote_storage import (
     Line,
@@ -267,6 +268,38 @@ async def test_a_caller_that_greets_a_closing_store_is_told_so(
         first.close()
         late.close()
         await closing
+
+
+async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the_others(
+    short_path: Path, listening: socket.socket, store: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.outbox.link.server._DRAIN_SECONDS", 3600.0)
+    async with contextlib.AsyncExitStack() as serving, asyncio.timeout(PATIENCE_SECONDS):
+        await serving.enter_async_context(served(listening, store))
+        gone, done = [await caller(short_path / "store") for _ in range(2)]
+        for one in (gone, done):
+            one.say(Hello(PROTOCOL))
+            assert isinstance(await one.heard(), Status)
+        closing = asyncio.create_task(serving.aclose())
+        while not isinstance(await done.heard(), Closing):
+            pass
+        gone.close()
+        done.say(Goodbye())
+        await closing
+        assert await done.heard() is None
+        done.close()
+
+
+async def test_a_command_of_another_user_is_told_why_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refuse)
+    with pytest.raises(OutboxUnavailableError, match="runs as another user"):
+        async with open_link("/socket", COMMAND_POLICY):
+            pass
 
 
 async def test_a_status_is_said_again_so_that_a_silent_store_is_known(

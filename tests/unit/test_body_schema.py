@@ -27,6 +27,7 @@ ORDER = {
             "propertyNames": {"maxLength": 3},
             "dependentRequired": {"a": ["b"]},
         },
+        "place": {"type": "object", "unevaluatedProperties": False},
     },
     "additionalProperties": False,
     "$defs": {
@@ -54,6 +55,7 @@ def with_report(**fields: object) -> dict[str, object]:
         (with_report(items=[SECRET] * 2), "The field items"),
         (with_report(**{SECRET: 1}), "The body has a field that is not allowed."),
         (with_report(labels={SECRET: 1}), "The field labels has a field that is not allowed."),
+        (with_report(place={SECRET: 1}), "The field place has a field that is not allowed."),
         (with_report(labels={"a": 1}), "The field labels.b is missing."),
         (with_report(labels={"abc": SECRET}), "The field labels is wrong: "),
         (with_report(sendAt=SECRET), "The field sendAt is wrong: "),

@@ -231,6 +231,20 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
 
 
 @in_virtual_time
+async def test_an_upgrade_after_a_crash_starts_each_process_once(processes: type[Process]) -> None:
+    processes.letting_go_seconds = 1.0
+    own, running = await ready_pool()
+    processes.started[0].signal(signal.SIGKILL)
+    await asyncio.sleep(10)
+    crashed = len(processes.started)
+    await own.upgrade()
+    assert serving(processes, "store") == serving(processes, "front") == 1
+    assert len(processes.started) == crashed + 2
+    own.stop()
+    assert await running == 0
+
+
+@in_virtual_time
 async def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
     processes: type[Process],
 ) -> None:

@@ -1,12 +1,17 @@
-"""What a dry run of a change is about: the rows that were shown."""
+"""Changes of many rows: of those that were shown, at the rate that was asked for."""
 
 from __future__ import annotations
 
-from service.console.operations.bulk import Action, Proposal, Proposals
+import asyncio
+
+from service.console.operations.bulk import Action, Proposal, Proposals, change_rows
+from service.console.operations.paced import PacedReplay, PacedReplayer
 from service.console.operations.search import Found
+from service.outbox.audit import new_act
 from service.outbox.event import Event
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import Filter, Named, Row, State
 from tests.support.memory_outbox import MemoryOutbox
+from tests.support.virtual_time import in_virtual_time, now
 
 NOW = 1_000.0
 
@@ -42,3 +47,60 @@ async def test_what_was_settled_after_it_was_shown_is_left_alone() -> None:
 async def test_a_first_dry_run_has_what_was_settled_while_it_looked() -> None:
     """And so what a store settled whose clock is ahead of this process's."""
     assert len((await proposed(NOW + 5, seen_ms=None)).rows) == 1
+
+
+class Replays:
+    """Repairs that remember when how many rows were replayed."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, int]] = []
+
+    async def replay(self, wanted: Named, **_: object) -> list[str]:
+        self.seen.append((now(), len(wanted.ids)))
+        return list(wanted.ids)
+
+
+def dead_rows(count: int) -> list[Row]:
+    outbox = MemoryOutbox(lambda: NOW)
+    for number in range(count):
+        event = Event(f"e-{number}", "n", "u-1", "u-1", 0, b"{}")
+        outbox.rows.put(outbox.rows.append(event), State.DEAD)
+    return [row.row(NOW) for row in outbox.rows.by_seq.values()]
+
+
+@in_virtual_time
+async def test_a_change_at_a_rate_takes_its_time() -> None:
+    replays, began = Replays(), now()
+    rows = dead_rows(5)
+    await change_rows(replays.replay, rows, actor="ada", act=new_act("all"), per_minute=120)
+    assert [(round(at - began), count) for at, count in replays.seen] == [(0, 2), (1, 2), (2, 1)]
+
+
+class OneReplay:
+    """The replay that is under way, kept in memory."""
+
+    def __init__(self, one: PacedReplay) -> None:
+        self.one: PacedReplay | None = one
+
+    async def current(self) -> PacedReplay | None:
+        return self.one
+
+    async def keep(self, one: PacedReplay | None) -> None:
+        self.one = one
+
+
+class Always:
+    async def mine(self) -> bool:
+        return True
+
+
+@in_virtual_time
+async def test_a_replay_at_a_rate_takes_no_more_than_was_shown() -> None:
+    found, act = Finds(dead_rows(5)), new_act("all")
+    kept = OneReplay(PacedReplay(act, "ada", Filter(), int(NOW * 1000), 600, total=2))
+    replays = Replays()
+    replayer = PacedReplayer(kept, found, replays, Always())  # type: ignore[arg-type]
+    running = asyncio.create_task(replayer.run())
+    await asyncio.sleep(60)
+    running.cancel()
+    assert ([count for _, count in replays.seen], kept.one) == ([2], None)

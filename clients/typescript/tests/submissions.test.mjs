@@ -149,6 +149,22 @@ test("an event is sent once it is stored, and another page leaves it to this one
   assert.equal(requests.length, 1);
 });
 
+test("an event under way when its page closes stays queued", async () => {
+  const queue = memoryQueue();
+  const given = service(() => undefined).fetch;
+  const fetch = (url, options) =>
+    new Promise((_, fail) => {
+      void given(url, options);
+      options.signal.addEventListener("abort", () => fail(options.signal.reason));
+    });
+  const outbox = client({ fetch, queue });
+  void outbox.submit({ documentName: "1" });
+  await settled();
+  outbox.close();
+  await settled();
+  assert.equal((await queue.all()).length, 1);
+});
+
 test("an event of an earlier page waits for the sign-in", async () => {
   const queue = memoryQueue();
   await queue.put(left);

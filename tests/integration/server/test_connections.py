@@ -89,7 +89,10 @@ async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() ->
         served.writer.write(ASK)
         assert "Connection: close" in await served.says("answer 2")
         assert await served.reader.read() == b""
+        port = served.writer.get_extra_info("peername")[1]
         await leaving
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_a_health_check_waits_for_no_turn() -> None:

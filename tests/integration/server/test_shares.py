@@ -152,6 +152,8 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
     assert counted in site.recorder.render()[0]
     for _, one in (*held, (reader, writer)):
         one.close()
+    await eventually(lambda: asyncio.sleep(0, not site.server.server.connections))
+    assert await site.asks("/again") == 200
 
 
 async def test_a_proxys_client_has_a_quarter_at_work_by_the_address_that_the_proxy_added(
