@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
+from service.config.values import InngestAddress
 from service.dev.fake_inngest.server import FakeInngest
 from service.errors import ConfigurationError
 from service.processes import development_inngest

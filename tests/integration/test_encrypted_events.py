@@ -11,7 +11,7 @@ import pytest
 
 from service.bootstrap.operations import needed_keys
 from service.config.settings import Settings
-from service.console.operations.payloads import Payloads
+from service.console.operations.actions import Payloads
 from service.encryption import Encryption
 from service.errors import ConfigurationError
 from service.event_types.types_file import check_encryption, load_event_types
