@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable
 from typing import TypeVar
 
 import msgspec
@@ -87,19 +88,21 @@ def check_depth(body: bytes, decoded: object) -> None:
         raise InvalidJsonError(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
-async def read_json_bytes(
+def read_json_bytes(
     request: web.Request, *, max_bytes: int, owner: str | None = None
-) -> bytes:
+) -> Awaitable[bytes]:
     """The bytes of a body that says it is JSON and has at most `max_bytes`.
 
     Raises JsonRequiredError, and what `read_body` raises.
     """
     if request.content_type != _JSON:
         raise JsonRequiredError
-    return await read_body(request, max_bytes=max_bytes, owner=owner)
+    return read_body(request, max_bytes=max_bytes, owner=owner)
 
 
-async def read_body(request: web.Request, *, max_bytes: int, owner: str | None = None) -> bytes:
+def read_body(
+    request: web.Request, *, max_bytes: int, owner: str | None = None
+) -> Awaitable[bytes]:
     """The bytes of a body of at most `max_bytes`.
 
     Raises EncodingRefusedError, and what `read_raw_body` raises.
@@ -107,7 +110,7 @@ async def read_body(request: web.Request, *, max_bytes: int, owner: str | None =
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.strip().lower() not in _NO_ENCODING:
         raise EncodingRefusedError
-    return await read_raw_body(request, max_bytes=max_bytes, owner=owner)
+    return read_raw_body(request, max_bytes=max_bytes, owner=owner)
 
 
 async def read_raw_body(
