@@ -1,4 +1,4 @@
-"""Where alarms go: a webhook, signed as Standard Webhooks signs, or an event through the outbox.
+"""The receivers of alarms: a webhook, signed by Standard Webhooks, or an event through the outbox.
 
 The invariant: no redirect is followed, and a body that was signed is sent as it is.
 """
@@ -31,7 +31,7 @@ _TAKEN = range(200, 300)
 
 
 class Target(Protocol):
-    """Where alarms go."""
+    """A receiver of alarms."""
 
     async def tell(self, notice: Notice) -> str | None:
         """Tell a change once; why it was not taken, None when it was. Safe to repeat."""

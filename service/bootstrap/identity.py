@@ -59,7 +59,7 @@ def make_event_keys(settings: Settings) -> EventKeys:
 
 
 def user_issuer(settings: Settings, issuer: str) -> str:
-    """Whose ids the users of `issuer` have: its own, or those that all share."""
+    """The issuer of the ids of `issuer`'s users: itself, or the one that all share."""
     return SHARED_ISSUER if settings.user_ids_shared else issuer
 
 

@@ -54,7 +54,7 @@ class Outbox(StoreParts, Protocol):
 
     @property
     def queue(self) -> Queue:
-        """Where the relay takes events from."""
+        """The events that the relay claims."""
         ...
 
     @property

@@ -284,7 +284,7 @@ def _inngest(settings: Settings) -> dict[str, object]:
 
 
 def _sign_in_path(settings: Settings) -> str | None:
-    """Where a person signs in at this service, None where only the front end has a sign-in."""
+    """The path of the sign-in of people, None where only the front end has one."""
     if settings.oidc_issuer:
         return LOGIN
     return None if settings.production else "/auth/dev-login"

@@ -1,4 +1,4 @@
-"""Where events go, and whether delivery waits until Inngest holds them.
+"""The destination of events, and whether delivery waits until Inngest holds them.
 
 The invariant: what the banner, the commands and the probes say of both comes from here.
 """

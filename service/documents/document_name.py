@@ -89,7 +89,7 @@ def _check_characters(value: str) -> None:
 
 
 def upload_prefix(owner: str) -> str:
-    """Where the documents of `owner` are: `users/` and 32 hex digits of the SHA-256 of the owner.
+    """The prefix of `owner`'s documents: `users/` and 32 hex digits of the SHA-256 of the owner.
 
     >>> upload_prefix("next-auth u-1")
     'users/605ef5bb3988b5edc2300df67f07bce3/'
@@ -144,7 +144,7 @@ def check_size(value: object) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """Where the documents are, and what an event says of one.
+    """The place of the documents, and the facts that an event has of one.
 
     `look_up` returns what is known of a document. `scope` says which documents a user may name.
     """

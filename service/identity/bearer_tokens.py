@@ -95,7 +95,7 @@ class BearerTokens:
         return user_from_claims(claims, issuer=self._user_issuer, id_claims=(self._id_claim,))
 
     def _end(self, claims: Mapping[str, object]) -> float:
-        """When the token ends, 0 for a token that is not for this service or not valid now."""
+        """The token's end, 0 for a token that is not for this service or not valid now."""
         now, expires = self._clock(), seconds_of(claims, "exp")
         begins = seconds_of(claims, "nbf", 0)
         if expires is None or begins is None:

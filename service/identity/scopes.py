@@ -1,4 +1,4 @@
-"""Where small values of users and organizations are kept: settings, and when sessions ended."""
+"""The store of small values of users and organizations: settings, and the ends of sessions."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def outcomes_of(answer: Iterable[EventRun]) -> tuple[str, ...]:
 
 
 def first_start_ms(answer: Iterable[EventRun]) -> int | None:
-    """When the first run started, None while none has."""
+    """The start of the first run, None while none has started."""
     started = (one for one in answer if _outcome(one) != RunStatus.QUEUED)
     starts = [at for at in (_ms(one.started_at) for one in started) if at is not None]
     return min(starts, default=None)

@@ -1,4 +1,4 @@
-"""When the breaker trips, how long it waits, and how it grows again."""
+"""The breaker's limits: for its trips, its waits and its growth after them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Where the events of this process go, and how they are confirmed, if at all."""
+    """The destination of this process's events, and their confirmation, if any."""
 
     destination: str = ""
     confirmation: str = ""

@@ -1,4 +1,4 @@
-"""When a row that Inngest has answered, and does not hold, is sent again.
+"""The rules by which a row that Inngest has answered, and does not hold, is sent again.
 
 Inngest answers before it stores and may store much later, so a row that is not held yet is not
 lost. Pure functions and values. The invariant: while Inngest stores events, a row waits until
@@ -17,7 +17,7 @@ _MAX_DOUBLINGS = 4
 
 
 class ResendReason(enum.StrEnum):
-    """Why a row is sent again; the value is the metric's label."""
+    """The reason for another send; the value is the metric's label."""
 
     PASSED = "passed"
     RESTARTED = "restarted"
@@ -111,7 +111,7 @@ class StoreProgress:
 def resend_reason(
     entry: SentEntry, progress: StoreProgress, policy: ConfirmationPolicy, now: float
 ) -> ResendReason | None:
-    """Why a row that is not held must be sent again; None: wait."""
+    """The reason to send a row again that is not held; None: wait."""
     answered_at = now - entry.sent_seconds
     if progress.newest_held - answered_at > policy.reorder_seconds:
         return ResendReason.PASSED

@@ -24,7 +24,7 @@ _TAKEN = frozenset({200})
 
 
 class Sender(Protocol):
-    """Where the relay sends batches."""
+    """The receiver of batches."""
 
     async def send(self, payloads: bytes, headers: Mapping[str, str] = {}) -> SendResult:
         """Send encoded events, joined by commas, in one request; there may be none.

@@ -162,7 +162,7 @@ class NameRuns:
         return told != self._told
 
     def _streak(self) -> Sequence[int]:
-        """When the events were held that have no run and came after the last one with a run."""
+        """The times at which events were held that have no run, after the last one with a run."""
         after = (self._last_run_at or 0) + self._slot_ms
         known = self._answers.values()
         return [one.held_at_ms for one in known if not one.has_run and one.held_at_ms > after]

@@ -114,7 +114,7 @@ def _last_note(row: Row) -> str:
 
 
 def _at_ms(change: Change) -> int:
-    """When it happened, as far as the row says; else now."""
+    """The time of the change, as far as the row says; else now."""
     row = change.row
     if change.what == "accepted":
         return row.accepted_at_ms

@@ -135,7 +135,7 @@ class SignOuts(Protocol):
 
 
 class AuditedScopes(Protocol):
-    """Where small values of users are stored, for an operator's change."""
+    """The store of small values of users, for an operator's change."""
 
     async def save_audited(
         self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed

@@ -1,4 +1,4 @@
-"""Why an event is where it is and what happens next, in one sentence. Pure.
+"""The reason for an event's state and its next step, in one sentence. Pure.
 
 Uses only the row and the delivery record. Inngest forgets an event's id after 24 hours, so the
 sentence about a row that may have been sent longer ago says what another send can do.
@@ -210,7 +210,7 @@ def _pending(
 def _held_up(
     delivery: DeliveryRecord | None, *, serving: bool | None, commands: bool = True
 ) -> str | None:
-    """Why no row is sent now, None when rows are sent."""
+    """The reason why no row is sent now, None when rows are sent."""
     if serving is False:
         return "pending: no service runs on this outbox; it is sent when one starts"
     if delivery and delivery.paused_by:

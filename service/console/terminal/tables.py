@@ -89,7 +89,7 @@ def stats_table(view: StatsView) -> Table:
 
 
 def destination_text(name: str) -> Text:
-    """Where events go; a fake Inngest is not overlooked."""
+    """The destination of events; a fake Inngest stands out."""
     if name == Destination.FAKE:
         return Text("a fake Inngest", style="bold yellow")
     return plain(f"Inngest ({name})")
