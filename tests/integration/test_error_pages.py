@@ -8,6 +8,7 @@ import pytest
 
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
+from service.web.server.security_headers import page_policy
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -70,3 +71,8 @@ async def test_the_start_page_is_for_development(aiohttp_client, environment):
     environment |= {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
     answer, _ = await page(aiohttp_client, environment, "/")
     assert answer.status == 404
+
+
+def test_the_policy_of_a_page_names_its_scripts_by_digest():
+    assert "'sha256-CImjRDTlhukYQ2AnxOi0wzgPhGQ3Mb3rVwJK24dFz1M='" in page_policy("1;")
+    assert "script-src 'none'" in page_policy()

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
 from service.outbox.schema import known_ids, migrate, pending
 from service.outbox.sqlite.file.schema import SqliteSchema
-from tests.support.disk_shim import DiskShim, read_record
 
 
 def run(path: Path, statement: str) -> list[tuple[object, ...]]:
@@ -145,21 +144,6 @@ def test_a_file_that_others_may_read_is_told_with_its_repair(path: Path) -> None
     with capture_logs() as logs:
         migrate(f"sqlite:///{path}")
     assert logs == []
-
-
-def test_new_folders_are_synced_in_their_parents(tmp_path: Path) -> None:
-    record, folder = tmp_path / "record", tmp_path / "disk"
-    folder.mkdir()
-    shim = DiskShim(folder, record=record)
-    code = "import sys; from service.outbox.schema import migrate; migrate(sys.argv[1])"
-    path = folder / "a" / "b" / "outbox.db"
-    subprocess.run(
-        [sys.executable, "-c", code, f"sqlite:///{path}"],
-        check=True,
-        env={**os.environ, **shim.environment},
-    )
-    synced = {one.path for one in read_record(record) if one.operation == "S"}
-    assert {str(folder), str(folder / "a"), str(folder / "a" / "b")} <= synced
 
 
 def test_a_file_whose_making_was_cut_off_is_made_at_the_next_start(path: Path) -> None:

@@ -95,6 +95,7 @@ async def is_filled_by_the_outbox(folder: Path) -> Verdict:
     """Events fill the disk during an outage; they are all delivered while it is full."""
     with small_disk(folder, 24):
         async with trial(folder / "outbox.db", OUTBOX_MAX_PENDING="1000000") as one:
+            (folder / "ballast").write_bytes(bytes(8 << 20))
             one.inngest.faults.add(ScriptedAnswer(500), times=None)
             one.load.name = LARGE
             async with one.serving():
