@@ -78,6 +78,7 @@ class EventStream:
         if not self._follower.has_room(user.owner):
             raise OutboxUnavailableError("Too many streams are open. Try again shortly.")
         followed = self._follower.begin(row, user.owner)
+        del row  # 10,000 who wait would hold one each
         try:
             await self._follower.ask_soon(followed)
             known = request.headers.get(_LAST_EVENT_ID)

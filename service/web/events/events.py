@@ -113,6 +113,7 @@ class Events:
         row, user, is_operator = await self._access.visible(request)
         may_wait = self._follower.has_room(user.owner)
         followed = self._follower.begin(row, user.owner)
+        del row  # 10,000 who wait would hold one each
         try:
             await self._follower.ask_soon(followed)
             if seconds and may_wait:
