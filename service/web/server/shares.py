@@ -1,4 +1,4 @@
-"""Whose the connections of a server are, so that no peer and no flood takes all of them.
+"""The shares of a server's connections, so that no peer and no flood takes all of them.
 
 The invariant: while a connection has no request, a new one can take its place; and some connections
 are kept for health checks and operators.
