@@ -12,7 +12,6 @@ from aiohttp import ClientSession, CookieJar, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
@@ -23,20 +22,13 @@ from service.web.signin.oidc import OidcResource
 from service.web.signin.sign_in import SignIn
 from tests.support.free_port import free_port
 from tests.support.memory_scopes import revisions
+from tests.support.oidc_browser import refusals
 
 pytestmark = pytest.mark.slow
 
 SECRET = "the-clients-secret"
 ADDRESS = re.compile(r'action="([^"]+)"')
 PROMPT = re.compile(r'name="prompt" value="(\w+)"')
-
-
-@web.middleware
-async def refusals(request, handler):
-    try:
-        return await handler(request)
-    except RefusedError as refused:
-        return web.json_response({"code": refused.code}, status=400)
 
 
 @pytest.fixture(scope="module")

@@ -7,39 +7,18 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.app_settings.app_settings import AppSettings
-from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.identity.user import Operators, User
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.server.cross_site import CrossSite
 from service.web.signin.auth import Authenticator, RateLimit
-from tests.support.memory_scopes import revisions
+from tests.support.memory_scopes import MemoryScopes, revisions
+from tests.support.oidc_browser import refusals
 
 ADA = User("dev", "ada", "ada@example.com", organization_id="org", email_verified=True)
 KIM = User("dev", "kim", "kim@example.com", email_verified=True)
 FAKE_KIM = User("dev", "fake", "kim@example.com")
-
-
-class MemoryScopes:
-    def __init__(self) -> None:
-        self.stored = {}
-        self.scope_revision = 0
-
-    async def load_scope(self, scope, scope_id):
-        return self.stored.get((scope, scope_id))
-
-    async def save_scope(self, scope, scope_id, settings):
-        self.stored[scope, scope_id] = settings
-        self.scope_revision += 1
-
-
-@web.middleware
-async def refusals(request, handler):
-    try:
-        return await handler(request)
-    except RefusedError as refused:
-        return web.json_response({"code": refused.code}, status=400)
 
 
 @pytest.fixture

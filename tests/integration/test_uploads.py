@@ -12,28 +12,19 @@ from aiohttp import web
 
 from service.documents.bucket import Bucket
 from service.errors import (
-    RefusedError,
     SessionRequiredError,
     StorageNotConfiguredError,
     StorageUnavailableError,
 )
 from service.identity.user import User
 from service.web.resources.uploads import Uploads
+from tests.support.oidc_browser import refusals
 from tests.support.post_policy_gate import gate
 
 REGION = "eu-west-1"
 CONTENT = b"%PDF-1.7 synced before answered"
 NAME = "Übersicht 100% +ready/q3.pdf"
 WANTED = {"documentName": NAME, "contentType": "application/pdf", "size": len(CONTENT)}
-
-
-@web.middleware
-async def codes(request, handler):
-    """Stands for the service's own middleware, which has its own tests."""
-    try:
-        return await handler(request)
-    except RefusedError as error:
-        return web.json_response({"code": error.code}, status=400)
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def serve(aiohttp_client):
                 raise SessionRequiredError
             return User("dev", user)
 
-        app = web.Application(middlewares=[codes])
+        app = web.Application(middlewares=[refusals])
         app.add_routes(Uploads(storage=storage, user_of=user_of).routes())
         return await aiohttp_client(app)
 

@@ -8,15 +8,14 @@ from aiohttp import ClientSession, CookieJar, web
 
 from service.errors import RefusedError
 
-STATUS = {"bad_request": 400, "sign_in_failed": 400, "provider_unavailable": 503}
-
 
 @web.middleware
 async def refusals(request, handler):
+    """Stands for the service's own middleware: a refusal is told by its code."""
     try:
         return await handler(request)
     except RefusedError as refused:
-        return web.json_response({"code": refused.code}, status=STATUS[refused.code])
+        return web.json_response({"code": refused.code}, status=400)
 
 
 class Browser:

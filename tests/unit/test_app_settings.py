@@ -13,24 +13,10 @@ from hypothesis import strategies as st
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
 from service.errors import InvalidJsonError
 from service.identity.user import User
+from tests.support.memory_scopes import MemoryScopes
 
 ADA = User("dev", "ada", organization_id="org")
 BOB = User("dev", "bob")
-
-
-class MemoryScopes:
-    def __init__(self) -> None:
-        self.stored: dict[tuple[str, str], dict[str, object]] = {}
-        self.scope_revision = 0
-        self.loads = 0
-
-    async def load_scope(self, scope, scope_id):
-        self.loads += 1
-        return self.stored.get((scope, scope_id))
-
-    async def save_scope(self, scope, scope_id, settings):
-        self.stored[scope, scope_id] = settings
-        self.scope_revision += 1
 
 
 @pytest.fixture
