@@ -37,8 +37,12 @@ def change(path: Path, statement: str) -> None:
 
 def spoil_page_of(path: Path, event_id: str) -> None:
     """Overwrite the page that holds the payload of an event."""
+    spoil(path, lambda whole: whole.index(f'{{"id":"{event_id}"'.encode()) // PAGE)
+
+
+def spoil(path: Path, page_of: Callable[[bytes], int]) -> None:
     whole = path.read_bytes()
-    page = whole.index(f'{{"id":"{event_id}"'.encode()) // PAGE
+    page = page_of(whole)
     path.write_bytes(whole[: page * PAGE] + b"\xff" * PAGE + whole[(page + 1) * PAGE :])
 
 
@@ -103,6 +107,13 @@ async def test_a_page_that_can_not_be_read_is_seen_at_the_start(path: Path) -> N
         assert (await outbox.inspector.rows(Filter(ids=(wanted[0],))))[0].id == wanted[0]
         with pytest.raises(OutboxUnavailableError, match="damaged"):
             await claim(outbox)
+
+
+async def test_a_page_that_only_an_event_has_is_looked_at_too(path: Path) -> None:
+    await filled(path, 3, size=20_000)
+    spoil(path, lambda whole: whole.index(b"x" * (PAGE - 4)) // PAGE)
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        assert "damaged" in str(outbox.failure)
 
 
 async def test_damage_is_seen_while_the_file_is_served(path: Path) -> None:
