@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
@@ -43,25 +41,6 @@ async def guarded() -> AsyncIterator[FakeInngest]:
         yield api
 
 
-@contextlib.asynccontextmanager
-async def answering(body: bytes, status: int = 200) -> AsyncIterator[str]:
-    """A server that gives one answer to every question."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status, body=body)
-
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def test_the_held_ones_of_many_are_found_by_their_derived_ids(guarded, http):
     await post(http, guarded, 1, 120)
     await post(http, guarded, 200, 30)
@@ -81,39 +60,8 @@ async def test_one_event_and_its_runs_are_found_by_its_ulid(guarded, http):
     assert run.status == "COMPLETED"
 
 
-async def test_an_unknown_event_is_not_found_and_has_no_runs(guarded, http):
-    events = asker(http, guarded.url)
-    assert not await events.run_ids(IDS.ulid(1, NOW_MS))
-
-
 async def test_a_refused_key_is_an_error_that_does_not_name_it(guarded, http):
     with pytest.raises(InngestApiError, match="INNGEST_SIGNING_KEY") as refused:
         await asker(http, guarded.url, "signkey-test-ff").run_ids(IDS.ulid(1, NOW_MS))
     assert refused.value.reached
     assert "ff" not in str(refused.value)
-
-
-async def test_an_inngest_that_is_away_was_not_reached(guarded, http):
-    await guarded.close()
-    with pytest.raises(InngestApiError) as away:
-        await asker(http, guarded.url).page(IDS.ulid(1, NOW_MS), 50)
-    assert not away.value.reached
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"", 200),
-        (b"<html>", 200),
-        (b'{"data": 7}', 200),
-        (b'{"data": [{"id": "e1"}]}', 200),
-        (b'{"data": null, "error": "Unable to query events", "status": 500}', 200),
-        (b'{"data": []}', 302),
-        (b'{"data": []}', 404),
-        (b'{"data": []}', 500),
-    ],
-)
-async def test_anything_else_says_nothing_of_what_is_held(http, body, status):
-    async with answering(body, status) as url:
-        with pytest.raises(InngestApiError):
-            await asker(http, url).page(IDS.ulid(1, NOW_MS), 50)
