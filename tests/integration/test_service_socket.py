@@ -124,6 +124,20 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
         assert sockets_of_services() == [path]
 
 
+def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_socket() as listening:
+        assert listening
+        size = len(listening.getsockname())
+    deep = short_path / ("x" * (103 - size))  # a path of 104 bytes; macOS takes 103, Linux 107
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with service_socket() as listening:
+        assert listening is None
+    assert list(deep.iterdir()) == []
+
+
 DIES = """
 import os, signal, tempfile
 from service.outbox.link.socket_folder import service_socket

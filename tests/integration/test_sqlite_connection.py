@@ -52,8 +52,8 @@ def broken(path: Path) -> Path:
 async def test_the_writer_syncs_its_log_at_each_commit_and_checkpoints(
     writer: SqliteConnection,
 ) -> None:
-    kept = "journal_mode synchronous busy_timeout wal_autocheckpoint"
-    assert await writer.run(pragmas, kept) == ["wal", 2, 1000, 0]
+    kept = "journal_mode synchronous busy_timeout wal_autocheckpoint fullfsync checkpoint_fullfsync"
+    assert await writer.run(pragmas, kept) == ["wal", 2, 1000, 0, 1, 1]
     held = "journal_size_limit cache_size temp_store"
     assert await writer.run(pragmas, held) == [33554432, -32768, 2]
     assert await writer.run(lambda one: one.isolation_level) is None
