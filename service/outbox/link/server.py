@@ -97,9 +97,14 @@ class LinkServer:
         self._handlers = {name: one for part in parts for name, one in part.handlers().items()}
         self._status = status
         self._told = status()
-        self._callers: set[_Caller] = set()
+        self._connected: set[_Caller] = set()
+        self._callers: set[_Caller] = set()  # those that have greeted
         self._calls: set[asyncio.Future[Any]] = set()
         self._is_closing = False
+
+    def connected(self, caller: _Caller) -> None:
+        """Know a caller that may greet, so that a stop ends its connection too."""
+        self._connected.add(caller)
 
     def greeted(self, caller: _Caller) -> None:
         """Serve a caller that speaks this protocol."""
@@ -108,6 +113,7 @@ class LinkServer:
 
     def disconnected(self, caller: _Caller) -> None:
         """Forget a caller that is gone. Its calls still run to their end."""
+        self._connected.discard(caller)
         self._callers.discard(caller)
 
     def start(self, channel: Channel, call: Call) -> None:
@@ -144,7 +150,7 @@ class LinkServer:
                     await caller.is_done.wait()
                 if self._calls:
                     await asyncio.wait(self._calls)
-        for caller in list(self._callers):
+        for caller in list(self._connected):
             caller.channel.close()
 
     async def _answer(self, channel: Channel, call: Call) -> None:
@@ -187,6 +193,7 @@ class _Caller:
         self.receipts = Coalescer(self._send_receipts)
         self._server = server
         self._is_greeted = False
+        server.connected(self)
 
     def received(self, message: memoryview) -> None:
         """A greeting, then calls and the caller's last word."""
