@@ -146,7 +146,7 @@ def _base64url(raw: bytes) -> str:
 
 def _decode_header(part: str) -> _Header | None:
     try:
-        return _header_decoder.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        return _header_decoder.decode(base64.urlsafe_b64decode(part + "=="))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
@@ -196,13 +196,8 @@ class NextAuthReader:
             name, _, chunk = sent.partition(f"{self._flavour.cookie}.")
             whole = sent in self._flavour.cookie_names
             if whole or (name in ("", "__Secure-") and chunk.isdecimal()):
-                response.del_cookie(
-                    sent,
-                    path="/",
-                    secure=sent.startswith("__Secure-"),
-                    httponly=True,
-                    samesite="Lax",
-                )
+                secure = sent.startswith("__Secure-")
+                response.del_cookie(sent, secure=secure, httponly=True, samesite="Lax")
 
     def _found(self, claims: Claims | None) -> FoundUser | None:
         if claims is None:
@@ -233,10 +228,9 @@ def next_auth_readers(
     other one.
     """
     own = (nextauth_secret,) if nextauth_secret else ()
-    secrets = own or tuple(auth_secrets), tuple(auth_secrets) or own
     return tuple(
         NextAuthReader(flavour, given, secure=secure, issuer=issuer)
-        for flavour, given in zip((NEXT_AUTH_4, AUTH_JS_5), secrets, strict=True)
+        for flavour, given in ((NEXT_AUTH_4, own or auth_secrets), (AUTH_JS_5, auth_secrets or own))
         if given
     )
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.inngest.send_result import Signal
+from service.outbox.model import Isolated
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view, with_result
+from service.relay.evidence import IsolationLedger
 from service.relay.sends import Answered, BreakerState, InFlight
 from tests.support.breakers import IDLE, after, fresh, passed
 
@@ -208,3 +210,103 @@ def test_a_restart_in_trouble_asks_with_one_event_and_resume_asks_at_once() -> N
     assert breaker.wait_seconds(1.0, IDLE) == 4.0
     assert breaker.asking_at(1.0).wait_seconds(1.0, IDLE) == 0.0
     assert breaker.asking_at(9.0).wait_seconds(1.0, IDLE) == 4.0
+
+
+def refused_in_a_row(breaker: Breaker, now: float) -> Breaker:
+    for seq in range(8):
+        breaker = after(breaker, Signal.REFUSED, now, lone=seq, newly_refused=seq)
+    return breaker
+
+
+def only_refusing(now: float) -> Breaker:
+    """A breaker after eight refusals in a row and a round of probes that were refused too."""
+    tripped = refused_in_a_row(passed(fresh()), now)
+    return after(replace(tripped, probes_left=0), Signal.REFUSED, now, lone=8, newly_refused=8)
+
+
+def test_an_empty_request_is_witness_after_five_minutes_of_nothing_but_refusals() -> None:
+    tripped = refused_in_a_row(passed(fresh()), 100.0)
+    refusing = only_refusing(100.0)
+    assert (refusing.state, refusing.failures) == (BreakerState.BACKING_OFF, 2)
+    assert not refusing.wants_witness(399.9)
+    assert refusing.wants_witness(400.0)
+    witnessed = refusing.with_witness(400.0)
+    assert (witnessed.state, witnessed.refusing) == (BreakerState.RECOVERING, False)
+    assert (witnessed.failures, witnessed.reopens_at) == (0, 0.0)
+    assert not witnessed.wants_witness(400.0)
+    for earlier in (fresh(), tripped, refusing):
+        assert not witnessed.is_current(earlier.permit(IDLE))
+    assert witnessed.wait_seconds(400.0, IDLE) == 0.0
+
+
+def test_a_witness_counts_for_a_minute_in_which_refusals_trip_nothing() -> None:
+    witnessed = only_refusing(100.0).with_witness(400.0)
+    assert refused_in_a_row(witnessed, 459.9).state is BreakerState.RECOVERING
+    assert refused_in_a_row(witnessed, 460.0).state is BreakerState.BACKING_OFF
+    troubled = after(witnessed, Signal.TROUBLE, 401.0)
+    assert troubled.wait_seconds(401.0, IDLE) == 0.125
+
+
+def test_an_idle_breaker_forgets_its_failures_and_that_events_go_alone() -> None:
+    refusing = only_refusing(100.0)
+    idle = replace(refusing, narrow=True, widened=False).with_idle()
+    assert idle.permit(IDLE) == replace(fresh().permit(IDLE), epoch=refusing.epoch)
+    assert (idle.refusing, idle.failures, idle.reason) == (False, 0, "")
+    assert after(idle, Signal.TROUBLE, 200.0).wait_seconds(200.0, IDLE) == 0.125
+
+
+@pytest.mark.parametrize(("hung_seconds", "alone_seconds"), [(3.0, 10.0), (10.0, 20.0)])
+def test_after_a_request_hung_events_go_alone_for_twice_its_time_and_ten_seconds_at_least(
+    hung_seconds: float, alone_seconds: float
+) -> None:
+    hung = after(
+        passed(fresh(), 70.0), Signal.TROUBLE, 80.0, began_at=80.0 - hung_seconds, hung=True
+    )
+    assert hung.permit(IDLE).singly
+    assert passed(hung, 79.9 + alone_seconds).permit(IDLE).singly
+    assert not passed(hung, 80.0 + alone_seconds).permit(IDLE).singly
+
+
+def test_events_go_alone_only_where_another_passed_in_the_minute_before() -> None:
+    breaker = passed(fresh(), 70.0)
+    assert after(breaker, Signal.TROUBLE, 129.9, hung=True).permit(IDLE).singly
+    assert not after(breaker, Signal.TROUBLE, 130.0, hung=True).permit(IDLE).singly
+
+
+def test_a_size_that_was_too_large_is_halved_and_tried_again_after_200_passes() -> None:
+    assert after(fresh(), Signal.TOO_LARGE, size=1).permit(IDLE).max_bytes == 1
+    breaker = after(passed(fresh()), Signal.TOO_LARGE, size=2001)
+    for _ in range(10):
+        breaker = passed(breaker)
+    breaker = after(breaker, Signal.TOO_LARGE, size=1001)
+    for _ in range(200):
+        breaker = passed(breaker)
+        assert breaker.permit(IDLE).max_bytes == 500
+    assert after(breaker, Signal.TOO_LARGE, size=4000).permit(IDLE).max_bytes == 500
+    assert passed(breaker).permit(IDLE).max_bytes == 1000
+
+
+def test_an_event_that_is_too_large_by_itself_limits_no_batch() -> None:
+    breaker = after(passed(fresh()), Signal.TOO_LARGE, size=1001, lone=7)
+    assert breaker.permit(IDLE).max_bytes == 500
+    again = after(passed(breaker), Signal.TOO_LARGE, size=1001, lone=7, known_isolated=True)
+    assert again.permit(IDLE).max_bytes == 1 << 20
+
+
+def test_a_smaller_pass_ends_the_suspicion_of_a_large_event() -> None:
+    one = InFlight(isolated=1, isolated_now=1)
+    suspected = after(passed(fresh()), Signal.TOO_LARGE, lone=7)
+    assert suspected.permit(one).isolated is Isolated.NONE
+    known = replace(suspected, ledger=suspected.ledger.with_smaller_pass(7))
+    assert known.permit(one).isolated is not Isolated.NONE
+    assert view(known, known, known.permit(IDLE), 7, 0.0).confirmed_bad
+
+
+def test_the_ledger_remembers_fewer_than_ten_thousand_events() -> None:
+    known = IsolationLedger(
+        refusals=dict.fromkeys(range(9_998), 1), confirmed_bad=frozenset(range(9_998))
+    )
+    known = known.with_refusal(-1).with_failed_alone(-1).with_pass(1.0, None)
+    assert (len(known.refusals), len(known.confirmed_bad)) == (9_999, 9_999)
+    full = known.with_refusal(-2).with_failed_alone(-2).with_pass(2.0, None)
+    assert (full.refusals, full.confirmed_bad) == ({}, {-2})

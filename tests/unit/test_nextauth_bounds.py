@@ -95,7 +95,7 @@ def test_readers_are_made_with_what_the_service_is_told():
 def test_a_sign_out_removes_the_session_cookies_and_no_other(version):
     name = FLAVOURS[version].cookie
     ours = [name, f"__Secure-{name}", f"{name}.0", f"__Secure-{name}.11"]
-    others = ["theme", f"{name}.a", f"x-{name}.0", f"{name}x"]
+    others = ["theme", "7", f"{name}.a", f"x-{name}.0", f"{name}x"]
     request = request_with(dict.fromkeys([*ours, *others], "1"))
     response = web.Response()
     reader(version).clear(parse_cookies(cookie_header(request)), response)

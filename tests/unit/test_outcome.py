@@ -178,7 +178,9 @@ def test_a_refusal_alone_is_tried_after_1_and_3_seconds_then_dead(*, isolated: b
         assert retry.note == "refused: bad name"
         delays.append(retry.delay_seconds)
     assert delays == [1.0, 3.0]
-    [dead] = judged(refused(), lone(2), BreakerView(refusals=2)).settlement.dead
+    last = judged(refused(), lone(2), BreakerView(refusals=2))
+    assert (last.signal, last.reason) == (Signal.REFUSED, "bad name")
+    [dead] = last.settlement.dead
     assert (dead.reason, dead.detail, dead.attempts) == ("rejected", "bad name", 3)
 
 
@@ -192,8 +194,8 @@ def test_troubles_and_refusals_are_counted_apart() -> None:
 
 def test_while_every_event_is_refused_a_refusal_counts_only_for_one_that_is_confirmed() -> None:
     refusing = BreakerView(resend=False, refusing=True, refusals=2)
-    [retry] = judged(refused(), lone(2), refusing).settlement.retry
-    assert (retry.attempts, retry.isolated, retry.note) == (2, True, None)
+    [retry] = judged(refused(), lone(2, sends=3), refusing).settlement.retry
+    assert retry == Retry(0, 0.8, 2, isolated=True)
     confirmed = BreakerView(resend=False, refusing=True, refusals=2, confirmed_bad=True)
     assert judged(refused(), lone(2), confirmed).settlement.dead
 
@@ -257,6 +259,7 @@ def test_an_event_larger_than_what_passes_dies_and_a_smaller_one_is_tried_ten_ti
     assert dead.detail == "Inngest takes no event of this size."
     [counted] = judged(large, lone(size=1000), CONFIRMED).settlement.retry
     assert counted.attempts == 1
+    assert counted.note == "failed alone: Inngest takes no event of this size."
     [dead] = judged(large, lone(9, size=1000), CONFIRMED).settlement.dead
     assert (dead.reason, dead.attempts) == ("too_large", 10)
 
