@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from service.observe.recorder import NullRecorder
 from service.outbox.model import Dead, Settlement
 from tests.support.declared_service import declared_service
 from tests.support.outbox_command import outbox_command
+from tests.support.service_command import service_command
 from tests.support.storage import claim, storage_at
 from tests.support.storage import event as new_event
 
@@ -146,6 +148,9 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
     ):
         needs = await needed_keys(url, keys)
         assert (needs.words, needs.missing) == (words, missing)
+    for keys, code in ((NEW, 1), (f"{NEW},{KEY}", 0)):
+        given = {"OUTBOX_URL": url, "OUTBOX_ENCRYPTION_KEY": keys}
+        assert (await asyncio.to_thread(service_command, "check", **given)).exit_code == code
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", NEW)
     code, out, _ = await outbox_command(url, "check")
     assert code == 1

@@ -100,6 +100,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(body={"type": "text"}), "body: type: "),
         (changed(data=["$body.report"]), "data: write an object"),
         (changed(data={"a": "$body.reprot"}), "data: there is no $body.reprot"),
+        (changed(data={"a": {"b": ["$body.report"]}}), "data: $body.report stands in a list"),
         (changed(who="everyone"), "who.0: everyone names nobody; write session, "),
         (changed(who=[]), "who: "),
         (changed(document=True), "document: the body needs documentName; add it to required"),

@@ -26,7 +26,7 @@ async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(fol
     dead = Dead(batch.entries[0].seq, 3, "rejected", "name must not be empty")
     await outbox.queue.settle(Settlement(batch.claim, dead=[dead]))
     view = await (await client.get("/api/events/e-1")).json()
-    assert view["state"] == "dead"
+    assert (view["state"], view["deliveredAt"]) == ("dead", None)
     assert view["reason"] == "rejected: name must not be empty"
     assert view["final"] is True
 

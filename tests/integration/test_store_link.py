@@ -303,6 +303,23 @@ async def test_a_command_of_another_user_is_told_why_at_once(
             pass
 
 
+async def test_a_store_that_is_not_understood_answers_no_call(
+    short_path: Path, listening: socket.socket
+) -> None:
+    async def greet_as_a_caller(line: Line) -> None:
+        await line.heard()  # a call has begun
+        line.say(Hello(PROTOCOL))
+        await line.heard()
+
+    async with (
+        scripted_store(listening, greet_as_a_caller),
+        front(short_path / "store", QUICK) as remote,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        with pytest.raises(OutboxUnavailableError):
+            await remote.inspector.stats()
+
+
 async def test_a_status_is_said_again_so_that_a_silent_store_is_known(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:

@@ -27,6 +27,10 @@ def test_a_minute_is_summed_up_when_it_is_over() -> None:
     assert (over.at_ms, over.waiting, over.dead) == (NOON, 9, 1)
     assert over.accepted_rate == round((20 * 1.0 + 30 * 2.0) / 110, 3)
     assert over.delivered_rate == round(2 * (20 * 1.0 + 30 * 2.0) / 110, 3)
+    minute.add(NOON + MINUTE_MS + 30_000, seen(0, rate=3.0))
+    following = minute.add(NOON + 2 * MINUTE_MS, seen(0))
+    assert following is not None
+    assert following.accepted_rate == 30 * 3.0 / 40
 
 
 def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:

@@ -39,6 +39,8 @@ def test_a_name_that_fits_only_without_the_prefix_is_refused():
     assert len(upload_key("u-1", "a" * room)) == 1024
     with pytest.raises(DocumentNameInvalidError):
         upload_key("u-1", "a" * (room + 1))
+    with pytest.raises(DocumentNameInvalidError):
+        upload_key("u-1", "ä" * (room // 2 + 1))
 
 
 def test_a_name_that_s3_would_complete_is_refused():
