@@ -10,8 +10,7 @@ import pytest
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import Announcement
 from service.relay.sends import BreakerState
-from tests.support.breaker_process import Process, at_a_process, waiting
-from tests.support.breakers import fresh
+from tests.support.breakers import Process, at_a_process, fresh, waiting
 
 BACKING_OFF, MISCONFIGURED = BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED
 TROUBLE = {"state": "backing_off", "reason": "503", "reopens_in_seconds": 60.0, "failures": 1}

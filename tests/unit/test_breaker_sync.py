@@ -13,8 +13,7 @@ from service.outbox.model import DeliveryRecord
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import Announcement
 from service.relay.sends import BreakerState
-from tests.support.breaker_process import Process, at_a_process, waiting
-from tests.support.breakers import fresh, passed
+from tests.support.breakers import Process, at_a_process, fresh, passed, waiting
 
 HEALTHY, BACKING_OFF = BreakerState.HEALTHY, BreakerState.BACKING_OFF
 MISCONFIGURED = BreakerState.MISCONFIGURED

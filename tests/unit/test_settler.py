@@ -10,15 +10,13 @@ import pytest
 import structlog
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
+from service.outbox.model import Retry, Settlement
 from service.outbox.ports import Queue
 from service.relay.breaker_sync import BreakerSync
 from service.relay.report import Report
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.virtual_time import in_virtual_time
-
-BATCH = Batch("c", (Entry(1, "e-1", 0, "u"), Entry(2, "e-2", 0, "u", attempts=3)), b"{},{}")
 
 
 class World:
@@ -52,24 +50,6 @@ class World:
         self.stale.append((claim, rows))
 
 
-@pytest.mark.parametrize(
-    "named",
-    [
-        Settlement("c", delivered=[1]),
-        Settlement("c", sent=[1]),
-        Settlement("c", retry=[Retry(1, 0.0, 0, isolated=False)]),
-        Settlement("c", dead=[Dead(1, 1, "rejected", "no")]),
-    ],
-)
-async def test_what_names_a_row_is_written_and_nothing_else(named: Settlement) -> None:
-    world = World()
-    await world.settler.settle(Settlement("c"))
-    assert world.written == []
-    await world.settler.settle(named)
-    assert world.written == [named]
-    assert world.stale == []
-
-
 @in_virtual_time
 async def test_a_store_that_fails_is_tried_again_four_times_a_second_until_it_has_it() -> None:
     world = World([OutboxUnavailableError("no disk")] * 3)
@@ -81,27 +61,10 @@ async def test_a_store_that_fails_is_tried_again_four_times_a_second_until_it_ha
     assert told == [failed] * 3
 
 
-async def test_a_fault_of_our_own_is_not_tried_again() -> None:
-    world = World([RuntimeError("ours")])
-    with pytest.raises(RuntimeError):
-        await world.settler.settle(Settlement("c", delivered=[1]))
-
-
 async def test_rows_of_a_lost_lease_are_reported() -> None:
     world = World([2])
     await world.settler.settle(Settlement("c", delivered=[1, 2, 3]))
     assert world.stale == [("c", 2)]
-
-
-@pytest.mark.parametrize("isolated", [False, True])
-async def test_rows_that_are_put_back_are_due_at_once_without_an_attempt(*, isolated: bool) -> None:
-    world = World()
-    await world.settler.put_back(BATCH, isolated=isolated)
-    due = [Retry(1, 0.0, 0, isolated), Retry(2, 0.0, 3, isolated)]
-    assert world.written == [Settlement("c", retry=due)]
-    if not isolated:
-        await world.settler.put_back(BATCH)
-        assert world.written[1] == world.written[0]
 
 
 @pytest.mark.parametrize("can_confirm", [False, True])
