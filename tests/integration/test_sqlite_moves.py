@@ -232,30 +232,3 @@ def test_what_a_hang_settled_after_all_lost_no_lease_once(room: Room) -> None:
     assert room.settle("another", delivered=[4]) == 1
     # A row that is settled a second time after all counts once.
     assert room.settle(batch.claim, delivered=[4]) == 0
-
-
-def test_settled_rows_leave_the_counts_of_their_owners_and_tried_ones_stay(room: Room) -> None:
-    batch = filled(room, 5)
-    room.settle(
-        batch.claim,
-        delivered=[1],
-        sent=[2],
-        dead=[Dead(3, 1, "r", "d")],
-        retry=[Retry(4, 0, 0, isolated=False)],
-    )
-    assert room.counts._pending == {"u-3": 1, "u-4": 1}
-    assert room.claims.held == {batch.claim: {5: "u-4"}}
-    room.settle(batch.claim, retry=[Retry(5, 0, 0, isolated=False)])
-    assert room.claims.held == {}
-    assert room.counts.total == 2
-    room.settle(batch.claim, delivered=[1, 2, 3, 4, 5])
-    assert room.counts.total == 2
-
-
-def test_a_row_of_a_fair_share_that_comes_back_is_looked_for_again(room: Room) -> None:
-    batch = filled(room, 2)
-    room.claims.picker.may_have_fair_share = False
-    room.settle(batch.claim, delivered=[1])
-    assert not room.claims.picker.may_have_fair_share
-    room.settle(batch.claim, retry=[Retry(2, 0, 0, isolated=False)])
-    assert room.claims.picker.may_have_fair_share

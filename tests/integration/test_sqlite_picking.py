@@ -225,10 +225,40 @@ def test_a_large_row_at_the_head_has_its_turn() -> None:
     assert room.take(10, max_bytes=300) == [2, 8]
 
 
-def test_no_row_of_a_fair_share_is_looked_for_where_none_may_wait() -> None:
+def test_few_rows_have_their_share_after_a_restart_too() -> None:
     room = flooded()
-    room.claims.picker.may_have_fair_share = False
-    assert room.take(4) == [1, 2, 3, 4]
+    room.start()
+    assert room.take(4) == [1, 2, 11, 12]
+
+
+@pytest.mark.parametrize("ends", ["by its lease", "unseen", "for another try"])
+def test_few_rows_that_come_back_from_a_claim_have_their_share_again(ends: str) -> None:
+    room = flooded()
+    room.take(4)
+    late = room.claim(4, lease_seconds=1.0)
+    assert late
+    assert room.take(4) == [6, 7, 8, 9]
+    if ends == "unseen":
+        room.claims.abandon(late)
+    if ends == "for another try":
+        room.put_back(late, 3, 4, 5, 13)
+    taken = [room.at(1000).take(1), room.take(2)]
+    assert sorted(seq for seqs in taken for seq in seqs) == [3, 4, 13]
+
+
+def test_a_lease_is_over_as_soon_as_it_ends() -> None:
+    room = filled(1)
+    assert room.take(lease_seconds=0.3) == [1]
+    assert room.at(299).take() == []
+    assert room.at(300).take() == [1]
+
+
+def test_a_batch_that_nobody_received_is_released_once() -> None:
+    room = filled(1)
+    room.claim(wanted=False)
+    assert room.claims.due_in_seconds(waiting=False) == 0
+    assert room.take(lease_seconds=1.0) == [1]
+    assert room.claims.due_in_seconds(waiting=False) is None
 
 
 @given(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -112,28 +111,6 @@ def test_who_has_nothing_is_checked_from_zero() -> None:
     assert (counts.total, counts.total_bytes) == (1, 10)
 
 
-def filled(sizes: dict[str, list[int]]) -> Any:
-    room = Room()
-    for owner, of in sizes.items():
-        for size in of:
-            room.append(event(owner, size=size))
-    return room.connection
-
-
-def test_the_bytes_of_earlier_rows_are_counted_page_by_page() -> None:
-    connection = filled({"ada": [100, 200, 300], "bob": [400, 500]})
-    pages = BytesCount(page_rows=2)
-    assert pages.is_done
-    assert pages.counted_to == 0
-    pages.begin(connection)
-    assert pages.newest == 5
-    found = []
-    while not pages.is_done:
-        found.append(pages.count_page(connection))
-    assert found == [{"ada": 300}, {"ada": 300, "bob": 400}, {"bob": 500}]
-    assert pages.counted_to == 5
-
-
 def test_rows_that_came_after_the_start_are_not_counted_again() -> None:
     room = Room()
     room.append(event("ada", size=100))
@@ -141,11 +118,4 @@ def test_rows_that_came_after_the_start_are_not_counted_again() -> None:
     pages.begin(room.connection)
     room.append(event("bob", size=100))
     assert pages.count_page(room.connection) == {"ada": 100}
-    assert pages.is_done
-
-
-def test_an_empty_outbox_has_no_page() -> None:
-    pages = BytesCount()
-    pages.begin(filled({}))
-    assert pages.newest == 0
     assert pages.is_done

@@ -159,25 +159,10 @@ def test_a_file_that_is_gone_or_another_one_is_a_fault(path: Path) -> None:
         assert lock.fault is None
 
 
-def test_a_file_with_two_names_is_refused(path: Path) -> None:
-    path.touch()
-    path.with_name("other.db").hardlink_to(path)
-    with pytest.raises(OutboxUnavailableError, match="second name"), sole_writer(path):
-        pass
-    assert open_files(path.parent) == []
-
-
 def test_a_file_that_can_not_be_opened_is_told(path: Path) -> None:
     path.mkdir()
     with pytest.raises(OutboxUnavailableError, match="Is a directory"), sole_writer(path):
         pass
-
-
-def test_a_log_without_its_file_is_refused(path: Path) -> None:
-    path.with_name("outbox.db-wal").write_bytes(b"\x37\x7f\x06\x82" + bytes(28))
-    with pytest.raises(OutboxUnavailableError, match="has content"), sole_writer(path):
-        pass
-    assert not path.exists()
 
 
 def test_a_note_is_written_again_only_where_it_was_removed(path: Path) -> None:
