@@ -5,7 +5,6 @@ Inngest refuses them, or a gateway before it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -109,18 +108,3 @@ async def test_one_event_that_is_refused_dies_and_the_others_are_delivered(
     assert {row.attempts for row in rows} == {1}
     await delivery.delivery_is(BreakerState.HEALTHY)
     assert {delivery.api.ledger.times(one) for one in ids} == {1}
-
-
-async def test_413_for_everything_kills_nobody(quick_delivery: Delivery) -> None:
-    delivery = quick_delivery
-    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
-    await delivery.ends(ids)
-    delivery.api.faults.add(TooLarge(max_events=0), times=None)
-    for turn in range(20):
-        ids += await delivery.accept(*[f"d-{turn}-{n}" for n in range(5)])
-        await asyncio.sleep(0)
-    await delivery.delivery_is(BreakerState.BACKING_OFF)
-    await delivery.api.ledger.wait_for_requests(len(delivery.api.ledger.requests) + 10)
-    assert (await delivery.outbox.inspector.stats()).dead == 0
-    delivery.api.faults.clear()
-    await delivery.ends(ids)

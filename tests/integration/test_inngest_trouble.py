@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -73,25 +72,6 @@ async def test_a_server_that_is_away_is_waited_for(quick_delivery: Delivery) -> 
     await quick_delivery.api.start()
     rows = await quick_delivery.ends(ids)
     assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
-
-
-async def test_retry_after_is_honoured(delivery: Delivery) -> None:
-    delivery.api.faults.add(ScriptedAnswer(429, retry_after=1))
-    began = time.monotonic()
-    await delivery.ends(await delivery.accept("d"))
-    assert time.monotonic() - began >= 1
-
-
-async def test_when_everything_is_refused_the_delivery_closes_and_the_rest_does_not_age(
-    quick_delivery: Delivery,
-) -> None:
-    words = '{"ids":[""],"status":400,"error":"publish failed"}'
-    quick_delivery.api.faults.add(ScriptedAnswer(400, body=words), times=None)
-    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(200)])
-    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
-    assert quick_delivery.relay.breaker.reason == "every event is refused"
-    quick_delivery.api.faults.clear()
-    await quick_delivery.ends(ids)
 
 
 async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(

@@ -1,4 +1,4 @@
-"""The relay between a real SQLite outbox and the fake Inngest: batches, keys, pauses and stops."""
+"""The relay between a real SQLite outbox and the fake Inngest: batches and stops."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.faults import Action, Hang, Partial, Slow
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import State
-from service.relay.sends import BreakerState
 from tests.support.delivery import Delivery, Policies, delivering
-from tests.support.storage import eventually
 
 
 async def test_an_id_for_every_event_delivers_all(delivery: Delivery) -> None:
@@ -31,44 +29,6 @@ async def test_without_an_id_an_event_stays_and_is_sent_again_at_once(
     assert {row.attempts for row in rows} == {1}
     assert sorted(row.sends for row in rows) == [1] * 7 + [2] * 3
     assert delivery.api.ledger.stats.arrivals == 10
-
-
-async def test_a_batch_that_is_too_large_is_halved(delivery: Delivery) -> None:
-    delivery.api.faults.add(TooLarge(max_events=3), times=None)
-    rows = await delivery.ends(await delivery.accept(*[f"d-{n}" for n in range(40)]))
-    assert {row.attempts for row in rows} == {1}
-
-
-async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path) -> None:
-    async with (
-        FakeInngest(options=FakeOptions(keys=["key-2"])) as api,
-        delivering(tmp_path / "outbox.db", api, fallback_key="key-2") as delivery,
-    ):
-        ids = []
-        for n in range(5):
-            ids += await delivery.accept(*[f"d-{n}-{m}" for m in range(100)])
-        await delivery.ends(ids)
-        asked = len(api.ledger.requests)
-        await delivery.ends(await delivery.accept("d"))
-        assert [request.key for request in api.ledger.requests][asked:] == ["key-2"]
-        api.event_api.keys = ["key-1"]
-        await delivery.ends(await delivery.accept("d"))
-        assert delivery.relay.breaker.state is BreakerState.HEALTHY
-
-
-async def test_a_pause_sends_nothing_and_a_resume_sends_all(delivery: Delivery) -> None:
-    await delivery.outbox.repairs.set_paused(paused=True, actor="test")
-
-    async def paused() -> bool:
-        return delivery.relay.breaker.paused
-
-    await eventually(paused)
-    ids = await delivery.accept("d-1", "d-2")
-    stats = await delivery.outbox.inspector.stats()
-    assert (stats.pending, stats.delivering) == (2, 0)
-    assert delivery.api.ledger.request_count == 0
-    await delivery.outbox.repairs.set_paused(paused=False, actor="test")
-    await delivery.ends(ids)
 
 
 async def test_a_stop_lets_sends_under_way_settle(tmp_path: Path, inngest_api: FakeInngest) -> None:

@@ -100,7 +100,6 @@ async def delivering(
     api: FakeInngest,
     *,
     senders: int = 4,
-    fallback_key: str | None = None,
     policies: Policies = AS_SERVED,
     send_timeout_seconds: float = 10.0,
 ) -> AsyncIterator[Delivery]:
@@ -112,7 +111,7 @@ async def delivering(
             http,
             origin=api.url,
             key="key-1",
-            fallback_key=fallback_key,
+            fallback_key=None,
             environment=None,
             timeout_seconds=send_timeout_seconds,
         )
