@@ -14,8 +14,8 @@ from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view, with_result
 from service.relay.evidence import IsolationLedger
-from service.relay.sends import Answered, BreakerState, InFlight
-from tests.support.breakers import IDLE, after, fresh, passed
+from service.relay.sends import Answered, BreakerState, BreakerView, InFlight
+from tests.support.breakers import IDLE, after, fresh, knowing, passed
 
 POLICY = BreakerPolicy()
 TROUBLES = [Signal.TROUBLE, Signal.BUSY, Signal.UNREACHED, Signal.MISCONFIGURED]
@@ -310,3 +310,136 @@ def test_the_ledger_remembers_fewer_than_ten_thousand_events() -> None:
     assert (len(known.refusals), len(known.confirmed_bad)) == (9_999, 9_999)
     full = known.with_refusal(-2).with_failed_alone(-2).with_pass(2.0, None)
     assert (full.refusals, full.confirmed_bad) == ({}, {-2})
+
+
+def troubled(rounds: int, **answer: object) -> Breaker:
+    """A breaker whose probes failed in so many rounds, the trip included."""
+    breaker = fresh()
+    for _ in range(rounds):
+        breaker = after(replace(breaker, probes_left=0), Signal.UNREACHED, **answer)
+    return breaker
+
+
+def test_events_that_failed_before_leave_the_senders_of_others_free() -> None:
+    breaker = passed(fresh(senders=4))
+    assert breaker.wait_seconds(0.0, InFlight(others=3, isolated=64)) == 0.0
+    assert breaker.wait_seconds(0.0, InFlight(others=4)) is None
+    assert breaker.wait_seconds(0.0, InFlight(isolated=65)) is None
+    alone = breaker.with_hung(0.0, 1.0)
+    assert alone.wait_seconds(0.0, InFlight(others=31)) == 0.0
+    assert alone.wait_seconds(0.0, InFlight(others=32)) is None
+
+
+def test_a_round_of_probes_uses_each_sender_and_none_of_the_last_trouble() -> None:
+    waiting = replace(troubled(1), probes_left=8, reopens_at=5.0)
+    hanging = InFlight(others=9, isolated=9, others_now=2, isolated_now=1)
+    assert waiting.wait_seconds(2.0, hanging) == 3.0
+    assert waiting.wait_seconds(2.0, replace(hanging, isolated_now=2)) is None
+    alone = replace(waiting, narrow=True)
+    assert alone.wait_seconds(2.0, InFlight(others=31, others_now=9)) == 3.0
+    assert alone.wait_seconds(2.0, InFlight(others=32)) is None
+    spent = waiting.began(isolated=False)
+    assert (spent.probes_left, waiting.probes_left) == (7, 8)
+    assert replace(waiting, probes_left=0).began(isolated=True).probes_left == 0
+    assert passed(fresh()).began(isolated=True).probes_left == 1
+
+
+def test_probes_alternate_between_the_newest_and_the_oldest_and_later_between_isolated_ones() -> (
+    None
+):
+    probes = [troubled(rounds).permit(IDLE) for rounds in range(1, 7)]
+    assert [probe.fresh_share for probe in probes] == [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    first, last = Isolated.FIRST, Isolated.LAST
+    assert [probe.isolated for probe in probes] == [last, last, last, first, last, first]
+    assert {(probe.max_bytes, probe.state, probe.singly) for probe in probes} == {
+        (1 << 20, BreakerState.BACKING_OFF, False)
+    }
+    wide = replace(troubled(4), widened=True, probes_left=3).permit(IDLE)
+    assert (wide.fresh_share, wide.isolated) == (1.0, last)
+    refusing = replace(troubled(4), refusing=True).permit(IDLE)
+    assert (refusing.fresh_share, refusing.isolated) == (0.0, last)
+
+
+def test_isolated_events_and_others_take_turns() -> None:
+    one, first, last = InFlight(isolated=1, isolated_now=1), Isolated.FIRST, Isolated.LAST
+    healthy = passed(fresh())
+    assert healthy.permit(one).isolated is first
+    assert healthy.began(isolated=True).permit(one).isolated is last
+    assert healthy.began(isolated=False).permit(one).isolated is first
+    assert healthy.permit(InFlight(isolated=4)).isolated is Isolated.NONE
+    recovering = passed(troubled(1))
+    assert recovering.permit(IDLE).isolated is last
+    assert recovering.permit(one).isolated is Isolated.NONE
+    found = knowing(recovering, found_at=0.0)
+    assert found.permit(one).isolated is first
+    assert (healthy.permit(IDLE).fresh_share, recovering.permit(IDLE).fresh_share) == (0.2, 0.5)
+    states = healthy.permit(IDLE).state, recovering.permit(IDLE).state
+    assert states == (BreakerState.HEALTHY, BreakerState.RECOVERING)
+
+
+def test_while_events_go_alone_a_claim_takes_as_many_as_may_begin() -> None:
+    alone = passed(fresh()).with_hung(0.0, 1.0)
+    free = [alone.permit(InFlight(others=others)).max_events for others in (0, 30, 31, 32)]
+    assert free == [32, 2, 1, 1]
+    waiting = replace(alone, state=BreakerState.BACKING_OFF).permit(IDLE)
+    assert (waiting.max_events, waiting.singly) == (1, True)
+
+
+def test_recovery_doubles_the_events_and_says_why_until_batches_are_full() -> None:
+    breaker = passed(troubled(3, reason="500 oh"), 10.0)
+    assert (breaker.state, breaker.reason) == (BreakerState.RECOVERING, "500 oh")
+    assert (breaker.failures, breaker.reopens_at, breaker.refusing) == (0, 0.0, False)
+    assert breaker.permit(IDLE).max_events == 2
+    assert passed(breaker, 10.0).permit(IDLE).max_events == 4
+    drained = passed(breaker, 10.0, drained=True)
+    assert (drained.state, drained.reason) == (BreakerState.HEALTHY, "")
+    assert drained.permit(IDLE).max_events == 500
+
+
+def test_batches_shrink_to_half_once_most_of_the_last_twenty_failed() -> None:
+    breaker, sizes = passed(fresh()), []
+    for _ in range(31):
+        breaker = after(replace(breaker, streak=passed(fresh()).streak), Signal.TROUBLE)
+        sizes.append(breaker.permit(IDLE).max_events)
+    assert sizes == [500] * 27 + [250] * 4
+
+
+def test_the_view_of_an_event_is_that_before_its_answer() -> None:
+    known = knowing(
+        passed(fresh(), 1.0, size=9), confirmed_bad=frozenset({7}), refusals={7: 2}, found_at=1.0
+    )
+    permit = known.permit(IDLE)
+    seen = view(known.forget(7), known, permit, 7, 60.9)
+    assert seen == BreakerView(confirmed_bad=True, refusals=2, bad_events=True, passed_size=9)
+    other = view(known, known, permit, 8, 61.0)
+    assert other == BreakerView(passed_size=9)
+    assert view(known, known, permit, None, 61.0) == other
+    assert not view(known.with_pause(paused=True), known, permit, 7, 1.0).resend
+    tripped = view(known.with_wait(BreakerState.BACKING_OFF, "", 9.0), known, permit, 7, 1.0)
+    assert (tripped.resend, tripped.refusing, tripped.confirmed_bad) == (False, True, False)
+    waiting = replace(known, state=BreakerState.BACKING_OFF)
+    seen = view(waiting, waiting, permit, 7, 1.0)
+    assert (seen.resend, seen.refusing, seen.confirmed_bad) == (False, False, False)
+    recovered = replace(known, epoch=9)
+    seen = view(recovered, recovered, permit, 7, 1.0)
+    assert (seen.resend, seen.refusing) == (False, False)
+    assert view(known.with_hung(1.0, 1.0), known, permit, 7, 1.0).narrow
+
+
+def test_a_settled_event_is_forgotten_and_no_other() -> None:
+    both = frozenset({7, 8})
+    known = knowing(fresh(), failed_alone=both, confirmed_bad=both, refusals={7: 1, 8: 2})
+    eight = frozenset({8})
+    assert known.forget(7) == knowing(
+        fresh(), failed_alone=eight, confirmed_bad=eight, refusals={8: 2}
+    )
+
+
+def test_an_isolated_event_that_passes_clears_every_other() -> None:
+    both = frozenset({7, 8})
+    suspecting = knowing(passed(fresh()), failed_alone=both, refusals={7: 1, 8: 2}, found_at=0.0)
+    healed = passed(knowing(suspecting, confirmed_bad=both), lone=7, known_isolated=True)
+    assert healed.ledger == IsolationLedger(refusals={8: 2})
+    confirmed = passed(suspecting, 5.0, lone=7).ledger
+    assert (confirmed.confirmed_bad, confirmed.found_at) == (both, 5.0)
+    assert confirmed.failed_alone == frozenset()
