@@ -87,9 +87,9 @@ async def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_pa
         world.add(*[kind] * 100)
     healthy: list[MemoryRow] = []
     async with world.running():
-        for turn in range(30 * 90):
+        for turn in range(30 * 60):
             [row] = world.add(HEALTHY if random.random() < 0.03 else kind)
-            if row.kind == HEALTHY and turn > 30 * 60:
+            if row.kind == HEALTHY and turn > 30 * 35:
                 healthy.append(row)
             await asyncio.sleep(1 / 30)
         await world.until(healthy, 15)
