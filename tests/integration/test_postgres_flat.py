@@ -9,6 +9,7 @@ moment.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,6 +184,19 @@ def test_a_statement_touches_no_more_pages_among_many_rows(
 ) -> None:
     few, many = beside_a_transaction.pages[name]
     assert many <= few + MORE_PAGES
+
+
+@pytest.mark.parametrize("name", ["APPEND", "INBOX_DROP", "INBOX_LEAVE"])
+def test_rows_of_the_inbox_are_looked_up_whatever_its_figures_say(
+    beside_a_transaction: Beside, name: str
+) -> None:
+    """By its figures a table of dead rows is small, and all of its index a cheap read."""
+    values: dict[str, Any] = {key: [] for key in re.findall(r"%\((\w+)\)", SQL[name])}
+    values |= {"rows": 0, "since": 0, "xids": ["5", "6"], "nos": [1, 2]}
+    with psycopg.connect(beside_a_transaction.url) as connection:
+        found = PlannedOnce(connection).explained(SQL[name], values)
+        connection.rollback()
+    assert pages(found) <= MORE_PAGES
 
 
 def test_rows_of_a_fair_share_are_found_by_an_index_of_their_own(

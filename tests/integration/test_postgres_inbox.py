@@ -8,8 +8,9 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,10 +18,12 @@ from psycopg.types.json import Jsonb
 
 from service.bootstrap.service import run_relay_alone, run_service
 from service.config.settings import Settings
+from service.errors import OutboxUnavailableError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
+from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.schema import migrate
 from service.web.intake.event_batch import BatchRequest, EventBatches
 from tests.support.postgres_server import PostgresServer, needed_postgres
@@ -296,6 +299,27 @@ async def test_rows_of_another_server_s_numbers_are_found(
     async with PostgresStorage(postgres_url).open() as restarted:
         await outbox.inbox.__aexit__()
         await row_in(restarted, "restored", State.PENDING)
+
+
+async def test_what_is_new_is_taken_where_the_whole_inbox_is_too_much_to_read(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction keeps millions of dead rows in it."""
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        async def ask(pool: PostgresPool, name: str, given: Any = None, **how: Any) -> Any:
+            if name == "INBOX_PAGE" and given["from_xid"] == "0":
+                raise OutboxUnavailableError
+            return await real(pool, name, given, **how)
+
+        return ask
+
+    for way in ("run", "ask"):
+        monkeypatch.setattr(PostgresPool, way, refusing(getattr(PostgresPool, way)))
+    async with PostgresStorage(postgres_url).open() as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            appended = append(connection)
+        assert ids(await claim(outbox)) == [appended]
 
 
 async def test_an_application_that_is_killed_right_after_its_commit_leaves_one_event(

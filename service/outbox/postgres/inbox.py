@@ -119,20 +119,33 @@ class PostgresInbox:
         had_it = now < self._turn_until
         given = {"turn": "inbox", "holder": self._holder, "seconds": TURN_SECONDS}
         [(mine,)] = await self._pool.run("TAKE_TURN", given)
-        self._turn_until = now + TURN_SECONDS if mine else 0.0
         if mine and not had_it:
-            self._whole_at = 0.0
+            noted = await self._pool.run("INBOX_NOTED")
+            self._seen = Position.of(noted[0][0]) if noted else Position()
+        self._turn_until = now + TURN_SECONDS if mine else 0.0
         return bool(mine)
 
     async def _look(self) -> None:
         """Drain what was appended since the last look, and now and then what was left over."""
         now = time.monotonic()
-        if now >= self._whole_at:  # rows may have come from elsewhere, with their old numbers
-            self._seen, self._whole_at = Position(), now + _WHOLE_SECONDS
-            self._is_noted = False
+        if now >= self._whole_at:
+            self._whole_at = now + _WHOLE_SECONDS
+            # Rows may have come from elsewhere, with their old numbers. Among millions of dead rows
+            # this takes too long; what is new is drained all the same.
+            with contextlib.suppress(OutboxUnavailableError):
+                await self._drain_after(None)
+            return
+        await self._drain_after(self._seen)
+        if now >= self._left_at:
+            self._left_at = now + _LEFT_SECONDS
+            if rows := await self._pool.run("INBOX_LEFT"):
+                await self._drain([InboxRow.of(row) for row in rows])
+
+    async def _drain_after(self, seen: Position | None) -> None:
+        """Drain what was appended since `seen`, None for the whole inbox."""
         after, snapshot = _START, ""
         while True:
-            rows = await self._page(after)
+            rows = await self._page(seen, after)
             snapshot = snapshot or rows[0][-1]
             if rows[0][0] is None:
                 break
@@ -141,23 +154,23 @@ class PostgresInbox:
                 return  # the outbox is full
             after, self._is_noted = (page[-1].xid, page[-1].no), False
         self._seen = Position.of(snapshot)
+        now = time.monotonic()
         if not self._is_noted and now >= self._note_at:  # for those who only read
             await self._pool.run("INBOX_SEEN", {"seen": snapshot, "holder": self._holder})
             self._is_noted, self._note_at = True, now + _NOTE_SECONDS
-        if now >= self._left_at:
-            self._left_at = now + _LEFT_SECONDS
-            if rows := await self._pool.run("INBOX_LEFT"):
-                await self._drain([InboxRow.of(row) for row in rows])
 
-    async def _page(self, after: tuple[str, int]) -> list[tuple[Any, ...]]:
-        xid, no = max((int(self._seen.next), 0), (int(after[0]), after[1]))
+    async def _page(self, seen: Position | None, after: tuple[str, int]) -> list[tuple[Any, ...]]:
+        since = seen or Position()
+        xid, no = max((int(since.next), 0), (int(after[0]), after[1]))
         given = {
-            "open": list(self._seen.open),
+            "open": list(since.open),
             "xid": after[0],
             "no": after[1],
             "from_xid": str(xid),
             "from_no": no,
         }
+        if seen is None:  # a slow answer does not mean that the database is lost
+            return await self._pool.ask("INBOX_PAGE", given, often=True)
         return await self._pool.run("INBOX_PAGE", given)
 
     async def _drain(self, page: Sequence[InboxRow]) -> bool:

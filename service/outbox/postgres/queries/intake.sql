@@ -27,8 +27,9 @@ WITH numbers AS MATERIALIZED (
         SELECT CASE WHEN due_ms > 0 AND to_timestamp(due_ms / 1000.0) > (SELECT at FROM outbox.moment)
                     THEN to_timestamp(due_ms / 1000.0) END AS due_at) AS d
 ), drained AS (
-    DELETE FROM outbox.inbox AS i USING unnest(%(xids)b::text[], %(nos)b::bigint[]) AS d(xid, no)
-    WHERE i.xid = d.xid::xid8 AND i.no = d.no
+    DELETE FROM outbox.inbox WHERE ctid = ANY(ARRAY(
+        SELECT i.ctid FROM unnest(%(xids)b::text[], %(nos)b::bigint[]) AS d(xid, no), LATERAL (
+            SELECT ctid FROM outbox.inbox WHERE xid = d.xid::xid8 AND no = d.no OFFSET 0) AS i))
 ), changed AS (
     INSERT INTO outbox.changes (owners, pending, stored, stored_bytes)
     SELECT %(by_owner)b::text[], %(owner_rows)b::bigint[], %(owner_rows)b::bigint[],
