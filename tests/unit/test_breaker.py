@@ -205,11 +205,16 @@ def test_what_passed_before_the_trouble_began_does_not_end_it() -> None:
 
 
 def test_a_restart_in_trouble_asks_with_one_event_and_resume_asks_at_once() -> None:
-    breaker = fresh().resumed(BreakerState.RECOVERING, reason="500", reopens_at=5.0)
+    before = knowing(passed(fresh()), failed_alone=frozenset({7}))
+    breaker = before.resumed(BreakerState.RECOVERING, reason="500", reopens_at=5.0)
     assert (breaker.state, breaker.permit(IDLE).max_events) == (BreakerState.BACKING_OFF, 1)
     assert breaker.wait_seconds(1.0, IDLE) == 4.0
     assert breaker.asking_at(1.0).wait_seconds(1.0, IDLE) == 0.0
     assert breaker.asking_at(9.0).wait_seconds(1.0, IDLE) == 4.0
+    assert (breaker.probes_left, breaker.ledger.failed_alone) == (1, frozenset())
+    late = Answered(Signal.PASSED, 0.0)
+    beside = with_result(breaker, late, permit=before.permit(IDLE), now=1.0, jitter=0.5)
+    assert beside.state is BreakerState.BACKING_OFF
 
 
 def refused_in_a_row(breaker: Breaker, now: float) -> Breaker:
@@ -236,6 +241,7 @@ def test_an_empty_request_is_witness_after_five_minutes_of_nothing_but_refusals(
     assert not witnessed.wants_witness(400.0)
     for earlier in (fresh(), tripped, refusing):
         assert not witnessed.is_current(earlier.permit(IDLE))
+    assert witnessed.is_current(witnessed.permit(IDLE))
     assert witnessed.wait_seconds(400.0, IDLE) == 0.0
 
 
@@ -283,7 +289,9 @@ def test_a_size_that_was_too_large_is_halved_and_tried_again_after_200_passes() 
         breaker = passed(breaker)
         assert breaker.permit(IDLE).max_bytes == 500
     assert after(breaker, Signal.TOO_LARGE, size=4000).permit(IDLE).max_bytes == 500
-    assert passed(breaker).permit(IDLE).max_bytes == 1000
+    for size in [1000] * 201 + [2000]:
+        breaker = passed(breaker)
+        assert breaker.permit(IDLE).max_bytes == size
 
 
 def test_an_event_that_is_too_large_by_itself_limits_no_batch() -> None:
@@ -370,6 +378,8 @@ def test_isolated_events_and_others_take_turns() -> None:
     recovering = passed(troubled(1))
     assert recovering.permit(IDLE).isolated is last
     assert recovering.permit(one).isolated is Isolated.NONE
+    assert recovering.wait_seconds(0.0, InFlight(others=1)) == 0.0
+    assert recovering.wait_seconds(0.0, InFlight(others=1, others_now=1)) is None
     found = knowing(recovering, found_at=0.0)
     assert found.permit(one).isolated is first
     assert (healthy.permit(IDLE).fresh_share, recovering.permit(IDLE).fresh_share) == (0.2, 0.5)
@@ -396,12 +406,30 @@ def test_recovery_doubles_the_events_and_says_why_until_batches_are_full() -> No
     assert drained.permit(IDLE).max_events == 500
 
 
+def failing_on(breaker: Breaker, signal: Signal = Signal.TROUBLE, **answer: object) -> Breaker:
+    """One more failure, which is none in a row."""
+    return after(replace(breaker, streak=passed(fresh()).streak), signal, **answer)
+
+
 def test_batches_shrink_to_half_once_most_of_the_last_twenty_failed() -> None:
     breaker, sizes = passed(fresh()), []
-    for _ in range(31):
-        breaker = after(replace(breaker, streak=passed(fresh()).streak), Signal.TROUBLE)
+    for _ in range(64):
+        breaker = failing_on(breaker)
         sizes.append(breaker.permit(IDLE).max_events)
-    assert sizes == [500] * 27 + [250] * 4
+    assert sizes == [500] * 27 + [250] * 18 + [125] * 18 + [62]
+
+
+def test_a_pass_puts_off_that_batches_shrink_and_parts_and_refusals_shrink_none() -> None:
+    breaker, sizes = passed(fresh()), []
+    for _ in range(27):
+        breaker = failing_on(breaker)
+    breaker = passed(breaker)
+    for _ in range(5):
+        breaker = failing_on(failing_on(breaker, again=True), Signal.REFUSED)
+    for _ in range(3):
+        breaker = failing_on(breaker)
+        sizes.append(breaker.permit(IDLE).max_events)
+    assert sizes == [500, 500, 250]
 
 
 def test_the_view_of_an_event_is_that_before_its_answer() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.inngest.send_result import SendResult, Signal, classify
-from service.outbox.model import Batch, Entry, Retry
+from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.relay.outcome import Outcome, RetryPolicy, due_again, outcome
 from service.relay.sends import BreakerView
 
@@ -143,20 +143,21 @@ def test_each_answer_is_a_signal(result: SendResult, signal: Signal) -> None:
 
 def test_events_without_an_id_stay_and_are_due_now() -> None:
     done = judged(SendResult(200, ("a", "", "c")), many())
-    assert done.settlement.delivered == [0, 2]
-    assert done.settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in (1, 3)]
+    retry = [Retry(seq, 0.0, 0, isolated=False) for seq in (1, 3)]
+    assert done == Outcome(Settlement("c", delivered=[0, 2], retry=retry), Signal.PASSED)
 
 
 def test_more_ids_than_events_deliver_each_event_once() -> None:
     done = judged(SendResult(200, ("a", "b", "c")), many(2))
     assert (done.settlement.delivered, done.settlement.retry) == ([0, 1], [])
+    assert judged(SendResult(200, ("", "", "c")), many(2)).signal is Signal.TROUBLE
 
 
 def test_a_refusal_settles_what_was_taken_isolates_the_next_and_the_rest_goes_at_once() -> None:
     done = judged(refused(taken=1), many())
     assert done.settlement.delivered == [0]
     assert done.settlement.retry == [Retry(1, 0.0, 0, isolated=True, note="suspected: bad name")]
-    assert (done.again, done.failed) == ((range(2, 4),), False)
+    assert (done.again, done.failed, done.reason) == ((range(2, 4),), False, "bad name")
     assert judged(refused(), many()).signal is Signal.REFUSED
     assert judged(refused(taken=2), many()).again == (range(3, 4),)
     everything = judged(SendResult(400, ("01J",) * 4), many()).settlement
@@ -205,11 +206,13 @@ FAILURES = [SendResult(status) for status in (302, 403, 408, 429, 500, 503)]
 
 @pytest.mark.parametrize("result", [*FAILURES, SendResult(None, words="timeout")], ids=str)
 def test_a_batch_that_fails_beside_others_goes_again_in_parts(result: SendResult) -> None:
+    signal, reason, put_back = classify(result, 4), result.reason, due_again(many().entries)
+    halves = range(2), range(2, 4)
     done = judged(result, many(), parts=2)
-    assert (done.again, done.failed) == ((range(2), range(2, 4)), True)
+    assert done == Outcome(Settlement("c"), signal, reason, halves, failed=True)
     assert judged(result, many(), parts=1).again == (range(4),)
-    settlement = judged(result, many(), TROUBLED).settlement
-    assert settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in range(4)]
+    done = judged(result, many(), TROUBLED)
+    assert done == Outcome(Settlement("c", retry=put_back), signal, reason)
 
 
 def test_a_batch_that_is_too_large_is_always_halved() -> None:
@@ -227,18 +230,18 @@ def test_what_is_put_back_stays_isolated_or_becomes_so() -> None:
 @pytest.mark.parametrize("result", FAILURES, ids=str)
 def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendResult) -> None:
     once_more = judged(result, lone(isolated=False), parts=1)
-    assert (once_more.again, once_more.failed) == ((range(1),), True)
-    [retry] = judged(result, lone(isolated=False), parts=2).settlement.retry
-    assert retry.isolated
-    [retry] = judged(result, lone(), parts=1).settlement.retry
-    assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.1)
+    signal, reason = classify(result, 1), result.reason
+    assert once_more == Outcome(Settlement("c"), signal, reason, (range(1),), failed=True)
+    later = Outcome(Settlement("c", retry=[Retry(0, 0.1, 0, isolated=True)]), signal, reason)
+    assert judged(result, lone(isolated=False), parts=2) == later
+    assert judged(result, lone(), parts=1) == later
     [counted] = judged(result, lone(2, sends=3), CONFIRMED).settlement.retry
     assert (counted.attempts, counted.delay_seconds) == (3, 0.8)
     assert counted.note == f"failed alone: {result.status}"
     [ninth] = judged(result, lone(8, sends=9), CONFIRMED).settlement.retry
     assert (ninth.attempts, ninth.delay_seconds) == (9, 5.0)
     [dead] = judged(result, lone(9), CONFIRMED).settlement.dead
-    assert (dead.reason, dead.attempts) == ("undeliverable", 10)
+    assert dead == Dead(0, 10, "undeliverable", reason)
     assert judged(result, lone(12)).settlement.retry
 
 
