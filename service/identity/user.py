@@ -108,7 +108,7 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT_CHARS:
         return None
     # JavaScript strings may contain half of a surrogate pair, which has no UTF-8.
-    return printable(value.encode("utf-8", "replace").decode())
+    return printable(value.encode(errors="replace").decode())
 
 
 class EventKeys:
@@ -131,7 +131,7 @@ class EventKeys:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
 class Operators:

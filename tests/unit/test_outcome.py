@@ -240,8 +240,8 @@ def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendR
     assert counted.note == f"failed alone: {result.status}"
     [ninth] = judged(result, lone(8, sends=9), CONFIRMED).settlement.retry
     assert (ninth.attempts, ninth.delay_seconds) == (9, 5.0)
-    [dead] = judged(result, lone(9), CONFIRMED).settlement.dead
-    assert dead == Dead(0, 10, "undeliverable", reason)
+    dead = Settlement("c", dead=[Dead(0, 10, "undeliverable", reason)])
+    assert judged(result, lone(9), CONFIRMED) == Outcome(dead, signal, reason)
     assert judged(result, lone(12)).settlement.retry
 
 
