@@ -131,7 +131,7 @@ async def test_a_sign_out_of_a_user_without_events_says_so(path: Path) -> None:
     migrate(f"sqlite:///{path}")
     code, out, err = await outbox_command(path, "sign-out", "nobody")
     assert code == 0
-    assert "Ended the sessions of nobody" in out
+    assert "Ended the sessions of nobody (dev, shared)." in out
     assert "there is no event of nobody" in err
 
 

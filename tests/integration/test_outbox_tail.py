@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,6 +46,7 @@ async def tailing(store_url: str, *options: str) -> AsyncIterator[Process]:
         "--url",
         store_url,
         *options,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},  # it writes each line out by itself
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -77,6 +77,17 @@ async def test_accepted_counts_events_not_requests(
     assert seen["outbox_commit_seconds_count"] >= 3
 
 
+async def test_rates_are_those_since_the_sample_before(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    sampler = Sampler(outbox.inspector, recorder)
+    await sampler.sample()
+    await append_all(outbox, 200)
+    await sampler.sample()
+    assert sampler.latest is not None
+    assert sampler.latest.accepted_rate > 1
+
+
 async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
     outbox: SqliteOutbox, recorder: PrometheusRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

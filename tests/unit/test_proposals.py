@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 from service.console.operations.bulk import Action, Proposal, Proposals, change_rows
 from service.console.operations.paced import PacedReplay, PacedReplayer
@@ -47,6 +48,17 @@ async def test_what_was_settled_after_it_was_shown_is_left_alone() -> None:
 async def test_a_first_dry_run_has_what_was_settled_while_it_looked() -> None:
     """And so what a store settled whose clock is ahead of this process's."""
     assert len((await proposed(NOW + 5, seen_ms=None)).rows) == 1
+
+
+async def test_a_first_dry_run_says_that_more_match_than_were_found() -> None:
+    class Cut(Finds):
+        async def find(self, wanted: Filter) -> Found:
+            return dataclasses.replace(await super().find(wanted), is_cut=True)
+
+    for search, has_more in ((Finds(dead_rows(1)), False), (Cut(dead_rows(1)), True)):
+        proposals = Proposals(search, MemoryOutbox(lambda: NOW).repairs)  # type: ignore[arg-type]
+        proposal = await proposals.propose(Action.REPLAY, Filter(id_prefix="e"), now_ms=0)
+        assert proposal.has_more is has_more
 
 
 class Replays:
