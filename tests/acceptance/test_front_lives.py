@@ -98,8 +98,11 @@ async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path)
         assert await parent.ended() == 2
 
 
-async def test_intake_and_delivery_run_apart(postgres_url: str, inngest_api: FakeInngest) -> None:
-    settings = environment(postgres_url, inngest_api.url)
+@pytest.mark.parametrize("fronts", ["1", "2"])
+async def test_intake_and_delivery_run_apart(
+    postgres_url: str, inngest_api: FakeInngest, fronts: str
+) -> None:
+    settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY=fronts)
     async with (
         running("serve", "--no-relay", environment=settings) as intake,
         client() as poster,
