@@ -18,6 +18,7 @@ from tests.support.rows import bury
 from tests.support.storage import (
     PATIENCE_SECONDS,
     Outbox,
+    SqliteStorage,
     append_all,
     claim,
     deliver,
@@ -116,6 +117,30 @@ async def test_it_ends_quietly_when_nobody_reads_it(store_url: str, outbox: Outb
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await process.stderr.read() == b""
             await process.wait()
+
+
+def swapped(path: Path, content: bytes) -> bytes:
+    """What was in the file, which has `content` from one moment to the next."""
+    before = path.read_bytes()
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(path)
+    return before
+
+
+async def test_each_outage_of_the_outbox_is_told_once(path: Path) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        [waiting] = await append_all(outbox, 1)
+    async with tailing(f"sqlite:///{path}", "--json") as process, asyncio.timeout(PATIENCE_SECONDS):
+        assert process.stderr is not None
+        assert json.loads(await line(process))["id"] == waiting.id
+        for _ in range(2):
+            sound = swapped(path, b"x" * 5_000)
+            assert b"Looking again." in await process.stderr.readline()
+            swapped(path, sound)
+            async with SqliteStorage(path).open() as outbox:
+                [new] = await append_all(outbox, 1)
+            assert json.loads(await line(process))["id"] == new.id
 
 
 async def test_without_an_outbox_it_says_so(tmp_path: Path) -> None:
