@@ -49,7 +49,7 @@ def _figures_of_two_moments() -> None:
     for inspector in _INSPECTORS:
 
         async def mixed(self: Any, stats: Any = inspector.stats) -> Stats:
-            first = await stats(self)
+            first: Stats = await stats(self)
             await asyncio.sleep(_PAUSE_SECONDS)
             second = await stats(self)
             late = {name: getattr(second, name) for name in ("sent", "delivered", "dead")}
@@ -77,11 +77,11 @@ def _purge_in_parts() -> None:
     """
     remove = SqlitePurger.purge_page
 
-    async def in_parts(self: SqlitePurger, after_seq: int, older_than: float) -> PurgedPage:
-        page, removed = await remove(self, after_seq, older_than), 0
+    async def in_parts(self: SqlitePurger, after_seq: int, older_than_seconds: float) -> PurgedPage:
+        page, removed = await remove(self, after_seq, older_than_seconds), 0
         while page.removed:
             removed += page.removed
-            page = await remove(self, after_seq, older_than)
+            page = await remove(self, after_seq, older_than_seconds)
         return PurgedPage(page.next_after, removed)
 
     SqlitePurger.purge_page = in_parts  # type: ignore[method-assign]

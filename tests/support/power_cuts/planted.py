@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
@@ -24,11 +25,18 @@ from tests.support.simulation.planted_intake import BUGS as INTAKE
 
 
 def _commits_not_synced() -> None:
-    def mode(self: commit.SqliteCommits, *, synced: bool) -> str:
-        del self, synced
-        return "PRAGMA synchronous = NORMAL"
+    transact = commit.SqliteCommits._transact
 
-    commit.SqliteCommits._mode = mode  # type: ignore[method-assign]
+    def unsynced(
+        self: commit.SqliteCommits,
+        connection: sqlite3.Connection,
+        group: commit.Group,
+        mode: str | None,
+    ) -> commit.Results:
+        del mode
+        return transact(self, connection, group, "PRAGMA synchronous = NORMAL")
+
+    commit.SqliteCommits._transact = unsynced  # type: ignore[method-assign]
 
 
 def _answer_before_the_commit() -> None:
@@ -61,15 +69,15 @@ def _unsynced_os(what: Callable[[int], bool]) -> Any:
 
 
 def _new_folders_not_synced() -> None:
-    disk.os = _unsynced_os(stat.S_ISDIR)
+    mock.patch.object(disk, "os", _unsynced_os(stat.S_ISDIR)).start()
 
 
 def _backup_without_its_name() -> None:
-    backup.os = _unsynced_os(stat.S_ISDIR)
+    mock.patch.object(backup, "os", _unsynced_os(stat.S_ISDIR)).start()
 
 
 def _backup_without_its_content() -> None:
-    backup.os = _unsynced_os(stat.S_ISREG)
+    mock.patch.object(backup, "os", _unsynced_os(stat.S_ISREG)).start()
 
 
 def _move_not_synced() -> None:
@@ -79,7 +87,7 @@ def _move_not_synced() -> None:
             connection.execute("PRAGMA synchronous = OFF")
             yield connection
 
-    transfer.open_alone = unsynced  # type: ignore[assignment]
+    mock.patch.object(transfer, "open_alone", unsynced).start()
 
 
 def _migration_in_steps() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from service.inngest import held
 from service.outbox.model import Settlement
@@ -30,15 +29,17 @@ def _believe_every_answer() -> None:
         del pages
         return set(wanted)
 
-    held.find_held = all_held  # type: ignore[assignment]
+    held.find_held = all_held
 
 
 def _take_an_answer_for_storage() -> None:
     settle = Settler.settle_answer
 
-    async def settling(self: Settler, settlement: Settlement, **named: Any) -> Settlement:
-        del named
-        return await settle(self, settlement, can_confirm=False)
+    async def settling(
+        self: Settler, settlement: Settlement, environment: str | None, *, can_confirm: bool
+    ) -> Settlement:
+        del can_confirm
+        return await settle(self, settlement, environment, can_confirm=False)
 
     Settler.settle_answer = settling  # type: ignore[method-assign]
 

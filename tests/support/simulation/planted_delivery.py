@@ -6,15 +6,18 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import msgspec
 
 from service.inngest import delivery_request
-from service.inngest.send_result import Signal
+from service.inngest.send_result import SendResult, Signal
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.outbox.sqlite import claims, queue
 from service.relay import batch_delivery, breaker_result, outcome, settler
+from service.relay.breaker_result import view
 from service.relay.outcome import RetryPolicy
+from service.relay.sends import BreakerView
 
 
 def _take_one_row_more_than_is_held() -> None:
@@ -44,8 +47,10 @@ def _settle_without_retries() -> None:
 def _take_all_for_taken(change: Callable[[Settlement, Batch], Settlement]) -> None:
     judged = outcome._judged
 
-    def judging(result: Any, batch: Batch, *others: Any) -> outcome.Outcome:
-        done = judged(result, batch, *others)
+    def judging(
+        result: SendResult, batch: Batch, view: BreakerView, policy: RetryPolicy
+    ) -> outcome.Outcome:
+        done = judged(result, batch, view, policy)
         if len(batch.entries) == 1:
             return done
         return outcome.Outcome(change(done.settlement, batch), Signal.PASSED)
@@ -70,7 +75,7 @@ def _bury_the_neighbour_of_a_bad_event() -> None:
 
 
 def _send_without_a_seed() -> None:
-    delivery_request.seed = lambda number: None  # type: ignore[assignment,return-value]
+    mock.patch.object(delivery_request, "seed", return_value=None).start()
 
 
 def _hear_no_good_news() -> None:
@@ -88,16 +93,15 @@ def _put_back_with_an_attempt() -> None:
         retries = put_back(entries, **named)
         return [msgspec.structs.replace(one, attempts=one.attempts + 1) for one in retries]
 
-    outcome.due_again = settler.due_again = counting  # type: ignore[attr-defined]
+    for module in (outcome, settler):
+        mock.patch.object(module, "due_again", counting).start()
 
 
 def _blame_whatever_fails_alone() -> None:
-    view = batch_delivery.view
-
-    def blaming(*given: Any) -> Any:
+    def blaming(*given: Any) -> BreakerView:
         return replace(view(*given), confirmed_bad=True)
 
-    batch_delivery.view = blaming
+    mock.patch.object(batch_delivery, "view", blaming).start()
 
 
 def _wait_for_ever_after_a_failure() -> None:

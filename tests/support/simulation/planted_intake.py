@@ -6,11 +6,12 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey, KeyUse, Receipt
+from service.outbox.keys import IdempotencyKey, KeyUse, Receipt, divide
 from service.outbox.model import Filter, Named, State
 from service.outbox.sqlite import appends
 from service.outbox.sqlite.commit import Group, SqliteCommits
@@ -74,12 +75,11 @@ def _forget_keys() -> None:
         del key
         return await append(self, event, **named)
 
-    SqliteIntake.append = forgetting  # type: ignore[method-assign,assignment]
+    SqliteIntake.append = forgetting  # type: ignore[method-assign]
 
 
 def _remember_a_key_after_a_rollback() -> None:
     look = appends.uses_of
-    divided = appends.divide
     known: dict[tuple[str, str], KeyUse] = {}
     connections: list[sqlite3.Connection] = []
 
@@ -90,11 +90,12 @@ def _remember_a_key_after_a_rollback() -> None:
         return {**known, **look(connection, events, keys)}
 
     def noting(*given: Any, **named: Any) -> Any:
-        found = divided(*given, **named)
+        found = divide(*given, **named)
         known.update(found.uses)
         return found
 
-    appends.uses_of, appends.divide = remembering, noting
+    appends.uses_of = remembering
+    mock.patch.object(appends, "divide", noting).start()
 
 
 def _give_no_room_back() -> None:
@@ -114,13 +115,13 @@ def _count_each_post_twice() -> None:
 
 
 def _take_no_ids_for_all() -> None:
-    found = Named.filter.fget
+    found = vars(Named)["filter"]
 
     def all_for_none(named: Named) -> Filter:
-        assert found is not None
-        return found(named) if named.ids else Filter(state=State.PENDING, limit=3)
+        wanted: Filter = found.fget(named) if named.ids else Filter(state=State.PENDING, limit=3)
+        return wanted
 
-    Named.filter = property(all_for_none)  # type: ignore[method-assign,assignment]
+    mock.patch.object(Named, "filter", property(all_for_none)).start()
 
 
 def _replay_into_nowhere() -> None:
