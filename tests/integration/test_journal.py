@@ -100,7 +100,7 @@ def journalled(bucket_name, tmp_path):
         destination: str = "one",
         prefix: str = "a/b",
         recorder: Recorder | None = None,
-        **timings: float,
+        **timings: Any,
     ) -> AsyncIterator[Opened]:
         folder = folder or tmp_path / f"disk-{next(_folders)}"
         folder.mkdir(exist_ok=True)
@@ -402,6 +402,23 @@ async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journall
             [words] = three.upkeep.state.refused
             assert "another outbox that runs" in words
             assert (await three.upkeep.restore([start.id])).pending == 2
+
+
+async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journalled):
+    ahead_seconds = [0.0]
+
+    def clock() -> float:
+        return time.monotonic() + ahead_seconds[0]
+
+    async with contextlib.AsyncExitStack() as running:
+        one = await running.enter_async_context(journalled())
+        await append_all(one.outbox, 2)
+        async with journalled(ask_seconds=3.0, clock=clock) as two:
+            assert (two.upkeep.state.restored, len(two.upkeep.state.refused)) == (0, 1)
+            await running.aclose()
+            ahead_seconds[0] = QUICK.late_seconds
+            await eventually(lambda: _now(two.upkeep.state.restored == 2))
+            assert two.upkeep.state.refused == ()
 
 
 async def test_events_for_another_inngest_are_left_alone_unless_told(journalled):

@@ -315,11 +315,12 @@ async def _drain(world: World, life: Life, outbox: SqliteOutbox, upkeep: Upkeep)
         async with asyncio.timeout(600):
             while (await outbox.inspector.stats()).pending + outbox.undelivered:  # noqa: ASYNC110
                 await asyncio.sleep(1)
+            # What a late `live` of an earlier life left alone comes back in this time, too.
+            await asyncio.sleep(4 * TIMINGS.late_seconds)
             world.dead = {
                 row.id
                 for row in await outbox.inspector.rows(Filter(state=State.DEAD, limit=10_000))
             }
-            await asyncio.sleep(4 * TIMINGS.late_seconds)
     except TimeoutError:
         world.faults.append("what waits is never delivered")
     finally:
