@@ -115,7 +115,7 @@ async def test_a_certificate_says_where_postgresql_keeps_bytes_for_a_time(
 async def test_an_erasure_that_left_events_exits_with_1(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.console.commands.changing.erase._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("service.console.commands.owners._PATIENCE_SECONDS", 0.0)
     async with PostgresStorage(postgres_url).open() as store:
         for _ in range(2):
             await store.intake.append(of_owner(OWNER))

@@ -26,7 +26,7 @@ $$
 # `fault` runs in append and append_many alone, with their path.
 UNPROTECTED = """
 SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace
-WHERE nspname = %s AND proname <> 'fault'
+WHERE nspname = %s AND proname NOT IN ('fault', 'user_of')  -- they name the schema of all they use
   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(proconfig), false)
 """
 WITHOUT_KEY = """

@@ -17,15 +17,17 @@ from service.outbox.link.store_link import StoreLink
 from service.outbox.model import Named, Row, State
 from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
-from service.outbox.postgres.intake import PostgresIntake
+from service.outbox.postgres.rows import PostgresRows
 from service.outbox.retention import PurgedPage
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.records import SqliteDelivery
 from service.outbox.sqlite.repairs import SqlitePurger, SqliteRepairs
 
 _INSPECTORS: tuple[Any, ...] = (SqliteInspector, PostgresInspector)
-_INTAKES: tuple[Any, ...] = (SqliteIntake, PostgresIntake)
+_LOOKUPS: tuple[Any, ...] = (SqliteIntake, PostgresRows)
+_DELIVERIES: tuple[Any, ...] = (SqliteDelivery, postgres_repairs.PostgresDelivery)
 _REPAIRS: tuple[Any, ...] = (SqliteRepairs, postgres_repairs.PostgresRepairs)
 _FEW = 2
 _PAUSE_SECONDS = 0.02
@@ -59,13 +61,15 @@ def _figures_of_two_moments() -> None:
 
 
 def _list_without_a_row() -> None:
-    for inspector in _INSPECTORS:
-
-        async def skipping(self: Any, wanted: Any, rows: Any = inspector.rows) -> list[Row]:
+    def without_the_second(rows: Any) -> Any:
+        async def skipping(self: Any, wanted: Any) -> list[Row]:
             found = await rows(self, wanted)
             return [*found[:1], *found[2:]]
 
-        inspector.rows = skipping
+        return skipping
+
+    SqliteInspector.rows = without_the_second(SqliteInspector.rows)  # type: ignore[method-assign]
+    PostgresRows.find_all = without_the_second(PostgresRows.find_all)  # type: ignore[method-assign]
 
 
 def _purge_in_parts() -> None:
@@ -89,9 +93,9 @@ def _purge_in_parts() -> None:
 
 def _pause_is_answered_early() -> None:
     late = set[asyncio.Task[Any]]()
-    for repairs in _REPAIRS:
+    for delivery in _DELIVERIES:
 
-        async def pause(self: Any, set_paused: Any = repairs.set_paused, **named: Any) -> None:
+        async def pause(self: Any, set_paused: Any = delivery.set_paused, **named: Any) -> None:
             await asyncio.sleep(_LATE_SECONDS)
             await set_paused(self, **named)
 
@@ -99,21 +103,21 @@ def _pause_is_answered_early() -> None:
             task = asyncio.create_task(pause(self, **named))
             late.add(task)
             task.add_done_callback(late.discard)
-            return await self._delivery.load()
+            return await self.load()
 
-        repairs.set_paused = early
+        delivery.set_paused = early
 
 
 def _show_remembers() -> None:
-    for intake in _INTAKES:
+    for lookup in _LOOKUPS:
 
-        async def remembering(self: Any, event_id: str, find: Any = intake.find) -> Row | None:
+        async def remembering(self: Any, event_id: str, find: Any = lookup.find) -> Row | None:
             seen: dict[str, Row | None] = self.__dict__.setdefault("seen", {})
             if event_id not in seen:
                 seen[event_id] = await find(self, event_id)
             return seen[event_id]
 
-        intake.find = remembering
+        lookup.find = remembering
 
 
 def _replay_takes_delivered_events() -> None:
