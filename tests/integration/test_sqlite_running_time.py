@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -64,6 +65,19 @@ async def test_running_time_is_summed_over_starts(path: Path, clocks: Clocks) ->
             clocks.ran += DAY / 3 + 1
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         assert await purged(outbox) == 1
+
+
+async def test_a_killed_service_has_run_at_least_until_it_settled_its_last_rows(
+    path: Path, tmp_path: Path, clocks: Clocks
+) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await append_all(outbox, 1)
+        clocks.ran = clocks.ahead = 50
+        assert await deliver(outbox, await claim(outbox)) == 0
+        killed = tmp_path / "killed"
+        shutil.copytree(path.parent, killed, ignore=shutil.ignore_patterns("killed"))
+    async with open_sqlite_outbox(killed / path.name, **LIMITS) as outbox:
+        assert await purged(outbox, 0) == 1
 
 
 async def test_a_retention_of_less_than_a_day_needs_no_day(path: Path, clocks: Clocks) -> None:
