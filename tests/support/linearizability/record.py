@@ -118,8 +118,9 @@ def read_calls(path: Path) -> list[Call]:
 def complete(calls: list[Call]) -> None:
     """Add to calls without an answer what their effect was, if they had one.
 
-    A post over HTTP whose id nobody was told gets the event that was found. A claim gets the claims
-    that were found; it has made one of them or none. What is released was claimed by a call that
+    A post over HTTP whose id nobody was told gets the event that was found. It is the first of such
+    posts, since the event may have been seen since it began. A claim gets the claims that were
+    found; it has made one of them or none. What is released was claimed by a call that
     was cancelled shortly before, in the same life of the service. The claim of what is returned is
     in the record.
     """
@@ -134,7 +135,7 @@ def complete(calls: list[Call]) -> None:
         for event_id in _found_in(call):
             posts = [one for one in before if one.kind == "append" and not one.asked]
             if event_id not in known and posts:
-                posts[-1].asked = [event_id]
+                posts[0].asked = [event_id]
             known.add(event_id)
         if call.kind == "truth":
             for one in before:
