@@ -177,15 +177,20 @@ class PostgresInbox:
         """Store what there is room for; False when the outbox is full."""
         calls: list[tuple[InboxRow, Append]] = []
         left: list[Place] = []
+        waiting = set[str]()  # no event overtakes another of its owner
         full = False
         for row, event, key in await self._events(page):
             size = len(event.payload)
+            if event.owner in waiting:
+                left.append((row.xid, row.no))
+                continue
             try:
                 await self._quota.admit(event.owner, 1, size, has_user=row.user_id is not None)
             except OutboxFullError:
                 full = True
                 break
             except TooManyPendingError:
+                waiting.add(event.owner)
                 left.append((row.xid, row.no))
                 continue
             calls.append((row, self._call(row, event, key)))
