@@ -53,7 +53,7 @@ $(MUTMUT): $(DEV) tests/support/mutants.lock
 run: $(RUN) .env ## all set-up, then the service on SQLite, with a fake Inngest if no dev server answers
 	$(BIN)/python -m service serve --fake-inngest
 
-test: $(DEV) ## all set-up, then the tests (5 minutes on 2 cores); in CI the slow ones too
+test: $(DEV) ## all set-up, then the tests (6 minutes on 2 cores); in CI the slow ones too
 ifdef CI
 	$(MAKE) coverage
 else
