@@ -180,20 +180,19 @@ class PostgresInbox:
         waiting = set[str]()  # no event overtakes another of its owner
         full = False
         for row, event, key in await self._events(page):
-            size = len(event.payload)
-            if event.owner in waiting:
-                left.append((row.xid, row.no))
-                continue
+            owner, size = event.owner, len(event.payload)
             try:
-                await self._quota.admit(event.owner, 1, size, has_user=row.user_id is not None)
+                if owner not in waiting:
+                    await self._quota.admit(owner, 1, size, has_user=row.user_id is not None)
             except OutboxFullError:
                 full = True
                 break
             except TooManyPendingError:
-                waiting.add(event.owner)
+                waiting.add(owner)
+            if owner in waiting:
                 left.append((row.xid, row.no))
-                continue
-            calls.append((row, self._call(row, event, key)))
+            else:
+                calls.append((row, self._call(row, event, key)))
         await self._store(calls)
         if left:
             await self._pool.run("INBOX_LEAVE", _places(left))

@@ -48,14 +48,10 @@ WHERE NOT left_over AND ctid = ANY(ARRAY(
         SELECT ctid FROM outbox.inbox WHERE xid = d.xid::xid8 AND no = d.no OFFSET 0) AS i))
 
 -- name: INBOX_DROP
--- Removes rows whose events are stored already; returns how many.
-WITH gone AS (
-    DELETE FROM outbox.inbox WHERE ctid = ANY(ARRAY(
-        SELECT i.ctid FROM unnest(%(xids)s::text[], %(nos)s::bigint[]) AS d(xid, no), LATERAL (
-            SELECT ctid FROM outbox.inbox WHERE xid = d.xid::xid8 AND no = d.no OFFSET 0) AS i))
-    RETURNING 1
-)
-SELECT count(*) FROM gone
+-- Removes rows whose events are stored already.
+DELETE FROM outbox.inbox WHERE ctid = ANY(ARRAY(
+    SELECT i.ctid FROM unnest(%(xids)s::text[], %(nos)s::bigint[]) AS d(xid, no), LATERAL (
+        SELECT ctid FROM outbox.inbox WHERE xid = d.xid::xid8 AND no = d.no OFFSET 0) AS i))
 
 -- name: INBOX_BURY
 -- An event that can't be sent: from the inbox it goes to the dead ones.
