@@ -26,14 +26,14 @@ import psycopg
 import uvloop
 
 from bench.load import post
-from bench.processes import service_environment, sink, started
+from bench.processes import postgres, service_environment, sink, started
 from service.bootstrap.stores import read_event
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Settlement
 from service.outbox.postgres.store import ServedPostgresOutbox, open_postgres_outbox
 from service.outbox.schema import migrate
 from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.postgres_server import PostgresServer, running_postgres
+from tests.support.postgres_server import PostgresServer
 from tests.support.storage import event
 
 CONCURRENCY = 64
@@ -276,9 +276,7 @@ def main() -> None:
         what, url, count = options.worker
         uvloop.run(as_worker(what, url, int(count)))
         return
-    with running_postgres(durable=True) as server:
-        if server is None:
-            sys.exit("there is no PostgreSQL on this machine")
+    with postgres(durable=True) as server:
         with server.database("costs") as url:
             migrate(url)
             found = uvloop.run(_costs(url))

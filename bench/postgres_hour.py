@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import time
 from dataclasses import dataclass, field
 
 import psycopg
 
+from bench.processes import postgres
 from service.outbox.schema import migrate
 from tests.support.arrivals import Arrivals, noted_arrivals
 from tests.support.fleet import Client, client, environment, running
-from tests.support.postgres_server import PostgresServer, running_postgres
+from tests.support.postgres_server import PostgresServer
 
 COLUMNS = "at transaction in out rest pages processes p95_ms tables_MB indexes_MB dead_rows pending"
 PER_SECOND = 150
@@ -126,14 +126,11 @@ def main() -> None:
     parser.add_argument("--open", type=int, default=30)
     options = parser.parse_args()
     settings = {"shared_preload_libraries": "pg_stat_statements"}
-    with running_postgres(durable=True, settings=settings) as server:
-        if server is None:
-            sys.exit("there is no PostgreSQL on this machine")
-        with server.database("hour") as url:
-            migrate(url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("CREATE EXTENSION pg_stat_statements")
-            asyncio.run(trial(server, url, options.minutes, options.open))
+    with postgres(durable=True, settings=settings) as server, server.database("hour") as url:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION pg_stat_statements")
+        asyncio.run(trial(server, url, options.minutes, options.open))
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ and each statement is one. The machine does not change the figures.
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psycopg
 
-from bench.processes import service, sink
+from bench.processes import postgres, service, sink
 from service.outbox.schema import migrate
-from tests.support.postgres_server import PostgresServer, running_postgres
+from tests.support.postgres_server import PostgresServer
 
 SETTLE_SECONDS, WATCH_SECONDS = 8.0, 30.0
 _TRANSACTIONS = """
@@ -47,9 +46,7 @@ def transactions(url: str) -> int:
 
 
 def main() -> None:
-    with running_postgres() as server:
-        if server is None:
-            sys.exit("there is no PostgreSQL on this machine")
+    with postgres() as server:
         for processes in (1, 2):
             for confirm in ("off", "on"):
                 rate = idle_statements(server, processes, confirm)

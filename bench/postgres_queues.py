@@ -15,7 +15,6 @@ import asyncio
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -25,10 +24,11 @@ from typing import NamedTuple
 import psycopg
 
 from bench.postgres import opened
+from bench.processes import postgres
 from service.outbox.model import ClaimRequest, Settlement
 from service.outbox.queries import statements
 from service.outbox.schema import migrate
-from tests.support.postgres_server import find_binaries, running_postgres
+from tests.support.postgres_server import find_binaries
 from tests.support.storage import event
 
 DATA = json.dumps({"pad": "x" * 300})
@@ -230,27 +230,24 @@ def main() -> None:
     queues = {name: statements(text) for name, text in named.items()}
     queues |= {one.stem: statements(one.read_text()) for one in options.peer}
     settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "150"}
-    with running_postgres(durable=True, settings=settings) as server:
-        if server is None:
-            sys.exit("there is no PostgreSQL on this machine")
-        with server.database("queues") as url:
-            migrate(url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("ALTER DATABASE queues SET search_path = public")
-                connection.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
-            for queue in queues.values():
-                script = queue.get("SETUP", "SELECT 1")
-                run_client(url, "psql", "-qXv", "ON_ERROR_STOP=1", script=script)
-            if not options.only_beside:
-                for kind, clients in (("ONE", 32), ("ONE", 64), ("MANY", 8)):
-                    appends(url, queues, kind, clients, options.rounds)
-                pass_through(url, queues, options.groups, "in quiet", options.passing)
-            with psycopg.connect(url) as idle:
-                idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-                idle.execute("SELECT pg_current_snapshot()")
-                began = time.monotonic()
-                pass_through(url, queues, options.groups, "beside a transaction", options.passing)
-                print(f"open for {time.monotonic() - began:.0f} s")
+    with postgres(durable=True, settings=settings) as server, server.database("queues") as url:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER DATABASE queues SET search_path = public")
+            connection.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
+        for queue in queues.values():
+            script = queue.get("SETUP", "SELECT 1")
+            run_client(url, "psql", "-qXv", "ON_ERROR_STOP=1", script=script)
+        if not options.only_beside:
+            for kind, clients in (("ONE", 32), ("ONE", 64), ("MANY", 8)):
+                appends(url, queues, kind, clients, options.rounds)
+            pass_through(url, queues, options.groups, "in quiet", options.passing)
+        with psycopg.connect(url) as idle:
+            idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            idle.execute("SELECT pg_current_snapshot()")
+            began = time.monotonic()
+            pass_through(url, queues, options.groups, "beside a transaction", options.passing)
+            print(f"open for {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

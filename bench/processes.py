@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.postgres_server import PostgresServer, running_postgres
+
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 ROOT = Path(__file__).parents[1]
@@ -165,6 +167,15 @@ def service(
         **changes,
     }
     return started(command, environment, cwd=folder)
+
+
+@contextlib.contextmanager
+def postgres(**how: Any) -> Iterator[PostgresServer]:
+    """A PostgreSQL of its own, as `running_postgres` makes it; without one the benchmark ends."""
+    with running_postgres(**how) as server:
+        if server is None:
+            sys.exit("there is no PostgreSQL on this machine")
+        yield server
 
 
 def service_environment(inngest_url: str, folder: Path) -> dict[str, str]:
