@@ -13,7 +13,7 @@ from service.supervisor import Supervisor
 
 
 def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> aiohttp.ClientSession:
-    """A client of its own; proxies named in the environment are not for these neighbours.
+    """An HTTP client with its own connections, past any proxy that the environment names.
 
     `on_connect` is called for each connection that it makes.
     """
@@ -29,7 +29,7 @@ def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> ai
 
 
 def watch_process(supervisor: Supervisor, recorder: Recorder) -> None:
-    """Watch the event loop's lag and the file descriptors, as every process does that serves."""
+    """Watch the event loop's lag and the file descriptors. Every process that serves does."""
     supervisor.watch("event-loop-lag", lambda: keep_lag(recorder))
     supervisor.watch("file-descriptors", DescriptorShortage(recorder).watch)
 

@@ -1,6 +1,7 @@
 """The store part of a service: it owns the outbox and delivers.
 
-A process of its own for it loads nothing of the web part.
+A process of its own for it loads of the web part only the reading of events, for the inbox of
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from service.runs.turn import WatchPace
 from service.supervisor import Supervisor, run_supervisor
 
 _STREAM_PAUSE_SECONDS = 0.05  # so a claim and its send serve more events
-_DELAY_SHARE = 2.0  # of the last commit's time: three times the events of a commit that waits not
+_DELAY_SHARE = 2.0  # of the last commit's time; such a commit has three times the events
 _ONE_PROCESS = (
     "OUTBOX_URL: an SQLite outbox has exactly one process, which delivers too; "
     "use PostgreSQL to serve without a relay"

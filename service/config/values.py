@@ -50,7 +50,7 @@ def spelled_duration(seconds: float) -> str:
 
 
 def plain(secret: SecretStr | None) -> str | None:
-    """The text of a secret."""
+    """The text of a secret, None without one or for an empty one."""
     return secret.get_secret_value() if secret else None
 
 

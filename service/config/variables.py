@@ -29,9 +29,10 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_SENDERS": "Batches that are sent at the same time.",
         "OUTBOX_SEND_TIMEOUT": "The time limit of one send.",
         "OUTBOX_DRAIN_SECONDS": "How long a stop waits for sends in flight.",
-        "OUTBOX_MAX_PENDING": "Undelivered events in all. Above it posts get 503 `outbox_full`.",
-        "OUTBOX_MAX_PENDING_PER_USER": "Undelivered events of one user. Above it posts get 429 "
-        "`too_many_pending`.",
+        "OUTBOX_MAX_PENDING": "Pending and delivering events in all. Above it posts get 503 "
+        "`outbox_full`.",
+        "OUTBOX_MAX_PENDING_PER_USER": "Pending and delivering events of one user. Above it posts "
+        "get 429 `too_many_pending`.",
         "OUTBOX_MAX_BYTES": "Bytes of all stored events, delivered and dead ones included. "
         "Above it posts get 503 `outbox_full`.",
         "OUTBOX_MAX_BYTES_PER_USER": "Bytes of one user's stored events, delivered and dead ones "

@@ -76,7 +76,7 @@ def s3_errors() -> Iterator[None]:
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status of S3's answer that an error tells, 0 without one."""
+    """The HTTP status of the answer that an error of S3 carries, 0 without an answer."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 

@@ -1,8 +1,9 @@
 """Sessions that the front end keeps in its database (`strategy: "database"`).
 
 Their cookie is a random text without content. So the front end is asked whose session it is, at its
-`/api/auth/session`, with this cookie alone. Answers are cached for half a minute: a sign-out at the
-front end takes that long to count here. A front end that did not answer is not asked for 5 s.
+`/api/auth/session`, with this cookie alone. A user that it names is cached for half a minute: a
+sign-out at the front end takes that long to count here. A front end that did not answer is not
+asked for 5 s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The known objects of this file in the journal, and the ranges that it lacks.
+"""The objects that the journal has of this file, and the ranges that it lacks.
 
-Groups are ranges of the file's numbers. The invariant: a number is covered by one object at most,
-and a range that lacks its object stays here until it is put.
+Each object has a range of the file's seqs. The invariant: a seq is in one object at most, and a
+range that has no object stays here until it is put.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ MAX_ROWS = 500  # of a group that is put later
 class Stored:
     """An object with events of this file.
 
-    It has `rows`, of which `dead` are told to be dead, since `written_at`. `is_marked` says that a
-    person removed some of them. `uncertain_until` is when no earlier put can land any more.
+    It has `rows` rows, and says of `dead` of them that they are dead. It was written at
+    `written_at`. `is_marked` says that a person removed some of its events. Until `uncertain_until`
+    an earlier put may still replace it. Times are those of the journal's clock.
     """
 
     name: str

@@ -135,7 +135,7 @@ VOCABULARY = {
         Gauge, "When the gauges of rows were sampled, in seconds since 1970."
     ),
     "oldest_pending_seconds": Metric(
-        Gauge, "Age of the oldest row that is not settled, 0 without one.", of_outbox=True
+        Gauge, "Age of the oldest pending or delivering row, 0 without one.", of_outbox=True
     ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",), of_outbox=True),
     "oldest_due_seconds": Metric(

@@ -24,6 +24,8 @@ LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The attributes that few events have. A store keeps them as they are, in one JSON column.
 
+    They are not the payload's field `meta`, which is Inngest's.
+
     `wire_id` None says that the payload has the row's id. Else it has none, and one goes in front
     when it is sent: `wire_id`, which the client chose, or the row's ULID where that is empty.
     `environment` is the Inngest environment that the event goes to; None is the service's own. The

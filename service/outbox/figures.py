@@ -13,7 +13,7 @@ MINUTE_MS = 60_000
 class Stats(msgspec.Struct, frozen=True, gc=False):
     """The outbox in figures. `sent` rows were answered and are not confirmed.
 
-    `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
+    `oldest_pending_seconds` is the age of the oldest pending or delivering row, None without one;
     `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
     store has no such file.
     """
@@ -54,8 +54,8 @@ class DeadGroup(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One minute, which begins at `at_ms` (whole minutes since 1970).
 
-    `waiting` is the most events that were not settled. Rates are events per second. `state` is the
-    worst state of delivery as people see it, `reason` its reason.
+    `waiting` is the most rows that were pending, delivering or sent. Rates are events per
+    second. `state` is the worst state of delivery as people see it, `reason` its reason.
     """
 
     at_ms: int

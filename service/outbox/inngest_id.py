@@ -6,9 +6,9 @@ plus p. A row's number in the store takes the place of the position, so the row 
 whatever request it is sent. The ULID depends on the row alone, never on its batch.
 
 The time of a ULID is the end of the slot in which its event was accepted, so that rows of one slot
-can share a request. Inngest cancels a run only by an event whose ULID is above the run's, so a time
-before the acceptance would lose cancellations. A time far ahead would let an event cancel a run
-that began after it.
+can share a request. Inngest cancels a run (`cancelOn`) only by an event whose ULID is above the
+run's, so a time before the acceptance would lose cancellations. A time far ahead would let an event
+cancel a run that began after it.
 """
 
 from __future__ import annotations

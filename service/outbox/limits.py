@@ -12,13 +12,13 @@ _OWNER_BYTES = "Your stored events have reached their limit in bytes. Try again 
 _ALL_BYTES = "The outbox has reached its limit in bytes."
 
 
-# What an owner has: the rows that are not settled, and the bytes of all its rows.
 Usage = tuple[int, int]
+"""What an owner has: its pending and delivering rows, and the bytes of all its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most rows that may wait, and the most bytes that may be stored; None is no limit.
+    """The most rows that may be pending or delivering, and the most bytes stored; None is no limit.
 
     Bytes are those of all payloads, of delivered and dead rows too: these stay for the retention.
     """

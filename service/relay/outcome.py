@@ -72,7 +72,9 @@ _NO_WORDS = "Inngest takes no event of this size."
 class Outcome:
     """The settlement of the rows, and those to send again at once.
 
-    `again` are positions in the batch, each range one request. `failed` says that they failed.
+    Rows that Inngest took are `delivered` in it; the settler makes them sent where Inngest can be
+    asked. `again` are positions in the batch, each range one request. `failed` says that they
+    failed.
     """
 
     settlement: Settlement

@@ -52,7 +52,7 @@ class OperatorActions:
         return await self._repairs.purge_payloads(older_than_seconds=older_than_seconds)
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
-        """Remove the settings of `owner`, and its name from the audit."""
+        """Remove the settings of `owner`, and its name from audit and samples."""
         erased = await self._repairs.erase_records(owner, actor=actor)
         self._report("erase", actor, None)
         return erased

@@ -82,7 +82,7 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def waiting(self) -> int:
-        """The number of rows that are not settled."""
+        """The number of rows that are pending, delivering or sent."""
         return self.pending + self.delivering + self.sent
 
     @property
@@ -158,7 +158,7 @@ class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def waiting(self) -> int:
-        """The number of rows that are not settled."""
+        """The number of rows that are pending, delivering or sent."""
         return self.view.waiting
 
 

@@ -1,7 +1,7 @@
 """The arrivals at the fake Inngest: every event that it answered with an id.
 
-The invariant: bodies are bounded (the oldest go first), ids are not (about 100 bytes each), so a
-million events fit while none is forgotten.
+The invariant: the kept bodies are bounded, the oldest go first; an id is never forgotten, at about
+100 bytes each. Requests that are only counted leave neither.
 """
 
 from __future__ import annotations

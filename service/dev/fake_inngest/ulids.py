@@ -22,7 +22,7 @@ _LAST_MS = (1 << 48) - 1
 
 
 def ulids(start: int, count: int) -> list[str]:
-    """The `count` ULIDs that follow the number `start`, itself included.
+    """The `count` ULIDs from the number `start` on.
 
     >>> ulids(31, 2)
     ['0000000000000000000000000Z', '00000000000000000000000010']

@@ -27,7 +27,7 @@ class ReadEvent(Protocol):
 
 
 class Rest(msgspec.Struct, frozen=True):
-    """The arguments that few appends give."""
+    """The arguments that few appends give. `meta` is the field of the payload."""
 
     user_email: str | None = None
     user_name: str | None = None

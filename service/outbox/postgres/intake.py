@@ -11,6 +11,7 @@ from typing import Self
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
+from service.outbox.limits import Usage
 from service.outbox.postgres.appends import Append, PostgresAppends, Stored, fail
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
@@ -80,7 +81,7 @@ class PostgresIntake:
         if len(events) > 1 and any(keys):
             # Raises when two events have one key with different digests.
             self._appends.divided(events, keys, Stored())
-        owner, reserved = events[0].owner, held(events)
+        owner, reserved = events[0].owner, usage_of(events)
         try:
             await self._quota.admit(owner, *reserved)
         except RefusedError:
@@ -89,13 +90,13 @@ class PostgresIntake:
                 raise
             if not known.new:
                 return known.receipts
-            reserved = held([events[at] for at in known.new])
+            reserved = usage_of([events[at] for at in known.new])
             await self._quota.admit(owner, *reserved)
         stored = (0, 0)
         try:
             receipts = await self._enqueue(events, keys)
             pairs = zip(events, receipts, strict=True)
-            stored = held([event for event, receipt in pairs if not receipt.replayed])
+            stored = usage_of([event for event, receipt in pairs if not receipt.replayed])
         except asyncio.CancelledError:
             stored = reserved  # it may be stored
             raise
@@ -165,7 +166,7 @@ class PostgresIntake:
         self._progress.set()
 
 
-def held(events: Sequence[Event]) -> tuple[int, int]:
+def usage_of(events: Sequence[Event]) -> Usage:
     """The number of these events, and their bytes."""
     return len(events), payload_bytes(events)
 

@@ -55,7 +55,7 @@ class PostgresQuota:
 
     @property
     def pending(self) -> int:
-        """The number of stored events that are not settled, as far as this process knows."""
+        """The number of rows that are pending or delivering, as far as this process knows."""
         return self._counts.total[0] + self._put.rows
 
     async def admit(self, owner: str, rows: int, size: int, *, has_user: bool = True) -> None:

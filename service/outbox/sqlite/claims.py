@@ -45,8 +45,8 @@ class SqliteClaims:
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self.picker = Picker()
-        # The rows under a claim of this process, and their owners.
-        self.held: dict[str, dict[int, str]] = {}
+        # Of each claim of this process the rows, with their owners.
+        self.owners: dict[str, dict[int, str]] = {}
 
     def recover(self, connection: sqlite3.Connection) -> int:
         """Free the rows that an earlier process claimed or delayed.
@@ -73,7 +73,7 @@ class SqliteClaims:
 
     def abandon(self, batch: Batch) -> None:
         """Free the rows of a batch that nobody received, as if it had never been claimed."""
-        self.held.pop(batch.claim, None)
+        self.owners.pop(batch.claim, None)
         self._abandoned.add(batch.claim)
 
     def apply(
@@ -101,9 +101,9 @@ class SqliteClaims:
         """Remember the claimed rows; abandon the batches that nobody waits for."""
         self._abandoned -= self._released
         self.picker.may_have_fair_share |= bool(self._released or self._expired)
-        self.held |= self._made
+        self.owners |= self._made
         for claim in set(self._expired):
-            self.held.pop(claim, None)
+            self.owners.pop(claim, None)
         for batch, is_wanted in zip(results, still_wanted, strict=True):
             if batch and not is_wanted:
                 self.abandon(batch)

@@ -150,7 +150,7 @@ class SqliteHealth:
             return fault
         if failure := self._watchdog.failure:
             return str(failure)
-        if fault := self._lock_is_lost():
+        if fault := self._fault_of_lock():
             return fault
         return _DISK_SHORT if self._disk.is_short() else self._journal_refusal()
 
@@ -174,8 +174,8 @@ class SqliteHealth:
             raise OutboxUnavailableError(failure)
         self._fine_until = now + _FINE_SECONDS
 
-    def _lock_is_lost(self) -> str | None:
-        """True if the lock is lost; the answer is up to a second old."""
+    def _fault_of_lock(self) -> str | None:
+        """The reason why the lock is lost, None while it is kept; up to a second old."""
         now = self._clock()
         if self._lock_fault is None and now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now

@@ -90,7 +90,7 @@ class SqliteSettlements:
 
     def _settled(self, item: Settlement, *, is_wanted: bool) -> None:
         """Take the settled rows out of the counts."""
-        owners = self._claims.held.get(item.claim, {})
+        owners = self._claims.owners.get(item.claim, {})
         settled = {*item.delivered, *item.sent, *(dead.seq for dead in item.dead)}
         gone = Counter(map(owners.pop, settled.intersection(owners)))
         for owner, count in gone.items():
@@ -98,7 +98,7 @@ class SqliteSettlements:
         for retry in item.retry:
             owners.pop(retry.seq, None)
         if not owners:
-            self._claims.held.pop(item.claim, None)
+            self._claims.owners.pop(item.claim, None)
         self._claims.picker.may_have_fair_share |= bool(item.retry)
         if is_wanted:
             self._unseen.pop(item.claim, None)

@@ -134,7 +134,7 @@ class SqliteSettings:
         await self._writer.run(run, self._saved)
 
     async def erase(self, owner: str, *, actor: str) -> ErasedRecords:
-        """Remove the settings of `owner`, and its name from the audit, in one commit."""
+        """Remove the settings of `owner`, and its name from audit and samples, in one commit."""
 
         def run(connection: sqlite3.Connection) -> ErasedRecords:
             removed = connection.execute(SQL["ERASE_SETTINGS"], {"owner": owner}).rowcount

@@ -189,11 +189,10 @@ def find_damage(connection: sqlite3.Connection, seconds: float) -> str | None:
     checked: list[str] = []
     connection.set_progress_handler(lambda: time.monotonic() > ends_at, _CHECK_STEPS)
     try:
-        [(stateless, others)] = connection.execute(SQL["HOMELESS"]).fetchall()
-        if stateless or others:
+        [(stateless, surplus)] = connection.execute(SQL["STATELESS"]).fetchall()
+        if stateless or surplus:
             return (
-                f"{stateless:,} events have no state; there are {others:+,} states beside one for "
-                "each event"
+                f"{stateless:,} events have no state; the states exceed the events by {surplus:,}"
             )
         for table in _TABLES:
             [(said,), *_] = connection.execute(f"PRAGMA quick_check({table})").fetchall()

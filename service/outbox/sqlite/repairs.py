@@ -123,7 +123,10 @@ class SqliteRepairs:
         return await purge(self._payload_purger, older_than_seconds=older_than_seconds, actor=None)
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
-        """Remove the settings of `owner`, and its name from the audit; then empty the log."""
+        """As the port says; then empty the log.
+
+        Raises OutboxUnavailableError while a reader keeps the log.
+        """
         erased = await self._settings.erase(owner, actor=actor)
         if not await self._writer.between_commits(self._log.truncate):
             raise OutboxUnavailableError(_READ)

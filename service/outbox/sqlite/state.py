@@ -86,7 +86,7 @@ class Freed(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredCounts:
-    """The numbers of rows that are not settled and of stored bytes, kept in memory."""
+    """The numbers of pending and delivering rows and of stored bytes, kept in memory."""
 
     def __init__(self, limits: Limits, fair_share: FairShare) -> None:
         self._limits = limits
@@ -126,7 +126,7 @@ class StoredCounts:
             self._change(owner, count)
 
     def left(self, owner: str, count: int = 1) -> None:
-        """Count rows of `owner` that are settled or removed."""
+        """Count rows of `owner` that are sent, settled or removed."""
         self._change(owner, -count)
 
     def add_bytes(self, found: Mapping[str, int]) -> None:

@@ -89,5 +89,5 @@ def with_runs(
 
 
 def has_left(state: State) -> bool:
-    """True once Inngest has answered that it holds the event."""
+    """True once Inngest has answered the event: it may hold it, and may have runs of it."""
     return state not in (State.PENDING, State.DELIVERING, State.DEAD)

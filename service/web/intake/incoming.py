@@ -4,8 +4,8 @@ Owns the API's rules for an event (Inngest: pkg/api, pkg/eventstream, pkg/event)
 invariant: what is accepted here is accepted there. Events are read one after the other. Those
 before a bad one are good, and nothing after it is read.
 
-An event's meta has two layers of sessions. `sessions` are the client's own; a null there takes an
-inherited one away. `propagated_sessions` are inherited from the run that sent the event.
+An event's field `meta` has two layers of sessions. `sessions` are the client's own; a null there
+takes an inherited one away. `propagated_sessions` are inherited from the run that sent the event.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _checked(given: _Given) -> _Given:
 
 
 def checked_meta(meta: msgspec.Raw) -> msgspec.Raw | msgspec.UnsetType:
-    """The meta without what Inngest ignores. Raises BadEventError or msgspec.DecodeError.
+    """The field `meta` without what Inngest ignores. Raises BadEventError or msgspec.DecodeError.
 
     Own sessions that are null as a whole take all inherited ones away.
     """
@@ -237,10 +237,10 @@ def _checked_layer(layer: msgspec.Raw | None, *, may_be_null: bool) -> int:
     named = {key: bytes(value) for key, value in sessions.items()}
     if not may_be_null and _NULL in named.values():
         raise BadEventError("An inherited session of the event's meta is null")
-    held = {key: value for key, value in named.items() if value != _NULL}
-    for key, value in held.items():
+    present = {key: value for key, value in named.items() if value != _NULL}
+    for key, value in present.items():
         _check_session(key, value)
-    return len(held)
+    return len(present)
 
 
 def _check_session(key: str, value: bytes) -> None:

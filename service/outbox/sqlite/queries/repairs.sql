@@ -1,7 +1,7 @@
 -- Changes by operators' commands, and the purge. :seqs is a JSON array.
 
 -- name: REPLAY
--- A dead row is pending again, with no attempts counted. At 20 notes the oldest goes.
+-- A dead or delivered row is pending again, with no attempts counted. At 20 notes the oldest goes.
 INSERT INTO outbox_ready (seq, payload_bytes, sends, first_sent_at_ms, history)
 SELECT seq, length(payload), sends, first_sent_at_ms, json_insert(
            CASE WHEN history IS NULL OR NOT json_valid(history) THEN '[]'

@@ -61,8 +61,8 @@ SELECT from_seq, prefix FROM outbox_prefixes ORDER BY from_seq
 -- name: LAST_MOVE
 SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id DESC LIMIT 1
 
--- name: HOMELESS
--- Events without a state, and states without an event, or in two tables: a whole file has none.
+-- name: STATELESS
+-- How many events have no state, and by how many the states outnumber the events: 0 in a whole file.
 SELECT (SELECT count(*) FROM outbox WHERE NOT EXISTS (
            SELECT 1 FROM outbox_ready AS place WHERE place.seq = outbox.seq UNION ALL
            SELECT 1 FROM outbox_claims AS place WHERE place.seq = outbox.seq UNION ALL
