@@ -1,9 +1,9 @@
 -- The outbox, in a schema of its own: `outbox` stands for its name. An application calls
 -- outbox.append, which writes one row of `inbox`. All other tables are written by the service alone,
 -- in short transactions.
--- A row of `events` is written once; later it can only lose its idempotency key. Where an event is,
--- is which of four tables names its seq, exactly one of them: ready (pending), claims (delivering),
--- sent (answered, not confirmed), done (delivered or dead). An event in `inbox` is pending too, and
+-- A row of `events` is written once; later it can lose its idempotency key and its payload, and get the
+-- ULID of a server that gives another one. Exactly one of four tables names its seq, which is its
+-- state: ready (pending), claims (delivering), sent (answered, not confirmed), done (delivered or dead). An event in `inbox` is pending too, and
 -- has no seq. Moves are inserts and deletes of narrow rows.
 
 -- owner decides quotas, idempotency keys and visibility; user_id is for people, null where the owner

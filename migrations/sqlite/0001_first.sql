@@ -1,7 +1,7 @@
--- The outbox. A row of `outbox` is written once; later it can only lose its idempotency key. Where
--- an event is, is which of four narrow tables names its `seq`, exactly one of them: outbox_ready
--- (pending), outbox_claims (delivering), outbox_sent (answered, not confirmed), outbox_done (delivered
--- or dead).
+-- The outbox. A row of `outbox` is written once; later it can lose its idempotency key and its payload,
+-- and get the ULID of a server that gives another one. Exactly one of four narrow tables names its
+-- `seq`, which is its state: outbox_ready (pending), outbox_claims (delivering), outbox_sent (answered,
+-- not confirmed), outbox_done (delivered or dead).
 -- Times are milliseconds since 1970. Instants of the store's own clock end in `_at_ms` too; they
 -- mean something only while one process runs.
 

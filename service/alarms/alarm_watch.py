@@ -106,7 +106,7 @@ class AlarmWatch:
             view,
             dead=view.dead - dead,
             pending=view.pending - pending,
-            oldest_pending_seconds=view.oldest_pending_seconds if others or view.sent else None,
+            oldest_due_seconds=view.oldest_due_seconds if others or view.sent else None,
         )
 
     async def _own(self, state: State) -> int:

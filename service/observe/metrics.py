@@ -139,7 +139,9 @@ VOCABULARY = {
     ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",), of_outbox=True),
     "oldest_due_seconds": Metric(
-        Gauge, "Age of the oldest row that is due, 0 without one.", of_outbox=True
+        Gauge,
+        "Longest wait of a due or delivering row, from its sendAt on if it has one; 0 without one.",
+        of_outbox=True,
     ),
     "lone_event_fails": Metric(
         Gauge, "1 while one event fails by itself, no other is sent, and Inngest answers."

@@ -13,9 +13,9 @@ MINUTE_MS = 60_000
 class Stats(msgspec.Struct, frozen=True, gc=False):
     """The outbox in figures. `sent` rows were answered and are not confirmed.
 
-    `oldest_pending_seconds` is the age of the oldest pending or delivering row, None without one;
-    `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
-    store has no such file.
+    `oldest_pending_seconds` is the age of the oldest pending or delivering row, None without one.
+    `oldest_due_seconds` is the longest wait of a row that is due or delivering: a delayed one waits
+    from its `sendAt` on. Sizes are bytes, None where the store has no such file.
     """
 
     pending: int

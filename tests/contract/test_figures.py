@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from service.outbox.event import Meta
 from service.outbox.model import Filter
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, claim, event
@@ -38,10 +39,28 @@ async def test_the_oldest_row_is_as_old_as_its_acceptance(outbox: Outbox) -> Non
     assert 59 < stats.oldest_due_seconds < 90
 
 
-async def test_a_row_that_is_delivering_is_still_not_delivered(outbox: Outbox) -> None:
+async def test_a_row_that_is_delivering_is_still_due_and_not_delivered(outbox: Outbox) -> None:
     old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
     await outbox.intake.append(old)
     await claim(outbox)
     stats = await outbox.inspector.stats()
     assert stats.oldest_pending_seconds is not None
+    assert stats.oldest_due_seconds is not None
     assert stats.oldest_pending_seconds > 59
+    assert stats.oldest_due_seconds > 59
+
+
+async def test_a_delayed_row_waits_from_its_time_on(outbox: Outbox) -> None:
+    now_ms = event().accepted_at_ms
+    for due_at_ms in (now_ms + 3_600_000, now_ms - 30_000):
+        delayed = msgspec.structs.replace(
+            event(), accepted_at_ms=now_ms - 600_000, meta=Meta(due_at_ms=due_at_ms)
+        )
+        await outbox.intake.append(delayed)
+        stats = await outbox.inspector.stats()
+        assert stats.oldest_pending_seconds is not None
+        assert stats.oldest_pending_seconds > 599
+        if due_at_ms > now_ms:
+            assert stats.oldest_due_seconds is None
+    assert stats.oldest_due_seconds is not None
+    assert 29 < stats.oldest_due_seconds < 60

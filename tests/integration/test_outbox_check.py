@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.outbox.event import NO_META, Meta
 from service.outbox.link.messages import Status
 from service.outbox.link.server import serve_link
 from service.outbox.link.socket_folder import service_socket
@@ -17,10 +18,11 @@ from tests.support.outbox_command import one_of_each, outbox_command
 from tests.support.storage import event
 
 
-async def append_aged(outbox: SqliteOutbox, seconds: int) -> None:
+async def append_aged(outbox: SqliteOutbox, seconds: int, meta: Meta = NO_META) -> None:
     fresh = event()
     accepted_at_ms = fresh.accepted_at_ms - seconds * 1000
-    await outbox.intake.append(msgspec.structs.replace(fresh, accepted_at_ms=accepted_at_ms))
+    aged = msgspec.structs.replace(fresh, accepted_at_ms=accepted_at_ms, meta=meta)
+    await outbox.intake.append(aged)
 
 
 async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
@@ -33,9 +35,9 @@ async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
 @pytest.mark.parametrize(
     ("age", "options", "code", "words"),
     [
-        (600, (), 1, "OUTBOX WARNING - the oldest pending row is 10 min old, more than 5 min"),
+        (600, (), 1, "OUTBOX WARNING - the oldest due row has waited 10 min, more than 5 min"),
         (600, ("--max-age", "20m"), 0, "OUTBOX OK - "),
-        (7200, (), 2, "OUTBOX CRITICAL - the oldest pending row is 2 h old, more than 1 h"),
+        (7200, (), 2, "OUTBOX CRITICAL - the oldest due row has waited 2 h, more than 1 h"),
         (7200, ("--critical-age", "3h"), 1, "OUTBOX WARNING - "),
         (600, ("--max-age", "20m", "--critical-age", "5m"), 2, "OUTBOX CRITICAL - "),
     ],
@@ -46,6 +48,11 @@ async def test_a_late_row_is_told_by_its_age(
     await append_aged(live, age)
     found, out, _ = await outbox_command(path, "check", *options)
     assert (found, out[: len(words)]) == (code, words)
+
+
+async def test_a_delayed_row_is_not_late(live: SqliteOutbox, path: Path) -> None:
+    await append_aged(live, 7200, Meta(due_at_ms=event().accepted_at_ms + 3_600_000))
+    assert (await outbox_command(path, "check"))[0] == 0
 
 
 async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:

@@ -45,8 +45,8 @@ def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
 @pytest.mark.parametrize(
     ("given", "severity", "words"),
     [
-        ({"pending": 1, "oldest": 301.0}, Severity.WARNING, "5 min old, more than 5 min"),
-        ({"pending": 1, "oldest": 3601.0}, Severity.CRITICAL, "1 h old, more than 1 h"),
+        ({"pending": 1, "oldest": 301.0}, Severity.WARNING, "has waited 5 min, more than 5 min"),
+        ({"pending": 1, "oldest": 3601.0}, Severity.CRITICAL, "has waited 1 h, more than 1 h"),
         ({"dead": 2}, Severity.WARNING, "2 dead"),
         (
             {"pending": 5, "oldest": 1.0, "state": "backing_off", "reason": "HTTP 503"},

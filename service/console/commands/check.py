@@ -42,7 +42,7 @@ def _age(text: str) -> float:
 MaxAge = Annotated[
     float,
     typer.Option(
-        "--max-age", parser=_age, metavar="DURATION", help="Warn when a pending row is older."
+        "--max-age", parser=_age, metavar="DURATION", help="Warn when a due row has waited longer."
     ),
 ]
 CriticalAge = Annotated[
@@ -51,7 +51,7 @@ CriticalAge = Annotated[
         "--critical-age",
         parser=_age,
         metavar="DURATION",
-        help="Critical when a pending row is older.",
+        help="Critical when a due row has waited longer.",
     ),
 ]
 
@@ -65,11 +65,11 @@ def check(
 ) -> None:
     """Check for monitoring: one line and a Nagios exit code.
 
-    0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, delivery
-    is not healthy though rows wait, confirmation fails, events that should start runs start none,
-    or waiting events need a key that OUTBOX_ENCRYPTION_KEY, where it is set, lacks. 2, critical: a
-    pending row is older than --critical-age, the configuration is refused, or no event can be
-    stored. 3: it can't tell.
+    0: all is well. 1, warning: a due row has waited longer than --max-age, a dead row exists,
+    delivery is not healthy though rows wait, confirmation fails, events that should start runs
+    start none, or waiting events need a key that OUTBOX_ENCRYPTION_KEY, where it is set, lacks. 2,
+    critical: a due row has waited longer than --critical-age, the configuration is refused, or no
+    event can be stored. 3: it can't tell.
 
     Example: `outbox check --max-age 10m --critical-age 2h`
     """

@@ -87,7 +87,7 @@ def _confirmation(view: StatsView) -> Iterator[Alarm]:
 
 
 def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -> Iterator[Alarm]:
-    oldest = view.oldest_pending_seconds
+    oldest = view.oldest_due_seconds
     if oldest is None or oldest <= min(max_age_seconds, critical_age_seconds):
         return
     critical = oldest > critical_age_seconds
@@ -95,7 +95,7 @@ def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -
     yield _alarm(
         Severity.CRITICAL if critical else Severity.WARNING,
         "late",
-        f"the oldest pending row is {spoken_duration(oldest)} old, "
+        f"the oldest due row has waited {spoken_duration(oldest)}, "
         f"more than {spoken_duration(limit)}",
     )
 

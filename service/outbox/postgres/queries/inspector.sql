@@ -1,7 +1,7 @@
 -- name: STATS
 -- The figures of one moment; none is counted from a table of events. The counts have pending and
 -- delivering rows together; claimed rows are few and are counted here. The oldest delayed row is
--- searched among the first by due time.
+-- searched among the first by due time; it waits from its time on.
 WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
 ), waiting AS MATERIALIZED (
     SELECT count(*) AS rows, min(accepted_at_ms) AS oldest FROM outbox.arrived
@@ -13,8 +13,11 @@ WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
 SELECT t.delivered, t.dead, t.sent, t.lately, t.pending + waiting.rows, (SELECT count(*) FROM held),
        at_ms - least(waiting.oldest, (SELECT min(accepted_at_ms) FROM outbox.events WHERE seq IN (
            (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held)))),
-       at_ms - least(waiting.oldest, (SELECT min(accepted_at_ms) FROM outbox.events WHERE seq IN (
-           (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed WHERE due_at <= at)))),
+       at_ms - least(waiting.oldest, (
+           SELECT min(greatest(accepted_at_ms, (meta ->> 'due_at_ms')::bigint)) FROM outbox.events
+           WHERE seq IN ((SELECT seq FROM fresh), (SELECT min(seq) FROM delayed WHERE due_at <= at),
+               (SELECT seq FROM delayed WHERE due_at <= at ORDER BY due_at LIMIT 1),
+               (SELECT min(seq) FROM held)))),
        (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
         WHERE relkind = 'r' AND relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass))
