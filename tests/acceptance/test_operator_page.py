@@ -143,7 +143,7 @@ async def test_a_change_is_confirmed_first(
 
         await eventually(arrived)
         again = await operator.send("/outbox/replay", *form)
-        assert "Replayed 0 events" in again
+        assert "Replayed 0 events.</p>" in again
         form = (("event", second), ("confirmed", "yes"))
         assert "Discarded 1 event." in await operator.send("/outbox/discard", *form)
         assert "Nothing was refused for good" in await operator.see("/outbox")
@@ -271,7 +271,15 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
 ) -> None:
     now_ms = wall_now_ms()
     lost = NameView(name=f"z/{HOSTILE}", expected=True, ran=1, no_run_since=now_ms)
-    well = NameView(name="a/well", expected=True, ran=1, last_run_at=now_ms)
+    well = NameView(
+        name="a/well",
+        expected=True,
+        sampled=3,
+        with_run=2,
+        held_median_seconds=0.04,
+        held_p95_seconds=0.21,
+        dead=1200,
+    )
     kept = KeptNames(now_ms, (well, lost))
     async with storage.open() as outbox:
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
@@ -285,3 +293,6 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
     assert "its trigger has this name" in page
     assert HOSTILE not in page
     assert page.index("z/") < page.index("No run since") < page.index("a/well")
+    assert "<td>0.04 s (0.21 s)</td>" in page
+    assert "<td>2 of 3</td>" in page
+    assert '<a href="/outbox/events?state=dead&amp;name=%22a/well%22">1,200</a>' in page

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from msgspec.structs import replace
 
+from service.console.operations.sampler import Sampler
 from service.console.operations.views import moved, stats_view
-from service.console.pages.charts import DAY, HOUR, charts
+from service.console.pages.charts import DAY, HOUR, ChartSource, charts
 from service.console.pages.figures import delivery_words, figures
 from service.outbox.figures import Sample, Stats
 from service.outbox.model import DeliveryRecord
+from tests.support.clock import Clock
 
 NOW = 1_795_559_419_447
 MINUTE_MS = 60_000
@@ -87,6 +92,12 @@ def test_texts_agree_with_each_other(
     assert (told["drained"], told["retry"]) == texts
 
 
+def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
+    view = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None, sent=4), serving=True)
+    told = figures(moved(None, view, 0.0)).texts()
+    assert (told["drained"], told["retry"]) == ("not known yet", "not known yet")
+
+
 def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> None:
     delivery = DeliveryRecord("backing_off", "503 busy", 1, 3, 2.5, 0)
     view = stats_view(Stats(4, 0, 0, 0, 9.0, 9.0, delivery, None, None), serving=True)
@@ -123,6 +134,27 @@ def test_a_day_is_drawn_with_a_point_for_five_minutes_and_keeps_its_peaks() -> N
     assert 288 <= len(places(backlog.lines[0].pieces[0])) <= 289
     assert "7 at most" in backlog.words
     assert "2.0 at most" in rates.words
+
+
+async def test_the_history_of_a_span_is_read_every_20_seconds() -> None:
+    class Kept:
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
+            self.asked.append(round((until_ms - from_ms) / MINUTE_MS))
+            return []
+
+    kept, clock = Kept(), Clock()
+    source = ChartSource(kept, cast("Sampler", SimpleNamespace(latest=None)), clock)  # type: ignore[arg-type]
+    for _ in range(2):
+        for span in (HOUR, DAY):
+            await source.charts(span)
+            await source.rows(span)
+        clock.now += 19
+    clock.now += 1
+    await source.charts(HOUR)
+    assert kept.asked == [60, 1440, 60]
 
 
 def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:

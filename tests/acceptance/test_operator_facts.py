@@ -1,0 +1,190 @@
+"""The facts on the operators' pages: what each says of a row, an act and a number, to the word."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import Meta
+from service.outbox.figures import MINUTE_MS, Sample
+from service.outbox.model import Filter, Named, Retry, Row, Settlement
+from tests.support.operator_pages import Visitor, bury, deliverable, served, visitor
+from tests.support.storage import SqliteStorage, claim, deliver
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def storage(path: Path) -> SqliteStorage:
+    return SqliteStorage(path)
+
+
+@pytest.fixture
+async def rows(storage: SqliteStorage, path: Path) -> dict[str, Row]:
+    """An event that was dead a day ago, one that is sent, and one that waits; delivery is paused.
+
+    The dead one was accepted in a minute of trouble; another trouble began after its end.
+    """
+    now_ms = wall_now_ms()
+    old_ms = now_ms - 2 * HOUR_MS
+    async with storage.open() as outbox:
+        dead = msgspec.structs.replace(deliverable("-u", "@sum/a"), accepted_at_ms=old_ms)
+        await bury(outbox, dead)
+        sent = deliverable("sent")
+        await outbox.intake.append(sent)
+        await deliver(outbox, await claim(outbox))
+        await outbox.repairs.purge_payloads(older_than_seconds=0)
+        meta = Meta("order-1795", "branch-7")
+        waiting = msgspec.structs.replace(deliverable("ada"), meta=meta)
+        await outbox.intake.append(waiting)
+        for _ in range(2):
+            batch = await claim(outbox)
+            retry = Retry(batch.entries[0].seq, 0.0, 0, isolated=False)
+            await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+        await outbox.repairs.set_paused(paused=True, actor="kim")
+        for at_ms, reason in ((old_ms, "at the acceptance"), (now_ms - MINUTE_MS, "after its end")):
+            minute = at_ms - at_ms % MINUTE_MS
+            await outbox.samples.add(Sample(minute, 0, 0, 0.0, 0.0, "backing_off", reason))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE outbox_done SET first_sent_at_ms = ?, settled_at_ms = ? WHERE dead = 1",
+            (now_ms - 2 * DAY_MS, now_ms - HOUR_MS),
+        )
+    async with storage.open() as outbox:
+        found = await outbox.inspector.rows(Filter(limit=9))
+    return {str(row.state): row for row in found}
+
+
+@pytest.fixture
+async def operator(
+    storage: SqliteStorage, rows: dict[str, Row], inngest_api: FakeInngest
+) -> AsyncIterator[Visitor]:
+    del rows
+    async with served(storage, inngest_api) as service, visitor(service.url) as one:
+        yield one
+
+
+async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    page = await operator.see("/outbox/events")
+    assert '<span class="detail">2 sends</span>' in page
+    assert page.count('<span class="detail">payload removed</span>') == 1
+    assert '<span class="count">3</span>' in page
+    assert 'href="/outbox/events?state=dead"' in page
+    assert f'<option value="{rows["dead"].reason}">' in page
+    waiting = rows["pending"]
+    accepted = re.findall(r'<time class="ago" datetime="([^"]+):\d\dZ"', page)[0]
+    for query, count in ((f"until={accepted}", 3), (f"id=+{waiting.id}+", 1)):
+        listed = await operator.see(f"/outbox/events?{query}")
+        assert listed.count('aria-label="Select event ') == count
+
+
+async def test_a_table_runs_no_formula_and_has_both_times(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    async with operator._session.get(f"{operator._url}/outbox/export?state=dead") as answer:
+        assert (answer.content_type, answer.charset) == ("text/csv", "utf-8")
+        disposition = answer.headers["Content-Disposition"]
+        [cells] = csv.DictReader(io.StringIO(await answer.text()))
+    assert disposition == 'attachment; filename="events-dead.csv"'
+    assert (cells["user"], cells["name"]) == ("'-u", "'@sum/a")
+    page = await operator.see(f"/outbox/events/{rows['dead'].id}")
+    assert cells["accepted"] < cells["settled"]
+    assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))
+
+
+async def test_an_event_is_told_what_troubled_delivery_in_its_time(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    page = await operator.see(f"/outbox/events/{rows['dead'].id}")
+    assert "at the acceptance" in page
+    assert "after its end" not in page
+    assert "Delivery was paused" not in page
+    assert "<code>outbox " not in page
+
+
+async def test_an_event_that_waits_has_its_senders_words_and_no_command(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    page = await operator.see(f"/outbox/events/{rows['pending'].id}")
+    assert "order-1795" in page
+    assert "<dd>branch-7</dd>" in page
+    assert "Delivery was paused" in page
+    assert "it is sent after somebody resumes delivery" in page
+
+
+async def test_a_dry_run_warns_of_what_may_run_twice_and_of_what_is_lost(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    dead, pending = ("event", rows["dead"].id), ("event", rows["pending"].id)
+    late = "1 event may first have been sent more than 24 h ago"
+    assert late in await operator.send("/outbox/replay", dead)
+    asked = await operator.send("/outbox/discard", dead, pending)
+    assert late not in asked
+    assert "2 events never reached Inngest" in asked
+    too_fast = (("confirmed", "yes"), ("perMinute", "30001"))
+    await operator.send("/outbox/replay", dead, *too_fast, expected=400)
+
+
+async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
+    operator: Visitor,
+) -> None:
+    page = await operator.see("/outbox")
+    assert "Waiting over the last hour: 1 now, 1 at most." in page
+    assert 'action="/outbox/resume"' in page
+    page = await operator.see("/outbox?span=day")
+    minutes = re.findall(r'<th scope="row"><time datetime="([^"]+)"', page)
+    assert minutes == sorted(minutes, reverse=True)
+    assert len(minutes) == 2
+
+
+async def test_live_figures_tell_dead_events_that_were_removed(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    gone = (("event", rows["dead"].id), ("confirmed", "yes"))
+    async with operator._session.get(f"{operator._url}/outbox/live") as stream:
+        told = stream.content
+        await told.readuntil(b"event: dead\n")
+        await operator.send("/outbox/discard", *gone)
+        assert "card alarming" not in await operator.see("/outbox")
+        assert b"@sum/a" in await told.readuntil(b"event: dead\n")
+        assert b"Nothing was refused for good" in await told.readuntil(b"\n\n")
+
+
+async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
+    storage: SqliteStorage, inngest_api: FakeInngest
+) -> None:
+    async with storage.open() as outbox:
+        many = await bury(outbox, *(deliverable("ada", f"n/{n % 12}") for n in range(201)))
+        await outbox.repairs.discard(Named(tuple(many[12:])), actor="ada")
+        for _ in range(2):
+            await outbox.repairs.set_paused(paused=True, actor="kim", reason="x" * 10)
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        page = await operator.see("/outbox/audit?limit=2")
+        assert page.count(">pause<") == 2
+        assert 'limit=4">Show more' in page
+        whole = await operator.see("/outbox/audit?limit=3")
+        assert (whole.count('<th scope="row">'), "Show more" in whole) == (3, False)
+        one = await operator.see(f"/outbox/audit?event=+{many[50]}")
+        assert "189 events" in one
+        assert "with 2 more groups" in await operator.see("/outbox")
+        reason = ("reason", "y" * 300)
+        page = await operator.send("/outbox/pause", ("confirmed", "yes"), reason)
+        assert "y" * 200 in page
+        assert "y" * 201 not in page
