@@ -38,11 +38,13 @@ log = structlog.get_logger(__name__)
 class JournalTimings:
     """The waits of a journal.
 
-    A try of a put has `put_seconds`, a group `patience_seconds` for all tries, `again_seconds`
-    apart. `step_seconds` are between two looks after it: a bucket that is away is tried so often.
-    An object is looked for that shows others that this start runs, every `live_seconds`; one that
-    asks waits for `ask_seconds`. What is settled goes every `sweep_seconds`. After `late_seconds`
-    no request is under way any more, and an object with settled events is written anew.
+    A try of a put takes `put_seconds` at most, all tries of a group `patience_seconds`, with
+    `again_seconds` between two. The upkeep works every `step_seconds`, and tries a bucket that is
+    away as often. An object shows that this start runs: every `live_seconds` it is put again if
+    another start has deleted it, which looks again after `ask_seconds`. Every `sweep_seconds`
+    objects without events that are left are deleted. After `dead_seconds` an object is replaced
+    whose events died, after `late_seconds` one whose events were delivered or removed in part. No
+    request is under way for longer than `late_seconds`.
     """
 
     put_seconds: float = 2.0

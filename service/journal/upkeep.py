@@ -1,8 +1,8 @@
 """Looking after the journal while a service runs.
 
-What the bucket lacks is put, what is settled goes, and an old object whose events are settled in
-part is written anew with the others, in its place. The invariant: an object goes only when the file
-says that all its events are settled.
+What the bucket lacks is put. An object whose events are all delivered or removed is deleted, and an
+old one with some of these is replaced by one with the others. The invariant: an object is deleted
+only when the file says that none of its events is pending, delivering, sent or dead.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Upkeep:
     async def _cover(self) -> None:
         """Note the rows that are in no object: a recovery or a replay brought them."""
         contents = self._journal.contents
-        contents.missing |= dict.fromkeys(contents.uncovered(await self._file.unsettled()), 0.0)
+        contents.missing |= dict.fromkeys(contents.uncovered(await self._file.kept()), 0.0)
 
     async def _step(self, now: float) -> None:
         journal, timings = self._journal, self._journal.timings
@@ -251,14 +251,14 @@ class Upkeep:
         left = await self._file.left([stored.range for stored in objects])
         for stored in marked:  # what was removed was in another one
             stored.is_marked = sum(left[stored.range[0]]) != stored.rows
-        settled: list[Stored] = []
+        empty: list[Stored] = []
         for stored in objects:
             waiting, dead = left[stored.range[0]]
             if not waiting + dead:
-                settled.append(stored)
+                empty.append(stored)
             elif self._is_outdated(stored, waiting, dead, now):
                 await self._write_anew(stored)
-        gone = [stored for stored in settled if stored.uncertain_until <= now]
+        gone = [stored for stored in empty if stored.uncertain_until <= now]
         await self._delete([stored.name for stored in gone])
         for stored in gone:
             self._journal.contents.remove(stored)
@@ -266,8 +266,8 @@ class Upkeep:
     def _is_outdated(self, stored: Stored, waiting: int, dead: int, now: float) -> bool:
         if waiting + dead > stored.rows:  # delivered ones were replayed
             return True
-        is_partly_settled = waiting + dead < stored.rows
-        if is_partly_settled and (stored.is_marked or self._is_late(stored.written_at, now)):
+        has_fewer = waiting + dead < stored.rows
+        if has_fewer and (stored.is_marked or self._is_late(stored.written_at, now)):
             return True
         waited = now - stored.written_at >= self._journal.timings.dead_seconds
         return dead > stored.dead and waited

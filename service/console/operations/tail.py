@@ -23,7 +23,7 @@ MAX_FOLLOWED = 2000
 MAX_NEW = 5000
 # Concurrent requests may commit in another order than that of their rows' numbers.
 _LATE_ROWS = 200
-_UNSETTLED = (State.DEAD, State.PENDING, State.SENT, State.DELIVERING)
+_NOT_DELIVERED = (State.DEAD, State.PENDING, State.SENT, State.DELIVERING)
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +67,7 @@ class Tail:
         """
         search = Search(outbox.inspector, outbox.positions)
         self._newest_seq = self._looked_to = await _newest(outbox.inspector)
-        for state in _UNSETTLED:
+        for state in _NOT_DELIVERED:
             waiting = await search.find(self._with(state=state, limit=MAX_FOLLOWED))
             for row in reversed(waiting.rows):
                 self._follow(row)

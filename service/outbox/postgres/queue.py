@@ -42,7 +42,7 @@ class PostgresQueue:
         self._claiming = asyncio.Lock()
         self._fair_share_turn = False
         self._wants_isolated = True
-        self._held: dict[str, float] = {}  # the claims of this process, until when
+        self._leases: dict[str, float] = {}  # the claims of this process, and when their leases end
         self._lost: set[str] = set()  # claims that it will not settle; nothing of them was sent
         self._owned: dict[str, dict[int, tuple[str, int]]] = {}  # owner and size of a claim's rows
         self._attempts: set[asyncio.Task[Batch | None]] = set()
@@ -57,7 +57,7 @@ class PostgresQueue:
         await asyncio.gather(*self._attempts, *self._releases, return_exceptions=True)
         with contextlib.suppress(OutboxUnavailableError):
             await self._release_lost()
-            await self._release(self._held, sent=True)
+            await self._release(self._leases, sent=True)
 
     async def claim(self, wanted: ClaimRequest) -> Batch:
         """As the port says."""
@@ -81,7 +81,7 @@ class PostgresQueue:
             seqs, ulids = zip(*settlement.answered, strict=True)
             await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         if is_over:
-            self._held.pop(settlement.claim, None)
+            self._leases.pop(settlement.claim, None)
             self._owned.pop(settlement.claim, None)
         if due_now:
             self._wakeup.rows_are_due()
@@ -128,7 +128,7 @@ class PostgresQueue:
         given = {"claims": named, "sent": sent, "over": over}
         [(rows,)] = await self._pool.run("RELEASE", given)
         for claim in named:
-            self._held.pop(claim, None)
+            self._leases.pop(claim, None)
             self._owned.pop(claim, None)
         if rows:
             self._wakeup.rows_are_due()
@@ -158,10 +158,10 @@ class PostgresQueue:
 
     def _batch(self, claim: str, rows: list[tuple[Any, ...]], lease_seconds: float) -> Batch:
         now = time.monotonic()
-        for old in [one for one, until in self._held.items() if until < now]:
-            del self._held[old]
+        for old in [one for one, until in self._leases.items() if until < now]:
+            del self._leases[old]
             self._owned.pop(old, None)
-        self._held[claim] = now + lease_seconds
+        self._leases[claim] = now + lease_seconds
         self._owned[claim] = {row[0]: (row[-2], len(row[-1])) for row in rows}
         entries = tuple([Entry(*[*row[:8], decode_meta(row[8])]) for row in rows])
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))

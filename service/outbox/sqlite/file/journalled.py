@@ -193,18 +193,18 @@ class JournalledFile:
         rows = await self._reader.run(_fetch, "JOURNAL_STORED", values)
         return {one for (one,) in rows}
 
-    async def unsettled(self) -> list[int]:
-        """The numbers of all rows that are not settled, in order."""
-        return [seq for (seq,) in await self._reader.run(_fetch, "JOURNAL_UNSETTLED", {})]
+    async def kept(self) -> list[int]:
+        """The numbers of all rows but the delivered ones, in order."""
+        return [seq for (seq,) in await self._reader.run(_fetch, "JOURNAL_KEPT", {})]
 
     async def left(self, ranges: Sequence[Range]) -> dict[int, tuple[int, int]]:
-        """Of each range, by its first number, the rows not settled but dead, and the dead ones."""
+        """By the first number of each range: its rows neither delivered nor dead, its dead ones."""
         values = {"ranges": msgspec.json.encode(ranges).decode()}
         rows = await self._reader.run(_fetch, "JOURNAL_LEFT", values)
         return {first: (waiting, dead) for first, waiting, dead in rows}
 
     async def rows(self, rows: Range, max_bytes: int | None = None) -> tuple[list[JournalRow], int]:
-        """The rows of a range that are not settled, and the number up to which they were read.
+        """The rows of a range that are not delivered, and the number up to which they were read.
 
         Their `meta` has their ULIDs. Reading ends after `max_bytes` of payload.
         """

@@ -22,7 +22,7 @@ DELETE FROM outbox_journal WHERE id = :id
 UPDATE outbox_meta SET last_seq = max(last_seq, :upto)
 
 -- name: JOURNAL_LEFT
--- Of each range the rows that are not settled, and how many of these are dead.
+-- Of each range how many rows are neither delivered nor dead, and how many are dead.
 SELECT value ->> 0,
     (SELECT count(*) FROM outbox_ready WHERE seq BETWEEN value ->> 0 AND value ->> 1)
     + (SELECT count(*) FROM outbox_claims WHERE seq BETWEEN value ->> 0 AND value ->> 1)
@@ -30,14 +30,14 @@ SELECT value ->> 0,
     (SELECT count(*) FROM outbox_done WHERE seq BETWEEN value ->> 0 AND value ->> 1 AND dead = 1)
 FROM json_each(:ranges)
 
--- name: JOURNAL_UNSETTLED
+-- name: JOURNAL_KEPT
 SELECT seq FROM (
     SELECT seq FROM outbox_ready UNION ALL SELECT seq FROM outbox_claims
     UNION ALL SELECT seq FROM outbox_sent UNION ALL SELECT seq FROM outbox_done WHERE dead = 1)
 ORDER BY seq
 
 -- name: JOURNAL_ROWS
--- The rows of a range that are not settled, in their order. A claimed row may have been sent.
+-- The rows of a range that are not delivered, in their order. A claimed row may have been sent.
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms, payload, meta, idempotency_key,
        idempotency_digest, state = 'dead', attempts, sends + (state = 'delivering'), isolated,
        first_sent_at_ms, settled_at_ms, reason, detail, history,
