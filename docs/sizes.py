@@ -11,7 +11,13 @@ from service.outbox.storable import MAX_DEPTH
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
 from service.web.intake.lenient_json import MAX_EVENTS
-from service.web.server.body import BODY_SECONDS, MAX_BODY_BYTES
+from service.web.server.body import (
+    BODY_SECONDS,
+    MAX_BODY_BYTES,
+    SLOW_SECONDS,
+    SLOWEST_BYTES_A_SECOND,
+)
+from service.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
 from service.web.server.request_parser import MAX_PIPELINED, RequestLimits
 from service.web.server.server import ServerPolicy
 
@@ -27,6 +33,11 @@ def size_rows() -> Iterator[tuple[str, str]]:
     """Each bounded thing with its bound."""
     policy, request = ServerPolicy(), RequestLimits()
     yield "body of a post", f"{spelled_size(MAX_POST_BYTES)}, within {BODY_SECONDS:g} s"
+    slowest = f"{spelled_size(SLOWEST_BYTES_A_SECOND)} a second after {SLOW_SECONDS:g} s"
+    yield (
+        f"body above {spelled_size(FREE_BYTES)}",
+        f"at least {slowest}; it waits {WAIT_SECONDS:g} s for its share of the memory",
+    )
     events = f"{MAX_EVENTS:,} events of {spelled_size(MAX_EVENT_BYTES)} each"
     yield (
         "body of `POST /e/{key}` and `POST /api/events`",
@@ -42,6 +53,7 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "chunk sizes and trailers of a chunked body", framing
     yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
+    yield "a request under way when the service stops", f"{policy.shutdown_seconds:g} s"
     yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
     yield "`documentName`", f"{MAX_NAME_BYTES:,} bytes of UTF-8"
     yield "one upload", spelled_size(MAX_UPLOAD_BYTES)

@@ -22,6 +22,7 @@ from tests.support.front_processes import (
     more_accepted,
     two_fronts,
 )
+from tests.support.notified import notified
 from tests.support.storage import eventually
 
 
@@ -100,7 +101,7 @@ async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path)
 
 @pytest.mark.parametrize("fronts", ["1", "2"])
 async def test_intake_and_delivery_run_apart(
-    postgres_url: str, inngest_api: FakeInngest, fronts: str
+    postgres_url: str, short_path: Path, inngest_api: FakeInngest, fronts: str
 ) -> None:
     settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY=fronts)
     async with (
@@ -120,9 +121,12 @@ async def test_intake_and_delivery_run_apart(
         assert "delivery" not in detail
         assert (await poster.metrics(intake.url))["outbox_confirmations_ok"] == 1
         assert not any(inngest_api.ledger.times(event_id) for event_id in poster.accepted)
-        async with running("relay", environment=settings, ready="Delivering") as relay:
-            await delivered(inngest_api, poster.accepted)
-            assert await relay.stop() == 0
+        with notified(short_path) as manager:
+            told = {**settings, **manager.environment}
+            async with running("relay", environment=told, ready="Delivering") as relay:
+                await delivered(inngest_api, poster.accepted)
+                assert await relay.stop() == 0
+            assert manager.states() == ["READY=1", "STOPPING=1"]
 
 
 async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.fleet import ROOT, client
+from tests.support.fleet import ROOT, Process, client
 from tests.support.front_processes import children_of, delivered, two_fronts
 from tests.support.installed import add_migration, install
+from tests.support.notified import notified
 from tests.support.outbox_command import outbox_command
 
 
@@ -112,23 +113,30 @@ async def upgraded_by_a_process(url: str) -> tuple[int | None, bytes]:
 
 
 async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_closed(
-    tmp_path: Path, inngest_api: FakeInngest
+    tmp_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
     url = f"sqlite:///{tmp_path / 'outbox.db'}"
-    async with two_fronts(url, inngest_api) as (parent, _):
-        host, port = parent.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        upgrading = asyncio.gather(*(upgraded_by_a_process(url) for _ in range(2)))
-        closes = False
-        while not closes:
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200 ")
-            [length] = re.findall(rb"content-length: (\d+)", head.lower())
-            await reader.readexactly(int(length))
-            closes = b"connection: close" in head.lower()
-            await asyncio.sleep(0.01)
-        assert await reader.read() == b""
-        writer.close()
-        assert await upgrading == [(0, b"The new version serves.\n")] * 2
-        assert sum("Upgrade: the new version loads" in line for line in parent.lines) == 1
+    with notified(short_path) as manager:
+        async with two_fronts(url, inngest_api, **manager.environment) as (parent, _):
+            await closes_a_kept_connection(url, parent)
+            assert await parent.stop() == 0
+        assert manager.states() == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+
+
+async def closes_a_kept_connection(url: str, parent: Process) -> None:
+    host, port = parent.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    upgrading = asyncio.gather(*(upgraded_by_a_process(url) for _ in range(2)))
+    closes = False
+    while not closes:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        [length] = re.findall(rb"content-length: (\d+)", head.lower())
+        await reader.readexactly(int(length))
+        closes = b"connection: close" in head.lower()
+        await asyncio.sleep(0.01)
+    assert await reader.read() == b""
+    writer.close()
+    assert await upgrading == [(0, b"The new version serves.\n")] * 2
+    assert sum("Upgrade: the new version loads" in line for line in parent.lines) == 1

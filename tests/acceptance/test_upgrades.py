@@ -16,6 +16,7 @@ from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import all_gone, children_of, delivered, more_accepted
 from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, is_migrating
+from tests.support.notified import notified
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
 
@@ -35,10 +36,16 @@ async def posting(poster: Client, url: str) -> AsyncIterator[None]:
 
 
 async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it(
-    tmp_path: Path, inngest_api: FakeInngest
+    tmp_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
     outbox = tmp_path / "outbox.db"
-    settings = environment(f"sqlite:///{outbox}", inngest_api.url)
+    with notified(short_path) as manager:
+        settings = environment(f"sqlite:///{outbox}", inngest_api.url, **manager.environment)
+        await refuses_an_upgrade(outbox, settings)
+        assert manager.states() == ["READY=1", "STOPPING=1"]
+
+
+async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> None:
     async with running("serve", environment=settings) as alone, client() as poster:
         await poster.sign_in(alone.url)
         code, out, err = await outbox_command(outbox, "upgrade")

@@ -76,7 +76,7 @@ async def test_a_long_poll_that_sees_no_change_says_so(client):
 
 
 async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_path, aiohttp_client):
-    policy = replace(QUICK, max_followers_per_owner=1, max_wait_seconds=3600)
+    policy = replace(QUICK, max_followers=2, max_followers_per_owner=1, max_wait_seconds=3600)
     async with followed_events(tmp_path, policy=policy) as followed:
         await followed.outbox.intake.append(event(), key=None)
         await followed.outbox.intake.append(event("e-2", "u-2"), key=None)
@@ -89,6 +89,8 @@ async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_pa
             assert (await client.get("/api/events/e-1?wait=3600", headers=ada)).status == 200
         other = await client.get("/api/events/e-2/stream", headers=bob)
         assert other.status == 200
+        one_too_many = await client.get("/api/events/e-2/stream", headers={"X-User": "kim"})
+        assert one_too_many.status == 503
         first.close()
         await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 1))
         assert (await client.get("/api/events/e-1/stream", headers=ada)).status == 200
@@ -98,7 +100,8 @@ async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_pa
 async def test_a_tag_that_a_compressing_proxy_made_weak_is_known(client):
     known = (await client.get("/api/events/e-1")).headers["ETag"]
     headers = {"If-None-Match": f"W/{known}"}
-    assert (await client.get("/api/events/e-1", headers=headers)).status == 304
+    answer = await client.get("/api/events/e-1", headers=headers)
+    assert (answer.status, answer.headers["ETag"]) == (304, known)
 
 
 @pytest.mark.parametrize("wait", ["61", "-1", "soon", "1.5", "٣"])
@@ -206,18 +209,26 @@ async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client)
     assert (await answer.json())["run"]["output"]["stack"] == "at /srv"
 
 
-async def test_a_stream_carries_the_request_id(client):
+async def test_a_stream_has_its_request_id_and_is_held_up_by_no_proxy(client):
+    tag = (await client.get("/api/events/e-1")).headers["ETag"].strip('"')
     headers = {"X-Request-Id": "mine-1"}
     async with client.get("/api/events/e-1/stream", headers=headers) as answer:
         assert answer.headers["X-Request-Id"] == "mine-1"
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        first = (await answer.content.readuntil(b"\n\n")).decode()
+    assert first.startswith(f"retry: 1000\nid: {tag}\ndata: {{")
 
 
 async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(followed, client):
     await deliver(followed)
     show_runs(followed, run("FAILED", {"error": ERROR}))
     tag = (await client.get("/api/events/e-1")).headers["ETag"].strip('"')
-    answer = await client.get("/api/events/e-1/stream", headers={"Last-Event-ID": tag})
-    assert answer.status == 204
+    url = "/api/events/e-1/stream"
+    assert (await client.get(url, headers={"Last-Event-ID": tag})).status == 204
+    async with client.get(url, headers={"Last-Event-ID": "one before"}) as answer:
+        assert [view["final"] async for view in views_of(answer)] == [True]
+    await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 0))
 
 
 async def test_an_outage_of_inngest_is_waited_out(followed, client):

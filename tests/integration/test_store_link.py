@@ -14,6 +14,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from service.bootstrap.stores import Outbox
 from service.errors import (
@@ -488,8 +489,10 @@ def test_an_error_of_the_store_arrives_as_it_was(error: Exception) -> None:
     assert vars(arrived) == vars(error)
 
 
-def test_an_error_that_is_not_the_stores_own_is_unavailability() -> None:
-    arrived = from_fault(to_fault(1, ZeroDivisionError("secret")))
+def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_there() -> None:
+    with capture_logs() as logged:
+        arrived = from_fault(to_fault(1, ZeroDivisionError("secret")))
+    assert [line["event"] for line in logged] == ["call_failed"]
     assert type(arrived) is OutboxUnavailableError
     assert "secret" not in str(arrived)
 

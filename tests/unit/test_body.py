@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from service.errors import (
     BodyTimeoutError,
@@ -24,7 +26,10 @@ from service.web.server.body import (
     read_json_bytes,
     read_raw_body,
 )
+from service.web.server.body_budget import FREE_BYTES, BodyBudget, Share, body_budget_key
+from service.web.server.connection import Connection
 from tests.support.made_request import JSON, made_request
+from tests.support.virtual_time import in_virtual_time
 
 
 class Thing(msgspec.Struct):
@@ -80,6 +85,22 @@ async def test_a_body_that_does_not_end_is_refused_in_time() -> None:
     async with asyncio.timeout(5):
         with pytest.raises(BodyTimeoutError):
             await read_raw_body(request, max_bytes=10, seconds=0.01)
+
+
+@in_virtual_time
+async def test_the_wait_for_a_share_is_no_slowness_of_the_client() -> None:
+    app = web.Application()
+    app[body_budget_key] = BodyBudget(8 * FREE_BYTES, wait_seconds=60)
+    other = Share(app[body_budget_key], "ada")
+    await other.grow(2 * FREE_BYTES)
+    request = made_request(
+        b"x" * 2 * FREE_BYTES, app=app, protocol=mock.Mock(spec=Connection), ends=False
+    )
+    later = asyncio.get_running_loop().call_later
+    later(40, other.release)
+    later(42, request.content.feed_eof)
+    body = await read_raw_body(request, max_bytes=4 * FREE_BYTES, owner="ada")
+    assert len(body) == 2 * FREE_BYTES
 
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])

@@ -13,7 +13,7 @@ from service.outbox.model import Filter, Row, State
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import T, row
 
 POLICY = FollowPolicy()
@@ -48,7 +48,9 @@ async def ask_for_a_minute(inngest: SlowInngest, events: int) -> None:
     for _ in range(600):
         await asker.ask_some(followed)
         await asyncio.sleep(0.1)
+    before = now()
     await asker.stop()
+    assert now() == before  # no answer is waited for
 
 
 @in_virtual_time

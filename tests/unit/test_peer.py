@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from service.errors import MetricsTokenRequiredError
-from service.web.server.proxies import check_metrics_access, is_for_loopback, is_local
+from service.errors import MalformedRequestError, MetricsTokenRequiredError
+from service.web.server.proxies import Proxies, check_metrics_access, is_for_loopback, is_local
 
 FORWARDED = [
     {"Via": "1.1 proxy"},
@@ -23,6 +23,14 @@ FORWARDED = [
     {"X-Azure-ClientIP": "203.0.113.9"},
     {"X-Original-URL": "/"},
     {"X-Rewrite-URL": "/"},
+    {"X-Original-Host": "a"},
+    {"X-Original-Forwarded-For": "203.0.113.9"},
+    {"X-Client-IP": "203.0.113.9"},
+    {"X-Cluster-Client-IP": "203.0.113.9"},
+    {"X-Envoy-External-Address": "203.0.113.9"},
+    {"X-Azure-Ref": "x"},
+    {"Fastly-Client-IP": "203.0.113.9"},
+    {"Fly-Client-IP": "203.0.113.9"},
 ]
 HOSTS = [
     "evil@localhost",
@@ -79,3 +87,28 @@ def test_a_peer_without_an_address_is_not_local():
 
 def test_a_name_that_is_no_host_is_not_for_loopback():
     assert is_for_loopback(request(Host="x@localhost")) is False
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ({}, "http://localhost:3000"),
+        ({"Host": "[::1]:80"}, "http://[::1]:80"),
+        ({"X-Forwarded-Proto": "HTTPS"}, "https://localhost:3000"),
+        ({"X-Forwarded-Proto": "gopher"}, "http://localhost:3000"),
+        (
+            {"X-Forwarded-Host": "app.example.com, inner", "X-Forwarded-Proto": "https, http"},
+            "https://app.example.com",
+        ),
+    ],
+)
+def test_a_proxy_says_which_origin_the_client_used(headers, origin):
+    assert Proxies().origin(request(**headers)) == origin
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@a", "a:", "a:123456", "a#b", 'a"b'])
+def test_a_host_that_is_none_has_no_origin(host):
+    for header in ("Host", "X-Forwarded-Host"):
+        if host or header == "Host":
+            with pytest.raises(MalformedRequestError):
+                Proxies().origin(request(**{header: host}))

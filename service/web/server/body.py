@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
 # Of a body above 64 KiB, which has a share of the budget.
 SLOWEST_BYTES_A_SECOND = 64 * 1024
-_SLOW_SECONDS = 5.0
+SLOW_SECONDS = 5.0
 _GROWTH_BYTES = 256 * 1024
 _JSON = "application/json"
 # How msgspec names a field of a struct; keys of the client's own are not named so.
@@ -178,7 +178,7 @@ class _Arriving:
         """The seconds after which the body is late, by `seconds` in all or by its speed."""
         if max(self._declared, arrived) <= FREE_BYTES:
             return seconds
-        return min(seconds, _SLOW_SECONDS + arrived / SLOWEST_BYTES_A_SECOND)
+        return min(seconds, SLOW_SECONDS + arrived / SLOWEST_BYTES_A_SECOND)
 
     async def _grow(self, size_bytes: int) -> None:
         if self._share and size_bytes > self._granted:

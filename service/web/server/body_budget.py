@@ -19,7 +19,7 @@ from service.errors import OutboxUnavailableError
 DEFAULT_BYTES = 128 * 1024 * 1024
 # A body of so many bytes or fewer does not count.
 FREE_BYTES = 64 * 1024
-_WAIT_SECONDS = 5.0
+WAIT_SECONDS = 5.0
 _OWNERS = 4
 _IDLE_SECONDS = 1.0
 
@@ -43,7 +43,7 @@ class Share:
         await self._budget.grow(self, size_bytes)
 
     def release(self) -> None:
-        """The body is no longer there. May be repeated."""
+        """The body is no longer there."""
         self._budget.release(self)
 
 
@@ -58,7 +58,7 @@ class BodyBudget:
     """The budget of one process. A body waits `wait_seconds` for its share."""
 
     def __init__(
-        self, total_bytes: int = DEFAULT_BYTES, wait_seconds: float = _WAIT_SECONDS
+        self, total_bytes: int = DEFAULT_BYTES, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._free = total_bytes
         self._owner_bytes = max(1, total_bytes // _OWNERS)
@@ -93,7 +93,6 @@ class BodyBudget:
         self._free += share.size_bytes
         self._owners[share.owner] -= share.size_bytes
         self._owners = +self._owners
-        share.size_bytes = 0
         if not self._owners and self._is_used:
             self._is_used = False
             asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._give_back)

@@ -253,7 +253,7 @@ class Connection(web.RequestHandler):
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of the other side, empty for a socket that is a file; one text for each peer."""
+    """The address of the other side, empty where it is gone; one text for each peer."""
     name = transport.get_extra_info("peername")
     return sys.intern(str(name[0])) if isinstance(name, tuple) else ""
 

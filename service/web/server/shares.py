@@ -44,14 +44,11 @@ class ConnectionShares:
         self._clients: Counter[str] = Counter()
 
     def admit(self, peer: str) -> bool:
-        """True where one more connection of `peer` may begin. It may take an idle one's place.
-
-        The peer of a socket that is a file is empty, and has no share of its own.
-        """
+        """True where one more connection of `peer` may begin. It may take an idle one's place."""
         if self._limit is None:
             return True
         has_share = self._counts[peer] < self._limit // _PEERS
-        if peer and not has_share and not self._is_proxy(peer):
+        if not has_share and not self._is_proxy(peer):
             return False
         if len(self._peers) < self._limit:
             return True

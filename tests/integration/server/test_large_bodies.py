@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
+from service.web.server import body_budget, server
 from service.web.server.body import read_raw_body
 from service.web.server.body_budget import BodyBudget, body_budget_key
 from service.web.server.middleware import error_middleware
@@ -136,7 +138,7 @@ async def test_the_share_of_a_client_that_leaves_is_free_again(site: Site) -> No
 async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.web.server.body._SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("service.web.server.body.SLOW_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -145,3 +147,18 @@ async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     first, _, body = told.partition(b"\r\n\r\n")
     assert (first.split()[1], json.loads(body)["code"]) == (b"408", "body_timeout")
     assert (await post(site, whole("ada", LARGE)))[0] == 200
+
+
+async def test_the_memory_of_large_bodies_goes_back_to_the_system(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies, connections = threading.Event(), threading.Event()
+    for module, seconds, event in (
+        (body_budget, "_IDLE_SECONDS", bodies),
+        (server, "_RETURN_SECONDS", connections),
+    ):
+        monkeypatch.setattr(module, seconds, 0.0)
+        monkeypatch.setattr(module, "return_memory", event.set)
+    await post(site, whole("ada", LARGE))
+    for event in (bodies, connections):
+        assert await asyncio.to_thread(event.wait, PATIENCE_SECONDS)

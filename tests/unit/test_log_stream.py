@@ -1,0 +1,89 @@
+"""Log lines reach their reader in time, a slow one costs no memory, and a lost one no request."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from service.observe import logs
+from service.observe.logs import MAX_BUFFERED_LINES, LogStream, timestamp
+from tests.support.storage import eventually
+
+FILL = b"x" * 100_000 + b"\n"  # more than a pipe takes
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    full = select.poll()
+    full.register(writing, select.POLLOUT)
+    stream = LogStream(writing)
+    stream.write_line(FILL)
+    stream.flush()
+
+    async def is_stuck() -> bool:
+        return not full.poll(0)
+
+    await eventually(is_stuck)
+    for _ in range(MAX_BUFFERED_LINES + 3):
+        stream.write_line(b"a\n")
+    seen: list[bytes] = []
+    read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
+    read.start()
+    stream.close()
+    os.write(writing, b"end")
+    read.join(10)
+    lines = b"".join(seen).splitlines()[1:]
+    assert lines[:-2] == [b"a"] * MAX_BUFFERED_LINES
+    assert lines[-2] == b'{"event":"log_lines_lost","level":"warning","count":3}'
+
+
+def _read(descriptor: int, seen: list[bytes]) -> None:
+    while not seen or not seen[-1].endswith(b"end"):
+        seen.append(os.read(descriptor, 1024 * 1024))
+
+
+def test_a_flush_brings_what_was_written_before(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "FLUSH_SECONDS", 3600)
+    stream = LogStream(pipe[1])
+    stream.write("one\n")
+    stream.flush()
+    assert os.read(pipe[0], 100) == b"one\n"
+    stream.write("two\n")
+    stream.close()
+    assert os.read(pipe[0], 100) == b"two\n"
+
+
+def test_a_reader_that_is_gone_is_no_fault() -> None:
+    reading, writing = os.pipe()
+    stream = LogStream(writing)
+    os.close(reading)
+    stream.write("one\n")
+    stream.close()
+    os.close(writing)
+
+
+def test_a_timestamp_is_in_utc_whatever_the_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    before = time.time()
+    said = datetime.fromisoformat(timestamp())
+    monkeypatch.undo()
+    time.tzset()
+    assert said.tzinfo == UTC
+    assert before - 0.001 <= said.timestamp() <= time.time()
