@@ -191,7 +191,7 @@ async def test_the_key_of_one_event_type_is_used_for_another(service):
     assert refused[:2] == (422, "idempotency_key_reused")
 
 
-async def test_an_event_is_held_until_its_time(service):
+async def test_an_event_is_delayed_until_its_time(service):
     held = await service.post("/api/reports", {**SALES, "sendAt": FAR_MS})
     await service.delivered("/api/reports", SALES)
     async with service.client.get(

@@ -1,4 +1,4 @@
-"""A move keeps until when an event is held, from each store to each."""
+"""A move keeps until when an event is delayed, from each store to each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def target_url(
     yield from empty_place(request.param, "moved", tmp_path, postgres)
 
 
-def held(until_ms: int) -> Event:
+def delayed(until_ms: int) -> Event:
     return msgspec.structs.replace(event(), meta=Meta(due_at_ms=until_ms))
 
 
@@ -78,7 +78,7 @@ async def due_in(outbox: Outbox, event_id: str) -> float | None:
     return row.due_in_seconds
 
 
-async def test_a_held_event_is_held_on_and_the_others_are_due(
+async def test_a_delayed_event_stays_delayed_and_the_others_are_due(
     source_url: str, target_url: str
 ) -> None:
     async with storage_at(source_url).open() as outbox:
@@ -86,7 +86,7 @@ async def test_a_held_event_is_held_on_and_the_others_are_due(
         batch = await claim(outbox)
         again = Retry(batch.entries[0].seq, 60, attempts=0, isolated=False)
         await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
-        later, soon = held(now_ms() + HOUR_MS), held(now_ms() + 100)
+        later, soon = delayed(now_ms() + HOUR_MS), delayed(now_ms() + 100)
         await outbox.intake.append(later)
         await outbox.intake.append(soon)
         [plain] = await append_all(outbox, 1)
@@ -110,11 +110,11 @@ async def is_past(ms: int) -> bool:
     return now_ms() > ms
 
 
-async def test_a_held_event_that_was_moved_is_claimed_when_its_time_comes(
+async def test_a_delayed_event_that_was_moved_is_claimed_when_its_time_comes(
     source_url: str, target_url: str
 ) -> None:
     async with storage_at(source_url).open() as outbox:
-        one = held(now_ms() + 2000)
+        one = delayed(now_ms() + 2000)
         await outbox.intake.append(one)
     await move(source_url, target_url)
     async with storage_at(target_url).open() as outbox:
@@ -122,10 +122,10 @@ async def test_a_held_event_that_was_moved_is_claimed_when_its_time_comes(
     assert now_ms() >= one.meta.due_at_ms
 
 
-async def test_a_held_event_goes_back_with_its_time(
+async def test_a_delayed_event_goes_back_with_its_time(
     source_url: str, target_url: str, tmp_path: Path
 ) -> None:
-    one, back = held(now_ms() + HOUR_MS), sqlite_url(tmp_path / "back.db")
+    one, back = delayed(now_ms() + HOUR_MS), sqlite_url(tmp_path / "back.db")
     async with storage_at(source_url).open() as outbox:
         await outbox.intake.append(one)
     await move(source_url, target_url)
@@ -137,7 +137,7 @@ async def test_a_finished_move_is_finished_also_when_a_time_has_come_since(
     path: Path, target: str
 ) -> None:
     async with SqliteStorage(path).open() as outbox:
-        await outbox.intake.append(held(now_ms() + HOUR_MS))
+        await outbox.intake.append(delayed(now_ms() + HOUR_MS))
     first = await move(sqlite_url(path), target)
     with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE outbox_ready SET due_at_ms = 1")

@@ -176,13 +176,15 @@ async def test_a_key_is_checked_before_the_data_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("send_at", "is_held"), [(FAR_MS, True), (0, False), (1, False), (None, False)]
+    ("send_at", "is_delayed"), [(FAR_MS, True), (0, False), (1, False), (None, False)]
 )
-async def test_an_event_is_held_until_a_time_to_come(send_at: int | None, *, is_held: bool) -> None:
+async def test_an_event_is_delayed_until_a_time_to_come(
+    send_at: int | None, *, is_delayed: bool
+) -> None:
     taken = Taken()
     await post(taken, {"sendAt": send_at})
     [(event, _)] = taken.appended
-    assert event.meta.due_at_ms == (send_at if is_held else 0)
+    assert event.meta.due_at_ms == (send_at if is_delayed else 0)
 
 
 async def test_a_type_that_can_not_be_accepted_asks_for_no_sender() -> None:
