@@ -69,15 +69,17 @@ async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
     async with SqliteStorage(path).open() as outbox:
         await fill(outbox)
     assert CANARY.encode() in bytes_of(tmp_path)
-    erase = ("erase", "--user", CANARY, "--json")
+    erase = ("erase", "--user", CANARY, "--actor", "grace", "--json")
     code, out, _ = await outbox_command(path, *erase)
-    assert (code, json.loads(out)["events"]) == (0, {"dead": 1, "delivered": 2, "pending": 1})
+    said = json.loads(out)
+    assert (code, said["done"]) == (0, False)
+    assert said["events"] == {"dead": 1, "delivered": 2, "pending": 1}
     assert CANARY.encode() in bytes_of(tmp_path)
     code, out, _ = await outbox_command(path, *erase, "--yes")
     assert code == 0
     said = json.loads(out)
     assert said["events"] == {"dead": 1, "delivered": 2, "pending": 1}
-    assert (said["settings"], said["auditRows"], said["left"]) == (1, 2, 0)
+    assert (said["settings"], said["auditRows"], said["left"], said["by"]) == (1, 2, 0, "grace")
     assert "backups" in said["outOfReach"]
     assert CANARY.encode() not in bytes_of(tmp_path)
     async with SqliteStorage(path).open() as outbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -48,6 +49,7 @@ async def test_a_late_row_is_told_by_its_age(
     await append_aged(live, age)
     found, out, _ = await outbox_command(path, "check", *options)
     assert (found, out[: len(words)]) == (code, words)
+    assert re.search(rf" oldest_pending={age // 10}\d\.\ds rate=0\.0$", out)
 
 
 async def test_a_delayed_row_is_not_late(live: SqliteOutbox, path: Path) -> None:
@@ -62,6 +64,13 @@ async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:
     assert "1 dead (see `outbox list --state dead`)" in out
 
 
+async def test_the_worst_is_said_first(live: SqliteOutbox, path: Path) -> None:
+    await one_of_each(live)
+    await append_aged(live, 7200)
+    _, out, _ = await outbox_command(path, "check")
+    assert re.match(r"OUTBOX CRITICAL - the oldest .* more than 1 h; 1 dead \(", out)
+
+
 async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
     live: SqliteOutbox, path: Path
 ) -> None:
@@ -72,6 +81,7 @@ async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
     told = json.loads(out)
     assert (code, told["code"], told["status"]) == (2, 2, "CRITICAL")
     assert told["message"] == "1 wait and delivery is misconfigured (HTTP 401)"
+    assert told["stats"]["pending"] == 1
 
 
 async def test_a_service_that_can_not_store_is_critical(path: Path) -> None:

@@ -51,9 +51,9 @@ def asked(store_url: str, words: str) -> dict[str, str]:
     }
 
 
-async def completed(store_url: str, words: str) -> list[str]:
+async def completed(environment_url: str, words: str) -> list[str]:
     """What bash is offered for the last word."""
-    runner = CliRunner(env=asked(store_url, words))
+    runner = CliRunner(env=asked(environment_url, words))
     result = await asyncio.to_thread(runner.invoke, app, [], prog_name="outbox")
     assert result.exit_code == 0
     return result.stdout.split()
@@ -133,7 +133,8 @@ async def test_a_list_that_is_cut_says_how_many_there_are(store_url: str) -> Non
 async def test_the_shell_completes_ids(store_url: str) -> None:
     assert await completed(store_url, "outbox show 019f") == ["019f-b", "019f-aa"]
     assert await completed(store_url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
-    assert await completed(store_url, f"outbox show --url {store_url} x") == []
+    given = f"outbox show --url {store_url}"
+    assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]
     assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]
     assert await completed(store_url, "outbox replay 019e") == ["019e-ab"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ async def hold(api: FakeInngest, outbox: Outbox, *event_ids: str) -> None:
 async def verify(
     path: Path | str, api: FakeInngest, *options: str, key: str | None = KEY
 ) -> tuple[int, dict[str, Any]]:
+    code, out = await printed(path, api, *options, "--json", key=key)
+    _, brace, said = out.partition("{\n")  # after what the store logs
+    return code, json.loads(brace + said) if brace else {}
+
+
+async def printed(
+    path: Path | str, api: FakeInngest, *options: str, key: str | None = KEY
+) -> tuple[int, str]:
     environ = {
         "INNGEST_BASE_URL": api.url,
         "INNGEST_EVENT_KEY": "key",
@@ -70,10 +79,9 @@ async def verify(
         "INNGEST_DEV": None,
     }
     url = path if isinstance(path, str) else f"sqlite:///{path}"
-    arguments = ["verify", *options, "--url", url, "--json"]
+    arguments = ["verify", *options, "--url", url]
     result = await asyncio.to_thread(CliRunner(env=environ).invoke, app, arguments)
-    _, brace, said = result.stdout.partition("{\n")  # after what the store logs
-    return result.exit_code, json.loads(brace + said) if brace else {}
+    return result.exit_code, result.stdout
 
 
 async def test_all_that_was_delivered_is_held(
@@ -122,6 +130,26 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
     assert (code, said["checked"]) == (0, 1)
     code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1])
     assert (code, said["missing"]) == (1, [ids[1]])
+    code, said = await verify(path, guarded, "--ids", ids[0], "--ids", "none")
+    assert (code, said) == (3, {})
+
+
+async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counted(
+    path: Path, guarded: FakeInngest
+):
+    async with SqliteStorage(path).open() as outbox:
+        gone = await delivered(outbox, 1)
+        await outbox.repairs.purge_payloads(older_than_seconds=0)
+        ids = await delivered(outbox, 20)
+    code, out = await printed(path, guarded, "--runs")
+    missing = [f"missing: {one}" for one in [*gone, *ids]]
+    assert code == 1
+    assert out.startswith("21 delivered events: 0 held by Inngest, 21 missing, 0 unknown.\n")
+    assert "Runs: none.\n" in out
+    assert sorted(missing)[1:] == sorted(re.findall("missing: .*", out))
+    assert "and 1 more; --json names all." in out
+    _, said = await verify(path, guarded, "--resend")
+    assert (len(said["resent"]), said["payloadRemoved"]) == (20, 1)
 
 
 async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(

@@ -1,0 +1,198 @@
+"""What the `outbox` commands print for people, line by line, and the options that change it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from service.outbox.event import Event
+from service.outbox.model import DeliveryRecord, Filter, Named, Retry, Settlement
+from service.outbox.schema import migrate
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.runs.figures import NAMES, KeptNames, NameView
+from service.runs.turn import SCOPE
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.outbox_script import SCRIPT
+from tests.support.rows import bury
+from tests.support.storage import append_all, claim, deliver, event
+
+NOON_MS = 1_795_608_000_000  # 2026-11-25 12:00 UTC
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """The log of the outbox under test, which would share the standard output."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+def lines(out: str) -> list[str]:
+    """The lines with one space between words."""
+    return [" ".join(line.split()) for line in out.splitlines()]
+
+
+async def waiting(outbox: SqliteOutbox) -> Event:
+    """An event that was sent twice, alone the second time, and waits."""
+    [one] = await append_all(outbox, 1)
+    for note in ("answered 500", "answered 500 alone"):
+        batch = await claim(outbox)
+        again = Retry(batch.entries[0].seq, 0.0, 1, isolated=True, note=note)
+        await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+    return one
+
+
+async def delivered(outbox: SqliteOutbox) -> Event:
+    """An event that was delivered a day after its acceptance, without its payload."""
+    one = event("u-9")
+    old = msgspec.structs.replace(one, accepted_at_ms=one.accepted_at_ms - 86_400_000)
+    await outbox.intake.append(old)
+    await deliver(outbox, await claim(outbox))
+    await outbox.repairs.purge_payloads(older_than_seconds=0)
+    return old
+
+
+async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:
+    old = await delivered(live)
+    [dead] = await bury(live)
+    late = await waiting(live)
+    _, out, _ = await outbox_command(path, "show", old.id)
+    assert {"payload removed", "sends 1"} <= set(lines(out))
+    [row] = await live.inspector.rows(Filter(ids=(dead,)))
+    _, out, _ = await outbox_command(path, "show", dead)
+    at = [line for line in lines(out) if line.startswith("dead 20")]
+    assert len(at) == 1
+    assert f"reason rejected: {row.detail}" in lines(out)
+    _, out, _ = await outbox_command(path, "show", late.id)
+    shown = lines(out)
+    assert {"attempts 1 (an outage adds none)", "sends 2", "payload 200 bytes"} <= set(shown)
+    assert [one.endswith("UTC answered 500") for one in shown].count(True) == 1
+    _, out, _ = await outbox_command(path, "list")
+    assert "payload removed" in out
+
+
+async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await bury(outbox)
+        await append_all(outbox, 1)
+        await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
+        name = NameView(name="a/b", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
+        kept = KeptNames(NOON_MS, (name,))
+        await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
+    told = await outbox_json(path, "stats")
+    _, out, _ = await outbox_command(path, "stats")
+    shown = lines(out)
+    mib = {name: told[name] / 1024**2 for name in ("databaseBytes", "walBytes")}
+    assert f"database {mib['databaseBytes']:.1f} MiB" in shown
+    assert f"write-ahead log {mib['walBytes']:.1f} MiB" in shown
+    assert {"service not running", "drained in unknown", "rate 0.0 events/s"} <= set(shown)
+    assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
+    [group] = [line for line in shown if line.startswith("1 documents/aws.index rejected 20")]
+    assert group.endswith(" UTC")
+    assert "dead 1" in shown
+
+
+async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:
+    scheme, _, rest = postgres_url.partition("://")
+    secret = f"{scheme}://{rest.partition('@')[0]}:hidden@{rest.partition('@')[2]}"
+    _, out, _ = await outbox_command(secret, "stats")
+    assert "pending" in out
+    assert "hidden" not in out
+    assert "hidden" not in (await outbox_json(secret, "stats"))["outbox"]
+
+
+async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) -> None:
+    ids = await bury(live, 5)
+    await outbox_command(path, "pause")
+    for chosen in (ids[:1], ids[1:]):
+        await live.repairs.discard(Named(tuple(chosen)), actor="ada")
+    _, out, _ = await outbox_command(path, "audit", "--limit", "2")
+    shown = lines(out)
+    assert [line.partition(" UTC ")[2] for line in shown if " UTC " in line] == [
+        "ada discard 4 events (4 given ids)",
+        "ada discard 1 event (1 given id)",
+    ]
+    assert shown[4] == "and 1 more; --ids names all"
+
+
+async def test_a_sign_out_is_of_one_issuer_or_of_each(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await outbox.intake.append(msgspec.structs.replace(event("ada"), owner="dev ada"))
+    told = await outbox_json(path, "sign-out", "ada", "--issuer", "https://id.example/")
+    assert told == {"user": "ada", "issuers": ["https://id.example"], "hasEvents": False}
+    monkeypatch.setenv("OIDC_ISSUER", "https://own.example/")
+    told = await outbox_json(path, "sign-out", "ada")
+    assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
+
+
+async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 600.0, 0))
+    for options, is_over in (((), False), (("--now",), True)):
+        await outbox_command(path, "pause")
+        await outbox_command(path, "resume", *options)
+        delivery = (await outbox_json(path, "stats"))["delivery"]
+        assert (delivery["reopensInSeconds"] == 0) is is_over
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("  ", "Delivery is paused by ada. Posts are still accepted.\n"),
+        (" down. ", "Delivery is paused by ada: down. Posts are still accepted.\n"),
+    ],
+)
+async def test_a_reason_is_said_without_what_is_around_it(
+    path: Path, reason: str, said: str
+) -> None:
+    migrate(f"sqlite:///{path}")
+    _, out, _ = await outbox_command(path, "pause", "--actor", "ada", "--reason", reason)
+    assert out == said
+
+
+async def test_a_purge_keeps_what_the_retention_keeps(
+    live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await delivered(live)
+    assert (await outbox_json(path, "purge"))["rows"] == 0
+    monkeypatch.setenv("OUTBOX_RETENTION", "0s")
+    assert (await outbox_json(path, "purge"))["rows"] == 1
+
+
+async def test_a_beginning_of_very_many_ids_says_so(live: SqliteOutbox, path: Path) -> None:
+    await append_all(live, 11)
+    code, _, err = await outbox_command(path, "show", "0")
+    assert (code, len(err.splitlines())) == (2, 11)
+    assert "0 is the beginning of more than 10 ids:" in err
+    assert len(await outbox_json(path, "list", "--state", " Pending ")) == 11
+
+
+async def test_tail_tells_how_long_it_took_and_the_last_note(
+    live: SqliteOutbox, path: Path
+) -> None:
+    old = await delivered(live)
+    late = await waiting(live)
+    other = event(name="other")
+    await live.intake.append(other)
+    [row] = await live.inspector.rows(Filter(ids=(late.id,)))
+    process = await asyncio.create_subprocess_exec(
+        *(*SCRIPT, "tail", "--name", old.name, "--url", f"sqlite:///{path}"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        told = [(await process.stdout.readline()).decode().split(maxsplit=2) for _ in range(2)]
+    finally:
+        process.kill()
+        await process.communicate()
+    assert [one[1:] for one in told] == [
+        ["delivered", f"{old.id} after 1 d\n"],
+        ["pending", f"{late.id} answered 500 alone\n"],
+    ]
+    assert row.history[-1]["note"] == "answered 500 alone"
