@@ -6,6 +6,7 @@ not root, and can be stopped hard, killed and started again.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib.util
@@ -61,7 +62,9 @@ class PostgresServer:
         return self.folder / ".s.PGSQL.5432"
 
     def initialise(self) -> None:
-        self._run("initdb", "-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
+        shutil.copytree(_cluster(self._binaries), self.folder / "data")
+        (self.folder / "data").chmod(0o700)
+        self.own(self.folder / "data")
 
     def own(self, folder: Path) -> None:
         """Give a folder, which came from elsewhere, to the user that the server runs as."""
@@ -130,14 +133,6 @@ class PostgresServer:
             with psycopg.connect(self.url(), autocommit=True) as connection:
                 connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
-    def _run(self, binary: str, *arguments: str) -> None:
-        subprocess.run(
-            [*self.as_user, str(self._binaries / binary), *arguments],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
-
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -147,6 +142,17 @@ class PostgresServer:
             if time.monotonic() > deadline or self._process is None or self._process.poll():
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.02)
+
+
+@functools.cache
+def _cluster(binaries: Path) -> Path:
+    """What `initdb` makes, once in a process: a copy costs a sixth of its processor time."""
+    folder = Path(tempfile.mkdtemp(prefix="outbox-initdb-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = ("-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
+    command = [*_as_user(folder), str(binaries / "initdb"), *made]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "data"
 
 
 @contextlib.contextmanager

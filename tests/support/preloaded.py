@@ -29,6 +29,8 @@ MODULES = (
     "service.processes.serve",
     "service.inngest.address",
     "service.outbox.postgres.store",
+    "inngest",
+    "httpcore",
 )
 AT_START = ("PYTHON", "LD_", "COVERAGE_")
 _MOST_BYTES = 200_000  # of a message
