@@ -29,14 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is collected lives as long as the process: it is not looked through again and again.
 gc.disable()
 
-# Machines are noisy: no example fails for being slow. At home a quarter of the examples is enough;
+# Machines are noisy: no example fails for being slow. At home a tenth of the examples is enough;
 # CI, and a trial of mutants, say themselves how many there are.
 AT_HOME = hypothesis.settings.get_current_profile_name() == "default"
 hypothesis.settings.register_profile(
     "outbox",
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    max_examples=25 if AT_HOME else hypothesis.settings().max_examples,
+    max_examples=10 if AT_HOME else hypothesis.settings().max_examples,
 )
 hypothesis.settings.load_profile("outbox")
 

@@ -94,8 +94,8 @@ class Fleet:
 
     async def _post(self) -> None:
         while True:
-            if await self.poster.post(random.choice(self.living).url) != 200:
-                await asyncio.sleep(0.02)
+            await self.poster.post(random.choice(self.living).url)
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

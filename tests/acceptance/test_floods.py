@@ -14,10 +14,14 @@ MIB = 1024 * 1024
 # A head of 64 KiB is kept as bytes and as text; a body's framing likewise; one read is 256 KiB.
 BYTES_PER_CONNECTION = MIB
 BASE_BYTES = 32 * MIB
+AT_HOME = ("gzip bombs", "unfinished heads", "tiny chunks", "large bodies")
+CHOSEN = [
+    pytest.param(one, marks=() if one in AT_HOME else pytest.mark.slow, id=one) for one in FLOODS
+]
 
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("flood", FLOODS)
+@pytest.mark.parametrize("flood", CHOSEN)
 async def test_a_flood_costs_a_bounded_memory(
     tmp_path: Path, inngest_api: FakeInngest, flood: str, seconds: float
 ) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import glob
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from tests.support.front_processes import (
     children_of,
     delivered,
     ended_at_last,
-    fronts_of,
     more_accepted,
     two_fronts,
 )
@@ -72,25 +69,6 @@ async def test_children_stop_when_their_parent_is_killed(
         await all_gone(children)
 
 
-async def test_the_gauges_of_a_front_that_was_killed_are_forgotten(
-    short_path: Path, inngest_api: FakeInngest
-) -> None:
-    outbox_url = f"sqlite:///{short_path / 'outbox.db'}"
-    async with two_fronts(outbox_url, inngest_api, RUNTIME_DIRECTORY=str(short_path)) as (
-        parent,
-        _,
-    ):
-
-        async def gauges() -> set[str]:
-            files = await asyncio.to_thread(glob.glob, f"{short_path}/outbox-*/metrics/gauge_*.db")
-            return {one.removesuffix(".db").rpartition("_")[2] for one in files}
-
-        front = str(fronts_of(parent)[0].pid)
-        await eventually(gauges, lambda found: front in found)
-        os.kill(int(front), signal.SIGKILL)
-        await eventually(gauges, lambda found: front not in found)
-
-
 async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path) -> None:
     settings = environment(
         f"postgresql://outbox@/none?host={tmp_path}", "http://127.0.0.1:1", WEB_CONCURRENCY="2"
@@ -99,7 +77,7 @@ async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path)
         assert await parent.ended() == 2
 
 
-@pytest.mark.parametrize("fronts", ["1", "2"])
+@pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
 async def test_intake_and_delivery_run_apart(
     postgres_url: str, short_path: Path, inngest_api: FakeInngest, fronts: str
 ) -> None:

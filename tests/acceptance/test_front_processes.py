@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -46,10 +48,17 @@ def outbox_url(request: pytest.FixtureRequest, path: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def run_folder() -> Iterator[Path]:
+    """Short: the path of a Unix socket has about a hundred characters at most."""
+    with tempfile.TemporaryDirectory(prefix="o-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @module_fixture
-async def parent(outbox_url: str, inngest: FakeInngest) -> AsyncIterator[Process]:
+async def parent(outbox_url: str, inngest: FakeInngest, run_folder: Path) -> AsyncIterator[Process]:
     """What every test leaves as it found it: two fronts that deliver, and at the end stop well."""
-    async with two_fronts(outbox_url, inngest) as (parent, _):
+    async with two_fronts(outbox_url, inngest, RUNTIME_DIRECTORY=str(run_folder)) as (parent, _):
         yield parent
         assert await parent.stop() == 0
     assert "Traceback" not in "".join(parent.lines)
@@ -63,9 +72,15 @@ async def poster(parent: Process) -> AsyncIterator[Client]:
 
 
 async def test_front_processes_share_one_address_and_one_that_is_killed_comes_again(
-    parent: Process, poster: Client, inngest: FakeInngest
+    parent: Process, poster: Client, inngest: FakeInngest, run_folder: Path
 ) -> None:
     first, second = fronts_of(parent)
+
+    async def with_gauges() -> set[str]:
+        files = await asyncio.to_thread(glob.glob, f"{run_folder}/outbox-*/metrics/gauge_*.db")
+        return {one.removesuffix(".db").rpartition("_")[2] for one in files}
+
+    await eventually(with_gauges, lambda found: str(first.pid) in found)
     statuses = await asyncio.gather(*(poster.post(parent.url) for _ in range(60)))
     assert set(statuses) == {200}
     await delivered(inngest, poster.accepted)
@@ -77,6 +92,7 @@ async def test_front_processes_share_one_address_and_one_that_is_killed_comes_ag
 
     await eventually(two_again)
     await parent.said("starting it again")
+    await eventually(with_gauges, lambda found: str(first.pid) not in found)
     while await poster.post(parent.url) != 200:
         pass
     await delivered(inngest, poster.accepted)
@@ -91,6 +107,7 @@ async def test_a_store_process_that_is_killed_comes_again_and_nothing_accepted_i
     async def post() -> None:
         while not stop.is_set():
             await poster.post(parent.url)
+            await asyncio.sleep(0.02)
 
     posting = [asyncio.create_task(post()) for _ in range(8)]
     for _ in range(3):

@@ -17,7 +17,7 @@ import pytest
 from tests.support.s3_server import running_s3
 from tests.support.trial import trial
 
-HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6"))
+HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6" if os.environ.get("CI") else "2"))
 
 
 @pytest.mark.timeout(7200)

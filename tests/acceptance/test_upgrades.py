@@ -21,6 +21,7 @@ from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
 
 FEW = 5
+PROCESSES = pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +75,7 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
         assert await again.stop() == 0
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@PROCESSES
 async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_2(
     tmp_path: Path, processes: str
 ) -> None:
@@ -91,7 +92,7 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
         assert await service.ended() == 2
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@PROCESSES
 async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the_next(
     tmp_path: Path, inngest_api: FakeInngest, processes: str
 ) -> None:
@@ -125,7 +126,7 @@ async def test_a_passed_descriptor_that_does_not_listen_is_a_fault_of_the_config
             assert await it.ended() == 2
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@PROCESSES
 async def test_a_file_without_its_log_starts_when_its_loss_is_accepted_and_only_then(
     tmp_path: Path, inngest_api: FakeInngest, processes: str
 ) -> None:
