@@ -14,6 +14,7 @@ from aiohttp import web
 from service.observe.recorder import NullRecorder
 from service.processes.acceptor import listen_on
 from service.processes.listening import open_listening
+from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.server import HttpServer
 
 WAITING = 50
@@ -27,6 +28,7 @@ async def serving(listening: socket.socket, name: str) -> AsyncIterator[HttpServ
 
     app = web.Application()
     app.router.add_get("/", answer)
+    app[proxies_key] = Proxies(["127.0.0.1"])  # so that one peer may have all connections
     async with listen_on(app, NullRecorder(), [listening.dup()]) as server:
         yield server
 
@@ -50,6 +52,21 @@ async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
                 await asyncio.sleep(0)
             assert server.server
             assert len(server.server.connections) == WAITING
+
+
+async def test_connections_leave_a_quarter_of_few_file_descriptors_to_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (40, 40))
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=WAITING))
+        for _ in range(WAITING):
+            stack.enter_context(socket.create_connection(listening.getsockname()))
+        async with serving(listening, "one") as server:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            assert server.server
+            assert len(server.server.connections) == 30
 
 
 async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from service.processes.child_process import Child, ChildProcess, lifeline
+from service.processes.child_process import Child, ChildProcess, lifeline, tell_fault
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.startup import on_hangup
 from tests.support.storage import PATIENCE_SECONDS
@@ -46,6 +47,24 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
     async with asyncio.timeout(60):
         assert await process.ended() == 0
     assert process.fault == "x" + "é" * 2047
+
+
+class Ended:
+    """A process that has ended with 2."""
+
+    pid = 1
+
+    async def wait(self) -> int:
+        return 2
+
+
+async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
+    parent, child = socket.socketpair()
+    parent.settimeout(0)
+    with child:
+        tell_fault(child.fileno(), "no room")
+    process = ChildProcess(cast("asyncio.subprocess.Process", Ended()), parent, lambda _: None)
+    assert (await process.ended(), process.fault) == (2, "no room")
 
 
 async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -> None:

@@ -8,6 +8,7 @@ import functools
 import itertools
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -226,20 +227,26 @@ async def test_an_object_goes_when_all_its_events_are_delivered(journalled, name
 
 
 async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_settled_one(
-    journalled, stored, monkeypatch
+    journalled, names, stored, monkeypatch
 ):
-    class SlowCommits(sqlite3.Connection):
+    class HeldCommits(sqlite3.Connection):
         def execute(self, sql, *args):
             if sql == "COMMIT":
-                time.sleep(0.5)
+                may_commit.wait(PATIENCE_SECONDS)
             return super().execute(sql, *args)
 
-    connect = functools.partial(sqlite3.connect, factory=SlowCommits)
+    may_commit, turns = threading.Event(), Turns()
+    may_commit.set()
+    connect = functools.partial(sqlite3.connect, factory=HeldCommits)
     monkeypatch.setattr(connection, "sqlite3", _With(sqlite3, connect=connect))
-    async with journalled(sweep_seconds=0.0, dead_seconds=60.0) as one:
-        sent = await append_all(one.outbox, 1)
-        await asyncio.sleep(0.2)
-        assert set(stored()) == {each.id for each in sent}
+    async with journalled(sweep_seconds=0.0, dead_seconds=60.0, recorder=turns) as one:
+        may_commit.clear()
+        sending = asyncio.create_task(append_all(one.outbox, 1))
+        await eventually(lambda: _now(names()))
+        swept = turns.made + 2
+        await eventually(lambda: _now(turns.made >= swept))
+        may_commit.set()
+        assert set(stored()) == {each.id for each in await sending}
 
 
 async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names, monkeypatch):

@@ -50,6 +50,17 @@ async def test_an_event_whose_id_another_sender_used_says_so(inngest: Inngest) -
     assert (await inngest.outbox("show", ulid))["idUsedBy"] == other
 
 
+async def test_an_event_that_ran_is_not_said_to_have_a_used_id(inngest: Inngest) -> None:
+    """Inngest runs what comes first, though another sender's ULID may be the lower one."""
+    event = {"name": "py/echo", "id": new_key()}
+    [ulid] = await inngest.send(event)
+    [run] = await inngest.ended(ulid)
+    other = await inngest.send_past_the_service(event, lead_ms=-60_000)
+    await until(lambda: inngest.event(other), bool)
+    shown = await inngest.outbox("show", ulid)
+    assert ([one["id"] for one in shown["runs"]], shown["idUsedBy"]) == ([run["id"]], None)
+
+
 async def test_names_are_told_rightly_within_a_minute_after_their_time(inngest: Inngest) -> None:
     """One that is registered, one that fails, one with a rate limit, and one without a function."""
     for _ in range(3):  # a slot of the watch apart

@@ -15,6 +15,7 @@ from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
 NEVER = 3600.0
+TURNS = 16  # of the loop, until a stop waits for the requests at work
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
 HEALTH = ASK.replace(b"/ ", b"/healthz ", 1)
@@ -74,7 +75,8 @@ async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> Non
         served.writer.write(ASK + ASK)
         await served.began.wait()
         stopping = asyncio.create_task(served.server.cleanup())
-        await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         served.may_answer.set()
         assert (await served.reader.read()).endswith(b"answer 2")
         await stopping
