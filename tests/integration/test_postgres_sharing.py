@@ -30,6 +30,13 @@ from tests.support.storage import (
 )
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
+# Deliveries are paused and a row is dead, both at one moment.
+CHANGE = """
+UPDATE outbox.delivery SET paused_by = 'kim'; UPDATE outbox.totals SET dead = dead + 1
+"""
+WAITING = """
+SELECT pid FROM pg_stat_activity WHERE query LIKE '/* STATS */%' AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -46,6 +53,26 @@ async def test_a_claim_that_waits_in_one_process_wakes_for_another_ones_event(
     waiting = asyncio.create_task(claim(one))
     [sent] = await append_all(two, 1)
     assert ids(await waiting) == [sent.id]
+
+
+async def test_figures_and_pause_are_of_one_moment(
+    pair: tuple[Outbox, Outbox], postgres_url: str
+) -> None:
+    connect = psycopg.AsyncConnection.connect
+    async with await connect(postgres_url) as other, await connect(postgres_url) as watching:
+        await watching.set_autocommit(True)
+        await other.execute("LOCK TABLE outbox.totals IN ACCESS EXCLUSIVE MODE")
+        asked = asyncio.create_task(pair[0].inspector.stats())
+
+        async def waiting() -> list[object]:
+            return list(await (await watching.execute(WAITING)).fetchall())
+
+        await eventually(waiting)
+        await other.execute(CHANGE)
+        await other.commit()
+        told = await asked
+    assert told.delivery is not None
+    assert (told.dead, told.delivery.paused_by) in ((0, None), (1, "kim"))
 
 
 async def test_one_key_at_one_instant_in_two_processes_stores_one_event(

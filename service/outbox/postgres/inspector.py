@@ -5,16 +5,13 @@ No figure is counted from a table of events: the cost does not grow with the num
 
 from __future__ import annotations
 
-import msgspec
-
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.figures import DeadGroup, OwnerShare, Stats
+from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.repairs import PostgresDelivery
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.storable import storable
-
-RATE_SECONDS = 5  # of current_totals in the schema
 
 
 class PostgresInspector:
@@ -28,9 +25,8 @@ class PostgresInspector:
 
     async def stats(self) -> Stats:
         """As the port says."""
-        delivery = await self.load_delivery()
         [row] = await self._pool.ask("STATS")
-        delivered, dead, sent, lately, waiting, delivering, oldest, oldest_due, size = row
+        delivered, dead, sent, waiting, delivering, oldest, oldest_due, size, *delivery = row
         return Stats(
             pending=max(0, waiting - delivering),
             delivering=delivering,
@@ -38,7 +34,7 @@ class PostgresInspector:
             dead=dead,
             oldest_pending_seconds=_seconds(oldest),
             oldest_due_seconds=_seconds(oldest_due),
-            delivery=msgspec.structs.replace(delivery, rate=lately / RATE_SECONDS),
+            delivery=DeliveryRecord(*delivery),
             database_bytes=size,
             wal_bytes=None,
             sent=sent,

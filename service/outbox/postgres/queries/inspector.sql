@@ -1,7 +1,8 @@
 -- name: STATS
--- The figures of one moment; none is counted from a table of events. The counts have pending and
--- delivering rows together; claimed rows are few and are counted here. The oldest delayed row is
--- searched among the first by due time; it waits from its time on.
+-- The figures and the delivery record of one moment; none is counted from a table of events. The
+-- counts have pending and delivering rows together; claimed rows are few and are counted here. The
+-- oldest delayed row is searched among the first by due time; it waits from its time on. `lately`
+-- counts 5 seconds.
 WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
 ), waiting AS MATERIALIZED (
     SELECT count(*) AS rows, min(accepted_at_ms) AS oldest FROM outbox.arrived
@@ -10,7 +11,7 @@ WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
     UNION ALL (SELECT seq, due_at FROM outbox.isolated ORDER BY due_at LIMIT 1000)
 ), fresh AS MATERIALIZED (SELECT seq FROM outbox.fresh ORDER BY seq LIMIT 1
 )
-SELECT t.delivered, t.dead, t.sent, t.lately, t.pending + waiting.rows, (SELECT count(*) FROM held),
+SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) FROM held),
        at_ms - least(waiting.oldest, (SELECT min(accepted_at_ms) FROM outbox.events WHERE seq IN (
            (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held)))),
        at_ms - least(waiting.oldest, (
@@ -20,8 +21,12 @@ SELECT t.delivered, t.dead, t.sent, t.lately, t.pending + waiting.rows, (SELECT 
                (SELECT min(seq) FROM held)))),
        (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
         WHERE relkind = 'r' AND relnamespace = (
-            SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass))
-FROM outbox.current_totals AS t, outbox.moment, waiting
+            SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass)),
+       d.state, d.reason, d.batch_window, d.failures,
+       greatest(0, extract(epoch FROM d.reopens_at - clock_timestamp()))::float8,
+       d.since_ms, t.lately / 5::float8, d.paused_by, d.revision, d.destination,
+       d.confirmation, d.pause_reason
+FROM outbox.current_totals AS t, outbox.moment, waiting, outbox.delivery AS d
 
 -- name: TOTALS
 -- How many rows are delivered, dead and sent.
