@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -75,6 +78,83 @@ async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:
             async with serving(listening, "two"):
                 assert await asked(listening) in {"one", "two"}
             assert {await asked(listening) for _ in range(20)} == {"one"}
+
+
+class Troubled(socket.socket):
+    """A listening socket whose `accept` raises `faults` first, and notes when it was called."""
+
+    def __init__(self, listening: socket.socket, faults: list[int]) -> None:
+        super().__init__(fileno=listening.detach())
+        self.faults = faults
+        self.accepts: list[float] = []
+
+    def dup(self) -> Troubled:
+        return self
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.accepts.append(time.monotonic())
+        if self.faults:
+            raise OSError(self.faults.pop(0), "in trouble")
+        return super().accept()
+
+
+@pytest.mark.parametrize(
+    ("fault", "rests"),
+    [
+        (errno.EMFILE, True),
+        (errno.ENFILE, True),
+        (errno.ENOBUFS, True),
+        (errno.ENOMEM, True),
+        (errno.ECONNABORTED, False),
+    ],
+    ids=str,
+)
+async def test_a_shortage_is_waited_out_and_a_client_that_has_gone_is_not(
+    fault: int, *, rests: bool
+) -> None:
+    with Troubled(socket.create_server(("127.0.0.1", 0)), [fault]) as listening:
+        async with serving(listening, "one"):
+            assert await asked(listening) == "one"
+    waited = listening.accepts[1] - listening.accepts[0]
+    assert waited > 0.09 or not rests
+
+
+async def test_a_stop_in_a_shortage_is_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.processes.acceptor._FULL_SECONDS", 0.0)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with Troubled(socket.create_server(("127.0.0.1", 0)), []) as listening:
+        async with serving(listening, "one") as server:
+            with socket.create_connection(listening.getsockname()):
+                while not listening.accepts:
+                    await asyncio.sleep(0)
+                listening.faults = [errno.EMFILE] * 3
+                with socket.create_connection(listening.getsockname()):
+                    while len(listening.accepts) < 3:
+                        await asyncio.sleep(0)
+                    await server.let_go(0)
+                    for _ in range(TURNS):
+                        await asyncio.sleep(0)
+    assert told == []
+
+
+async def test_the_store_and_delivery_keep_a_quarter_of_the_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=WAITING))
+        async with serving(listening, "one") as server:
+            assert server.server
+            first, *_ = [
+                stack.enter_context(socket.create_connection(listening.getsockname()))
+                for _ in range(7)
+            ]
+            first.settimeout(0)
+            assert await asyncio.get_running_loop().sock_recv(first, 1) == b""
+            assert len(server.server.connections) == 6
 
 
 async def test_sockets_that_were_meant_for_another_process_are_not_taken(

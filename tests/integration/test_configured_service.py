@@ -134,7 +134,10 @@ async def test_in_production_an_http_origin_is_another_site(
 ) -> None:
     async with served(tmp_path, **environ) as client:
         headers = {"Origin": f"{scheme}://app.example.com", "Host": "app.example.com"}
-        assert (await client.post("/auth/logout", headers=headers)).status == status
+        answer = await client.post("/auth/logout", headers=headers)
+        assert answer.status == status
+        stays = answer.headers.get("Strict-Transport-Security")
+        assert stays == ("max-age=31536000" if environ else None)
 
 
 @pytest.mark.parametrize(("proxies", "status"), [("127.0.0.1", 200), ("10.0.0.0/24", 403)])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError
 from service.outbox.link import socket_folder
@@ -122,6 +123,12 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
         assert sockets_of_services() == []
         monkeypatch.setattr(socket_folder, "UNIT_FOLDER", runtime)
         assert sockets_of_services() == [path]
+    with service_socket() as listening:
+        assert listening
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
+        assert sockets_of_services() == [Path(listening.getsockname())]
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert sockets_of_services() == []  # another user's socket is no service of ours
 
 
 def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
@@ -133,8 +140,9 @@ def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
     deep = short_path / ("x" * (103 - size))  # a path of 104 bytes; macOS takes 103, Linux 107
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with service_socket() as listening:
+    with capture_logs() as logged, service_socket() as listening:
         assert listening is None
+    assert [line["event"] for line in logged] == ["no_control_socket"]
     assert list(deep.iterdir()) == []
 
 

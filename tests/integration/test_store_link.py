@@ -34,13 +34,15 @@ from service.outbox.link.messages import (
     Fault,
     Goodbye,
     Hello,
+    NewEvent,
     Result,
     Status,
     from_fault,
     to_fault,
 )
 from service.outbox.link.served import COMMAND_POLICY
-from service.outbox.link.store_link import LinkPolicy, open_link
+from service.outbox.link.server import serve_link
+from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
 from service.outbox.model import Filter, State
 from tests.support.remote_storage import (
     Line,
@@ -52,6 +54,7 @@ from tests.support.remote_storage import (
     unix_socket,
 )
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually
+from tests.support.virtual_time import in_virtual_time, now
 
 QUICK = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01)
 PATIENT = LinkPolicy(patience_seconds=20, retry_seconds=0.01)
@@ -94,6 +97,16 @@ async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(short_
         assert again.done()
         with pytest.raises(OutboxUnavailableError):
             await again
+
+
+@in_virtual_time
+async def test_a_front_waits_three_seconds_for_a_store_that_does_not_come() -> None:
+    link = StoreLink("/nonexistent/store")
+    running = asyncio.create_task(link.run())
+    with pytest.raises(OutboxUnavailableError):
+        await link.connected()
+    assert now() == pytest.approx(3, abs=0.1)
+    running.cancel()
 
 
 async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the_rest(
@@ -290,6 +303,7 @@ async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the
         for one in (done, silent):
             assert await one.heard() is None
             one.close()
+    assert "tell-callers" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_a_command_of_another_user_is_told_why_at_once(
@@ -442,6 +456,16 @@ async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
                 await reader.readuntil(b"OutboxUnavailableError")
             writer.close()
     assert [line["event"] for line in lines] == ["unknown_call"]
+
+
+async def test_a_process_that_stores_no_events_takes_none(
+    short_path: Path, listening: socket.socket
+) -> None:
+    sent = message(Hello(PROTOCOL)) + message(Appends([NewEvent(1, event(), None)]))
+    async with serve_link(listening, [], Status):
+        with structlog.testing.capture_logs() as lines:
+            await answered(short_path / "store", sent)
+    assert [line["event"] for line in lines] == ["link_message_refused"]
 
 
 async def test_an_unknown_version_of_the_protocol_gets_a_sentence(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from service.config.faults import misspelt_variables
@@ -161,3 +163,118 @@ def test_an_address_that_is_none_is_refused(name: str, value: str) -> None:
 def test_a_misspelt_variable_is_named_with_the_right_one(name: str, meant: list[str]) -> None:
     found = misspelt_variables([name], Settings.variables())
     assert [right for _, right in found] == meant
+
+
+def webhook_secret(size: int) -> str:
+    return "whsec_" + base64.b64encode(bytes(size)).decode()
+
+
+@pytest.mark.parametrize(
+    ("variable", "taken", "refused"),
+    [
+        ("PORT", "65535", "65536"),
+        ("PORT", "0", "-1"),
+        ("WEB_CONCURRENCY", "64", "65"),
+        ("WEB_CONCURRENCY", "1", "0"),
+        ("OUTBOX_BATCH_EVENTS", "5000", "5001"),
+        ("OUTBOX_BATCH_EVENTS", "1", "0"),
+        ("OUTBOX_BATCH_BYTES", "1KiB", "1023"),
+        ("OUTBOX_SENDERS", "64", "65"),
+        ("OUTBOX_SENDERS", "1", "0"),
+        ("OUTBOX_SEND_TIMEOUT", "5m", "301"),
+        ("OUTBOX_SEND_TIMEOUT", "1ms", "0"),
+        ("OUTBOX_DRAIN_SECONDS", "10m", "601"),
+        ("OUTBOX_MAX_PENDING", "1", "0"),
+        ("OUTBOX_MAX_PENDING_PER_USER", "1", "0"),
+        ("OUTBOX_MAX_BYTES", "1", "0"),
+        ("OUTBOX_MAX_BYTES_PER_USER", "1", "0"),
+        ("OUTBOX_MAX_BODY_BYTES_IN_FLIGHT", "1MiB", "1048575"),
+        ("OUTBOX_RETENTION", "1s", "999ms"),
+        ("OUTBOX_PAYLOAD_RETENTION", "24h", "86399"),
+        ("OUTBOX_JOURNAL_PUTS_PER_SECOND", "1000", "1001"),
+        ("OUTBOX_JOURNAL_PUTS_PER_SECOND", "0.1", "0"),
+        ("OUTBOX_UNCONFIRMED_MAX", "1000000", "1000001"),
+        ("OUTBOX_UNCONFIRMED_MAX", "100", "99"),
+        ("OUTBOX_NO_RUN_AFTER", "1ms", "0"),
+        ("RATE_LIMIT_PER_USER", "100000", "100001"),
+        ("RATE_LIMIT_PER_USER", "0.1", "0"),
+        ("SESSION_SECRET", "x" * 16, "x" * 15),
+        ("ALARM_SECRET", webhook_secret(24), webhook_secret(23)),
+        ("ALARM_SECRET", webhook_secret(64), webhook_secret(65)),
+        ("OUTBOX_ENCRYPTION_KEY", "new,old", "new, old"),
+        ("OUTBOX_EVENT_KEYS", "cron:a@b", "cron:a/b"),
+        ("INNGEST_DEV", "FALSE", "no"),
+        ("INNGEST_DEV", "http://127.0.0.1:8288", "http://inngest"),
+        ("INNGEST_API_BASE_URL", "https://inngest.test", "inngest"),
+        ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
+        ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8", "10.0.0.1/8"),
+        ("OUTBOX_JOURNAL", "s3://bucket/a", "s3://b/a"),
+    ],
+)
+def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
+    variable: str, taken: str, refused: str
+) -> None:
+    key = {"INNGEST_EVENT_KEY": "key"}
+    Settings.load({**key, variable: taken})
+    assert faults(**key, **{variable: refused}).startswith(f"{variable}: ")
+
+
+PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVENT_KEY": "key"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "environ", "well"),
+    [
+        (
+            "OUTBOX_SHOW_DECRYPTED: it needs",
+            {"OUTBOX_SHOW_DECRYPTED": "1"},
+            {"OUTBOX_ENCRYPTION_KEY": "key"},
+        ),
+        (
+            "OUTBOX_JOURNAL: the journal is that of an SQLite",
+            {"OUTBOX_JOURNAL": "s3://bucket/a", "OUTBOX_URL": "postgresql://h/x"},
+            {"OUTBOX_URL": "sqlite:///x"},
+        ),
+        (
+            "OUTBOX_EVENT_KEYS: a key of cron is shorter than 16",
+            {**PRODUCTION, "OUTBOX_EVENT_KEYS": f"cron:{'x' * 15}"},
+            {"OUTBOX_EVENT_KEYS": f"cron:{'x' * 16}"},
+        ),
+        (
+            "JWT_JWKS_URL: write it as https",
+            {"JWT_ISSUER": "https://a.test", "JWT_JWKS_URL": "http://a.test/keys"},
+            {"JWT_JWKS_URL": "https://a.test/keys"},
+        ),
+        (
+            "OUTBOX_CONFIRM: on needs",
+            {"OUTBOX_CONFIRM": "on", "INNGEST_EVENT_KEY": "key"},
+            {"INNGEST_DEV": "1"},
+        ),
+        (
+            "ALARM_URL: write https",
+            {"ALARM_URL": "ftp://a.test", "ALARM_SECRET": webhook_secret(24)},
+            {"ALARM_URL": "inngest"},
+        ),
+        (
+            "INNGEST_EVENT_KEY: required",
+            {**PRODUCTION, "INNGEST_EVENT_KEY": "", "INNGEST_DEV": "false"},
+            {"INNGEST_DEV": "1"},
+        ),
+    ],
+)
+def test_a_fault_of_variables_together_goes_with_one_of_them(
+    fault: str, environ: dict[str, str], well: dict[str, str]
+) -> None:
+    told = faults(**environ)
+    assert told.startswith(fault)
+    assert "\n" not in told
+    Settings.load({**environ, **well})
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a", False)],
+)
+def test_the_service_is_for_this_machine_alone_or_not(host: str, *, is_loopback: bool) -> None:
+    assert Settings.load({"HOST": host}).loopback is is_loopback
