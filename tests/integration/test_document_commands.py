@@ -129,6 +129,8 @@ def test_check_names_the_storage_variables_that_are_missing(command):
     done = command("check")
     assert done.exit_code == 0
     assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
+    assert "PORT=3000\n" in done.stdout
+    assert command("check", "--no-show").stdout == ""
 
 
 async def test_check_tells_whether_inngest_takes_the_key(command, inngest_api):

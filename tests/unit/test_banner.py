@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 
 from service.config.settings import Settings
-from service.processes.banner import Announcer, Standing, banner
+from service.errors import OutboxUnavailableError
+from service.outbox.figures import Stats
+from service.outbox.model import DeliveryRecord
+from service.outbox.ports import Inspector
+from service.processes.banner import Announcer, Standing, banner, standing_of
 
 URL = "http://127.0.0.1:3000"
 
@@ -53,6 +58,53 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
     assert words in lines(**environ)[label]
+
+
+def test_in_production_there_is_no_start_page_and_no_development_sign_in() -> None:
+    told = lines(
+        APP_ENV="production",
+        SESSION_SECRET="x" * 16,
+        INNGEST_EVENT_KEY="k",
+        NEXTAUTH_SECRET="x" * 16,
+    )
+    assert told["pages"] == f"{URL}/docs, {URL}/outbox"
+    assert told["sign in"] == "cookies of next-auth"
+
+
+class Told:
+    """An outbox whose figures are `stats`, None while it can't be read."""
+
+    def __init__(self, stats: Stats | None) -> None:
+        self._stats = stats
+
+    async def stats(self) -> Stats:
+        if self._stats is None:
+            raise OutboxUnavailableError
+        return self._stats
+
+
+def record(paused_by: str | None) -> DeliveryRecord:
+    return DeliveryRecord(
+        "backing_off", "HTTP 503", 1, 1, 5.0, 0, paused_by=paused_by, pause_reason="upgrade"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stats", "standing"),
+    [
+        (None, Standing(None, "")),
+        (Stats(1, 2, 30, 40, None, None, None, None, None, sent=4), Standing(7, "")),
+        (Stats(0, 0, 0, 0, None, None, record(None), None, None), Standing(0, "")),
+        (
+            Stats(0, 0, 0, 0, None, None, record("ada"), None, None),
+            Standing(0, "paused by ada: upgrade"),
+        ),
+    ],
+)
+async def test_what_waits_is_all_that_is_not_delivered_and_only_a_pause_is_told(
+    stats: Stats | None, standing: Standing
+) -> None:
+    assert await standing_of(cast("Inspector", Told(stats))) == standing
 
 
 def test_an_operators_address_is_told_with_the_fake_inngest_alone() -> None:
