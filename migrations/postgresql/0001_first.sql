@@ -535,7 +535,7 @@ END
 $$;
 
 -- As append, for a JSON array of objects whose fields are named as append's parameters; returns the
--- ids in their order.
+-- ids in their order. Null, as jsonb_agg makes it of no row, is no event.
 CREATE FUNCTION outbox.append_many(events jsonb)
 RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -546,15 +546,18 @@ DECLARE
     wrong text;
     ids text[];
 BEGIN
+    IF jsonb_typeof(events) <> 'array' THEN
+        RAISE EXCEPTION 'the events are not a JSON array' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     SELECT CASE WHEN jsonb_typeof(e) IS DISTINCT FROM 'object' THEN 'an event is a JSON object'
                 WHEN e - named <> '{}' THEN 'an event has a field that append does not know'
                 WHEN e ->> 'name' = ANY (encrypted_names)
                     THEN 'the data of this event is encrypted: post it to the service'
                 ELSE outbox.fault(
                     e ->> 'name', e -> 'data', e ->> 'data', e ->> 'user_id',
-                    coalesce(e ->> 'issuer', 'database'), e ->> 'user_email', e ->> 'user_name', e ->> 'idempotency_key', e ->> 'trace',
-                    e ->> 'id', (e ->> 'ts')::bigint, e ->> 'environment', (e ->> 'send_at')::bigint,
-                    nullif(e -> 'user_fields', 'null'), e -> 'meta') END
+                    coalesce(e ->> 'issuer', 'database'), e ->> 'user_email', e ->> 'user_name',
+                    e ->> 'idempotency_key', e ->> 'trace', e ->> 'id', (e ->> 'ts')::bigint,
+                    e ->> 'environment', (e ->> 'send_at')::bigint, nullif(e -> 'user_fields', 'null'), e -> 'meta') END
     INTO wrong
     FROM outbox.appending, jsonb_array_elements(events) AS given (e) ORDER BY 1 LIMIT 1;
     IF wrong IS NOT NULL THEN

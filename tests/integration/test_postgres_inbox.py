@@ -175,10 +175,17 @@ async def test_many_events_are_appended_in_one_call_in_their_order(
     events[7] |= {"id": "seven", "user_email": "ada@example.com"}
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         [(made,)] = connection.execute(many, (Jsonb(events),)).fetchall()
-        for bad in ([{"name": "n"}], [{"name": "n", "data": {}, "userId": "u"}], [1]):
-            with pytest.raises(psycopg.errors.InvalidParameterValue):
+        for bad, words in (
+            ([{"name": "n"}], "data of an event is a JSON object"),
+            ([{"name": "n", "data": {}, "userId": "u"}], "a field that append does not know"),
+            ([1], "an event is a JSON object"),
+            ({"name": "n", "data": {}}, "the events are not a JSON array"),
+            (None, "the events are not a JSON array"),
+        ):
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match=words):
                 connection.execute(many, (Jsonb(bad),))
-        assert connection.execute(many, (Jsonb([]),)).fetchall() == [([],)]
+        for none in (Jsonb([]), None):
+            assert connection.execute(many, (none,)).fetchall() == [([],)]
     await eventually(outbox.inspector.stats, lambda stats: stats.pending == 20)
     await row_in(outbox, made[-1], State.PENDING)
     assert ids(await claim(outbox)) == made
