@@ -306,6 +306,16 @@ SELECT greatest(statement_timestamp(), due_from, isolated_from, lease_from) AS a
        floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint AS at_ms
 FROM outbox.mark;
 
+-- The last position given out of each kind.
+CREATE VIEW outbox.drawn AS
+SELECT (SELECT last_value - (NOT is_called)::int FROM outbox.events_seq_seq) AS seq,
+       (SELECT last_value - (NOT is_called)::int FROM outbox.changes_no_seq) AS change;
+
+-- To read it has this transaction's commit synced, whatever the database's default is.
+CREATE VIEW outbox.synced AS
+SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+                  ELSE current_setting('synchronous_commit') END, true) AS synchronous_commit;
+
 -- The lanes, from their watermarks on; what is due of those that wait for a time.
 CREATE VIEW outbox.fresh AS
 SELECT seq, payload_bytes AS size, due_at, fair_share_seq FROM outbox.ready
@@ -377,11 +387,15 @@ CREATE VIEW outbox.in_sent AS SELECT seq, NULL AS owner FROM outbox.answered;
 CREATE VIEW outbox.in_delivered AS SELECT seq, NULL AS owner FROM outbox.done WHERE NOT dead;
 CREATE VIEW outbox.in_dead AS SELECT seq, NULL AS owner FROM outbox.done WHERE dead;
 
--- Where a row is, and what it has been through. A claimed row's bytes may have left.
+-- Where a row is, and what it has been through. The seconds are those until it is due, or its lease
+-- ends. A claimed row's bytes may have left.
 CREATE VIEW outbox.rows AS
 SELECT e.seq, e.event_id, e.name, e.owner, coalesce(e.user_id, outbox.user_of(e.owner)) AS user_id,
        e.accepted_at_ms, e.meta, e.idempotency_key, e.idempotency_digest,
-       octet_length(e.payload) AS payload_bytes, p.*
+       octet_length(e.payload) AS payload_bytes,
+       extract(epoch FROM due_at - statement_timestamp())::float8 AS due_seconds,
+       extract(epoch FROM lease_until - statement_timestamp())::float8 AS lease_seconds,
+       state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL AS never_sent, p.*
 FROM outbox.events AS e CROSS JOIN LATERAL (
     SELECT CASE WHEN dead THEN 'dead' ELSE 'delivered' END AS state, attempts, sends, isolated,
            first_sent_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,

@@ -36,10 +36,7 @@ WITH numbers AS MATERIALIZED (
            %(owner_bytes)b::bigint[]
     WHERE %(rows)s::int > 0
 )
-SELECT seqs, set_config('synchronous_commit',
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-         ELSE current_setting('synchronous_commit') END, true)
-FROM numbers
+SELECT * FROM numbers, outbox.synced
 
 -- name: FIND_STORED
 -- What is stored under these ids, or under these owners' keys, and the time.
@@ -62,11 +59,8 @@ WHERE seq = ANY(%(seqs)s::bigint[])
 
 -- name: SYNC
 -- A commit that waits for all earlier ones, even those that may not have reached a standby.
-WITH synced AS (INSERT INTO outbox.changes DEFAULT VALUES RETURNING no)
-SELECT set_config('synchronous_commit',
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-         ELSE current_setting('synchronous_commit') END, true)
-FROM synced
+WITH change AS (INSERT INTO outbox.changes DEFAULT VALUES)
+SELECT * FROM outbox.synced
 
 -- name: PROBE
 -- Needs the same rights and locks as an append, a claim and a settlement; stores an empty change.

@@ -5,9 +5,7 @@
 -- up to 32 numbers. Returns whether a lease is over.
 WITH due AS MATERIALIZED (
     SELECT mark.*, made_at > now.at + interval '1 second' AS turned_back, now.*
-    FROM outbox.mark, (SELECT clock_timestamp() AS at,
-        (SELECT last_value - (NOT is_called)::int FROM outbox.events_seq_seq) AS seq,
-        (SELECT last_value - (NOT is_called)::int FROM outbox.changes_no_seq) AS change) AS now
+    FROM outbox.mark, (SELECT clock_timestamp() AS at, drawn.* FROM outbox.drawn) AS now
 ), step AS MATERIALIZED (
     SELECT due.*, w.held, due.writers && w.held AS blocked, w.held = '{}' AS quiet, low.*
     FROM due, outbox.writers AS w, outbox.lowest AS low

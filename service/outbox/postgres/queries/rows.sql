@@ -3,9 +3,8 @@
 -- begin at; what begins with `in_` is asked of it, the rest of the rows. It is planned with its
 -- values, so that a condition without one is dropped.
 SELECT r.event_id, r.name, r.owner, r.user_id, r.state, r.attempts, r.sends, r.isolated,
-       r.accepted_at_ms, r.first_sent_at_ms, r.settled_at_ms,
-       extract(epoch FROM r.due_at - clock_timestamp())::float8,
-       extract(epoch FROM r.lease_until - clock_timestamp())::float8, r.reason, r.detail,
+       r.accepted_at_ms, r.first_sent_at_ms, r.settled_at_ms, r.due_seconds, r.lease_seconds,
+       r.reason, r.detail,
        (SELECT at_ms FROM outbox.histories h WHERE h.seq = r.seq),
        (SELECT notes FROM outbox.histories h WHERE h.seq = r.seq), r.payload_bytes, r.seq, r.meta::text
 FROM (
@@ -37,16 +36,14 @@ WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(reason_part)s::text IS NULL OR position(lower(%(reason_part)s) IN lower(r.reason)) > 0)
   AND (%(payload_part)s::bytea IS NULL OR position(%(payload_part)s IN
        (SELECT payload FROM outbox.events WHERE events.seq = r.seq)) > 0)
-  AND (NOT %(never_sent)s::boolean
-       OR (r.state = 'pending' AND r.sends = 0 AND r.first_sent_at_ms IS NULL))
+  AND (NOT %(never_sent)s::boolean OR r.never_sent)
 ORDER BY f.seq DESC LIMIT %(limit)s
 
 -- name: ROWS_BY_IDS
 -- The same for what requests ask: it is planned once.
 SELECT r.event_id, r.name, r.owner, r.user_id, r.state, r.attempts, r.sends, r.isolated,
-       r.accepted_at_ms, r.first_sent_at_ms, r.settled_at_ms,
-       extract(epoch FROM r.due_at - clock_timestamp())::float8,
-       extract(epoch FROM r.lease_until - clock_timestamp())::float8, r.reason, r.detail,
+       r.accepted_at_ms, r.first_sent_at_ms, r.settled_at_ms, r.due_seconds, r.lease_seconds,
+       r.reason, r.detail,
        (SELECT at_ms FROM outbox.histories h WHERE h.seq = r.seq),
        (SELECT notes FROM outbox.histories h WHERE h.seq = r.seq), r.payload_bytes, r.seq, r.meta::text
 FROM (SELECT seq FROM outbox.events WHERE event_id = ANY(%(ids)s::text[]) OFFSET 0) AS f
