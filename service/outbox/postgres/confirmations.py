@@ -67,7 +67,7 @@ class PostgresConfirmations:
 
     async def count_sent(self) -> int:
         """As the port says."""
-        [(_, _, sent)] = await self._pool.run("TOTALS")
+        [(sent,)] = await self._pool.run("COUNT_SENT")
         return int(sent)
 
     async def may_ask(self) -> bool:

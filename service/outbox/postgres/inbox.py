@@ -267,7 +267,6 @@ class PostgresInbox:
             "xid": row.xid,
             "no": row.no,
             "id": event_id,
-            "meta": None,
             "payload": row.body,
             "reason": reason,
             "detail": detail,

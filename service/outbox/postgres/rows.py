@@ -19,7 +19,7 @@ from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.inbox_row import InboxRow, rest_of
 from service.outbox.storable import storable
 
-INBOX_SEQ = 1 << 52  # ROWS and ARRIVED have this number too
+INBOX_SEQ = 1 << 52  # ARRIVED has this number too
 
 
 class PostgresRows:

@@ -60,8 +60,8 @@ WITH gone AS (
     RETURNING name, owner, nullif(coalesce(user_id, ''), outbox.user_of(owner)) AS user_id,
               accepted_at_ms
 ), put AS (
-    INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, meta, payload)
-    SELECT %(id)s::text, name, owner, user_id, accepted_at_ms, %(meta)s::text::jsonb, %(payload)s::bytea
+    INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, payload)
+    SELECT %(id)s::text, name, owner, user_id, accepted_at_ms, %(payload)s::bytea
     FROM gone RETURNING seq, owner, octet_length(payload) AS payload_bytes
 ), done AS (
     INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead, reason, detail)

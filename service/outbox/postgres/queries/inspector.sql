@@ -28,9 +28,8 @@ SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) F
        d.confirmation, d.pause_reason
 FROM outbox.current_totals AS t, outbox.moment, waiting, outbox.delivery AS d
 
--- name: TOTALS
--- How many rows are delivered, dead and sent.
-SELECT delivered, dead, sent FROM outbox.current_totals
+-- name: COUNT_SENT
+SELECT sent FROM outbox.current_totals
 
 -- name: PAYLOAD
 SELECT payload FROM outbox.events WHERE event_id = %(id)s
