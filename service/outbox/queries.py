@@ -9,9 +9,8 @@ looks for them: by their ids, by an owner, or in the table of a state.
 from __future__ import annotations
 
 import enum
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,8 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
 
-class Queries(Mapping[str, str]):
-    """The statements of all `.sql` files in `folder`, which is read once, at the first use.
+class Queries(dict[str, str]):
+    """The statements in `folder`, which is read at the first look-up; before it there are none.
 
     >>> Queries(Path(__file__).parent / "sqlite" / "queries")["NOT_THERE"]
     Traceback (most recent call last):
@@ -31,25 +30,23 @@ class Queries(Mapping[str, str]):
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
 
-    def __getitem__(self, name: str) -> str:
-        return self._texts[name]
+    def __missing__(self, name: str) -> str:
+        found = read_queries(self._folder)
+        self.update(found | self)
+        return found[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
 
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    @functools.cached_property
-    def _texts(self) -> dict[str, str]:
-        texts: dict[str, str] = {}
-        for path in sorted(self._folder.glob("*.sql")):
-            for name, text in statements(path.read_text()).items():
-                if texts.setdefault(name, text) is not text:
-                    raise ValueError(f"{path.name} has a second statement {name}")
-        return texts
+def read_queries(folder: Path) -> dict[str, str]:
+    """The statements of all `.sql` files in `folder` by their names."""
+    texts: dict[str, str] = {}
+    for path in sorted(folder.glob("*.sql")):
+        for name, text in statements(path.read_text()).items():
+            if texts.setdefault(name, text) is not text:
+                raise ValueError(f"{path.name} has a second statement {name}")
+    return texts
 
 
 def statements(text: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ from service.outbox.model import Filter, State
 from service.outbox.postgres.database.connection import statements
 from service.outbox.postgres.rows import filter_values, source_of
 from service.outbox.schema import migrate
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.inspector import _searched
-from service.outbox.sqlite.queries import SQL
 from tests.support import explained
 from tests.support.postgres_server import PostgresServer
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox import sqlite as room
 from service.outbox.model import Filter, State
+from service.outbox.queries import read_queries
 from service.outbox.schema import migrate
 from service.outbox.sqlite.appends import append_rows
 from service.outbox.sqlite.inspector import _searched
-from service.outbox.sqlite.queries import SQL
 
+NAMED = read_queries(Path(room.__file__).parent / "queries")
 _SEARCHES = [
     {"ids": ("a",)},
     {"alias": "a", "owner": "o"},
@@ -28,11 +30,11 @@ _SEARCHES = [
 
 
 def named_statements() -> Iterator[tuple[str, str]]:
-    yield from ((name, text) for name, text in SQL.items() if name != "ROWS")
+    yield from ((name, text) for name, text in NAMED.items() if name != "ROWS")
     yield from ((f"append {rare=}", append_rows(2, is_rare=rare)) for rare in (False, True))
     for wanted in _SEARCHES:
         text, _ = _searched(Filter(**wanted), 0)  # type: ignore[arg-type]
-        yield f"rows {wanted}", f"{SQL['ROWS']} {text}"
+        yield f"rows {wanted}", f"{NAMED['ROWS']} {text}"
 
 
 STATEMENTS = dict(named_statements())
@@ -85,4 +87,4 @@ def test_a_statement_is_prepared_once_whatever_its_values(
 
 
 def test_no_statement_is_longer_than_a_page() -> None:
-    assert {name: text.count("\n") for name, text in SQL.items() if text.count("\n") >= 40} == {}
+    assert {name: text.count("\n") for name, text in NAMED.items() if text.count("\n") >= 40} == {}

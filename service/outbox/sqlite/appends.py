@@ -30,8 +30,8 @@ from service.outbox.event import (
 from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
 from service.outbox.keys import IdempotencyKey, Keys, KeyUse, Receipt, divide
 from service.outbox.sqlite.claims import Picker
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.file.journalled import Journal, JournalRow, Put
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState, StoredCounts
 
 _MAX_ROWS = 256  # of one statement; SQLite binds at most 32,766 values

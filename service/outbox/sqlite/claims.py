@@ -18,8 +18,8 @@ import uuid_utils
 from service.outbox.clock import Clock
 from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.file.faults import corrupt
-from service.outbox.sqlite.queries import SQL
 
 FRESH_MS = 60_000
 _END_OF_TIME_MS = 1 << 62

@@ -26,11 +26,10 @@ from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.model import Batch, ClaimRequest
 from service.outbox.sqlite.appends import Append
-from service.outbox.sqlite.file.connection import SqliteConnection, open_read_only, open_writer
+from service.outbox.sqlite.file.connection import SQL, SqliteConnection, open_read_only, open_writer
 from service.outbox.sqlite.file.faults import Corruption, FaultScope, is_io_error, scope_of
 from service.outbox.sqlite.file.journalled import Journal, Put
 from service.outbox.sqlite.file.log import WriteAheadLog
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.timings import WriterTimings
 
 T = TypeVar("T")

@@ -14,8 +14,7 @@ from service.outbox.clock import Clock
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import SentEntry
-from service.outbox.sqlite.file.connection import SqliteReader
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL, SqliteReader
 from service.outbox.sqlite.state import CachedState, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter
 

@@ -19,9 +19,8 @@ from service.outbox.figures import DeadGroup, OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
 from service.outbox.queries import Dialect, Way, filter_sql
-from service.outbox.sqlite.file.connection import Reads
+from service.outbox.sqlite.file.connection import SQL, Reads
 from service.outbox.sqlite.file.disk import beside
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.records import delivery_record
 
 PAST_ALL = 2**63 - 1

@@ -17,7 +17,7 @@ from service.outbox.clock import Clock
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.sqlite.claims import SqliteClaims, delete_rows
 from service.outbox.sqlite.commit import Job
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.state import CachedState, StoredCounts
 from service.outbox.sqlite.timings import ClaimThrottle
 from service.outbox.sqlite.writer import SqliteWriter

@@ -12,8 +12,7 @@ from service.outbox.audit import Act, Deed, ErasedRecords, erased_words, ids_tex
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.model import DeliveryRecord
-from service.outbox.sqlite.file.connection import Reads, SqliteReader
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL, Reads, SqliteReader
 from service.outbox.sqlite.state import CachedState
 from service.outbox.sqlite.writer import SqliteWriter
 from service.untyped_json import decode_untyped_object

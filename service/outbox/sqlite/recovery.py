@@ -19,11 +19,10 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.schema import migrate
 from service.outbox.sqlite.appends import next_seq
 from service.outbox.sqlite.claims import SqliteClaims
-from service.outbox.sqlite.file.connection import SqliteConnection, connect_read_only
+from service.outbox.sqlite.file.connection import SQL, SqliteConnection, connect_read_only
 from service.outbox.sqlite.file.disk import beside
 from service.outbox.sqlite.file.faults import Corruption, unavailable_if_sqlite_fails
 from service.outbox.sqlite.file.log import WriteAheadLog
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.records import read_delivery
 from service.outbox.sqlite.state import BytesCount, CachedState, StoredCounts
 

@@ -20,11 +20,11 @@ from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.keys import RUN_SECONDS
 from service.outbox.model import DeliveryRecord, Named, Row, State
 from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.inspector import matching
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.records import SqliteDelivery, SqliteSettings, write_audit
 from service.outbox.sqlite.state import BytesCount, CachedState, Freed, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter

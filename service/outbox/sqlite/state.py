@@ -16,7 +16,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import FairShare, Limits
 from service.outbox.model import DeliveryRecord
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL
 
 _UNREAD = "The outbox has not been read yet."
 _MARK_MS = 3_600_000  # the ages of rows are known to the hour

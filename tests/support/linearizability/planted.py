@@ -19,9 +19,9 @@ from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.retention import PurgedPage
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.records import SqliteDelivery
 from service.outbox.sqlite.repairs import SqlitePurger, SqliteRepairs
 
@@ -75,7 +75,7 @@ def _list_without_a_row() -> None:
 def _purge_in_parts() -> None:
     """A page is removed in several commits."""
     postgres_repairs._PURGE_PAGE = _FEW
-    SQL._texts["PURGE_PICK"] = f"""
+    SQL["PURGE_PICK"] = f"""
         SELECT json_group_array(seq) FROM (SELECT seq {SQL["PURGE_PICK"].partition("(seq)")[2]}
                                            LIMIT {_FEW})
     """
@@ -133,10 +133,10 @@ def _replay_takes_delivered_events() -> None:
 
 
 def _purge_takes_sent_events() -> None:
-    SQL._texts["PURGE_PAGE"] = SQL["PURGE_PAGE"].replace(
+    SQL["PURGE_PAGE"] = SQL["PURGE_PAGE"].replace(
         "FROM outbox_done", "FROM (SELECT seq FROM outbox_done UNION SELECT seq FROM outbox_sent)"
     )
-    SQL._texts["PURGE_PICK"] = """
+    SQL["PURGE_PICK"] = """
         SELECT json_group_array(seq) FROM (
             SELECT seq FROM outbox_done WHERE dead = 0 UNION SELECT seq FROM outbox_sent)
         WHERE seq > :after AND seq <= :upto AND :before AND :ran_before IS NOT NULL
@@ -144,14 +144,14 @@ def _purge_takes_sent_events() -> None:
 
 
 def _numbers_begin_again_after_a_purge() -> None:
-    SQL._texts["REMEMBER_LAST"] = "SELECT :seqs"
+    SQL["REMEMBER_LAST"] = "SELECT :seqs"
 
 
 def _settle_without_the_token() -> None:
     for name in ("DELIVERED", "SENT", "RETRY", "DEAD", "END", "END_RANGE"):
         text = SQL[f"SETTLE_{name}"]
         text = text.replace("AND claim = :claim", "AND :claim > ''")
-        SQL._texts[f"SETTLE_{name}"] = text.replace("claim = :claim", ":claim > ''")
+        SQL[f"SETTLE_{name}"] = text.replace("claim = :claim", ":claim > ''")
 
 
 def _front_answers_for_a_store_that_is_gone() -> None:

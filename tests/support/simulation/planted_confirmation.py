@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from service.inngest import held
 from service.outbox.model import Settlement
 from service.outbox.sqlite.confirmations import SqliteConfirmations
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 
@@ -21,7 +21,7 @@ def _resend_nothing() -> None:
 
 
 def _resend_into_nowhere() -> None:
-    SQL._texts["RESEND"] = "SELECT :seqs, :now, :note"
+    SQL["RESEND"] = "SELECT :seqs, :now, :note"
 
 
 def _believe_every_answer() -> None:

@@ -15,8 +15,8 @@ from service.outbox.keys import IdempotencyKey, KeyUse, Receipt, divide
 from service.outbox.model import Filter, Named, State
 from service.outbox.sqlite import appends
 from service.outbox.sqlite.commit import Group, SqliteCommits
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.state import StoredCounts
 
@@ -125,7 +125,7 @@ def _take_no_ids_for_all() -> None:
 
 
 def _replay_into_nowhere() -> None:
-    SQL._texts["REPLAY"] = "SELECT :seqs, :now, :note"
+    SQL["REPLAY"] = "SELECT :seqs, :now, :note"
 
 
 def _resume_nothing() -> None:

@@ -14,7 +14,7 @@ from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
 from service.outbox.model import Batch
 from service.outbox.sqlite import claims
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.state import CachedState
 
 _END_OF_TIME_MS = claims._END_OF_TIME_MS
@@ -40,7 +40,7 @@ def _end_leases_in_secret() -> None:
 
 
 def _lose_the_rows_of_a_lease() -> None:
-    SQL._texts["EXPIRE_READY"] = f"{SQL['EXPIRE_READY']} AND sends > 0"
+    SQL["EXPIRE_READY"] = f"{SQL['EXPIRE_READY']} AND sends > 0"
 
 
 def _take_seconds_of_a_lease_for_milliseconds() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.outbox.model import Named, Settlement
+from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.queue import SqliteSettlements
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.state import StoredCounts
@@ -19,7 +19,7 @@ _FEW_ROWS = 20
 
 
 def _purge_the_dead_too() -> None:
-    SQL._texts["PURGE_PICK"] = SQL["PURGE_PICK"].replace("AND dead = 0", "")
+    SQL["PURGE_PICK"] = SQL["PURGE_PICK"].replace("AND dead = 0", "")
 
 
 def _give_no_bytes_back() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.outbox.queries import Queries
+from service.outbox.queries import read_queries
 
 DEFAULT_SCHEMA = "outbox"
 
@@ -98,7 +98,7 @@ def statements(schema: str) -> Mapping[str, bytes]:
 
     Those that list rows, ROWS, COUNT and REACH, have the name of their source too.
     """
-    queries = dict(Queries(Path(__file__).parent.parent / "queries"))
+    queries = read_queries(Path(__file__).parent.parent / "queries")
     queries["COUNT"] = f"/* COUNT */ SELECT count(*) FROM ({queries['ROWS']}) AS found"
     for name in ("ROWS", "COUNT", "REACH"):
         text = queries.pop(name)

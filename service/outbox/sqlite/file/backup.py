@@ -17,9 +17,8 @@ from pathlib import Path
 
 from service.config.outbox_url import file_fault
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.file.connection import connect_read_only
+from service.outbox.sqlite.file.connection import SQL, connect_read_only
 from service.outbox.sqlite.file.faults import unavailable_if_sqlite_fails
-from service.outbox.sqlite.queries import SQL
 
 _PAGES = 2000
 _CHUNK_BYTES = 1 << 20

@@ -19,7 +19,11 @@ from urllib.parse import quote
 import aiosqlite
 
 from service.errors import OutboxUnavailableError
+from service.outbox.queries import Queries
 from service.outbox.sqlite.file.faults import Corruption, unavailable_if_sqlite_fails
+
+SQL = Queries(Path(__file__).parent.parent / "queries")
+"""The statements of an SQLite outbox."""
 
 _BUSY_MS = 1000
 _CLOSE_SECONDS = 3.0

@@ -18,8 +18,7 @@ import msgspec
 from service.outbox.clock import Clock
 from service.outbox.event import decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.sqlite.file.connection import Reads
-from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.file.connection import SQL, Reads
 from service.outbox.sqlite.state import CachedState, StoredCounts
 
 Range = tuple[int, int]

@@ -17,7 +17,7 @@ from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
 from service.outbox.move.transfer import TransferRow
 from service.outbox.schema import migrate
-from service.outbox.sqlite.file.connection import connect_read_only
+from service.outbox.sqlite.file.connection import SQL, connect_read_only
 from service.outbox.sqlite.file.faults import unavailable_if_sqlite_fails
 from service.outbox.sqlite.file.lock import sole_writer
 from service.outbox.sqlite.file.transfer import (
@@ -26,7 +26,6 @@ from service.outbox.sqlite.file.transfer import (
     open_sqlite_transfer,
     transfer_row,
 )
-from service.outbox.sqlite.queries import SQL
 
 _PAGE = 500
 _UNREADABLE = (sqlite3.Error, ValueError)

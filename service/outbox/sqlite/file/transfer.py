@@ -21,10 +21,9 @@ from service.outbox.event import decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import Metadata, TransferRow
 from service.outbox.move.transfer_metadata import read_metadata, read_moves
-from service.outbox.sqlite.file.connection import connect_read_only
+from service.outbox.sqlite.file.connection import SQL, connect_read_only
 from service.outbox.sqlite.file.lock import sole_writer
 from service.outbox.sqlite.file.log import open_alone
-from service.outbox.sqlite.queries import SQL
 from service.outbox.storable import storable
 
 _ACCEPTED_AT_MS = 5
