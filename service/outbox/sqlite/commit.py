@@ -322,12 +322,12 @@ class SqliteCommits:
             self.sync_due_at = self._loop.time() + self._timings.sync_seconds
         return results
 
-    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+    def run(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """`work(connection, …)` between two transactions. Raises OutboxUnavailableError."""
         self.corruption.refuse()
         if self._connection is None:
             raise OutboxUnavailableError
-        return await self._noting_faults(self._connection.run(work, *arguments))
+        return self._noting_faults(self._connection.run(work, *arguments))
 
     async def _noting_faults(self, hop: Awaitable[T]) -> T:
         """After an I/O error the log is not trusted and the connection is closed."""

@@ -104,12 +104,7 @@ class SqliteSettings:
     def __init__(self, reader: SqliteReader, writer: SqliteWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._revision = 0
-
-    @property
-    def scope_revision(self) -> int:
-        """As the port says."""
-        return self._revision
+        self.scope_revision = 0
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """As the port says."""
@@ -155,7 +150,7 @@ class SqliteSettings:
         return await self._writer.run(run, self._saved)
 
     def _saved(self, _: object) -> None:
-        self._revision += 1
+        self.scope_revision += 1
 
 
 def _naming_samples(connection: sqlite3.Connection, user_id: str) -> list[tuple[int, str]]:

@@ -135,7 +135,9 @@ class EventRoute:
         if receipt.replayed:
             headers["Idempotent-Replayed"] = "true"
         else:
-            self._count(user)
+            self._recorder.count("accepted_by_type", name=kind.name)
+            if user.issuer == EVENT_KEY_ISSUER:
+                self._recorder.count("accepted_by_key", key=user.id)
         answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
         return web.Response(body=answer, content_type=JSON, headers=headers)
 
@@ -156,11 +158,6 @@ class EventRoute:
         if meta is not NO_META:
             event = msgspec.structs.replace(event, meta=meta)
         return event, key
-
-    def _count(self, user: User) -> None:
-        self._recorder.count("accepted_by_type", name=self._kind.name)
-        if user.issuer == EVENT_KEY_ISSUER:
-            self._recorder.count("accepted_by_key", key=user.id)
 
     def _checked(
         self, request: web.Request, raw: bytes
