@@ -20,7 +20,7 @@ STATES = 24
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14400)
 def test_no_fault_of_the_device_loses_what_was_answered(tmp_path_factory) -> None:
     shim = DiskShim(tmp_path_factory.mktemp("device"))
     bugs = () if EVERY == FEW_FAULTS else DEVICE_BUGS
@@ -31,7 +31,7 @@ def test_no_fault_of_the_device_loses_what_was_answered(tmp_path_factory) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=7200,
+        timeout=14400,
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

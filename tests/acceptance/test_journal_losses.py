@@ -20,11 +20,11 @@ from tests.support.trial import trial
 HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6" if os.environ.get("CI") else "2"))
 
 
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14400)
 def test_no_history_loses_an_answered_event_or_gives_an_id_twice() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.journal.history"]
     done = subprocess.run(
-        [*command, "0", str(HISTORIES)], capture_output=True, text=True, check=False, timeout=7200
+        [*command, "0", str(HISTORIES)], capture_output=True, text=True, check=False, timeout=14400
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,7 +34,7 @@ ROUNDS = int(os.environ.get("JOURNAL_LOSSES", "2"))
 REGION = "eu-west-1"
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14400)
 @pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
 async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
     tmp_path: Path, fronts: str

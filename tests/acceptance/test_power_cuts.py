@@ -21,7 +21,7 @@ FEW_STATES = 2600
 STATES = int(os.environ.get("POWER_CUT_STATES", FEW_STATES))
 BUGS = FEW if STATES == FEW_STATES else tuple(PLANTED)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(14400)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=3600,
+        timeout=14400,
     )
     print(done.stdout)
     return done

@@ -7,6 +7,7 @@ counts as killed.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ _SURVIVED = {"survived", "no tests"}
 
 
 def main() -> None:
+    shutil.rmtree("mutants", ignore_errors=True)  # verdicts and tests of an earlier state
     subprocess.run(
         ["mutmut", "run", "--max-children", str(os.cpu_count())], check=True, env=_environment()
     )

@@ -208,4 +208,4 @@ async def _counts_agree(outbox: Outbox) -> None:
         return outbox.undelivered
 
     claimed = await outbox.inspector.count(Filter(state=State.DELIVERING, limit=100_000))
-    await eventually(counted, lambda found: found == claimed, within_seconds=30)
+    await eventually(counted, lambda found: found == claimed)

@@ -27,7 +27,7 @@ from tests.support.linearizability.record import Call, Recorder, complete, read_
 
 LIFE_CALLS = (30, 200)
 MOST_LIFE_SECONDS = 20.0
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 SQLITE_ROWS = """
 SELECT o.event_id, p.state, o.seq FROM outbox AS o JOIN outbox_rows AS p ON p.seq = o.seq
 """
