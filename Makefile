@@ -9,9 +9,9 @@ LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-ha
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 MUTMUT := $(VENV)/.ready-mutmut
 TESTED := tests/acceptance/python_client/requirements tests/integration/own_transaction/requirements tests/support/mutants
-# Three test processes for two cores: many tests wait for other processes.
-WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() * 3 // 2))')
-# Files in their order, so that those of tests/acceptance, which take longest, begin first.
+# Three test processes a core: many tests wait for other processes.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() * 3))')
+# Files in their order: the longest first, then those of tests/acceptance, and at last tests/unit.
 BESIDE  = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Modules are compiled once, not by each process, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
@@ -53,7 +53,7 @@ $(MUTMUT): $(DEV) tests/support/mutants.lock
 run: $(RUN) .env ## all set-up, then the service on SQLite, with a fake Inngest if no dev server answers
 	$(BIN)/python -m service serve --fake-inngest
 
-test: $(DEV) ## all set-up, then the tests (6 minutes on 2 cores); in CI the slow ones too
+test: $(DEV) ## all set-up, then the tests (3 minutes on 2 cores); in CI the slow ones too
 ifdef CI
 	$(MAKE) coverage
 else

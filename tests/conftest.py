@@ -41,6 +41,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("outbox")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that waits longest begins first, and ends beside the others."""
+    items.sort(key=lambda item: item.path.name != "test_real_views.py")
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
@@ -85,7 +91,7 @@ def postgres_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> It
     yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty outbox in each store."""
     if request.param == "sqlite":

@@ -22,7 +22,7 @@ KEY = "a-key-of-the-tests-only"
 FEW, MANY = 300, 10_000
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 async def test_a_request_is_answered_and_taken_as_inngest_does(
     request: pytest.FixtureRequest, tmp_path: Path, inngest_api: FakeInngest, store: str
 ) -> None:

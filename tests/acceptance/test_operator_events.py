@@ -24,7 +24,7 @@ from tests.support.storage import PostgresStorage, SqliteStorage, Storage, event
 ON_SQLITE = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "sqlite":
         return SqliteStorage(tmp_path / "outbox.db")

@@ -12,7 +12,8 @@ from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storag
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "storage" in metafunc.fixturenames:
-        stores = ["sqlite", "remote", "postgres"]
+        remote = pytest.param("remote", marks=pytest.mark.slow)
+        stores = ["sqlite", remote, "postgres"]
         if metafunc.definition.get_closest_marker("in_memory_too"):
             stores.append("memory")
         metafunc.parametrize("storage", stores, indirect=True)

@@ -41,7 +41,7 @@ def empty_place(store: str, name: str, folder: Path, server: PostgresServer) -> 
             yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def source_url(
     request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresServer
 ) -> Iterator[str]:

@@ -149,7 +149,7 @@ def unwatched() -> Iterator[PostgresServer]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((30_000, 40_000), id="small"),
+        pytest.param((30_000, 40_000), id="small", marks=pytest.mark.slow),
         pytest.param(
             (8_000_000, 1_000_000),
             id="large",
