@@ -119,7 +119,7 @@ async function* serverSentData(answer: Response): AsyncGenerator<string> {
 
 function dataOf(block: string): string {
   const lines = block.split("\n").filter((line) => line.startsWith("data:"));
-  return lines.map((line) => line.slice(line.startsWith("data: ") ? 6 : 5)).join("\n");
+  return lines.map((line) => line.slice(5)).join("\n"); // JSON may begin with a space
 }
 
 function within<T>(ms: number, work: Promise<T>): Promise<T> {

@@ -27,7 +27,9 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
     view({ state: "delivered", final: true }, '"3"'),
   ];
   const { requests, fetch } = service((_, place) => answers[place]);
-  const event = await new OutboxClient({ fetch }).waitFor("e");
+  // The next question follows at once: a pause would outlast the test.
+  const retry = { firstDelayMs: 1e9, maxDelayMs: 1e9 };
+  const event = await new OutboxClient({ fetch, retry }).waitFor("e");
   assert.equal(event.final, true);
   const seen = requests.map(({ headers }) => headers.get("if-none-match"));
   assert.deepEqual(seen, [null, '"1"', '"1"', '"2"']);
@@ -37,12 +39,13 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
 });
 
 test("a stream may end its lines with CRLF, wherever it is cut", async () => {
-  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
+  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
   const cuts = Array.from(new TextEncoder().encode(text), (byte) => Uint8Array.of(byte));
-  const { fetch } = service(() => new Response(ReadableStream.from(cuts)));
+  const { requests, fetch } = service(() => new Response(ReadableStream.from(cuts)));
   const seen = [];
   for await (const event of new OutboxClient({ fetch }).watch("e")) seen.push(event.final);
   assert.deepEqual(seen, [false, true]);
+  assert.equal(requests[0].headers.get("accept"), "text/event-stream");
 });
 
 test("a stream that ends is opened again, and nothing is told twice", async () => {
@@ -72,6 +75,17 @@ test("a stream is opened again after a pause, which grows until something is tol
   void watching.next();
   await settled();
   for (const [ms, count] of [[99, 3], [1, 4]]) {
+    await pass(ms);
+    assert.equal(requests.length, count);
+  }
+});
+
+test("a read is repeated after pauses that grow", async () => {
+  const pass = stoppedClock();
+  const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
+  void new OutboxClient({ fetch, retry: RETRY }).get("e");
+  await settled();
+  for (const [ms, count] of [[99, 1], [1, 2], [199, 2], [1, 3], [399, 3], [1, 4]]) {
     await pass(ms);
     assert.equal(requests.length, count);
   }

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { memoryQueue, OutboxClient } from "inngest-outbox-client";
 import { accepted, openPage, refused, service, settled, webLocks } from "./service.mjs";
 
 const BODY = { documentName: "a" };
-const html = (status) => new Response("<h1>Sign in to the network</h1>", { status });
+const html = (status, headers) =>
+  new Response("<h1>Sign in to the network</h1>", { status, headers });
 const quick = (answer) => {
   const { requests, fetch } = service(answer);
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
@@ -39,11 +40,11 @@ test("a refusal rejects with its code and leaves the queue", async () => {
 
 test("an event stays queued where a sign-in or a proxy is between", async () => {
   for (const [answer, code, retryAfterSeconds] of [
-    [refused(401, "session_required", { "retry-after": "5" }), "session_required", 5],
-    [html(403), "http_403"],
+    [refused(401, "session_required", { "retry-after": "5", "x-request-id": "r" }), "session_required", 5],
+    [html(403, { "x-request-id": "r" }), "http_403"],
   ]) {
     const { outbox } = quick(() => answer);
-    const told = { code, retryAfterSeconds, queuedAs: "k" };
+    const told = { code, retryAfterSeconds, requestId: "r", queuedAs: "k" };
     await assert.rejects(outbox.submit(BODY, { key: "k" }), told);
     const [{ key, refusal }] = await outbox.queued();
     assert.deepEqual([key, refusal], ["k", undefined]);
@@ -113,14 +114,15 @@ test("listeners hear each change of the queue, until they stop", async () => {
 test("a closed client sends nothing and leaves what waits to the next", async () => {
   const held = webLocks();
   const queue = memoryQueue();
-  const { requests, fetch } = service(() => new Promise(() => undefined));
+  let sending;
+  const { requests, fetch } = service((_, __, signal) => new Promise(() => void (sending = signal)));
   const closed = new OutboxClient({ fetch, queue });
   void closed.submit(BODY);
   await settled();
   closed.close();
   await closed.flush();
   await settled();
-  assert.deepEqual([requests.length, held.size], [1, 0]);
+  assert.deepEqual([requests.length, held.size, sending.aborted], [1, 0, true]);
   const next = new OutboxClient({ fetch: async () => accepted("e"), queue });
   await next.flush();
   await settled();
@@ -129,6 +131,7 @@ test("a closed client sends nothing and leaves what waits to the next", async ()
 });
 
 test("an open client looks for what is left when its page returns, a closed one does not", async () => {
+  mock.timers.enable({ apis: ["setInterval"] });
   const page = openPage();
   const queue = memoryQueue();
   let looks = 0;
@@ -139,11 +142,20 @@ test("an open client looks for what is left when its page returns, a closed one 
   page.comeBack();
   document.dispatchEvent(new Event("visibilitychange"));
   assert.equal(looks, 3);
+  mock.timers.tick(30_000);
+  assert.equal(looks, 4);
+  document.visibilityState = "hidden";
+  mock.timers.tick(30_000);
+  document.dispatchEvent(new Event("visibilitychange"));
+  assert.equal(looks, 4);
+  document.visibilityState = "visible";
   outbox.close();
   page.comeBack();
   document.dispatchEvent(new Event("visibilitychange"));
-  assert.equal(looks, 3);
+  mock.timers.tick(30_000);
+  assert.equal(looks, 4);
   page.leave();
+  mock.timers.reset();
 });
 
 test("the pages of an account hear each other until they close", async () => {

@@ -17,7 +17,7 @@ export function service(answer) {
     const request = { method, url, headers, body: body && JSON.parse(body) };
     signal?.throwIfAborted();
     requests.push(request);
-    return answer(request, requests.length - 1);
+    return answer(request, requests.length - 1, signal);
   };
   return { requests, fetch };
 }
@@ -35,8 +35,8 @@ export function stoppedClock() {
 /** Web Locks as a browser has them. */
 export function webLocks() {
   const held = new Set();
-  const request = async (name, _, hold) => {
-    if (held.has(name)) return hold(null);
+  const request = async (name, { ifAvailable }, hold) => {
+    if (held.has(name)) return ifAvailable ? hold(null) : new Promise(() => undefined);
     held.add(name);
     await hold({ name });
     held.delete(name);

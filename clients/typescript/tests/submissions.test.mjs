@@ -107,6 +107,41 @@ test("nothing is sent before Retry-After, in seconds", async () => {
   await Promise.all(all);
 });
 
+test("clients that failed together do not come again together", async () => {
+  const pass = stoppedClock();
+  mock.method(Math, "random", () => 0.25);
+  const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
+  submit(client({ fetch }), "1");
+  await settled();
+  await pass(25);
+  assert.equal(requests.length, 2);
+});
+
+test("a request without an answer is given up and tried again", async () => {
+  const { requests, fetch } = service((_, place, signal) => {
+    if (place) return accepted("e");
+    return new Promise((_, lose) => signal.addEventListener("abort", () => lose(signal.reason)));
+  });
+  const retry = { firstDelayMs: 1, requestTimeoutMs: 20 };
+  const running = setInterval(() => undefined, 10); // the timeout alone does not keep Node running
+  await client({ fetch, retry }).submit({ documentName: "1" });
+  clearInterval(running);
+  assert.equal(requests.length, 2);
+});
+
+test("an accepted event that storage does not let go is accepted all the same", async () => {
+  const queue = { ...memoryQueue(), remove: () => Promise.reject(new Error("no storage")) };
+  const outbox = client({ fetch: async () => accepted("e"), queue });
+  assert.equal((await outbox.submit({ documentName: "1" })).eventId, "e");
+});
+
+test("each submission has a key of 32 hexadecimal digits", async () => {
+  const { requests, fetch } = service(() => accepted("e"));
+  mock.method(crypto, "getRandomValues", (bytes) => bytes.fill(7));
+  await client({ fetch, headers: () => ({ "idempotency-key": "mine" }) }).submit({});
+  assert.equal(requests[0].headers.get("idempotency-key"), "07".repeat(16));
+});
+
 test("flush ends a wait between two tries", async () => {
   stoppedClock();
   const { requests, fetch } = service(() => refused(503, "outbox_full", { "retry-after": "60" }));
@@ -220,10 +255,11 @@ test("events of a machine share a request, each with an id of its own", async ()
   );
   const outbox = client({ fetch });
   const all = Array.from({ length: 50 }, (_, n) => n).map((n) =>
-    outbox.submit({ name: "n", data: { n }, ...(n ? {} : { id: "own" }) }, { path: "/api/events" }),
+    outbox.submit({ name: "n", data: { n }, id: n ? "" : "own" }, { path: "/api/events" }),
   );
   assert.deepEqual((await Promise.all(all)).map(({ eventId }) => eventId).at(-1), "e-49");
   assert.equal(requests.length, 1);
+  assert.equal(requests[0].headers.get("idempotency-key"), null);
   assert.equal(requests[0].body[0].id, "own");
   assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);
 });

@@ -37,6 +37,8 @@ test("a file without a type is uploaded as bytes, and an upload ends with its si
   const upload = new OutboxClient({ fetch }).upload(new File(["a"], "a"), { signal: given.signal });
   await assert.rejects(upload, /left/);
   assert.deepEqual(types, ["application/octet-stream"]);
+  await assert.rejects(new OutboxClient({ fetch }).upload(new Blob(["a"])), /needs options.name/);
+  assert.equal(types.length, 1);
 });
 
 test("an upload fails at once where the service has no credentials to sign it", async () => {
