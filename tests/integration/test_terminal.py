@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 import structlog
 
-from service.observe.logs import configure_logs, request_log
+from service.observe.logs import RequestLine, configure_logs, request_log
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
@@ -146,3 +146,55 @@ def test_lines_below_the_level_are_not_written(
         lines = [json.loads(line) for line in stream]
     assert [line["level"] for line in lines] == written
     assert request_log.enabled is ("info" in written)
+
+
+def written(folder: Path, format_name: str, write: Callable[[], object]) -> str:
+    with (folder / "log").open("w+", encoding="utf-8") as stream:
+        logs = configure_logs(level="info", format_name=format_name, stream=stream)
+        write()
+        logs.close()
+        stream.seek(0)
+        return stream.read()
+
+
+LINE = RequestLine("request", "info", "now", "r-1", "GET", "/a", 200, 1.5, event_id="e-1")
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_a_request_is_one_line_for_programs_and_for_people(tmp_path: Path) -> None:
+    def write() -> None:
+        request_log.write(LINE)
+
+    assert json.loads(written(tmp_path, "json", write)) == {
+        "event": "request",
+        "level": "info",
+        "timestamp": "now",
+        "request_id": "r-1",
+        "method": "GET",
+        "route": "/a",
+        "status": 200,
+        "ms": 1.5,
+        "event_id": "e-1",
+    }
+    shown = written(tmp_path, "console", write)
+    assert shown.count("\n") == 1
+    assert shown.rstrip().endswith(
+        "request_id=r-1 method=GET route=/a status=200 ms=1.5 event_id=e-1"
+    )
+    assert "now" not in shown  # the console has a time of its own
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_a_fault_has_its_traceback_and_libraries_warnings_are_in_the_log(tmp_path: Path) -> None:
+    def write() -> None:
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            structlog.get_logger().exception("request_failed")
+        logging.getLogger("library").info("quiet")
+        logging.getLogger("library").warning("loud")
+
+    fault, loud = map(json.loads, written(tmp_path, "json", write).splitlines())
+    assert "Traceback" in fault["exception"]
+    assert (loud["event"], loud["level"]) == ("loud", "warning")
+    assert "ZeroDivisionError" in written(tmp_path, "console", write)

@@ -49,6 +49,7 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     lines = b"".join(seen).splitlines()[1:]
     assert lines[:-2] == [b"a"] * MAX_BUFFERED_LINES
     assert lines[-2] == b'{"event":"log_lines_lost","level":"warning","count":3}'
+    assert lines[-1] == b"end"
 
 
 def _read(descriptor: int, seen: list[bytes]) -> None:

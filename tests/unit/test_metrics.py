@@ -50,3 +50,17 @@ def test_what_is_exposed_is_what_prometheus_parses() -> None:
     assert {
         exposed(name) for name in VOCABULARY if VOCABULARY[name].kind is not Histogram
     } < samples
+
+
+def test_what_is_not_in_the_vocabulary_or_would_go_back_is_ignored() -> None:
+    recorder = PrometheusRecorder()
+    for record in (recorder.count, recorder.gauge, recorder.observe):
+        record("nonsense", 1.0)
+        record("task_restarts", -1.0, task="ask")
+    for code in ("a", "b", "a"):
+        recorder.count("refused", code=code)
+    text = recorder.render()[0].decode()
+    assert "nonsense" not in text
+    assert 'outbox_task_restarts_total{task="ask"} 0.0' in text
+    assert 'outbox_refused_total{code="a"} 2.0' in text
+    assert 'outbox_refused_total{code="b"} 1.0' in text

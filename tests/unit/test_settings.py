@@ -108,7 +108,8 @@ def test_no_fault_quotes_a_secret():
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("10", 10), ("10 s", 10), ("5m", 300), ("7D", 604_800)]
+    ("text", "seconds"),
+    [("250ms", 0.25), ("10", 10), ("10 s", 10), ("5m", 300), ("7D", 604_800), ("1w", 604_800)],
 )
 def test_a_duration_is_read_with_its_unit(text, seconds):
     assert parse_duration(text) == seconds
@@ -139,6 +140,7 @@ def test_a_number_that_can_not_be_read_is_told_in_plain_words() -> None:
         Settings.load({"PORT": "x", "DEV_LOGIN": "perhaps"})
     assert "PORT: write a whole number" in str(caught.value)
     assert "DEV_LOGIN: write true or false" in str(caught.value)
+    assert faults(OUTBOX_RETENTION="soon").startswith("OUTBOX_RETENTION: write a duration as")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,20 @@ def test_a_fault_of_variables_together_goes_with_one_of_them(
     assert told.startswith(fault)
     assert "\n" not in told
     Settings.load({**environ, **well})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["INNGEST_EVENT_KEY", "INNGEST_DEV", "INNGEST_BASE_URL", "INNGEST_EVENT_API_BASE_URL"],
+)
+def test_an_inngest_is_named_by_its_address_or_its_key(variable: str) -> None:
+    assert Settings.load({variable: "http://127.0.0.1:8288"}).names_inngest
+    assert not Settings.load({}).names_inngest
+
+
+@pytest.mark.parametrize("journal", ["s3://bucket", "s3://bucket/"])
+def test_a_journal_may_be_a_whole_bucket(journal: str) -> None:
+    assert Settings.load({"OUTBOX_JOURNAL": journal}).journal_place == ("bucket", "")
 
 
 @pytest.mark.parametrize(
