@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,17 @@ from service.outbox.model import Settlement
 from service.outbox.sqlite.commit import Group, Job, SqliteCommits, nothing
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.posting import can_append
-from tests.support.storage import append_all, claim, deliver, event, eventually, ids
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    append_all,
+    claim,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
+
+TURNS = 8  # of the loop, from a post to the writer's queue
 
 
 @contextlib.contextmanager
@@ -76,6 +87,20 @@ async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
         assert outbox.commits.count == groups + 1
         assert outbox.undelivered == 0
+
+
+async def test_what_comes_during_a_commit_is_written_though_nothing_follows(
+    outbox: SqliteOutbox,
+) -> None:
+    may_end = threading.Event()
+    held = asyncio.create_task(outbox.writer.run(lambda _: may_end.wait(PATIENCE_SECONDS)))
+    await eventually(lambda: asyncio.sleep(0, outbox.writer.watchdog.group))
+    later = asyncio.create_task(outbox.intake.append(event()))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    may_end.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(held, later)
 
 
 async def test_a_probe_and_a_late_sync_really_write(outbox: SqliteOutbox, tmp_path: Path) -> None:
