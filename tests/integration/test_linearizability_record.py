@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch
+from tests.support.linearizability.check import Linearization, NotLinearizableError
 from tests.support.linearizability.claim_record import event_ids, record_claims
 from tests.support.linearizability.record import Call, Recorder, complete, read_calls
 from tests.support.postgres_server import PostgresServer
@@ -22,6 +25,48 @@ def test_what_is_released_was_claimed_in_the_same_life_of_the_service() -> None:
 
     [claim] = [call for call in calls if call.kind == "claim"]
     assert (claim.began_ns, claim.ended_ns, claim.told) == (101, 200, ["e-1"])
+
+
+def test_posts_without_an_answer_may_have_made_either_of_two_events() -> None:
+    """The older event is claimed before the later post begins, and found after the newer one."""
+    newest = {"state": None, "limit": 1}
+    rows = [("e-1", "delivering", 1), ("e-2", "pending", 2)]
+    calls = [
+        Call("front0-0", "append", [], 10),
+        Call("service0-0", "claim", None, 15, 20, ["e-1"]),
+        Call("front0-1", "append", [], 30),
+        Call("terminal0-0", "list", newest, 35, 40, [("e-2", "pending", 2)]),
+        Call("tables-0", "truth", None, 50, 50, {"rows": rows, "claims": [], "paused": False}),
+    ]
+
+    complete(calls)
+
+    Linearization(calls, recovers=True).check()
+
+
+def test_a_post_that_an_early_look_needs_is_not_given_to_a_late_one() -> None:
+    everything = {"state": None, "limit": 100}
+    first, second = ("e-1", "pending", 1), ("e-2", "pending", 2)
+    calls = [
+        Call("terminal0-0", "list", everything, 5, 100, [second, first]),
+        Call("front0-0", "append", [], 10),
+        Call("service0-0", "list", everything, 20, 30, [first]),
+        Call("front0-1", "append", [], 40),
+    ]
+
+    complete(calls)
+
+    Linearization(calls, recovers=True).check()
+
+
+def test_a_post_that_begins_after_a_look_has_not_made_what_it_found() -> None:
+    found = Call("terminal0-0", "list", {"state": None, "limit": 1}, 5, 8, [("e-1", "pending", 1)])
+    calls = [found, Call("front0-0", "append", [], 10)]
+
+    complete(calls)
+
+    with pytest.raises(NotLinearizableError):
+        Linearization(calls, recovers=True).check()
 
 
 def test_a_line_that_a_kill_has_torn_spoils_no_other(tmp_path: Path) -> None:

@@ -118,9 +118,9 @@ def read_calls(path: Path) -> list[Call]:
 def complete(calls: list[Call]) -> None:
     """Add to calls without an answer what their effect was, if they had one.
 
-    A post over HTTP whose id nobody was told gets the event that was found. It is the first of such
-    posts, since the event may have been seen since it began. A claim gets the claims that were
-    found; it has made one of them or none. What is released was claimed by a call that
+    A post over HTTP whose id nobody was told gets an event that was found. Which of such posts made
+    it is not known: each is taken to have begun with the first of them. A claim gets the claims
+    that were found; it has made one of them or none. What is released was claimed by a call that
     was cancelled shortly before, in the same life of the service. The claim of what is returned is
     in the record.
     """
@@ -129,18 +129,21 @@ def complete(calls: list[Call]) -> None:
     calls.sort(key=lambda one: one.began_ns)
     known = {one for call in calls if call.kind == "append" for one in call.asked}
     known |= {one for call in calls if call.kind == "append" for one, _ in call.told or ()}
-    lost = [one for one in calls if one.kind in ("append", "claim") and one.told is None]
-    for call in calls:
-        before = [one for one in lost if one.began_ns < (call.ended_ns or 0)]
+    posts = [one for one in calls if one.kind == "append" and not (one.asked or one.told)]
+    claims = [one for one in calls if one.kind == "claim" and one.told is None]
+    # By their ends: a post that may have made what an early look found is not given away by a late.
+    for call in sorted(calls, key=lambda one: one.ended_ns or 0):
+        began = [one for one in posts if one.began_ns < (call.ended_ns or 0)]
         for event_id in _found_in(call):
-            posts = [one for one in before if one.kind == "append" and not one.asked]
-            if event_id not in known and posts:
-                posts[0].asked = [event_id]
+            free = [one for one in began if not one.asked]
+            if event_id not in known and free:
+                free[0].asked, free[0].began_ns = [event_id], began[0].began_ns
             known.add(event_id)
         if call.kind == "truth":
-            for one in before:
-                one.asked = call.told["claims"] if one.kind == "claim" else one.asked
-            lost = [one for one in lost if one not in before]
+            for one in [one for one in claims if one.began_ns < (call.ended_ns or 0)]:
+                one.asked = call.told["claims"]
+                claims.remove(one)
+            posts = [one for one in posts if one not in began]
 
 
 def _claim_of(release: Call, ends: list[int]) -> Call:
