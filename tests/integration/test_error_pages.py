@@ -44,6 +44,20 @@ async def test_a_sign_in_without_a_provider_says_what_is_missing(aiohttp_client,
     assert "OIDC_ISSUER is not set" in text
 
 
+async def test_a_provider_that_is_away_is_asked_again_later(aiohttp_client, environment):
+    environment |= {"OIDC_ISSUER": "http://127.0.0.1:9", "OIDC_CLIENT_ID": "outbox"}
+    answer, text = await page(aiohttp_client, environment, "/auth/login")
+    assert (answer.status, answer.headers["Vary"]) == (503, "Accept")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "Open this address again in a moment." in text
+    assert 'href="/auth/login?returnTo=/docs"' in text
+
+
+async def test_the_way_back_is_the_address_as_it_was(aiohttp_client, environment):
+    _, text = await page(aiohttp_client, environment, "/outbox/events/a%26b%3Fc")
+    assert 'href="/auth/dev-login?returnTo=/outbox/events/a%26b%3Fc"' in text
+
+
 async def test_an_unknown_address_leads_to_the_description(aiohttp_client, environment):
     answer, text = await page(aiohttp_client, environment, "/no/such/<page>")
     assert answer.status == 404
@@ -68,6 +82,15 @@ async def test_the_start_page_is_for_development(aiohttp_client, environment):
     answer, text = await page(aiohttp_client, environment, "/")
     assert answer.status == 200
     assert 'action="/auth/dev-login"' in text
+    environment |= {"OPERATOR_EMAILS": "kim@example.com"}
+    async with run_service(Settings.load(environment)) as service:
+        client = await aiohttp_client(service.app)
+        assert 'value="kim@example.com"' in await (await client.get("/")).text()
+        for email, is_operator in (("ada@example.com", False), ("kim@example.com", True)):
+            await client.post("/auth/dev-login", json={"email": email})
+            text = await (await client.get("/")).text()
+            assert (f"<b>{email}</b>, an operator" in text) is is_operator
+        assert "reports/2026.pdf" in text
     environment |= {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
     answer, _ = await page(aiohttp_client, environment, "/")
     assert answer.status == 404

@@ -106,6 +106,8 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(document=True), "document: the body needs documentName; add it to required"),
         (changed(document="yes"), "document: write true or false"),
         (changed(summary=""), "summary: "),
+        (changed(summary="x" * 201), "summary: "),
+        ({"path": "/api/a", "body": {"type": "object"}}, "entry 1 (/api/a): name is missing"),
         (changed(enabled="no"), "enabled: write true or false"),
     ],
 )
@@ -119,6 +121,7 @@ def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
     [
         *[(one, one) for one in (NEXT_AUTH_4.issuer, AUTH_JS_5.issuer, DEV_ISSUER, SHARED_ISSUER)],
         ("https://id.example", "https://id.example"),
+        ("http://id.example/", "http://id.example"),
         ("https://id.example/", "https://id.example"),  # the issuer of its users has no slash
     ],
 )
@@ -241,5 +244,6 @@ async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aioh
     components = {"components": document["components"]}
     for entry in entries:
         described = document["paths"][entry["path"]]["post"]
+        assert entry.get("summary", described["summary"]) == described["summary"]
         content = described["requestBody"]["content"]["application/json"]
         Draft202012Validator({**content["schema"], **components}).validate(content["example"])

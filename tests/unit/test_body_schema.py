@@ -124,6 +124,7 @@ def schema(**properties: object) -> dict[str, object]:
         (schema(a={"$ref": "#"}), "makes the schema contain itself"),
         (schema(a={"items": {"$ref": "#/properties/a"}}), "makes the schema contain itself"),
         (schema(a={"$dynamicRef": "#a"}), "$dynamicRef is not taken"),
+        (schema(a={"$anchor": "a"}), "$anchor is not taken"),
         ({"type": "object", "$id": "https://example.com/"}, "$id is not taken"),
         (
             {"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"},
@@ -187,3 +188,19 @@ def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_k
         "$defs": {"one": schema(**{"$id": {"type": "string"}, "default": one["$ref"] and {}})},
     }
     BodySchema(declared).check({"a": {"$id": "x"}, "c": {"$ref": "x"}})
+
+
+@pytest.mark.parametrize("reference", ["#/$defs/a~01b", "#/$defs/c%20d", "#/$defs/e~1f"])
+def test_a_reference_is_read_as_a_pointer_in_a_uri(reference: str) -> None:
+    names = {key: {"type": "integer"} for key in ("a~1b", "c d", "e/f")}
+    checked = BodySchema({**schema(a={"$ref": reference}), "$defs": names})
+    checked.check({"a": 1})
+    with pytest.raises(InvalidFieldError):
+        checked.check({"a": "x"})
+
+
+def test_data_of_a_schema_are_no_schemas_and_its_first_example_is_shown() -> None:
+    declared = schema(a={"default": {"$ref": "nothing", "$id": "x"}})
+    dialect = "https://json-schema.org/draft/2020-12/schema#"
+    shown = BodySchema({**declared, "$schema": dialect, "examples": [{"a": 1}, {"a": 2}]})
+    assert shown.example == {"a": 1}
