@@ -51,7 +51,9 @@ def stored(path: Path) -> list[str]:
         return [one for (one,) in connection.execute("SELECT event_id FROM outbox ORDER BY seq")]
 
 
-@pytest.mark.parametrize("what", [UNNAMED, "/disk"], ids=["copy", "folder"])
+@pytest.mark.parametrize(
+    "what", [UNNAMED, pytest.param("/disk", marks=pytest.mark.slow)], ids=["copy", "folder"]
+)
 async def test_a_backup_whose_sync_fails_leaves_nothing_and_can_be_repeated(
     folder: Path, source: tuple[Path, list[str]], what: str
 ) -> None:

@@ -114,6 +114,7 @@ async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) ->
             pass
 
 
+@pytest.mark.slow
 async def test_a_second_signal_ends_the_children_at_once(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:

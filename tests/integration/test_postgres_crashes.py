@@ -85,6 +85,7 @@ async def test_a_waiting_claim_outlives_a_restart(
             assert await waiting
 
 
+@pytest.mark.slow
 async def test_settling_is_possible_after_the_database_came_back(
     crashable: PostgresServer, crashable_url: str
 ) -> None:

@@ -610,6 +610,7 @@ async def test_an_encrypted_event_is_refused_as_the_last_started_service_says(
             connection.commit()
 
 
+@pytest.mark.slow
 async def test_what_a_trigger_of_a_logical_subscriber_appends_is_delivered_once() -> None:
     logical = {"wal_level": "logical"}
     with (

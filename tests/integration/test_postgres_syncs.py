@@ -29,8 +29,14 @@ WHOSE = {
     "database": "ALTER DATABASE synced SET synchronous_commit = '{level}'",
     "role": "ALTER ROLE outbox IN DATABASE synced SET synchronous_commit = '{level}'",
 }
-KEPT = ("local", "remote_write", "on", "remote_apply")
-LEVELS = [("database", "off", "on"), ("role", "off", "on"), *(("database", k, k) for k in KEPT)]
+KEPT = [
+    ("database", "local", "local"),
+    *(
+        pytest.param("database", one, one, marks=pytest.mark.slow)
+        for one in ("remote_write", "on", "remote_apply")
+    ),
+]
+LEVELS = [("database", "off", "on"), ("role", "off", "on"), *KEPT]
 
 
 def prepare(url: str, table: str, whose: str, level: str) -> None:

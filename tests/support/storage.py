@@ -114,13 +114,16 @@ async def eventually(
     *,
     within_seconds: float = PATIENCE_SECONDS,
 ) -> T:
+    """Look until it is so: seldom where it takes long, for a look costs the service's time too."""
     deadline = time.monotonic() + within_seconds
+    pause = 0.01
     while True:
         seen = await look()
         if wanted(seen):
             return seen
         assert time.monotonic() < deadline, f"never came, last seen: {seen!r}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
 
 
 def ids(batch: Batch) -> list[str]:

@@ -45,7 +45,10 @@ async def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_
     check(rows)
 
 
-@pytest.mark.parametrize(("kind", "start"), [(REFUSED, "100 bad"), (FAILING, "warm")])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [(REFUSED, "100 bad"), pytest.param(FAILING, "warm", marks=pytest.mark.slow)],
+)
 @in_virtual_time
 async def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_ones_die(
     kind: str, start: str
@@ -70,13 +73,8 @@ async def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_
     check(rows)
 
 
-@pytest.mark.parametrize(
-    ("kind", "start"),
-    [
-        (FAILING, "100 bad"),
-        pytest.param(REFUSED, "nothing has passed", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "start"), [(FAILING, "100 bad"), (REFUSED, "nothing has passed")])
 @in_virtual_time
 async def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
     kind: str, start: str
