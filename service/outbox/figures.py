@@ -8,14 +8,16 @@ from service.outbox.model import DeliveryRecord
 
 KEPT_MS = 7 * 86_400_000  # as long as delivered rows by default: the charts and stories of events
 MINUTE_MS = 60_000
+# The longest pause between two tries of one event: a row does not stop being due meanwhile.
+SOON_MS = 5_000
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
     """The outbox in figures. `sent` rows were answered and are not confirmed.
 
     `oldest_pending_seconds` is the age of the oldest pending or delivering row, None without one.
-    `oldest_due_seconds` is the longest wait of a row that is due or delivering: a delayed one waits
-    from its `sendAt` on. Sizes are bytes, None where the store has no such file.
+    `oldest_due_seconds` is the longest wait of a row that is due within SOON_MS or delivering: a
+    delayed one waits from its `sendAt` on. Sizes are bytes, None where the store has no such file.
     """
 
     pending: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from service.outbox.event import Meta
-from service.outbox.model import Filter
+from service.outbox.model import Filter, Retry, Settlement
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, claim, event
 
@@ -64,3 +64,14 @@ async def test_a_delayed_row_waits_from_its_time_on(outbox: Outbox) -> None:
             assert stats.oldest_due_seconds is None
     assert stats.oldest_due_seconds is not None
     assert 29 < stats.oldest_due_seconds < 60
+
+
+async def test_a_row_between_two_tries_is_still_late(outbox: Outbox) -> None:
+    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
+    await outbox.intake.append(old)
+    batch = await claim(outbox)
+    again = Retry(batch.entries[0].seq, 5.0, 1, isolated=True, note="HTTP 503")
+    await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+    stats = await outbox.inspector.stats()
+    assert stats.oldest_due_seconds is not None
+    assert 59 < stats.oldest_due_seconds < 90

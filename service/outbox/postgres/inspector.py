@@ -6,7 +6,7 @@ No figure is counted from a table of events: the cost does not grow with the num
 from __future__ import annotations
 
 from service.outbox.audit import AuditRecord, id_start, records
-from service.outbox.figures import DeadGroup, OwnerShare, Stats
+from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.repairs import PostgresDelivery
@@ -25,7 +25,7 @@ class PostgresInspector:
 
     async def stats(self) -> Stats:
         """As the port says."""
-        [row] = await self._pool.ask("STATS")
+        [row] = await self._pool.ask("STATS", {"soon_ms": SOON_MS})
         delivered, dead, sent, waiting, delivering, oldest, oldest_due, size, *delivery = row
         return Stats(
             pending=max(0, waiting - delivering),

@@ -15,7 +15,7 @@ import msgspec
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
-from service.outbox.figures import DeadGroup, OwnerShare, Stats
+from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
 from service.outbox.queries import Dialect, Way, filter_sql
@@ -216,8 +216,10 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
     connection.execute("BEGIN")  # one snapshot, so that the figures agree with each other
     try:
         [counts] = _fetch(connection, SQL["COUNTS"], {})
-        [[oldest]] = _fetch(connection, SQL["OLDEST"], {"now": now, "due": PAST_ALL})
-        [[due]] = _fetch(connection, SQL["OLDEST"], {"now": now, "due": now})
+        every = {"now": now, "due": PAST_ALL, "delays": False}
+        [[oldest]] = _fetch(connection, SQL["OLDEST"], every)
+        late = {"now": now, "due": now + SOON_MS, "delays": True}
+        [[due]] = _fetch(connection, SQL["OLDEST"], late)
         [delivery] = _fetch(connection, SQL["DELIVERY"], {})
     finally:
         connection.execute("ROLLBACK")

@@ -9,6 +9,7 @@ WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
 ), delayed AS MATERIALIZED (
     (SELECT seq, due_at FROM outbox.delayed ORDER BY due_at LIMIT 1000)
     UNION ALL (SELECT seq, due_at FROM outbox.isolated ORDER BY due_at LIMIT 1000)
+), soon AS (SELECT * FROM delayed, outbox.moment WHERE due_at <= at + %(soon_ms)s * interval '1 ms'
 ), fresh AS MATERIALIZED (SELECT seq FROM outbox.fresh ORDER BY seq LIMIT 1
 )
 SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) FROM held),
@@ -16,9 +17,8 @@ SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) F
            (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held)))),
        at_ms - least(waiting.oldest, (
            SELECT min(greatest(accepted_at_ms, (meta ->> 'due_at_ms')::bigint)) FROM outbox.events
-           WHERE seq IN ((SELECT seq FROM fresh), (SELECT min(seq) FROM delayed WHERE due_at <= at),
-               (SELECT seq FROM delayed WHERE due_at <= at ORDER BY due_at LIMIT 1),
-               (SELECT min(seq) FROM held)))),
+           WHERE seq IN ((SELECT seq FROM fresh), (SELECT min(seq) FROM soon),
+               (SELECT seq FROM soon ORDER BY due_at LIMIT 1), (SELECT min(seq) FROM held)))),
        (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
         WHERE relkind = 'r' AND relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass)),

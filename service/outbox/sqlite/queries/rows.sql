@@ -20,11 +20,11 @@ SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims)
        (SELECT count(*) FROM outbox_done WHERE dead = 1)
 
 -- name: OLDEST
--- When the oldest row that waits and is due at :due was accepted; where that is :now, since when it
--- waits, as a delayed row waits from its time on. Rows are numbered in the order of their acceptance.
+-- When the oldest row that waits and is due at :due was accepted; with :delays, since when it waits:
+-- a delayed row from its time on. Rows are numbered in the order of their acceptance.
 -- Where the clock was ahead, the first rows may lie in the future of :now: they do not count.
 SELECT coalesce(min(iif(since <= :now, since, NULL)), min(since)) FROM (
-    SELECT max(accepted_at_ms, iif(:due > :now, 0, coalesce(meta ->> 'due_at_ms', 0))) AS since FROM (
+    SELECT max(accepted_at_ms, iif(:delays, coalesce(meta ->> 'due_at_ms', 0), 0)) AS since FROM (
         SELECT * FROM (SELECT seq FROM outbox_ready WHERE due_at_ms <= :due ORDER BY seq LIMIT 100)
         UNION ALL SELECT * FROM (
             SELECT seq FROM outbox_ready WHERE due_at_ms <= :due ORDER BY seq DESC LIMIT 100)
