@@ -103,7 +103,7 @@ class StepChecks:
         total, rows = self._outbox.undelivered, ready + claimed
         assert total == rows + under_way, f"{total} count as undelivered: {rows} and {under_way}"
         claims = self._outbox.claims
-        held = sum(map(len, claims.held.values()))
+        held = sum(map(len, claims.owners.values()))
         assert claims._abandoned or held == claimed, f"{held} rows are held: {claimed} claimed"
         now = claims._clock.now_ms()
         latest = now + MOST_WAIT_SECONDS * 1000
