@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -14,12 +13,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from service.observe.file_descriptors import is_out_of_descriptors
 from service.observe.recorder import NullRecorder
 from service.processes.acceptor import listen_on
 from service.processes.listening import open_listening
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.server import HttpServer
-from tests.support.storage import PATIENCE_SECONDS, eventually
+from tests.support.open_files import open_files
+from tests.support.storage import eventually
 
 WAITING = 50
 TURNS = 8  # of the loop, from the accepted socket to its connection
@@ -145,22 +146,10 @@ async def test_a_stop_in_a_shortage_is_the_end(
     assert told == []
 
 
-async def test_the_store_and_delivery_keep_a_quarter_of_the_descriptors(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=WAITING))
-        async with serving(listening, "one") as server:
-            assert server.server
-            first, *_ = [
-                stack.enter_context(socket.create_connection(listening.getsockname()))
-                for _ in range(7)
-            ]
-            first.settimeout(0)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                assert await asyncio.get_running_loop().sock_recv(first, 1) == b""
-            assert len(server.server.connections) == 6
+def test_the_look_for_a_shortage_leaves_no_file_open() -> None:
+    before = open_files("/dev/null")
+    assert not is_out_of_descriptors()
+    assert open_files("/dev/null") == before
 
 
 async def test_sockets_that_were_meant_for_another_process_are_not_taken(

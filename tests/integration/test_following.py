@@ -173,6 +173,7 @@ async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
         show_runs(followed, run("COMPLETED", {"n": 1}), run("COMPLETED", {"n": 2}, "01RUNB"))
         [*_, last] = await follow_to_the_end(client)
     assert [one["output"] for one in last["otherRuns"]] == [{"n": 2}]
+    assert followed.runs.asked_for == {"01RUN": 1, "01RUNB": 1}  # what has ended stays known
 
 
 async def test_an_event_that_starts_no_function_says_so_in_the_end(tmp_path, aiohttp_client):

@@ -16,7 +16,7 @@ from tests.support.storage import PATIENCE_SECONDS
 
 PING = "WATCHDOG=1"
 READY, STOPPING = "READY=1\nSTATUS=Listening", "STOPPING=1\nSTATUS=Stopping"
-SOON = "30000"  # microseconds
+SOON = "300000"  # microseconds
 
 
 @pytest.fixture(params=["file", "abstract"])

@@ -100,12 +100,22 @@ async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(short_
 
 
 @in_virtual_time
-async def test_a_front_waits_three_seconds_for_a_store_that_does_not_come() -> None:
+async def test_a_front_looks_often_for_a_store_and_waits_three_seconds_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = list[float]()
+
+    async def absent(*_: object) -> None:
+        looks.append(now())
+        raise FileNotFoundError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", absent)
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
     with pytest.raises(OutboxUnavailableError):
         await link.connected()
     assert now() == pytest.approx(3, abs=0.1)
+    assert len(looks) >= 50
     running.cancel()
 
 

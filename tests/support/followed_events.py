@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class MadeUpRuns:
     def __init__(self) -> None:
         self.runs_of: dict[str, Sequence[EventRun]] | None = {}
         self.asked = 0
+        self.asked_for = Counter[str]()
         self.thorough = 0
         self.used = dict[str, str]()
         self.hanging = False
@@ -62,6 +64,7 @@ class MadeUpRuns:
         return [run.id for run in self.runs_of.get(ulid, ())]
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        self.asked_for[run_id] += 1
         if self.runs_of is None:
             raise InngestApiError
         known = {run.id: run for runs in self.runs_of.values() for run in runs}

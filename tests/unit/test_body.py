@@ -88,6 +88,20 @@ async def test_a_body_that_does_not_end_is_refused_in_time() -> None:
 
 
 @in_virtual_time
+async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> None:
+    budget = BodyBudget(400)
+    first, *others = [Share(budget, "ada") for _ in range(4)]
+    await first.grow(100)
+    waiting = [asyncio.create_task(one.grow(50)) for one in others]
+    await asyncio.sleep(1)
+    first.release()
+    await asyncio.sleep(1)
+    assert [one.done() for one in waiting] == [True, True, False]
+    others[0].release()
+    await waiting[2]
+
+
+@in_virtual_time
 async def test_the_wait_for_a_share_is_no_slowness_of_the_client() -> None:
     app = web.Application()
     app[body_budget_key] = BodyBudget(8 * FREE_BYTES, wait_seconds=60)

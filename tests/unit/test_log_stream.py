@@ -43,13 +43,19 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     seen: list[bytes] = []
     read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
     read.start()
+
+    async def is_told() -> bool:
+        return b'"log_lines_lost"' in b"".join(seen)
+
+    await eventually(is_told)
+    stream.write_line(b"b\n")
     stream.close()
     os.write(writing, b"end")
     read.join(10)
     lines = b"".join(seen).splitlines()[1:]
-    assert lines[:-2] == [b"a"] * MAX_BUFFERED_LINES
-    assert lines[-2] == b'{"event":"log_lines_lost","level":"warning","count":3}'
-    assert lines[-1] == b"end"
+    assert lines[:-3] == [b"a"] * MAX_BUFFERED_LINES
+    lost = b'{"event":"log_lines_lost","level":"warning","count":3}'
+    assert lines[-3:] == [lost, b"b", b"end"]
 
 
 def _read(descriptor: int, seen: list[bytes]) -> None:

@@ -150,7 +150,10 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
             assert await reader.read() == b""
     counted = b'outbox_refused_total{code="too_many_connections"} 1.0'
     assert counted in site.recorder.render()[0]
-    for _, one in (*held, (reader, writer)):
+    other = await asyncio.open_connection("127.0.0.1", site.port, local_addr=("127.0.0.2", 0))
+    other[1].write(b"GET / HTTP/1.1\r\n" + CLOSE)
+    assert (await other[0].read()).endswith(b"here")
+    for _, one in (*held, (reader, writer), other):
         one.close()
     await eventually(lambda: asyncio.sleep(0, not site.server.server.connections))
     assert await site.asks("/again") == 200
