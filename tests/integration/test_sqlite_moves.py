@@ -170,7 +170,7 @@ def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(
     assert {name: row[name] for name in PAST} == kept
     assert row.get("fair_share", 1) == 1
     assert row.get("payload_bytes", SIZE) == SIZE
-    assert room.claims.held == {}
+    assert room.claims.owners == {}
 
 
 def test_a_history_keeps_its_newest_notes(room: Room) -> None:
