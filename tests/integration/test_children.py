@@ -46,6 +46,7 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
     assert os.getsid(process.pid) == process.pid  # Ctrl-C does not reach it
     async with asyncio.timeout(60):
         assert await process.ended() == 0
+    process.signal(signal.SIGTERM)  # none is left
     assert process.fault == "x" + "é" * 2047
 
 
@@ -80,6 +81,12 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             again = asyncio.create_task(line.hand_over(stop))
             parent.send(b"h")
             await again
+            waiting = asyncio.create_task(line.may_go(stop))  # the word before was used
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            parent.send(b"g")
+            assert await waiting
             parent.shutdown(socket.SHUT_RDWR)
             await gone.wait()
 

@@ -164,7 +164,8 @@ async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
 ):
     policy = replace(QUICK, grace_seconds=0.3)
     async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.intake.append(event())
+        in_branch = msgspec.structs.replace(event(), meta=Meta(environment="branch"))
+        await followed.outbox.intake.append(in_branch)
         await deliver(followed)
         show_runs(followed, run("COMPLETED", {"n": 1}))
         client = await aiohttp_client(followed.app)
@@ -173,6 +174,7 @@ async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
         show_runs(followed, run("COMPLETED", {"n": 1}), run("COMPLETED", {"n": 2}, "01RUNB"))
         [*_, last] = await follow_to_the_end(client)
     assert [one["output"] for one in last["otherRuns"]] == [{"n": 2}]
+    assert followed.runs.environments == {"branch"}
     assert followed.runs.asked_for == {"01RUN": 1, "01RUNB": 1}  # what has ended stays known
 
 
@@ -190,7 +192,8 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
     policy = replace(QUICK, no_run_seconds=0.3)
     async with followed_events(tmp_path, policy=policy) as followed:
         for event_id, wire_id in (("e-1", "order-1"), ("e-2", "order-2")):
-            chosen = msgspec.structs.replace(event(event_id), meta=Meta(wire_id))
+            meta = Meta(wire_id, environment="branch")
+            chosen = msgspec.structs.replace(event(event_id), meta=meta)
             await followed.outbox.intake.append(chosen)
             await deliver(followed)
         followed.runs.used["order-1"] = "01OTHER"
@@ -198,6 +201,7 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
         used, [*_, other] = await follow_to_the_end(client), await follow_to_the_end(client, "e-2")
     assert [(view["noRun"], view["idUsed"]) for view in used] == [(False, False), (True, True)]
     assert (other["noRun"], other["idUsed"]) == (True, False)
+    assert followed.runs.environments == {"branch"}
 
 
 async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client):

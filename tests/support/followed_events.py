@@ -48,6 +48,7 @@ class MadeUpRuns:
         self.runs_of: dict[str, Sequence[EventRun]] | None = {}
         self.asked = 0
         self.asked_for = Counter[str]()
+        self.environments = set[str | None]()
         self.thorough = 0
         self.used = dict[str, str]()
         self.hanging = False
@@ -56,6 +57,7 @@ class MadeUpRuns:
         self, ulid: str, environment: str | None = None, *, thorough: bool = False
     ) -> Sequence[str]:
         self.asked += 1
+        self.environments.add(environment)
         self.thorough += thorough
         if self.hanging:
             await asyncio.Event().wait()
@@ -65,6 +67,7 @@ class MadeUpRuns:
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         self.asked_for[run_id] += 1
+        self.environments.add(environment)
         if self.runs_of is None:
             raise InngestApiError
         known = {run.id: run for runs in self.runs_of.values() for run in runs}
@@ -73,6 +76,7 @@ class MadeUpRuns:
     async def used_before(
         self, ulid: str, event_id: str, name: str, environment: str | None = None
     ) -> str | None:
+        self.environments.add(environment)
         return self.used.get(event_id)
 
 
