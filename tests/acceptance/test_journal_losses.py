@@ -7,6 +7,7 @@ through nearly the same again: `python -m tests.support.journal.history SEED 1`.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.support.proof_table import add_row
 from tests.support.s3_server import running_s3
 from tests.support.trial import trial
 
@@ -27,6 +29,8 @@ def test_no_history_loses_an_answered_event_or_gives_an_id_twice() -> None:
         [*command, "0", str(HISTORIES)], capture_output=True, text=True, check=False, timeout=14400
     )
     print(done.stdout)
+    faults = re.findall(r"(\d+) with faults", done.stdout) or ["not ended"]
+    add_row("histories of a journal", f"{HISTORIES:,} histories", "-", faults[0])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -62,6 +66,8 @@ async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
                 recovered = await one.drained()
         verdict = one.verdict("lost disks", recovered)
         print(verdict)
+        tried = f"{ROUNDS} disks, {verdict.accepted:,} events"
+        add_row(f"lost disks, WEB_CONCURRENCY={fronts}", tried, "-", str(verdict.lost))
         verdict.check()
 
 
