@@ -9,8 +9,9 @@ LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-ha
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 MUTMUT := $(VENV)/.ready-mutmut
 TESTED := tests/acceptance/python_client/requirements tests/integration/own_transaction/requirements tests/support/mutants
-# Three test processes a core: many tests wait for other processes.
+# Three test processes a core: many tests wait for other processes. Those that are slow work more.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() * 3))')
+coverage: WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() * 3 // 2))')
 # Files in their order: the longest first, then those of tests/acceptance, and at last tests/unit.
 BESIDE  = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Modules are compiled once, not by each process, whatever the caller's environment says.
