@@ -146,6 +146,14 @@ async def test_a_stop_in_a_shortage_is_the_end(
     assert told == []
 
 
+def test_an_address_of_another_machine_is_named() -> None:
+    with (
+        pytest.raises(OSError, match=r"http://192\.0\.2\.1:3000"),
+        open_listening("192.0.2.1", 3000),
+    ):
+        pass
+
+
 def test_the_look_for_a_shortage_leaves_no_file_open() -> None:
     before = open_files("/dev/null")
     assert not is_out_of_descriptors()

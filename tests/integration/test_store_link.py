@@ -528,7 +528,7 @@ def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_t
         arrived = from_fault(to_fault(1, ZeroDivisionError("secret")))
     assert [line["event"] for line in logged] == ["call_failed"]
     assert type(arrived) is OutboxUnavailableError
-    assert "secret" not in str(arrived)
+    assert str(arrived) == str(OutboxUnavailableError())
 
 
 class Kept:

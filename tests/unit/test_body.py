@@ -17,6 +17,7 @@ from service.errors import (
     InvalidFieldError,
     InvalidJsonError,
     JsonRequiredError,
+    OutboxUnavailableError,
     RefusedError,
 )
 from service.web.server.body import (
@@ -99,6 +100,22 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     assert [one.done() for one in waiting] == [True, True, False]
     others[0].release()
     await waiting[2]
+
+
+@in_virtual_time
+async def test_a_body_without_an_owner_counts_for_its_peer() -> None:
+    app = web.Application()
+    app[body_budget_key] = BodyBudget(8 * FREE_BYTES)
+
+    async def size_from(peer: str) -> int:
+        connection = mock.Mock(spec=Connection)
+        request = made_request(b"x" * 2 * FREE_BYTES, app=app, protocol=connection)
+        return len(await read_raw_body(request.clone(remote=peer), max_bytes=4 * FREE_BYTES))
+
+    for peer in ("10.0.0.1", "10.0.0.2"):
+        assert await size_from(peer) == 2 * FREE_BYTES
+    with pytest.raises(OutboxUnavailableError):
+        await size_from("10.0.0.1")
 
 
 @in_virtual_time

@@ -53,8 +53,13 @@ class Process:
         return not self._end.done()
 
     opens = True
+    fault_of_fronts = ""
 
     def go(self) -> None:
+        if self.child.name == FRONT.name and self.fault_of_fronts:
+            self.fault = self.fault_of_fronts
+            self._stop(-2)
+            return
         if self.is_waiting and self.opens:
             self.is_waiting, self.serves = False, True
             self._said(READY)
@@ -267,6 +272,19 @@ async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
     processes.opens = False
     with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
         await own.upgrade()
+    own.stop()
+    assert await running == 0
+
+
+@in_virtual_time
+async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
+    processes: type[Process],
+) -> None:
+    own, running = await ready_pool()
+    processes.fault_of_fronts = "no such module"
+    with pytest.raises(UpgradeError, match=r"of the old one: .* did not come\. no such module$"):
+        await own.upgrade()
+    assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
     own.stop()
     assert await running == 0
 
