@@ -42,3 +42,13 @@ def _escape(character: str) -> str:
         return f"\\u{code:04x}"
     high, low = divmod(code - _FIRST_ASTRAL, 0x400)
     return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def masked(actor: str) -> str:
+    """The actor for the log: an e-mail is masked. The audit has the whole name.
+
+    >>> masked("ada@example.com"), masked("ada")
+    ('a***@example.com', 'ada')
+    """
+    name, at, host = actor.partition("@")
+    return f"{name[:1]}***@{host}" if at else actor

@@ -182,6 +182,9 @@ async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: Fak
                 await be_busy(visitor, operator)
                 await post_as_a_next_auth_user(service.url)
                 dead = await dead_event(outbox_url)
+                assert await operator.ask("GET", f"/api/events/{dead}") == 200
+                organization = "/api/settings/organization/acme"
+                assert await operator.ask("PUT", organization, json={"theme": SETTING}) == 200
                 await operator.ask("POST", "/outbox/replay", data={"id": dead, "confirmed": "yes"})
                 secrets = visitor.cookies | operator.cookies
             await outbox(outbox_url, "pause", "--actor", OPERATOR)

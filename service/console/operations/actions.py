@@ -13,6 +13,7 @@ import structlog
 
 from service.encryption import Encryption
 from service.identity.session_revision import SESSION_SCOPE, new_revision, session_scope_id
+from service.observe.printable import masked
 from service.observe.recorder import Recorder
 from service.outbox.audit import Act, Deed, ErasedRecords
 from service.outbox.model import DeliveryRecord, Named
@@ -70,16 +71,6 @@ class OperatorActions:
     def _report(self, action: str, actor: str, rows: int | None) -> None:
         self._recorder.count("operator_actions", action=action)
         log.warning("operator_action", action=action, actor=masked(actor), rows=rows)
-
-
-def masked(actor: str) -> str:
-    """The actor for the log: an e-mail is masked. The audit has the whole name.
-
-    >>> masked("ada@example.com"), masked("ada")
-    ('a***@example.com', 'ada')
-    """
-    name, at, host = actor.partition("@")
-    return f"{name[:1]}***@{host}" if at else actor
 
 
 class Payloads:

@@ -15,6 +15,7 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.inngest.runs import stacks_of
+from service.observe.printable import masked
 from service.outbox.model import Row
 from service.outbox.row_lookup import RowLookup
 from service.web.events.event_view import EventView
@@ -58,7 +59,9 @@ class EventAccess:
         if row is None or not (is_operator or self._owns(user, row)):
             raise NotFoundError("There is no such event.")
         if not self._owns(user, row):
-            _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
+            _log.info(
+                "operator_action", action="show_event", actor=masked(user.id), event_id=row.id
+            )
         return row, user, is_operator
 
     async def own(self, request: web.Request) -> tuple[Row, User]:

@@ -13,6 +13,7 @@ from service.errors import (
 )
 from service.identity.scopes import Tree
 from service.identity.user import Operators, User
+from service.observe.printable import masked
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, read_json_bytes
@@ -115,7 +116,7 @@ class AppSettingsResource:
         _log.info(
             "operator_action",
             action="replace_organization_settings",
-            actor=user.id,
+            actor=masked(user.id),
             organization_id=organization_id,
         )
         return json_answer(settings)
