@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import all_gone, children_of, delivered, more_accepted
@@ -89,6 +91,12 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
             assert await service.ended() == 1
     faulty = {**settings, "OUTBOX_SENDERS": "none"}
     async with running("serve", environment=faulty, ready="configuration: ") as service:
+        assert await service.ended() == 2
+    async with open_sqlite_outbox(tmp_path / "outbox.db", max_pending=9, max_pending_per_user=9):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as newer, newer:
+        newer.execute("INSERT INTO outbox_migrations VALUES ('9999_later', 0)")
+    async with running("serve", environment=settings, ready="a newer version") as service:
         assert await service.ended() == 2
 
 

@@ -24,6 +24,7 @@ POSTS = [
     ("next-auth", "ada", NOT_ALLOWED),
     (["next-auth", "session"], "ada", None),
     (["key nightly", "https://issuer.example"], "ada", NOT_ALLOWED),
+    (["key nightly", "https://issuer.example"], "key nightly", NOT_ALLOWED),
     ("key", NIGHTLY, None),
     ("key", "ada", NO_KEY),
     ("key", "Bearer guess", NO_KEY),

@@ -60,7 +60,8 @@ class DeclaredService:
 
     async def _cookie(self, user: str) -> str:
         if user not in self._cookies:
-            signed_in = {"email": f"{user}@example.com", "id": user, "name": user.title()}
+            mailbox = user.replace(" ", ".")
+            signed_in = {"email": f"{mailbox}@example.com", "id": user, "name": user.title()}
             answer = await self.client.post("/auth/dev-login", json=signed_in)
             self._cookies[user] = answer.headers["Set-Cookie"].partition(";")[0]
         return self._cookies[user]
