@@ -48,7 +48,7 @@ async def rows(storage: SqliteStorage, path: Path) -> dict[str, Row]:
         sent = deliverable("sent")
         await outbox.intake.append(sent)
         await deliver(outbox, await claim(outbox))
-        await outbox.repairs.purge_payloads(older_than_seconds=0)
+        await outbox.repairs.purge_payloads(older_than_seconds=-1)
         meta = Meta("order-1795", "branch-7")
         waiting = msgspec.structs.replace(deliverable("ada"), meta=meta)
         await outbox.intake.append(waiting)

@@ -74,6 +74,8 @@ async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
     said = json.loads(out)
     assert (code, said["done"]) == (0, False)
     assert said["events"] == {"dead": 1, "delivered": 2, "pending": 1}
+    _, out, _ = await outbox_command(path, *erase, "--issuer", "https://id.example")
+    assert json.loads(out)["events"] == {}
     assert CANARY.encode() in bytes_of(tmp_path)
     code, out, _ = await outbox_command(path, *erase, "--yes")
     assert code == 0

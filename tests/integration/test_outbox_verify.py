@@ -139,7 +139,7 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
 ):
     async with SqliteStorage(path).open() as outbox:
         gone = await delivered(outbox, 1)
-        await outbox.repairs.purge_payloads(older_than_seconds=0)
+        await outbox.repairs.purge_payloads(older_than_seconds=-1)
         ids = await delivered(outbox, 20)
     code, out = await printed(path, guarded, "--runs")
     missing = [f"missing: {one}" for one in [*gone, *ids]]

@@ -52,7 +52,7 @@ async def delivered(outbox: SqliteOutbox) -> Event:
     old = msgspec.structs.replace(one, accepted_at_ms=one.accepted_at_ms - 86_400_000)
     await outbox.intake.append(old)
     await deliver(outbox, await claim(outbox))
-    await outbox.repairs.purge_payloads(older_than_seconds=0)
+    await outbox.repairs.purge_payloads(older_than_seconds=-1)
     return old
 
 
@@ -79,6 +79,9 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury(outbox)
         await append_all(outbox, 1)
+        batch = await claim(outbox)
+        later = Retry(batch.entries[0].seq, 900.0, 1, isolated=False)
+        await outbox.queue.settle(Settlement(batch.claim, retry=[later]))
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
         name = NameView(name="a/b", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
         kept = KeptNames(NOON_MS, (name,))
@@ -89,7 +92,12 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     mib = {name: told[name] / 1024**2 for name in ("databaseBytes", "walBytes")}
     assert f"database {mib['databaseBytes']:.1f} MiB" in shown
     assert f"write-ahead log {mib['walBytes']:.1f} MiB" in shown
-    assert {"service not running", "drained in unknown", "rate 0.0 events/s"} <= set(shown)
+    assert {
+        "oldest due -",
+        "service not running",
+        "drained in unknown",
+        "rate 0.0 events/s",
+    } <= set(shown)
     assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
     [group] = [line for line in shown if line.startswith("1 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
@@ -160,7 +168,11 @@ async def test_a_purge_keeps_what_the_retention_keeps(
     live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await delivered(live)
+    for table, at in (("outbox", "accepted_at_ms"), ("outbox_done", "settled_at_ms")):
+        earlier = f"UPDATE {table} SET {at} = {at} - 6 * 86400000"
+        await live.writer.between_commits(lambda c, earlier=earlier: c.execute(earlier))
     assert (await outbox_json(path, "purge"))["rows"] == 0
+    assert (await outbox_json(path, "purge", "--older-than", "5d"))["rows"] == 1
     monkeypatch.setenv("OUTBOX_RETENTION", "0s")
     assert (await outbox_json(path, "purge"))["rows"] == 1
 

@@ -62,6 +62,10 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
             OPEN,
             ["in 2.5 s", "alone", "refused: no"],
         ),
+        (row(due_in_seconds=2.5, sends=1), OPEN, ["it is sent again in 2.5 s"]),
+        (row(due_in_seconds=2.5), OPEN, ["it is sent in 2.5 s"]),
+        (row(State.DEAD, settled_at_ms=NOW, attempts=2), OPEN, ["after 2 attempts, at"]),
+        (row(State.DEAD, settled_at_ms=NOW, attempts=1), OPEN, ["at its only attempt, at"]),
         (row(isolated=True), OPEN, ["alone", "its turn"]),
         (
             row(State.DELIVERING, lease_in_seconds=31.0),

@@ -61,9 +61,12 @@ def test_a_time_without_samples_is_a_gap() -> None:
 
 
 def test_both_rates_share_one_scale() -> None:
-    _, chart = charts([point(0, 0, 10.0, 20.0)], HOUR, NOW)
+    _, chart = charts([point(1, 0, 1.0, 2.0), point(0, 0, 10.0, 20.0)], HOUR, NOW)
     by_kind = {line.kind: places(line.pieces[0]) for line in chart.lines}
-    assert by_kind == {"accepted": [(1000.0, 50.0)], "delivered": [(1000.0, 0.0)]}
+    assert by_kind == {
+        "accepted": [(983.3, 95.0), (1000.0, 50.0)],
+        "delivered": [(983.3, 90.0), (1000.0, 0.0)],
+    }
     assert "accepted 10.0, delivered 20.0 now" in chart.words
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
 
+from service.errors import OutboxUnavailableError
 from service.inngest.runs import EventRun, Named
 from service.observe.recorder import NullRecorder
 from service.outbox.event import NO_META, Meta
@@ -38,11 +40,13 @@ class Inngest:
 
     def __init__(self, stopped: str = "", from_seconds: float = 0.0) -> None:
         self.asked: list[float] = []
+        self.asked_about: list[str] = []
         self.names: set[str] = set()
         self._stopped, self._from = stopped, from_seconds * 100
 
     async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
         self.asked.append(now())
+        self.asked_about.append(ulid)
         name, _, number = ulid.partition("-")
         self.names.add(name)
         has_none = name == self._stopped and int(number) >= self._from
@@ -68,11 +72,16 @@ class Inngest:
 class Rows:
     """A hundred events a second of each name are delivered."""
 
-    def __init__(self, names: Sequence[str], meta: Meta = NO_META) -> None:
+    def __init__(
+        self, names: Sequence[str], meta: Meta = NO_META, *, away_seconds: float = 0.0
+    ) -> None:
         self._names = names
         self._meta = meta
+        self._away_seconds = away_seconds
 
     async def rows(self, wanted: Filter) -> list[Row]:
+        if now() < self._away_seconds:
+            raise OutboxUnavailableError
         if wanted.state is not State.DELIVERED:
             return []
         newest = int(now() * 100)
@@ -112,9 +121,11 @@ async def watch_for(seconds: float, watch: RunWatch) -> None:
 @in_virtual_time
 async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> None:
     inngest = Inngest()
-    with watching(inngest, Rows(NAMES)) as watch:
-        await watch_for(120, watch)
+    with watching(inngest, Rows(NAMES, away_seconds=10)) as watch:
+        await watch_for(240, watch)
     assert inngest.names == set(NAMES)
+    # Their runs had not ended: each is asked about once more.
+    assert max(Counter(inngest.asked_about).values()) == 2
     assert len(inngest.asked) > 60
     assert min(b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)) >= 1
 

@@ -96,9 +96,10 @@ test("a stream that is silent for 45 s is opened again", async () => {
   const { requests, fetch } = service((_, place) => silent(place, {}));
   void new OutboxClient({ fetch, retry: RETRY }).watch("e").next();
   await settled();
-  await pass(45_000);
-  await pass(100);
-  assert.equal(requests.length, 2);
+  for (const [ms, count] of [[44_999, 1], [1, 1], [100, 2]]) {
+    await pass(ms);
+    assert.equal(requests.length, count);
+  }
 });
 
 test("a stream is closed when nobody reads it on", async () => {
