@@ -44,12 +44,13 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
     read.start()
 
-    async def is_told() -> bool:
-        return b'"log_lines_lost"' in b"".join(seen)
+    async def told() -> bytes:
+        return b"".join(seen)
 
-    await eventually(is_told)
+    await eventually(told, lambda all_seen: b'"log_lines_lost"' in all_seen)
     stream.write_line(b"b\n")
     stream.close()
+    await eventually(told, lambda all_seen: all_seen.endswith(b"\nb\n"))
     os.write(writing, b"end")
     read.join(10)
     lines = b"".join(seen).splitlines()[1:]
