@@ -69,7 +69,7 @@ PLANNED_EACH_TIME: Statements = {
     "list": ("ROWS events", filter_values(Filter(limit=20))),
     "list the inbox": ("ARRIVED", filter_values(Filter(limit=20))),
     "owners": ("OWNERS", {"limit": 20}),
-    "stats": ("STATS", {}),
+    "stats": ("STATS", {"soon_ms": 5_000}),
     "reach pending": ("REACH_PENDING", _LOOK),
 }
 for _state in (State.DELIVERING, State.SENT, State.DELIVERED, State.DEAD):
