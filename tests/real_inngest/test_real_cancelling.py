@@ -55,6 +55,11 @@ async def test_a_cancel_event_out_of_an_outage_ends_runs_that_began_before_it(
             await inngest.running(ulid)
             await outage.enter_async_context(inngest.paused_delivery())
         await inngest.send({"name": "py/stop"} | data)
+        while case["paused_before"] == "start" and (await inngest.view(ulid))["state"] != "pending":
+            # The service heard of the pause later than this one's delivery.
+            data = {"data": {"key": new_key()}}
+            [ulid] = await inngest.send({"name": "py/long"} | data)
+            await inngest.send({"name": "py/stop"} | data)
     await prove_end(inngest, ulid, cancelled=case["cancelled"])
 
 
