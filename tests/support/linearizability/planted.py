@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.retention import PurgedPage
+from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
@@ -144,7 +145,15 @@ def _purge_takes_sent_events() -> None:
 
 
 def _numbers_begin_again_after_a_purge() -> None:
+    """Each append looks for the last number among the rows that are left."""
     SQL["REMEMBER_LAST"] = "SELECT :seqs"
+    apply = SqliteAppends.apply
+
+    def looking(self: SqliteAppends, *given: Any) -> Sequence[Any]:
+        self._next_seq = None
+        return apply(self, *given)
+
+    SqliteAppends.apply = looking  # type: ignore[method-assign, assignment]
 
 
 def _settle_without_the_token() -> None:
