@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.inngest.runs import EventRun, Named
-from service.observe.recorder import NullRecorder
+from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.event import NO_META, Meta
 from service.outbox.figures import DeadGroup
 from service.outbox.model import Filter, Row, State
@@ -97,18 +97,27 @@ class Rows:
 
 
 @contextlib.contextmanager
-def watching(inngest: Inngest, rows: Rows) -> Iterator[RunWatch]:
+def watching(
+    inngest: Inngest,
+    rows: Rows,
+    *,
+    scopes: MemoryScopes | None = None,
+    turn: Turn | None = None,
+    recorder: Recorder | None = None,
+    names: Sequence[str] = (),
+) -> Iterator[RunWatch]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (run_watch, questions):
             patched.setattr(module, "wall_now_ms", wall_now_ms)
         yield RunWatch(
             inngest,
             rows,
-            MemoryScopes(),
-            Turn(MemoryScopes(), alone=True),
-            NullRecorder(),
+            scopes or MemoryScopes(),
+            turn or Turn(MemoryScopes(), alone=True),
+            recorder or NullRecorder(),
             no_run_seconds=NO_RUN_SECONDS,
             pace=WatchPace(),
+            names=names,
         )
 
 

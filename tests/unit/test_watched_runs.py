@@ -1,0 +1,338 @@
+"""The watch of runs measures names, keeps what it knows, and is quiet after trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from service.errors import InngestApiError
+from service.inngest.runs import EventRun, Named
+from service.observe.recorder import NullRecorder
+from service.outbox.figures import DeadGroup
+from service.outbox.model import Filter, Row, State
+from service.runs.figures import NAMES, NameView, names_of
+from service.runs.questions import RunQuestions
+from service.runs.sampling import Candidate
+from service.runs.turn import SCOPE, Turn
+from tests.support.memory_scopes import MemoryScopes, Tree
+from tests.support.virtual_time import in_virtual_time, now
+from tests.unit.test_name_runs import row
+from tests.unit.test_run_questions import (
+    BEGAN_MS,
+    NO_RUN_SECONDS,
+    Inngest,
+    wall_now_ms,
+    watch_for,
+    watching,
+)
+
+DAY_MS = 86_400_000
+GAUGES = (
+    "no_runs",
+    "sampled_without_run_ratio",
+    "runs_failed_ratio",
+    "held_p95_seconds",
+    "run_start_p95_seconds",
+)
+
+
+class Fixed:
+    """Delivered rows that stay as they are, newest first."""
+
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
+        self._rows = [
+            msgspec.structs.replace(one, seq=len(rows) - at) for at, one in enumerate(rows)
+        ]
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        return [
+            one
+            for one in self._rows
+            if wanted.state is State.DELIVERED
+            and (wanted.name is None or wanted.name == one.name)
+            and (wanted.before_seq is None or one.seq < wanted.before_seq)
+            and (wanted.after_seq is None or one.seq > wanted.after_seq)
+        ][: wanted.limit]
+
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        return []
+
+
+class Runs(Inngest):
+    """It knows the runs of each event by its ULID. `fault` is what it answers instead."""
+
+    def __init__(
+        self, known: dict[str, list[EventRun]] | None = None, fault: InngestApiError | None = None
+    ) -> None:
+        super().__init__()
+        self._known = known or {}
+        self._fault = fault
+
+    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
+        self.asked.append(now())
+        if self._fault:
+            raise self._fault
+        return {one.id: one.status for one in self._known.get(ulid, [])}
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        self.asked.append(now())
+        return next(one for runs in self._known.values() for one in runs if one.id == run_id)
+
+
+class Gauges(NullRecorder):
+    """The last value of each gauge."""
+
+    def __init__(self) -> None:
+        self.last: dict[tuple[str, str], float] = {}
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        self.last[name, labels["name"]] = value
+
+    def of(self, name: str) -> tuple[float, ...]:
+        return tuple(self.last[gauge, name] for gauge in GAUGES)
+
+
+class Scopes(MemoryScopes):
+    """`saved` are the times at which names were kept."""
+
+    def __init__(self, *views: NameView) -> None:
+        super().__init__()
+        self.saved: list[float] = []
+        self.stored[SCOPE, NAMES] = {"at": BEGAN_MS, "names": msgspec.to_builtins(views)}
+
+    async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
+        await super().save_scope(scope, scope_id, settings)
+        if scope_id == NAMES:
+            self.saved.append(now())
+
+    def names(self) -> dict[str, NameView]:
+        return {one.name: one for one in names_of(self.stored[SCOPE, NAMES]).names}
+
+
+def run(run_id: str, status: str, started_at: str | None = None) -> EventRun:
+    function = Named("f"), Named("app")
+    ended = started_at if status in {"COMPLETED", "FAILED"} else None
+    return EventRun(run_id, status, started_at, ended, None, *function)
+
+
+def moment(seconds: float) -> str:
+    """2027-01-15T08:00:00Z is BEGAN_MS."""
+    return f"2027-01-15T08:00:{seconds:06.3f}Z"
+
+
+class Handed(Turn):
+    """A turn that is this process's own until a time, and again from another on."""
+
+    def __init__(self, until: float, from_seconds: float) -> None:
+        super().__init__(MemoryScopes(), alone=True)
+        self._until, self._from = until, from_seconds
+
+    async def mine(self) -> bool:
+        return not self._until <= now() < self._from
+
+
+@in_virtual_time
+async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost() -> None:
+    rows = [row("a", number, BEGAN_MS + number * 1000) for number in (3, 2, 1, 0)]
+    known = {
+        "a-0": [run("0", "COMPLETED", moment(2.5))],
+        "a-1": [
+            run("1", "FAILED", moment(3.0)),
+            *(run(f"1{one}", "COMPLETED", moment(3.0)) for one in "ab"),
+        ],
+        "a-2": [run("2", "RUNNING", moment(3.0))],
+    }
+    gauges = Gauges()
+    with watching(Runs(known), Fixed(rows), recorder=gauges, turn=Handed(120, 1e9)) as watch:
+        await watch_for(119, watch)
+        assert gauges.of("a") == (0.0, 0.25, 0.2, 0.1, 2.5)
+        assert watch.kept.names
+        await watch_for(10, watch)
+        assert gauges.of("a") == (0.0,) * 5
+        assert not watch.kept.names
+
+
+@in_virtual_time
+async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
+    missing = NameView(name="a", expected=True, no_run_since=BEGAN_MS)
+    gauges = Gauges()
+    with watching(Runs(), Fixed(), recorder=gauges, scopes=Scopes(missing)) as watch:
+        await watch_for(1, watch)
+    assert gauges.last["no_runs", "a"] == 1.0
+
+
+@in_virtual_time
+async def test_with_its_turn_it_takes_over_what_another_process_kept() -> None:
+    first = NameView(name="a", expected=True, asked=1, ran=1, last_run_at=BEGAN_MS)
+    scopes = Scopes(first)
+    with watching(Runs(), Fixed(), scopes=scopes, turn=Handed(60, 120)) as watch:
+        await watch_for(100, watch)
+        later = msgspec.structs.replace(first, asked=9, ran=9)
+        kept = [later, msgspec.structs.replace(later, name="b")]
+        scopes.stored[SCOPE, NAMES] = {"at": wall_now_ms(), "names": msgspec.to_builtins(kept)}
+        await watch_for(60, watch)
+    assert [(one.name, one.asked) for one in scopes.names().values()] == [("a", 9), ("b", 9)]
+
+
+@in_virtual_time
+async def test_names_are_remembered_a_week_and_while_they_miss_their_runs() -> None:
+    scopes = Scopes(
+        NameView(name="week", expected=True, ran=1, last_run_at=BEGAN_MS - 7 * DAY_MS + 60_000),
+        NameView(name="old", expected=True, ran=1, last_run_at=BEGAN_MS - 7 * DAY_MS - 60_000),
+        NameView(name="missing", expected=True, ran=1, no_run_since=BEGAN_MS - 60_000),
+        NameView(name="never", expected=False),
+    )
+    with watching(Runs(), Fixed(), scopes=scopes) as watch:
+        await watch_for(30, watch)
+    assert sorted(scopes.names()) == ["missing", "week"]
+
+
+@in_virtual_time
+async def test_of_many_names_those_with_the_latest_runs_are_remembered() -> None:
+    names = [
+        NameView(name=f"n{at:03}", expected=True, ran=1, last_run_at=BEGAN_MS - at * 1000)
+        for at in range(110)
+    ]
+    scopes = Scopes(*reversed(names))
+    with watching(Runs(), Fixed(), scopes=scopes) as watch:
+        await watch_for(30, watch)
+    assert sorted(scopes.names()) == [f"n{at:03}" for at in range(100)]
+
+
+@in_virtual_time
+async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> None:
+    scopes = Scopes()
+    with watching(Runs(), Fixed(), scopes=scopes, names=["a"]) as watch:
+        await watch_for(1_000, watch)
+    gaps = [after - before for before, after in zip(scopes.saved, scopes.saved[1:], strict=False)]
+    assert len(gaps) == 3
+    assert all(300 <= gap < 320 for gap in gaps)
+
+
+@pytest.mark.parametrize(
+    ("rows", "per_second"),
+    [
+        ([("a", 10.0)] * 150 + [("b", 100.0)] * 50, {"a": 1.5, "b": 0.5}),
+        ([("a", 10.0)] * 90 + [("b", 899.0)] * 45 + [("c", 920.0)], {"a": 0.1, "b": 0.05}),
+        ([("a", 10.0)] * 180 + [("c", 1_800.0)] * 20, {"a": 0.2}),
+        ([("a", 0.0)] * 200, {"a": 200.0}),  # at least a second
+    ],
+)
+def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_an_hour(
+    rows: list[tuple[str, float]], per_second: dict[str, float]
+) -> None:
+    scopes = Scopes()
+
+    @in_virtual_time
+    async def look() -> None:
+        found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
+        accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
+        with watching(Runs(), Fixed(accepted), scopes=scopes) as watch:
+            await watch_for(0.5, watch)
+
+    look()
+    assert {name: one.per_second for name, one in scopes.names().items() if one.per_second} == (
+        per_second
+    )
+
+
+@pytest.mark.parametrize(("refused", "least", "most"), [(False, 10.0, 11.5), (True, 1.0, 1.5)])
+def test_after_trouble_it_is_quiet_for_ten_seconds(
+    *, refused: bool, least: float, most: float
+) -> None:
+    inngest = Runs(fault=InngestApiError(refused=refused))
+
+    @in_virtual_time
+    async def ask() -> None:
+        rows = [row("a", number, BEGAN_MS + number * 1000) for number in range(9, -1, -1)]
+        with watching(inngest, Fixed(rows)) as watch:
+            await watch_for(90, watch)
+
+    ask()
+    gaps = [b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)]
+    assert len(gaps) >= 4
+    assert least <= min(gaps)
+    assert max(gaps) <= most
+
+
+class Skipping(Inngest):
+    """`skips` are what its functions may do. None raises."""
+
+    def __init__(self, **skips: bool | None) -> None:
+        super().__init__()
+        self.skips = skips
+        self.functions: list[str] = []
+
+    async def may_skip(
+        self, app: str, function: str, environment: str | None = None
+    ) -> bool | None:
+        self.functions.append(function)
+        if self.skips[function] is None:
+            raise InngestApiError
+        return self.skips[function]
+
+
+@pytest.mark.parametrize(
+    ("skips", "may_skip"),
+    [
+        ({}, None),
+        ({"a": True}, True),
+        ({"a": True, "b": False}, False),
+        ({"a": True, "b": None}, None),
+        ({"a": None, "b": False}, False),
+        ({"a": True, "b": True, "c": True, "d": True, "e": True, "f": False}, True),
+    ],
+)
+def test_a_name_may_skip_where_each_of_its_functions_may(
+    skips: dict[str, bool | None], *, may_skip: bool | None
+) -> None:
+    inngest = Skipping(**skips)
+
+    @in_virtual_time
+    async def ask() -> None:
+        questions = RunQuestions(inngest, 1.0)
+        assert await questions.skips({("app", one) for one in skips}, None) is may_skip
+
+    ask()
+    assert inngest.functions == sorted(skips)[:5]
+
+
+@in_virtual_time
+async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
+    inngest = Skipping(a=False)
+    with watching(Inngest(), Fixed()):
+        questions = RunQuestions(inngest, 1.0)
+        for _ in range(2):
+            await questions.skips({("app", "a")}, None)
+        assert inngest.functions == ["a"]
+        inngest.skips["a"] = True
+        await asyncio.sleep(300)
+        assert await questions.skips({("app", "a")}, None)
+
+
+@pytest.mark.parametrize(
+    ("briefly", "statuses", "asked"),
+    [
+        (False, ["COMPLETED", "RUNNING", "FAILED", "RUNNING"], 4),
+        (True, ["Completed", "Running", "Failed"], 1),
+        (True, ["Scheduled", "Queued", "Skipped"], 4),
+    ],
+)
+def test_of_an_event_three_runs_are_asked_about(
+    *, briefly: bool, statuses: list[str], asked: int
+) -> None:
+    inngest = Runs({"u": [run(f"{at}", status) for at, status in enumerate(statuses)]})
+    one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS + NO_RUN_SECONDS * 1000)
+
+    @in_virtual_time
+    async def ask() -> None:
+        found = await RunQuestions(inngest, 1.0).runs(one, briefly=briefly)
+        assert [run.id for run in found] == ["0", "1", "2"]
+        assert [run.status for run in found] == statuses[:3]
+        assert not await RunQuestions(inngest, 1.0).is_repeat("a", one)
+
+    ask()
+    assert inngest.asked == [float(at) for at in range(asked)]
