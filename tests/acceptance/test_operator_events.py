@@ -10,11 +10,15 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service.console.operations import bulk
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.model import Named, State
+from service.outbox.sqlite.repairs import SqliteRepairs
 from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
 from tests.support.operator_scenes import remember_a_day
 from tests.support.service_here import ServiceHere
@@ -255,6 +259,33 @@ async def test_what_was_not_in_the_dry_run_is_not_changed(
     long_ago = [(name, "1" if name == "seen" else value) for name, value in fields(asked)]
     await operator.send("/outbox/discard", *long_ago, expected=404)
     assert "Discarded 63 events." in await operator.send("/outbox/discard", *fields(asked))
+
+
+@ON_SQLITE
+async def test_events_that_another_operator_took_meanwhile_are_told(
+    operator: Visitor, dead: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discard = SqliteRepairs.discard
+
+    async def late(repairs: SqliteRepairs, wanted: Named, **how: Any) -> list[str]:
+        await discard(repairs, Named(tuple(dead["too_large"]), State.DEAD), actor="another")
+        return await discard(repairs, wanted, **how)
+
+    asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
+    assert "More events match" not in asked
+    monkeypatch.setattr(SqliteRepairs, "discard", late)
+    done = await operator.send("/outbox/discard", *fields(asked))
+    assert "Discarded 60 events. 3 events had changed meanwhile and were left alone." in done
+
+
+@ON_SQLITE
+async def test_a_dry_run_tells_that_more_match_than_one_change_takes(
+    operator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "MAX_ROWS", 62)
+    asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
+    assert "Discard 62 events?" in asked
+    assert "More events match than one change takes. Repeat it for the rest." in asked
 
 
 @ON_SQLITE

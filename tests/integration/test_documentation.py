@@ -15,6 +15,7 @@ from service.config.variables import VARIABLES
 from service.console.commands import main as outbox_script
 from service.errors import RefusedError
 from service.observe.metrics import VOCABULARY
+from service.outbox.link.store_link import LinkPolicy
 from service.processes import main as service_script
 from service.web.server import errors
 
@@ -53,6 +54,11 @@ def text(path: Path) -> str:
 
 def everything() -> str:
     return "\n".join(text(page) for page in PAGES)
+
+
+def test_the_page_of_processes_names_how_long_posts_wait_for_the_next_store() -> None:
+    page = text(DOCS / "operate" / "processes.md")
+    assert f"up to {LinkPolicy().closing_patience_seconds:.0f} s" in page
 
 
 @pytest.mark.parametrize("table", reference.TABLES, ids=lambda table: table.name)

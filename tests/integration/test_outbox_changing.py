@@ -15,9 +15,11 @@ import structlog
 
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.config.settings import Settings
+from service.console.commands import repairs
 from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Dead, Settlement, State
+from service.outbox.model import ClaimRequest, Dead, Named, Settlement, State
 from service.outbox.sqlite.file.lock import writer_of
+from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.outbox_script import SCRIPT
@@ -127,6 +129,21 @@ async def test_ctrl_c_ends_a_replay_at_a_rate_and_leaves_the_rest_dead(
     assert await dead() == 2
 
 
+async def test_a_row_that_was_changed_meanwhile_is_told(
+    served: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await bury_all(served, event(), event(), event())
+    replay = SqliteRepairs.replay
+
+    async def late(repairs: SqliteRepairs, wanted: Named, **how: Any) -> list[str]:
+        await repairs.discard(Named(tuple(ids[:1]), State.DEAD), actor="another")
+        return await replay(repairs, wanted, **how)
+
+    monkeypatch.setattr(SqliteRepairs, "replay", late)
+    code, out, _ = await outbox_command(path, "replay", "--all", "--yes")
+    assert (code, out) == (0, "Replayed 2 rows. 1 had changed meanwhile and were not touched.\n")
+
+
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury_all(outbox, event())
@@ -171,12 +188,18 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     assert (await served.inspector.stats()).delivering == 1
 
 
-async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> None:
+async def test_purge_removes_delivered_rows_only(
+    served: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await one_of_each(served)
     _, out, _ = await outbox_command(path, "purge", "--older-than", "1h")
     assert "remove 0 rows" in out
     assert (await outbox_json(path, "purge", "--yes"))["rows"] == 0  # of 7 days ago
     now = ("purge", "--older-than", "0s")
+    monkeypatch.setattr(repairs, "_COUNTED", 1)
+    assert "Would remove more than 1 rows" in (await outbox_command(path, *now))[1]
+    monkeypatch.setattr(repairs, "_COUNTED", 2)
+    assert "Would remove 1 rows" in (await outbox_command(path, *now))[1]
     assert (await outbox_json(path, *now))["rows"] == 1
     assert (await outbox_json(path, *now, "--yes", "--actor", ""))["rows"] == 1
     assert "@" in (await outbox_json(path, "audit"))[0]["actor"]  # who is told to be nobody

@@ -9,10 +9,13 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from service.console.commands import tail
 from service.outbox.model import Named
+from tests.support.outbox_command import outbox_command
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury
 from tests.support.storage import (
@@ -141,6 +144,22 @@ async def test_each_outage_of_the_outbox_is_told_once(path: Path) -> None:
             async with SqliteStorage(path).open() as outbox:
                 [new] = await append_all(outbox, 1)
             assert json.loads(await line(process))["id"] == new.id
+
+
+async def test_its_looks_leave_time_for_anything_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[float]()
+
+    async def end(seconds: float) -> None:
+        waits.append(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
+    async with SqliteStorage(path).open():
+        for interval in ("0s", "50ms", "3s"):
+            assert (await outbox_command(path, "tail", "--interval", interval))[0] == 0
+    assert waits == [0.1, 0.1, 3.0]
 
 
 async def test_without_an_outbox_it_says_so(tmp_path: Path) -> None:
