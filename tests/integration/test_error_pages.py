@@ -53,6 +53,17 @@ async def test_a_provider_that_is_away_is_asked_again_later(aiohttp_client, envi
     assert 'href="/auth/login?returnTo=/docs"' in text
 
 
+async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(
+    aiohttp_client, environment
+):
+    environment["NEXTAUTH_URL"] = "http://127.0.0.1:9"
+    session = "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"
+    answer, text = await page(aiohttp_client, environment, "/outbox", Cookie=session)
+    assert answer.status == 503
+    assert "Open this address again in a moment." in text
+    assert "Sign in" not in text
+
+
 async def test_the_way_back_is_the_address_as_it_was(aiohttp_client, environment):
     _, text = await page(aiohttp_client, environment, "/outbox/events/a%26b%3Fc")
     assert 'href="/auth/dev-login?returnTo=/outbox/events/a%26b%3Fc"' in text

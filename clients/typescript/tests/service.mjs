@@ -1,8 +1,18 @@
+import assert from "node:assert/strict";
 import { mock } from "node:test";
 
 /** Lets everything happen that waits for no timer. */
 export const settled = async () => {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+/** Waits for a fact that no timer brings; it fails after 1,000 turns. */
+export const until = async (fact) => {
+  for (let turn = 0; turn < 200; turn += 1) {
+    if (await fact()) return;
+    await settled();
+  }
+  assert.fail("It did not come.");
 };
 
 export const accepted = (eventId, headers) => Response.json({ status: "ok", eventId }, { headers });

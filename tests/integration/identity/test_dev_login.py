@@ -140,6 +140,7 @@ async def test_another_site_signs_nobody_in_or_out(start, path):
         {"email": "a@b\x00"},
         {"email": "a\u202e@b"},
         {"email": "a@b", "name": "c1\x9b"},
+        {"email": "a@b", "organizationId": "bidi\u202e"},
         {"email": "a@b", "name": "n" * 256},
         {"email": "a@b", "name": ["n"]},
     ],
