@@ -20,7 +20,7 @@ from service.processes.listening import open_listening
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.server import HttpServer
 from tests.support.open_files import open_files
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 WAITING = 50
 TURNS = 8  # of the loop, from the accepted socket to its connection
@@ -144,6 +144,39 @@ async def test_a_stop_in_a_shortage_is_the_end(
                     for _ in range(TURNS):
                         await asyncio.sleep(0)
     assert told == []
+
+
+class Noted(socket.socket):
+    """A listening socket that tells when it has accepted a client."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(fileno=listening.detach())
+        self.accepted = asyncio.Event()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        taken = super().accept()
+        self.accepted.set()
+        return taken
+
+
+async def test_a_client_that_is_being_accepted_at_a_stop_is_answered_before_its_end() -> None:
+    answered = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        answered.set()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    with (
+        Noted(socket.create_server(("127.0.0.1", 0))) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        async with listen_on(app, NullRecorder(), [listening]) as server:
+            await listening.accepted.wait()
+            await server.let_go(PATIENCE_SECONDS)
+            assert answered.is_set()
 
 
 def test_an_address_of_another_machine_is_named() -> None:

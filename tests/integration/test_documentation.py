@@ -58,7 +58,8 @@ def everything() -> str:
 
 def test_the_page_of_processes_names_how_long_posts_wait_for_the_next_store() -> None:
     page = text(DOCS / "operate" / "processes.md")
-    assert f"up to {LinkPolicy().closing_patience_seconds:.0f} s" in page
+    patience = f"{LinkPolicy().closing_patience_seconds:.0f} s"
+    assert f"Posts wait in the fronts, up to {patience}, then get 503" in page
 
 
 @pytest.mark.parametrize("table", reference.TABLES, ids=lambda table: table.name)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.console.operations.explain import explain, explain_name
+from service.console.operations.explain import explain, explain_name, spoken_time
 from service.outbox.model import DeliveryRecord, Row, State
 from service.runs.figures import NameView
 
@@ -77,6 +77,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
             OPEN,
             ["took it", "5 s after", "send 2"],
         ),
+        (row(State.SENT), OPEN, ["is asked until it holds the event"]),
         (
             row(
                 State.DEAD, settled_at_ms=NOW, attempts=3, reason="rejected", detail="name missing"
@@ -118,8 +119,13 @@ def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(state: Sta
     assert "second time" in sentence
 
 
-def test_a_row_that_left_within_the_day_says_nothing_of_it() -> None:
-    fresh = row(State.DEAD, first_sent_at_ms=NOW - 23 * HOUR_MS)
+@pytest.mark.parametrize(
+    ("state", "hours"), [(State.DEAD, 23), (State.DELIVERED, 26), (State.SENT, 26)]
+)
+def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
+    state: State, hours: int
+) -> None:
+    fresh = row(state, first_sent_at_ms=NOW - hours * HOUR_MS)
     assert "second time" not in explain(fresh, OPEN, now_ms=NOW)
 
 
@@ -132,5 +138,13 @@ def test_a_page_with_buttons_names_no_command(state: State) -> None:
 
 @pytest.mark.parametrize(("dead", "words"), [(1, "1 is dead: "), (2000, "2,000 are dead: ")])
 def test_a_name_says_how_many_of_its_events_are_dead(dead: int, words: str) -> None:
-    view = NameView(name="orders/placed", expected=False, dead=dead)
-    assert explain_name(view.name, view, OPEN, serving=True)[-1].startswith(words)
+    for sampled in (0, 1):
+        view = NameView(name="orders/placed", expected=False, dead=dead, sampled=sampled)
+        assert explain_name(view.name, view, OPEN, serving=True)[-1].startswith(words)
+
+
+def test_a_name_that_misses_its_runs_says_since_when() -> None:
+    later = NOW + HOUR_MS
+    view = NameView(name="orders/placed", expected=True, no_run_since=NOW, last_run_at=later)
+    words = " ".join(explain_name(view.name, view, OPEN, serving=True))
+    assert f"No event since {spoken_time(NOW)} has a run, and it should" in words

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from unittest import mock
 
+import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
@@ -58,3 +61,24 @@ async def test_a_client_that_paused_and_reads_again_is_kept() -> None:
     await asyncio.sleep(600.0)
     assert not transport.abort.called
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("waits_for", ["the rest of a head", "a reader"])
+def test_a_connection_that_is_lost_is_freed_at_once(waits_for: str) -> None:
+    @in_virtual_time
+    async def lose() -> None:
+        connection, _ = connected()
+        await asyncio.sleep(0)  # it begins
+        if waits_for == "a reader":
+            connection.pause_writing()
+        else:
+            connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\n")
+        share = mock.Mock()
+        connection.body_share, held = share, weakref.ref(share)
+        connection.connection_lost(None)
+        del connection, share
+        await asyncio.sleep(1.0)
+        gc.collect()
+        assert held() is None
+
+    lose()

@@ -87,7 +87,9 @@ async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() ->
         served.writer.write(ASK)
         assert "Connection: close" not in await served.says("answer 1")
         leaving = asyncio.create_task(served.server.let_go(NEVER))
-        await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert not leaving.done()
         served.writer.write(ASK)
         assert "Connection: close" in await served.says("answer 2")
         assert await served.reader.read() == b""
