@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from service.console.operations.search import Search, SearchPolicy, find_ids, list_rows
 from service.outbox.model import Dead, Filter, Settlement, State
@@ -28,6 +29,17 @@ async def test_a_row_is_found_by_how_its_id_begins(outbox: Outbox) -> None:
     assert await found(outbox, id_prefix="019", state=State.PENDING, limit=2) == ["019f", "019e-ab"]
     assert await found(outbox, id_prefix="019", state=State.DEAD) == []
     assert await found(outbox, id_prefix="019", owner="u-1", user_id="u-2") == []
+
+
+async def test_a_search_for_a_beginning_of_too_many_ids_says_that_it_is_cut(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.console.operations.search.MOST_OF_PREFIX", 2)
+    looking = Search(outbox.inspector, outbox.positions)
+    for event_id, is_cut in (("019e-aa", False), ("019e-ab", True), ("019e-ac", True)):
+        await outbox.intake.append(named(event_id))
+        found = await looking.find(Filter(id_prefix="019e", state=State.DEAD))
+        assert (found.rows, found.is_cut) == ([], is_cut)
 
 
 async def test_given_ids_are_found_whole_or_by_their_beginning(outbox: Outbox) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.console.operations.sampler import Minute
+from service.console.operations.sampler import Minute, sample_of
 from service.console.operations.timeline import Kind, Trouble, timeline, troubles
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
@@ -31,6 +31,7 @@ def test_a_minute_is_summed_up_when_it_is_over() -> None:
     following = minute.add(NOON + 2 * MINUTE_MS, seen(0))
     assert following is not None
     assert following.accepted_rate == 30 * 3.0 / 40
+    assert following.delivered_rate == 2 * 30 * 3.0 / 40
 
 
 def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
@@ -41,6 +42,11 @@ def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
     over = minute.add(NOON + MINUTE_MS, seen(1))
     assert over is not None
     assert (over.state, over.reason) == ("backing_off", "503")
+
+
+def test_a_sample_keeps_the_beginning_of_a_long_reason() -> None:
+    words = "a" * 300
+    assert sample_of(NOON, seen(1, "backing_off", words + "b")).reason == words
 
 
 def test_minutes_without_a_look_are_not_made_up() -> None:
