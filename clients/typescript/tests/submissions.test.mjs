@@ -240,6 +240,31 @@ test("storage that fails while an event is taken over keeps no lock on it", asyn
   assert.deepEqual([...held], []);
 });
 
+test("a key that a page of another account sends is free", async () => {
+  webLocks();
+  const never = service(() => new Promise(() => undefined)).fetch;
+  void client({ account: "bob", fetch: never }).submit({ documentName: "bob's" }, { key: left.key });
+  await settled();
+  const queue = memoryQueue();
+  await queue.put(left);
+  const { requests, fetch } = service(() => accepted("e"));
+  await client({ account: "ada", fetch, queue }).flush();
+  await settled();
+  assert.deepEqual(requests.map(nameOf), ["left"]);
+});
+
+test("a client that closes keeps no process running", async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((one) => one === "Timeout").length;
+  const before = timers();
+  const { fetch } = service(() => refused(503, "outbox_unavailable", { "retry-after": "60" }));
+  const outbox = client({ fetch });
+  void outbox.submit({ documentName: "1" });
+  await settled();
+  assert.equal(timers(), before + 1);
+  outbox.close();
+  assert.equal(timers(), before);
+});
+
 test("headers may come later, and are asked for again when they fail", async () => {
   const tokens = [Promise.reject(new Error("no token")), { authorization: "Bearer t" }];
   tokens[0].catch(() => undefined);

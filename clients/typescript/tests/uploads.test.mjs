@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { OutboxClient } from "inngest-outbox-client";
-import { refused, service } from "./service.mjs";
+import { refused, service, settled, stoppedClock } from "./service.mjs";
 
 const FILE = new File(["text"], "a.txt", { type: "text/plain" });
 
@@ -52,4 +52,36 @@ test("an upload is given up after five tries", async () => {
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
   await assert.rejects(outbox.upload(FILE), { code: "internal_error" });
   assert.equal(requests.length, 5);
+});
+
+test("an upload is tried again after pauses that grow, until its signal ends it", async (t) => {
+  const pass = stoppedClock();
+  t.after(() => (mock.timers.reset(), mock.restoreAll()));
+  const { requests, fetch } = service(() => refused(500, "internal_error"));
+  const given = new AbortController();
+  const retry = { firstDelayMs: 100, maxDelayMs: 10_000 };
+  const upload = new OutboxClient({ fetch, retry }).upload(FILE, { signal: given.signal });
+  await settled();
+  for (const [ms, count] of [[99, 1], [1, 2], [199, 2], [1, 3]]) {
+    await pass(ms);
+    assert.equal(requests.length, count);
+  }
+  given.abort(new Error("left"));
+  await assert.rejects(upload, /left/);
+  assert.equal(requests.length, 3);
+});
+
+test("a form that nobody signs in time is asked for again", async () => {
+  const timeout = mock.method(AbortSignal, "timeout", () => AbortSignal.abort());
+  let asked = 0;
+  const fetch = async (_, { signal }) => {
+    asked += 1;
+    if (asked === 1) signal.throwIfAborted();
+    return refused(400, "invalid_field");
+  };
+  const retry = { firstDelayMs: 1, requestTimeoutMs: 7 };
+  await assert.rejects(new OutboxClient({ fetch, retry }).upload(FILE), { code: "invalid_field" });
+  assert.equal(asked, 2);
+  assert.equal(timeout.mock.calls[0].arguments[0], 7);
+  timeout.mock.restore();
 });
