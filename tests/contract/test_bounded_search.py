@@ -15,6 +15,7 @@ from tests.support.storage import Outbox, append_all, claim, deliver, event
 AMONG_OWN = SearchPolicy(first_window=2, window=3, budget_seconds=60.0)
 HASTY = SearchPolicy(first_window=3, window=3, budget_seconds=0.0)
 AMONG_STATE = SearchPolicy(first_window=2, window=50, budget_seconds=60.0)
+NEVER_MS = 2**52
 
 
 async def all_pages(search: Search, **wanted: object) -> list[str]:
@@ -146,3 +147,16 @@ async def test_rows_of_some_age_are_found_from_their_moment_on(outbox: Outbox) -
     search = Search(outbox.inspector, outbox.positions, AMONG_OWN)
     assert await all_pages(search, older_than_seconds=-60.0, limit=5) == ids[::-1]
     assert await all_pages(search, older_than_seconds=3_600.0, limit=5) == []
+
+
+@pytest.mark.parametrize("until_ms", [None, NEVER_MS])
+async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(
+    outbox: Outbox, until_ms: int | None
+) -> None:
+    old = event()
+    old = msgspec.structs.replace(old, accepted_at_ms=old.accepted_at_ms - 7_200_000)
+    await outbox.intake.append(old)
+    await append_all(outbox, 8)
+    wanted = Filter(older_than_seconds=3_600.0, until_ms=until_ms, limit=5)
+    found = await Search(outbox.inspector, outbox.positions, HASTY).find(wanted)
+    assert ([row.id for row in found.rows], found.next_seq) == ([old.id], None)
