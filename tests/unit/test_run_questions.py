@@ -41,6 +41,7 @@ class Inngest:
     def __init__(self, stopped: str = "", from_seconds: float = 0.0) -> None:
         self.asked: list[float] = []
         self.asked_about: list[str] = []
+        self.ids_asked_about: list[tuple[str | None, ...]] = []
         self.names: set[str] = set()
         self._stopped, self._from = stopped, from_seconds * 100
 
@@ -60,6 +61,7 @@ class Inngest:
         self, ulid: str, event_id: str, name: str, environment: str | None = None
     ) -> str | None:
         self.asked.append(now())
+        self.ids_asked_about.append((ulid, event_id, name, environment))
         return "01OTHER"
 
     async def may_skip(

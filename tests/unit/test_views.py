@@ -114,6 +114,13 @@ def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
     names = ("delivery", "destination", "confirmation", "etaSeconds")
     assert [told[name] for name in names] == [None] * 4
     assert told["rate"] == 0.0
+    told = figures(record(destination="", confirmation=""))
+    assert (told["destination"], told["confirmation"]) == (None, None)
+
+
+def test_what_is_under_way_counts_in_the_estimate() -> None:
+    stats = Stats(2, 3, 9, 9, None, None, record(state="healthy"), None, None, sent=5)
+    assert stats_view(stats, serving=True).eta_seconds == 2.5
 
 
 @pytest.mark.parametrize(

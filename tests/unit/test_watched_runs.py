@@ -258,11 +258,13 @@ def test_after_trouble_it_is_quiet_for_ten_seconds(
     assert max(gaps) <= most
 
 
-class Skipping(Inngest):
+class Skipping(Runs):
     """`skips` are what its functions may do. None raises."""
 
-    def __init__(self, **skips: bool | None) -> None:
-        super().__init__()
+    def __init__(
+        self, known: dict[str, list[EventRun]] | None = None, **skips: bool | None
+    ) -> None:
+        super().__init__(known)
         self.skips = skips
         self.functions: list[str] = []
 
@@ -301,6 +303,16 @@ def test_a_name_may_skip_where_each_of_its_functions_may(
 
 
 @in_virtual_time
+async def test_the_functions_of_a_busy_name_are_learnt_with_its_first_answer() -> None:
+    at_ms = BEGAN_MS - 2 * NO_RUN_SECONDS * 1000
+    rows = [row("a", number, at_ms + number * 1000) for number in range(9, -1, -1)]
+    inngest = Skipping({one.id: [run(f"r{one.id}", "RUNNING")] for one in rows}, f=True)
+    with watching(inngest, Fixed(rows)) as watch:
+        await watch_for(5, watch)
+    assert inngest.functions == ["f"]
+
+
+@in_virtual_time
 async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
     inngest = Skipping(a=False)
     with watching(Inngest(), Fixed()):
@@ -336,3 +348,23 @@ def test_of_an_event_three_runs_are_asked_about(
 
     ask()
     assert inngest.asked == [float(at) for at in range(asked)]
+
+
+@in_virtual_time
+async def test_a_repeat_is_looked_for_under_the_id_and_in_the_environment_of_its_event() -> None:
+    inngest = Inngest()
+    one = Candidate("u", "branch/a", BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
+    assert await RunQuestions(inngest, 1.0).is_repeat("a", one)
+    assert inngest.ids_asked_about == [("u", "order-1", "a", "branch/a")]
+
+
+@in_virtual_time
+async def test_names_far_behind_a_busy_one_are_all_asked_about() -> None:
+    names = [f"rare{number:02}" for number in range(12)]
+    at_ms = BEGAN_MS - 2 * NO_RUN_SECONDS * 1000
+    busy = [row("busy", number, at_ms) for number in range(4_000)]
+    inngest = Inngest()
+    rows = Fixed([*busy, *(row(name, 1, at_ms) for name in names)])
+    with watching(inngest, rows, names=names) as watch:
+        await watch_for(40, watch)
+    assert inngest.names == {"busy", *names}
