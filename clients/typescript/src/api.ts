@@ -55,7 +55,7 @@ export interface EventView {
   inngestId: string | null;
   name: string;
   state: "dead" | "delivered" | "delivering" | "pending" | "sent";
-  /** Tries that the event itself decided. */
+  /** Its delivery, and the failures that it caused. An outage adds none. */
   attempts: number;
   acceptedAt: number;
   deliveredAt: number | null;
@@ -67,7 +67,7 @@ export interface EventView {
   final: boolean;
   /** Inngest has held the event for `OUTBOX_NO_RUN_AFTER`, and runs nothing for it. */
   noRun: boolean;
-  /** There is `noRun`, and Inngest held another event with this id before. */
+  /** The reason of `noRun`: Inngest held another event with this id, and runs an id once. */
   idUsed: boolean;
 }
 
@@ -90,7 +90,7 @@ export interface ListOptions {
   cursor?: string;
 }
 
-/** A signed form. The file is its last field, `file`. */
+/** A signed form. The file goes into its last field, which is named `file`. */
 export interface UploadAnswer {
   documentName: string;
   upload: { method: "POST"; url: string; fields: Record<string, string> };
@@ -141,8 +141,8 @@ export type EventPath<Paths> = {
   [Path in keyof Paths & string]: [Body<Paths[Path]>] extends [never] ? never : Path;
 }[keyof Paths & string];
 
-/** One event of a path. */
+/** The body of one event that is posted to `Path`. */
 export type EventBody<Paths, Path extends keyof Paths> = Body<Paths[Path]>;
 
-/** The path of events that name none. */
+/** Where `submit` posts without a `path`. */
 export type DefaultPath<Paths> = Extract<EventPath<Paths>, "/api/route">;

@@ -25,11 +25,11 @@ export interface OutboxClientOptions {
    */
   readonly account?: string;
   /**
-   * Headers of every request, for example an Authorization header. Read at each request, which
-   * counts as a lost connection when this fails.
+   * Makes the headers of each request, for example an Authorization header. A request whose
+   * headers can't be made is tried again, like one that meets no network.
    */
   readonly headers?: () => HeadersInit | Promise<HeadersInit>;
-  /** Where events wait: IndexedDB in a browser, memory elsewhere. */
+  /** Where events wait. By default IndexedDB in a browser, memory elsewhere. */
   readonly queue?: QueueStore;
   readonly retry?: Partial<RetryPolicy>;
   readonly fetch?: typeof fetch;
@@ -81,7 +81,10 @@ export class OutboxClient<Paths extends object = DefaultPaths> {
     return this.submissions.submit(options.path ?? "/api/route", body, options);
   }
 
-  /** Sends the events that an earlier page left, and ends a wait between two tries. */
+  /**
+   * Sends the events that an earlier page left, and ends a wait between two tries. A browser does
+   * so when the page opens, when it or the network comes back, and every 30 s.
+   */
   flush(): Promise<void> {
     return this.submissions.flush().catch(() => undefined);
   }
@@ -128,12 +131,15 @@ export class OutboxClient<Paths extends object = DefaultPaths> {
     return this.events.takeBack(id);
   }
 
-  /** Uploads a file straight to the bucket; its `documentName` is what `submit` takes. */
+  /** Uploads a file straight to the bucket. `submit` takes the `documentName` of the answer. */
   upload(file: Blob, options?: UploadOptions): Promise<UploadedDocument> {
     return this.uploads.upload(file, options);
   }
 
-  /** Stops sending. Queued events stay in a durable queue for the next page. */
+  /**
+   * Stops sending. A durable queue keeps its events for the next page. A promise of `submit` that
+   * is pending stays so.
+   */
   close(): void {
     this.stopListening();
     this.pages.close();

@@ -9,8 +9,8 @@ export class OutboxError extends Error {
 
   /**
    * `retryAfterSeconds` is the answer's Retry-After, undefined without one.
-   * `queuedAs` is the key of an event that stays in the queue although its submission was refused;
-   * such an event is sent after the next sign-in.
+   * `queuedAs` is the key of a refused event that stays in the queue. Each `flush` tries it again,
+   * so it is sent after the next sign-in.
    */
   constructor(
     readonly status: number,

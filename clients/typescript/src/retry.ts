@@ -2,8 +2,11 @@ import { OutboxError } from "./errors.js";
 
 /** How long to wait between two tries of one request, and how long one try may take. */
 export interface RetryPolicy {
+  /** The longest delay after one failure, 250 by default. Each further failure doubles it. */
   readonly firstDelayMs: number;
+  /** The longest delay after any number of failures, 30,000 by default. */
   readonly maxDelayMs: number;
+  /** How long one try may take, 30,000 by default. */
   readonly requestTimeoutMs: number;
 }
 

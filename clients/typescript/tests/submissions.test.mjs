@@ -210,6 +210,17 @@ test("an event of an earlier page waits for the sign-in", async () => {
   assert.deepEqual([requests.length, await outbox.queued()], [1, [left]]);
 });
 
+test("an event that got 401 is sent by the same page after the sign-in", async () => {
+  const { requests, fetch } = service((_, place) =>
+    place ? accepted("e") : refused(401, "session_required"),
+  );
+  const outbox = client({ fetch });
+  await assert.rejects(outbox.submit({ documentName: "1" }), { code: "session_required" });
+  await outbox.flush();
+  await settled();
+  assert.deepEqual([requests.map(nameOf), await outbox.queued()], [["1", "1"], []]);
+});
+
 test("a refusal that can't be stored ends no sending", async () => {
   const queue = memoryQueue();
   await queue.put(left);
