@@ -48,9 +48,9 @@ test("a stream may end its lines with CRLF, wherever it is cut", async () => {
   assert.equal(requests[0].headers.get("accept"), "text/event-stream");
 });
 
-test("a stream that ends is opened again, and nothing is told twice", async () => {
+test("a stream that ends, also within an event, is opened again, and nothing is told twice", async () => {
   const [first, last] = [PENDING, { state: "dead", final: true }].map((one) => JSON.stringify(one));
-  const answers = [`data: ${first}\n\n`, `data: ${first}\n\ndata: ${last}\n\n`];
+  const answers = [`data: ${first}\n\ndata: {"sta`, `data: ${first}\n\ndata: ${last}\n\n`];
   const { fetch } = service((_, place) => new Response(answers[place]));
   const seen = [];
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });

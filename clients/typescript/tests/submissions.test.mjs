@@ -117,6 +117,15 @@ test("clients that failed together do not come again together", async () => {
   assert.equal(requests.length, 2);
 });
 
+test("by default the first pause takes at most 250 ms", async () => {
+  const pass = stoppedClock();
+  const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
+  submit(client({ fetch, retry: {} }), "1");
+  await settled();
+  await pass(250);
+  assert.equal(requests.length, 2);
+});
+
 test("a request without an answer is given up and tried again", async () => {
   const { requests, fetch } = service((_, place, signal) => {
     if (place) return accepted("e");
