@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec
 
 _MOST_SECONDS = 10_000.0
+_LEAST_SECONDS = 1e-6
 P = ParamSpec("P")
 
 
@@ -34,6 +35,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jump.now
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """As a loop's. A wait too short to be added to the time would leave the clock as it is."""
+        least = _LEAST_SECONDS if delay > 0 else 0.0
+        return super().call_later(max(delay, least), callback, *args, context=context)
 
 
 def now() -> float:
