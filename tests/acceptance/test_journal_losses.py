@@ -19,7 +19,7 @@ from tests.support.proof_table import add_row
 from tests.support.s3_server import running_s3
 from tests.support.trial import trial
 
-HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6" if os.environ.get("CI") else "2"))
+HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6"))
 
 
 @pytest.mark.timeout(14400)
