@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.bootstrap import service as composition
@@ -20,6 +22,7 @@ from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
+from tests.support.ended_threads import ended_threads
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -167,9 +170,26 @@ def test_an_endpoint_without_the_extra_is_said_and_serves(
     assert "inngest-outbox[otel]" in capsys.readouterr().out
 
 
+class Away(SpanExporter):
+    """Sends nothing until it comes back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        del spans
+        self.back.wait()
+        return SpanExportResult.FAILURE
+
+
 async def test_a_collector_that_is_away_does_not_hold_up_the_stop() -> None:
-    tracing = Tracing()
-    with tracing._tracer.start_as_current_span("anything"):
-        pass
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await asyncio.to_thread(tracing.close)
+    away = Away()
+    async with ended_threads():
+        try:
+            tracing = Tracing(away)
+            with tracing._tracer.start_as_current_span("anything"):
+                pass
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.to_thread(tracing.close)
+        finally:
+            away.back.set()
