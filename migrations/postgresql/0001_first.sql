@@ -1,10 +1,11 @@
 -- The outbox, in a schema of its own: `outbox` stands for its name. An application calls
 -- outbox.append, which writes one row of `inbox`. All other tables are written by the service alone,
 -- in short transactions.
--- A row of `events` is written once; later it can lose its idempotency key and its payload, and get the
--- ULID of a server that gives another one. Exactly one of four tables names its seq, which is its
--- state: ready (pending), claims (delivering), sent (answered, not confirmed), done (delivered or dead). An event in `inbox` is pending too, and
--- has no seq. Moves are inserts and deletes of narrow rows.
+-- A row of `events` is written once; later it can lose its idempotency key and its payload, and get
+-- the ULID of a server that gives another one. Exactly one of four tables names its seq, which is its
+-- state: ready (pending), claims (delivering), sent (answered, not confirmed), done (delivered or
+-- dead). An event in `inbox` is pending too, and has no seq. Moves are inserts and deletes of narrow
+-- rows.
 
 -- owner decides quotas, idempotency keys and visibility; user_id is for people, null where the owner
 -- ends in it. meta is a JSON object of an event's rare attributes, null without any.
@@ -414,13 +415,20 @@ FROM outbox.events AS e CROSS JOIN LATERAL (
     LIMIT 1
 ) AS p;
 
--- The counts with the changes that are not folded yet.
+-- The delivery record as it is read.
+CREATE VIEW outbox.delivery_record AS
+SELECT state, reason, batch_window, failures,
+       greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8 AS reopens_in_seconds,
+       since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
+FROM outbox.delivery;
+
+-- The counts with the changes that are not folded yet; the rate is that of the last seconds.
 CREATE VIEW outbox.current_totals AS
 SELECT t.delivered + coalesce(sum(c.delivered), 0)::bigint AS delivered,
        t.dead + coalesce(sum(c.dead), 0)::bigint AS dead, t.sent + coalesce(sum(c.sent), 0)::bigint AS sent,
        t.pending + coalesce(sum((SELECT sum(n) FROM unnest(c.pending) AS n)), 0)::bigint AS pending,
        coalesce(sum(c.delivered + c.sent) FILTER (
-           WHERE changed_at > statement_timestamp() - interval '5 seconds'), 0)::bigint AS lately
+           WHERE changed_at > statement_timestamp() - interval '5 seconds'), 0) / 5::float8 AS rate
 FROM outbox.totals AS t LEFT JOIN outbox.changes AS c ON c.no > t.folded
 GROUP BY t.delivered, t.dead, t.sent, t.pending;
 CREATE VIEW outbox.current_counts AS
@@ -571,7 +579,8 @@ BEGIN
                     e ->> 'name', e -> 'data', e ->> 'data', e ->> 'user_id',
                     coalesce(e ->> 'issuer', 'database'), e ->> 'user_email', e ->> 'user_name',
                     e ->> 'idempotency_key', e ->> 'trace', e ->> 'id', (e ->> 'ts')::bigint,
-                    e ->> 'environment', (e ->> 'send_at')::bigint, nullif(e -> 'user_fields', 'null'), e -> 'meta') END
+                    e ->> 'environment', (e ->> 'send_at')::bigint,
+                    nullif(e -> 'user_fields', 'null'), e -> 'meta') END
     INTO wrong
     FROM outbox.appending, jsonb_array_elements(events) AS given (e) ORDER BY 1 LIMIT 1;
     IF wrong IS NOT NULL THEN

@@ -5,6 +5,8 @@ No figure is counted from a table of events: the cost does not grow with the num
 
 from __future__ import annotations
 
+import msgspec
+
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.model import DeliveryRecord
@@ -26,7 +28,7 @@ class PostgresInspector:
     async def stats(self) -> Stats:
         """As the port says."""
         [row] = await self._pool.ask("STATS", {"soon_ms": SOON_MS})
-        delivered, dead, sent, waiting, delivering, oldest, oldest_due, size, *delivery = row
+        delivered, dead, sent, waiting, delivering, oldest, oldest_due, size, rate, *delivery = row
         return Stats(
             pending=max(0, waiting - delivering),
             delivering=delivering,
@@ -34,7 +36,7 @@ class PostgresInspector:
             dead=dead,
             oldest_pending_seconds=_seconds(oldest),
             oldest_due_seconds=_seconds(oldest_due),
-            delivery=DeliveryRecord(*delivery),
+            delivery=msgspec.structs.replace(DeliveryRecord(*delivery), rate=rate),
             database_bytes=size,
             wal_bytes=None,
             sent=sent,

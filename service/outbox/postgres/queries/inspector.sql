@@ -1,8 +1,7 @@
 -- name: STATS
 -- The figures and the delivery record of one moment; none is counted from a table of events. The
 -- counts have pending and delivering rows together; claimed rows are few and are counted here. The
--- oldest delayed row is searched among the first by due time; it waits from its time on. `lately`
--- counts 5 seconds.
+-- oldest delayed row is searched among the first by due time; it waits from its time on.
 WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
 ), waiting AS MATERIALIZED (
     SELECT count(*) AS rows, min(accepted_at_ms) AS oldest FROM outbox.arrived
@@ -22,11 +21,8 @@ SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) F
        (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
         WHERE relkind = 'r' AND relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass)),
-       d.state, d.reason, d.batch_window, d.failures,
-       greatest(0, extract(epoch FROM d.reopens_at - clock_timestamp()))::float8,
-       d.since_ms, t.lately / 5::float8, d.paused_by, d.revision, d.destination,
-       d.confirmation, d.pause_reason
-FROM outbox.current_totals AS t, outbox.moment, waiting, outbox.delivery AS d
+       t.rate, d.*
+FROM outbox.current_totals AS t, outbox.moment, waiting, outbox.delivery_record AS d
 
 -- name: COUNT_SENT
 SELECT sent FROM outbox.current_totals

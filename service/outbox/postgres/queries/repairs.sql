@@ -99,10 +99,7 @@ WITH picked AS MATERIALIZED (
 SELECT count(*), max(settled_at_ms) FROM picked
 
 -- name: LOAD_DELIVERY
-SELECT state, reason, batch_window, failures,
-       greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
-       since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
-FROM outbox.delivery
+SELECT * FROM outbox.delivery_record
 
 -- name: SAVE_DELIVERY
 -- Keeps paused_by.
