@@ -19,6 +19,7 @@ from service.inngest.send_result import (
     judged_an_event,
     may_be_the_events_own,
 )
+from service.outbox.figures import SOON_MS
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.relay.sends import BreakerView
 
@@ -38,7 +39,7 @@ class RetryPolicy:
 
     refusal_delays_seconds: tuple[float, ...] = (1.0, 3.0)
     isolated_delay_seconds: float = 0.1
-    max_isolated_delay_seconds: float = 5.0
+    max_isolated_delay_seconds: float = SOON_MS / 1000
     max_attempts: int = 10
     slow_seconds: float = 1.0
     slow_parts: int = 8

@@ -47,7 +47,8 @@ async def asked(listening: socket.socket) -> str:
     return answer.decode().rpartition("\n")[2]
 
 
-async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
+async def accepted_at_once() -> int:
+    """The number of WAITING connections that are accepted in a few turns."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=WAITING))
         for _ in range(WAITING):
@@ -56,22 +57,18 @@ async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             assert server.server
-            assert len(server.server.connections) == WAITING
+            return len(server.server.connections)
+
+
+async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
+    assert await accepted_at_once() == WAITING
 
 
 async def test_connections_leave_a_quarter_of_few_file_descriptors_to_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (40, 40))
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=WAITING))
-        for _ in range(WAITING):
-            stack.enter_context(socket.create_connection(listening.getsockname()))
-        async with serving(listening, "one") as server:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            assert server.server
-            assert len(server.server.connections) == 30
+    assert await accepted_at_once() == 30
 
 
 async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:
