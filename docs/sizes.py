@@ -8,6 +8,7 @@ from service.app_settings.app_settings import MAX_SETTINGS_BYTES
 from service.documents.document_name import MAX_NAME_BYTES, MAX_UPLOAD_BYTES
 from service.outbox.event import MAX_EVENT_BYTES
 from service.outbox.storable import MAX_DEPTH
+from service.web.events.followed_event import FollowPolicy
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
 from service.web.intake.lenient_json import MAX_EVENTS
@@ -18,7 +19,7 @@ from service.web.server.body import (
     SLOWEST_BYTES_A_SECOND,
 )
 from service.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
-from service.web.server.request_parser import MAX_PIPELINED, RequestLimits
+from service.web.server.request_parser import MAX_PIPELINED, PIECE_BYTES, RequestLimits
 from service.web.server.server import ServerPolicy
 
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
@@ -31,7 +32,8 @@ def spelled_size(count: int) -> str:
 
 def size_rows() -> Iterator[tuple[str, str]]:
     """Each bounded thing with its bound."""
-    policy, request = ServerPolicy(), RequestLimits()
+    policy, request, follow = ServerPolicy(), RequestLimits(), FollowPolicy()
+    admission = policy.admission
     yield "body of a post", f"{spelled_size(MAX_POST_BYTES)}, within {BODY_SECONDS:g} s"
     slowest = f"{spelled_size(SLOWEST_BYTES_A_SECOND)} a second after {SLOW_SECONDS:g} s"
     yield (
@@ -55,5 +57,17 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
     yield "a request under way when the service stops", f"{policy.shutdown_seconds:g} s"
     yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
+    late = f"another one waits {admission.post_wait_seconds:g} s at most"
+    yield "posts that run at once in a process", f"{admission.posts}; {late}"
+    turn = f"{admission.least} to {admission.most}, in {admission.turn_seconds * 1000:g} ms"
+    yield "requests that begin in one turn of the event loop", turn
+    pieces = f"{admission.pieces_seconds * 1000:g} ms of a turn"
+    yield f"parsing of pieces above {spelled_size(PIECE_BYTES)}", pieces
+    yield "streams and long polls of a process", f"{follow.max_followers:,}"
+    yield "a long poll", f"{follow.max_wait_seconds} s"
+    beats = f"with a comment after {follow.beat_seconds:g} s without a change"
+    yield "a stream of an event", f"{follow.stream_seconds:g} s, {beats}"
+    asks = f"{follow.asks_a_second} a second, {follow.asks_at_once} at a time"
+    yield "questions to Inngest about the runs of followed events", asks
     yield "`documentName`", f"{MAX_NAME_BYTES:,} bytes of UTF-8"
     yield "one upload", spelled_size(MAX_UPLOAD_BYTES)

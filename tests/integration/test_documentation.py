@@ -16,7 +16,9 @@ from service.console.commands import main as outbox_script
 from service.errors import RefusedError
 from service.observe.metrics import VOCABULARY
 from service.outbox.link.store_link import LinkPolicy
+from service.processes import acceptor, child_supervisor, front_process
 from service.processes import main as service_script
+from service.web.events.followed_event import FollowPolicy
 from service.web.server import errors
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +58,28 @@ def everything() -> str:
     return "\n".join(text(page) for page in PAGES)
 
 
-def test_the_page_of_processes_names_how_long_posts_wait_for_the_next_store() -> None:
-    page = text(DOCS / "operate" / "processes.md")
-    patience = f"{LinkPolicy().closing_patience_seconds:.0f} s"
-    assert f"Posts wait in the fronts, up to {patience}, then get 503" in page
+_LINK, _FOLLOW = LinkPolicy(), FollowPolicy()
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("operate/processes", f"up to {_LINK.closing_patience_seconds:g} s, then get 503"),
+        ("operate/processes", f"new posts wait up to {_LINK.patience_seconds:g} s for it"),
+        ("operate/processes", f"silent for {_LINK.silence_seconds:g} s counts as hanging"),
+        ("operate/processes", f"their next request within {front_process._LINGER_SECONDS:g} s"),
+        ("operate/processes", f"have {child_supervisor.LOAD_SECONDS:g} s to load"),
+        ("operate/processes", f"ended after {child_supervisor.LOAD_SECONDS:g} s is killed"),
+        ("operate/processes", f"the fronts, within {child_supervisor.OPEN_SECONDS:g} s"),
+        ("operate/processes", f"again after {child_supervisor._FIRST_RESTART_SECONDS:g} s"),
+        ("operate/processes", f"up to {child_supervisor._LAST_RESTART_SECONDS:g} s.\nA second"),
+        ("explain/security", f"less {acceptor._OWN_HANDLES} (or a quarter"),
+        ("guide/api", f"the {_FOLLOW.grace_seconds:g} s have passed in which another"),
+        ("guide/api", f"after {_FOLLOW.stream_seconds / 60:g} minutes: a browser"),
+    ],
+)
+def test_a_page_says_the_seconds_of_the_code(page: str, sentence: str) -> None:
+    assert sentence in text(DOCS / f"{page}.md")
 
 
 @pytest.mark.parametrize("table", reference.TABLES, ids=lambda table: table.name)

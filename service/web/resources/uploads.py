@@ -31,7 +31,7 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.web.openapi.endpoint import Answer, Body, Endpoint
-from service.web.server.answers import NOT_STORED, json_answer
+from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, read_json
 from service.web.signin.auth import SIGNED_IN_REFUSALS
 
@@ -142,4 +142,4 @@ class Uploads:
             key, check_content_type(body.content_type), check_size(body.size)
         )
         answer = UploadAnswer("ok", key, UploadForm("POST", form.url, form.fields), UPLOAD_SECONDS)
-        return json_answer(answer, headers=NOT_STORED)
+        return json_answer(answer)

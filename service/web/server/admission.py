@@ -80,7 +80,7 @@ class Admission:
         Pieces that wait are parsed in their order, each connection's one at a time.
         """
         began = self._begin_turn()
-        if not self._pieces and self._has_time(began):
+        if self._has_time(began):
             return True
         self._pieces.append(parse)
         return False

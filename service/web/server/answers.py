@@ -9,7 +9,6 @@ from aiohttp import hdrs, web
 
 from service.web.openapi.endpoint import JSON
 
-NOT_STORED = {"Cache-Control": "no-store"}
 EVENT_STREAM = "text/event-stream"
 REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)

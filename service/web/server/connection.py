@@ -304,7 +304,6 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Resul
     try:
         return await task
     except asyncio.CancelledError:
-        task.cancel()
         if request.transport is None:
             raise ConnectionError("The client has gone.") from None
         raise

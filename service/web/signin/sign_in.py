@@ -15,7 +15,7 @@ from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import own_path
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
-from service.web.server.answers import NOT_STORED, json_answer
+from service.web.server.answers import json_answer
 from service.web.server.cross_site import CrossSite
 
 SESSION_EXAMPLE = {
@@ -121,4 +121,4 @@ def session_answer(user: User | None) -> web.Response:
         known = SessionUser(
             user.id, user.email, user.name, user.organization_id, user.email_verified
         )
-    return json_answer(SessionAnswer(known), headers=NOT_STORED)
+    return json_answer(SessionAnswer(known))
