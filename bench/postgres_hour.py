@@ -5,7 +5,9 @@
 third of the other minutes a transaction is open that has an id and a snapshot. Prints a line a
 minute: the server's microseconds for an event by statements, and of its processes in all; the time
 from a post's answer or an append's commit to the arrival (95 of 100); the sizes. Then the numbers
-of those that are missing, and that came twice.
+of those that are missing, and that came twice, and what sends an event again: requests without a
+clear answer, and answers after the end of a lease. The receiver runs in this process: where it has
+too little of the processor, its answers are late.
 
 `--events 10000000`: so many events, all beside such a transaction. After 0.01, 0.1, 0.3, 0.5 and
 all of them, 20,000 go through the service's store alone, in groups of 64 posts, and a line is
@@ -50,6 +52,7 @@ FROM pg_stat_statements, LATERAL (SELECT CASE
     WHEN query ~ '/. (CLAIM|SETTLE) ' THEN 'out' END AS kind) AS k
 WHERE toplevel AND query !~ 'pg_stat_|pg_indexes_size'
 """
+_UNANSWERED = 'outbox_sends_total{outcome="trouble"}'
 _KEEP_OPEN = "SELECT pg_current_xact_id(), pg_current_snapshot()"
 # As groups of 64 leave them: the rows of events, and for each group a claim and two changes.
 _FILL = (
@@ -145,7 +148,7 @@ async def trial(server: PostgresServer, url: str, minutes: int, kept: int) -> No
     meter, idle = psycopg.connect(url, autocommit=True), psycopg.connect(url)
     idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     async with noted_arrivals() as arrivals, client() as poster:
-        given = {"OUTBOX_CONFIRM": "off", "OUTBOX_RETENTION": "300"}
+        given = {"OUTBOX_CONFIRM": "off", "OUTBOX_RETENTION": "300", "OUTBOX_SEND_TIMEOUT": "10s"}
         async with running("serve", environment=environment(url, arrivals.url, **given)) as service:
             await poster.sign_in(service.url)
             load = Load(service.url, poster, connections)
@@ -171,7 +174,10 @@ async def trial(server: PostgresServer, url: str, minutes: int, kept: int) -> No
                 print(at, state, *(f"{one:.0f}" for one in figures), flush=True)
             await asyncio.sleep(5)
             load.waits(arrivals)
+            seen = await poster.metrics(service.url)
     print(f"{load.sent:,} events, {len(load.answered)} missing, {arrivals.repeated} twice")
+    unanswered, late = seen.get(_UNANSWERED, 0), seen["outbox_lease_lost_total"]
+    print(f"{unanswered:.0f} requests without a clear answer, {late:.0f} events after their lease")
 
 
 async def growth(server: PostgresServer, url: str, events: int) -> None:

@@ -193,10 +193,10 @@ class Client:
             assert answer.status == 200, await answer.text()
 
     async def metrics(self, url: str) -> dict[str, float]:
-        """The figures without labels."""
+        """The figures by their names and labels."""
         async with self._session.get(f"{url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
-        pairs = (line.rsplit(" ", 1) for line in lines if line[:1] != "#" and "{" not in line)
+        pairs = (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
         return {name: float(value) for name, value in pairs}
 
     async def readiness(self, url: str) -> tuple[int, dict[str, object]]:
