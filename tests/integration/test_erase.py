@@ -74,6 +74,9 @@ async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
     said = json.loads(out)
     assert (code, said["done"]) == (0, False)
     assert said["events"] == {"dead": 1, "delivered": 2, "pending": 1}
+    _, out, _ = await outbox_command(path, *erase[:3])
+    counts = "4 events (1 dead, 2 delivered, 1 pending)"
+    assert out == f"Would erase {counts}. Nothing was changed: give --yes to do it.\n"
     _, out, _ = await outbox_command(path, *erase, "--issuer", "https://id.example")
     assert json.loads(out)["events"] == {}
     assert CANARY.encode() in bytes_of(tmp_path)
@@ -89,6 +92,12 @@ async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
         assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
         acts = {record.action: record.detail for record in await outbox.inspector.audit(10)}
         assert acts["erase"] == "everything of one owner"
+        await outbox.intake.append(of_owner("key cron"))
+    _, out, _ = await outbox_command(path, "erase", "--user", "u-2", "--yes")
+    assert out.startswith(f"Erased {counts}, 1 stored settings, the sessions, and the name in 2 ")
+    assert "\nOut of reach: " in out
+    _, out, _ = await outbox_command(path, "erase", "--owner", "cron", "--json")
+    assert json.loads(out)["events"] == {"pending": 1}
 
 
 async def test_an_owner_is_erased_from_postgresql(postgres_url: str) -> None:

@@ -73,7 +73,7 @@ async def test_a_backup_works_without_a_service(path: Path) -> None:
     copy = path.with_name("copy.db")
     code, out, _ = await outbox_command(path, "backup", str(copy))
     assert code == 0
-    assert out.startswith("Copied ")
+    assert out == f"Copied {copy.stat().st_size:,} bytes to {copy}.\n"
     assert (await outbox_json(copy, "stats"))["pending"] == 2
 
 

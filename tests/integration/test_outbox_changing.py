@@ -306,6 +306,10 @@ async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Pa
 
 async def test_the_audit_names_the_filter_and_every_event(served: Outbox, path: Path) -> None:
     await asyncio.gather(*(served.intake.append(event(f"u-{n}")) for n in range(1100)))
+    assert len(await outbox_json(path, "list")) == 20
+    _, out, _ = await outbox_command(path, "discard", "--state", "pending")
+    assert "Would discard 1,100 rows (20 of 1,100 are shown). Nothing was changed" in out
+    assert out.count("pending") == 20
     await outbox_json(path, "discard", "--state", "pending", "--yes", "--actor", "ada")
     [record] = await outbox_json(path, "audit")
     assert (record["action"], record["detail"]) == ("discard", "state=pending, limit=100000")

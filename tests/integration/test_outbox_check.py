@@ -105,6 +105,9 @@ async def test_it_can_not_tell_of_an_address_without_an_outbox(url: str) -> None
     code, out, _ = await outbox_command(url, "check")
     assert code == 3
     assert out.startswith("OUTBOX UNKNOWN - ")
+    code, out, _ = await outbox_command(url, "check", "--json")
+    told = json.loads(out)
+    assert (code, told["code"], told["status"], told["stats"]) == (3, 3, "UNKNOWN", None)
 
 
 @pytest.mark.parametrize("option", ["--max-age", "--critical-age"])

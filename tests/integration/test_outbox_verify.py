@@ -113,7 +113,9 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
         assert [entry.event_id for entry in batch.entries] == ids[1:]
         [kept] = await outbox.inspector.rows(Filter(ids=(ids[0],)))
         assert kept.state is State.DELIVERED
-        assert (await outbox.inspector.audit(1))[0].actor == "ada"
+        [act] = await outbox.inspector.audit(1)
+        assert act.actor == "ada"
+        assert act.detail.startswith("missing in Inngest")
 
 
 async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, guarded: FakeInngest):
@@ -121,6 +123,7 @@ async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, gu
     await hold(guarded, outbox, *ids)
     code, said = await verify(path, guarded, "--runs")
     assert (code, said["runs"]) == (0, {"completed": 2})
+    assert "Runs: 2 completed.\n" in (await printed(path, guarded, "--runs"))[1]
 
 
 async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: FakeInngest):
@@ -150,6 +153,9 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
     assert "and 1 more; --json names all." in out
     _, said = await verify(path, guarded, "--resend")
     assert (len(said["resent"]), said["payloadRemoved"]) == (20, 1)
+    _, out = await printed(path, guarded, "--resend")
+    again = "0 are sent again.\n1 are not sent again: payload_removed.\n"
+    assert out.endswith(f"missing: {gone[0]}\n{again}")
 
 
 async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(
@@ -181,7 +187,7 @@ async def test_while_inngest_is_away_it_can_not_tell(
     await guarded.close()
     code, said = await verify(path, guarded)
     assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
-    assert said["reason"]
+    assert f"Unknown, because: {said['reason']}\n" in (await printed(path, guarded))[1]
 
 
 async def test_a_postgresql_outbox_is_verified_and_repaired_too(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 import structlog
 
+from service.console.commands import tail
 from service.outbox.event import Event
 from service.outbox.model import DeliveryRecord, Filter, Named, Retry, Settlement
 from service.outbox.schema import migrate
@@ -17,7 +21,6 @@ from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.runs.figures import NAMES, KeptNames, NameView
 from service.runs.turn import SCOPE
 from tests.support.outbox_command import outbox_command, outbox_json
-from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury
 from tests.support.storage import append_all, claim, deliver, event
 
@@ -54,6 +57,40 @@ async def delivered(outbox: SqliteOutbox) -> Event:
     await deliver(outbox, await claim(outbox))
     await outbox.repairs.purge_payloads(older_than_seconds=-1)
     return old
+
+
+async def uneven(outbox: SqliteOutbox) -> None:
+    """One dead row, two delivered, three sent, four claimed and five that wait."""
+    await bury(outbox)
+    await append_all(outbox, 2, "u-2")
+    await deliver(outbox, await claim(outbox))
+    await append_all(outbox, 3, "u-3")
+    batch = await claim(outbox)
+    sent = [entry.seq for entry in batch.entries]
+    await outbox.queue.settle(Settlement(batch.claim, sent=sent))
+    await append_all(outbox, 4, "u-4")
+    await claim(outbox)
+    await append_all(outbox, 5, "u-5")
+
+
+async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: Path) -> None:
+    await uneven(live)
+    where = {"destination": "cloud", "confirmation": "on (OUTBOX_CONFIRM)"}
+    await live.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0, 12.5, **where))
+    _, out, _ = await outbox_command(path, "check")
+    counts = "pending=5 delivering=4 sent=3 delivered=2 dead=1"
+    assert re.search(rf" \| {counts} oldest_pending=\d+\.\ds rate=12\.5$", out)
+    _, out, _ = await outbox_command(path, "stats")
+    assert lines(out)[1:6] == ["pending 5", "delivering 4", "sent 3", "delivered 2", "dead 1"]
+    assert {
+        "delivery backing_off (503)",
+        "events go to Inngest (cloud)",
+        "confirmation on (OUTBOX_CONFIRM)",
+        "rate 12.5 events/s",
+        "service running",
+    } <= set(lines(out))
+    _, out, _ = await outbox_command(path, "stats", "--owners")
+    assert "u-4 4 800" in lines(out)
 
 
 async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:
@@ -125,6 +162,11 @@ async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) ->
         "ada discard 1 event (1 given id)",
     ]
     assert shown[4] == "and 1 more; --ids names all"
+    for _ in range(21):
+        await live.repairs.set_paused(paused=True, actor="kim", reason="down")
+    assert len(await outbox_json(path, "audit")) == 20
+    _, out, _ = await outbox_command(path, "audit", "--limit", "1")
+    assert out.partition(" UTC  ")[2] == "kim  pause  down\n"
 
 
 async def test_a_sign_out_is_of_one_issuer_or_of_each(
@@ -185,26 +227,31 @@ async def test_a_beginning_of_very_many_ids_says_so(live: SqliteOutbox, path: Pa
     assert len(await outbox_json(path, "list", "--state", " Pending ")) == 11
 
 
-async def test_tail_tells_how_long_it_took_and_the_last_note(
-    live: SqliteOutbox, path: Path
+async def test_tail_tells_of_each_state_when_it_began_and_why(
+    live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def end(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
     old = await delivered(live)
+    [dead] = await bury(live)
     late = await waiting(live)
-    other = event(name="other")
-    await live.intake.append(other)
-    [row] = await live.inspector.rows(Filter(ids=(late.id,)))
-    process = await asyncio.create_subprocess_exec(
-        *(*SCRIPT, "tail", "--name", old.name, "--url", f"sqlite:///{path}"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode().split(maxsplit=2) for _ in range(2)]
-    finally:
-        process.kill()
-        await process.communicate()
-    assert [one[1:] for one in told] == [
-        ["delivered", f"{old.id} after 1 d\n"],
-        ["pending", f"{late.id} answered 500 alone\n"],
+    [new] = await append_all(live, 1)
+    await live.intake.append(event(name="other"))
+    rows = {row.id: row for row in await live.inspector.rows(Filter(name=old.name))}
+    _, out, _ = await outbox_command(path, "tail", "--name", old.name)
+    assert [line[9:] for line in out.splitlines()] == [
+        f"delivered  {old.id} after 1 d",
+        f"dead       {dead} rejected: {rows[dead].detail}",
+        f"pending    {late.id} answered 500 alone",
+        f"pending    {new.id} {new.user_id} {new.name}",
     ]
-    assert row.history[-1]["note"] == "answered 500 alone"
+    _, out, _ = await outbox_command(path, "tail", "--name", old.name, "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert {one["id"]: one["at"] for one in told} == {
+        old.id: rows[old.id].settled_at_ms,
+        dead: rows[dead].settled_at_ms,
+        late.id: rows[late.id].history[-1]["at"],
+        new.id: new.accepted_at_ms,
+    }
