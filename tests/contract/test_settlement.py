@@ -39,6 +39,39 @@ async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: O
     assert entry.first_sent_at_ms == row.first_sent_at_ms
 
 
+@pytest.mark.parametrize(
+    ("named", "state", "attempts"),
+    [
+        ("delivered", State.DELIVERED, 4),
+        ("sent", State.SENT, 4),
+        ("dead", State.DEAD, 9),
+        (None, State.DELIVERING, 3),
+    ],
+)
+async def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(
+    outbox: Outbox, named: str | None, state: State, attempts: int
+) -> None:
+    """Also where its lease ends."""
+    [sent] = await append_all(outbox, 1)
+    batch = await claim(outbox)
+    seq = batch.entries[0].seq
+    retry = Retry(seq, 0, attempts=3, isolated=True, note="HTTP 500")
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    before = await outbox.intake.find(sent.id)
+    again = await claim(outbox, ask(lease_seconds=30 if named else 0.1))
+    if named:
+        ways = {"delivered": [seq], "sent": [seq], "dead": [Dead(seq, attempts, "rejected", "no")]}
+        assert await outbox.queue.settle(Settlement(again.claim, **{named: ways[named]})) == 0
+    else:
+        assert ids(await claim(outbox)) == [sent.id]
+    row = await outbox.intake.find(sent.id)
+    assert row is not None
+    assert before is not None
+    assert (row.state, row.attempts, row.sends) == (state, attempts, 2)
+    assert (row.isolated, row.history) == (True, before.history)
+    assert row.first_sent_at_ms == before.first_sent_at_ms
+
+
 async def test_notes_come_oldest_first(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     for note in ("one", None, "two"):

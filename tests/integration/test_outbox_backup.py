@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import stat
@@ -10,9 +9,7 @@ from pathlib import Path
 
 from bench.fill import fill
 from service.outbox.model import State
-from service.outbox.sqlite.file.backup import back_up
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.disk_shim import DiskShim
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, claim, event, ids
 
@@ -27,26 +24,6 @@ async def test_a_backup_of_a_live_outbox_holds_every_row(live: SqliteOutbox, pat
     assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600  # noqa: PTH116
     names = {one.name for one in path.parent.iterdir()}
     assert {name for name in names if name.startswith("copy")} == {"copy.db"}
-
-
-async def test_a_backup_under_writes_is_one_moment_and_holds_nobody_up(
-    live: SqliteOutbox, path: Path
-) -> None:
-    """Every event before it is in it, whole; those that follow are in it from the first on."""
-    before = await append_all(live, 50)
-    copy = path.with_name("copy.db")
-    copying = asyncio.create_task(outbox_command(path, "backup", str(copy)))
-    during = []
-    while not copying.done():
-        during += await append_all(live, 1)
-    assert (await copying)[0] == 0
-    assert during
-    rows = await outbox_json(copy, "list", "--limit", "9999")
-    stored = [row["id"] for row in reversed(rows)]
-    written = [each.id for each in (*before, *during)]
-    assert stored == written[: len(stored)]
-    assert len(stored) >= 50
-    assert (await live.inspector.stats()).pending == len(written)
 
 
 async def test_a_restored_copy_delivers_what_it_holds(live: SqliteOutbox, path: Path) -> None:
@@ -92,15 +69,6 @@ async def test_a_backup_replaces_nothing_and_says_what_is_wrong(
     assert "pg_dump" in err
 
 
-async def test_progress_is_told_to_its_end(live: SqliteOutbox, path: Path) -> None:
-    await append_all(live, 200)
-    told: list[tuple[int, int]] = []
-    await asyncio.to_thread(
-        back_up, path, path.with_name("copy.db"), lambda done, total: told.append((done, total))
-    )
-    assert told[-1][0] == told[-1][1] > 0
-
-
 def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:
     path, folder = tmp_path / "outbox.db", tmp_path / "backups"
     folder.mkdir()
@@ -114,24 +82,3 @@ def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(path), str(folder / "copy.db")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [one.name for one in folder.iterdir() if one.stat().st_size] == []
-
-
-def test_a_backup_whose_sync_fails_leaves_nothing_and_says_so(tmp_path: Path) -> None:
-    path, folder = tmp_path / "outbox.db", tmp_path / "backups"
-    folder.mkdir()
-    fill(path, 10)
-    shim = DiskShim(folder)
-    shim.fail_next_sync("(deleted)")
-    command = [
-        sys.executable,
-        "-m",
-        "service.console.commands.main",
-        "backup",
-        str(folder / "copy.db"),
-    ]
-    environment = {**os.environ, **shim.environment, "OUTBOX_URL": f"sqlite:///{path}"}
-    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-    assert shim.has_failed
-    assert ended.returncode == 2, ended
-    assert "error" in ended.stderr.lower()
-    assert list(folder.iterdir()) == []

@@ -17,7 +17,7 @@ from service.bootstrap.stores import Outbox, open_served_outbox
 from service.config.settings import Settings
 from service.console.commands import repairs
 from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Dead, Named, Settlement, State
+from service.outbox.model import ClaimRequest, Named, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -90,17 +90,6 @@ async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -
     assert (await served.inspector.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
     assert (code, out) == (0, "Replayed 0 rows.\n")
-
-
-async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Path) -> None:
-    await asyncio.gather(*(served.intake.append(event(f"u-{n}")) for n in range(1100)))
-    batch = await claim(served, ClaimRequest(2000, 10_000_000, 30.0))
-    await served.queue.settle(
-        Settlement(batch.claim, dead=[Dead(e.seq, 1, "rejected", "no") for e in batch.entries])
-    )
-    code, out, _ = await outbox_command(path, "replay", "--all", "--yes")
-    assert (code, out) == (0, "Replayed 1,100 rows.\n")
-    assert (await served.inspector.stats()).dead == 0
 
 
 async def test_a_replay_at_a_rate_is_one_act_in_small_pages(served: Outbox, path: Path) -> None:
@@ -270,30 +259,6 @@ async def test_a_holder_that_takes_no_commands_is_said(path: Path) -> None:
         code, _, err = await outbox_command(path, "resume")
     assert code == 2
     assert "does not answer" in err
-
-
-async def test_a_path_too_long_for_a_socket_leaves_the_service_without(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long = path.parent / ("x" * 120)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
-    async with open_served_outbox(settings, NullRecorder()):
-        assert (writer_of(path) or {})["socket"] is None
-
-
-async def test_postgresql_is_changed_through_the_same_commands(postgres_url: str) -> None:
-    settings = Settings.load({"OUTBOX_URL": postgres_url})
-    async with open_served_outbox(settings, NullRecorder()) as outbox:
-        dead = event()
-        await bury_all(outbox, dead)
-        assert (await outbox_json(postgres_url, "replay", "--all", "--yes"))["ids"] == [dead.id]
-        assert (await outbox_json(postgres_url, "pause"))["paused"] is True
-        assert (await outbox_json(postgres_url, "stats"))["delivery"]["state"] == "paused"
-        await outbox_json(postgres_url, "discard", dead.id, "--yes")
-        actions = [one["action"] for one in await outbox_json(postgres_url, "audit")]
-        assert actions == ["discard", "pause", "replay"]
 
 
 async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Path) -> None:

@@ -198,22 +198,6 @@ async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
     assert "newer version" in err
 
 
-async def test_postgresql_is_read_through_the_same_commands(postgres_url: str) -> None:
-    code, out, _ = await outbox_command(postgres_url, "stats", "--json")
-    assert code == 0
-    assert json.loads(out)["pending"] == 0
-    assert json.loads(out)["serving"] is None
-    code, out, _ = await outbox_command(postgres_url, "list", "--json")
-    assert (code, json.loads(out)) == (0, [])
-    assert (await outbox_command(postgres_url, "show", "x"))[0] == 1
-
-
-async def test_a_database_that_is_away_is_said() -> None:
-    code, _, err = await outbox_command("postgresql://127.0.0.1:1/none", "stats")
-    assert code == 2
-    assert err.startswith("outbox: ")
-
-
 async def test_a_pipe_gets_no_spaces_that_fill_up_a_line(live: SqliteOutbox, path: Path) -> None:
     ids = await one_of_each(live)
     for command in (["stats"], ["list"], ["show", ids["dead"]], ["stats", "--owners"]):

@@ -16,7 +16,7 @@ from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
 from service.outbox.schema import migrate
 from service.outbox.sqlite.file import backup as module
-from service.outbox.sqlite.file.backup import _snapshot, back_up
+from service.outbox.sqlite.file.backup import back_up
 from tests.support.open_files import open_files
 
 ROW = "INSERT INTO outbox_settings VALUES ('user', ?, '{}')"
@@ -92,15 +92,6 @@ def link(path: Path) -> str:
     with contextlib.suppress(OSError):
         return str(path.readlink())
     return ""
-
-
-def test_a_snapshot_is_of_the_moment_of_its_beginning(source: Path) -> None:
-    with _snapshot(source) as reading:
-        write(source, "after")
-        assert reading.execute(ROWS).fetchall() == [("before",)]
-        with pytest.raises(sqlite3.OperationalError):
-            reading.execute(ROW, ("written",))
-    assert open_files(source.parent) == []
 
 
 def test_a_name_with_special_characters_is_taken_as_it_is(source: Path, target: Path) -> None:

@@ -83,26 +83,6 @@ async def test_an_onlooker_of_a_file_that_nobody_writes_reads_that_file_alone(
         assert await reader.run(fetched, "SELECT name FROM sqlite_schema") == [("t",)]
 
 
-async def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "a?b%20c"
-    async with open_writer(path) as writer, open_read_only(path) as reader:
-        await writer.run(fetched, "CREATE TABLE t (a TEXT)")
-        assert await reader.run(fetched, "SELECT name FROM sqlite_schema") == [("t",)]
-        assert path.is_file()
-
-
-async def test_work_runs_on_the_connections_own_thread_with_what_it_is_given(
-    writer: SqliteConnection,
-) -> None:
-    assert await writer.run(fetched, "SELECT 1", first=True) == (1,)
-    assert await writer.run(lambda _: threading.get_ident()) != threading.get_ident()
-
-
-async def test_an_error_of_sqlite_is_one_of_the_outbox(writer: SqliteConnection) -> None:
-    with pytest.raises(OutboxUnavailableError):
-        await writer.run(fetched, "SELECT nothing")
-
-
 async def test_a_statement_that_runs_is_ended_from_another_thread(
     writer: SqliteConnection,
 ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.outbox.model import Isolated, Retry
 from tests.support.sqlite_room import Room
@@ -75,29 +73,6 @@ def test_rows_whose_delay_is_over_come_first_by_the_end_of_their_delay() -> None
 
 
 @pytest.mark.parametrize(
-    ("isolated", "taken"),
-    [
-        (Isolated.FIRST, [[3], [2], [1, 4], []]),
-        (Isolated.LAST, [[1, 4], [3], [2], []]),
-        (Isolated.NONE, [[1, 4], []]),
-    ],
-)
-def test_an_isolated_row_is_taken_alone_before_or_after_the_others(
-    isolated: Isolated, taken: list[list[int]]
-) -> None:
-    room = put_back(filled(4), _2=(5, True), _3=(3, True)).at(5000)
-    assert [room.take(isolated=isolated) for _ in taken] == taken
-
-
-def test_an_isolated_row_waits_for_its_delay() -> None:
-    room = put_back(filled(2), _1=(5, True), _2=(4, True))
-    assert room.at(3999).take(isolated=Isolated.LAST) == []
-    assert room.at(4000).take(isolated=Isolated.LAST) == [2]
-    assert room.at(4999).take(isolated=Isolated.FIRST) == []
-    assert room.at(5000).take(isolated=Isolated.FIRST) == [1]
-
-
-@pytest.mark.parametrize(
     ("count", "request_", "taken"),
     [
         (10, {"max_events": 4, "fresh_share": 0.5}, [1, 2, 9, 10]),
@@ -127,11 +102,6 @@ def test_the_newest_rows_share_has_no_row_that_is_isolated_or_delayed() -> None:
     room.connection.execute("UPDATE outbox_ready SET isolated = 1 WHERE seq = 6")
     room.connection.execute("UPDATE outbox_ready SET due_at_ms = 9000000 WHERE seq = 5")
     assert room.take(2, fresh_share=0.5, isolated=Isolated.NONE) == [1, 4]
-
-
-def test_rows_that_fit_are_all_taken_whatever_the_shares() -> None:
-    room = filled(4, sizes=(100, 100, 100, 101))
-    assert room.take(9, max_bytes=401, fresh_share=0.5) == [1, 2, 3, 4]
 
 
 def test_the_newest_share_is_of_fresh_rows_and_a_share_of_one_is_of_all() -> None:
@@ -166,69 +136,33 @@ def flooded(size: int = SIZE) -> Room:
     return room
 
 
-def test_who_has_few_rows_has_half_of_a_claim_beside_a_flood() -> None:
-    room = flooded()
-    assert room.take(4) == [1, 2, 11, 12]
-    assert room.take(4) == [3, 4, 5, 13]
-    assert room.claims.picker.may_have_fair_share
-    assert room.take(4) == [6, 7, 8, 9]
-    assert not room.claims.picker.may_have_fair_share
+@pytest.mark.parametrize(
+    ("size", "request_", "taken"),
+    [
+        (SIZE, {"max_events": 4}, [[1, 2, 11, 12], [3, 4, 5, 13], [6, 7, 8, 9]]),
+        (SIZE, {"max_events": 1}, [[1], [11], [2], [12], [3]]),
+        (SIZE, {"max_events": 10, "max_bytes": 400}, [[1, 2, 11, 12]]),
+        (300, {"max_events": 10, "max_bytes": 400}, [[1, 2, 3, 4], [11], [5, 6, 7, 8], [12]]),
+    ],
+)
+def test_who_has_few_rows_has_half_of_the_rows_and_of_the_bytes_beside_a_flood(
+    size: int, request_: dict[str, Any], taken: list[list[int]]
+) -> None:
+    room = flooded(size)
+    assert [room.take(**request_) for _ in taken] == taken
 
 
-def test_a_row_of_someone_with_few_rows_that_is_among_the_oldest_is_taken_once() -> None:
+def test_after_a_flood_rows_come_in_their_order_again() -> None:
     room = Room(heavy_rows=5)
-    for owner in [*["flood"] * 6, "ada", *["flood"] * 4]:
+    for owner in ("first", *["flood"] * 10):
         room.append(row(owner))
-    assert room.take(10) == list(range(1, 11))
-
-
-def test_the_newest_rows_keep_their_share_beside_those_who_have_few() -> None:
-    room = flooded()
-    room.append(row("flood"))
-    assert room.take(10, fresh_share=0.2) == [1, 2, 3, 4, 5, 6, 11, 12, 13, 14]
-
-
-def test_claims_of_one_row_go_to_both_in_turn() -> None:
-    room = flooded()
-    assert [room.take(1) for _ in range(5)] == [[1], [11], [2], [12], [3]]
-
-
-def test_a_claim_of_the_newest_rows_alone_has_no_share_for_others_and_no_turn() -> None:
-    room = flooded()
-    room.append(row("flood"))
-    assert room.take(2, fresh_share=1.0) == [13, 14]
-    assert [room.take(1) for _ in range(2)] == [[1], [11]]
-    assert room.take(1, fresh_share=1.0) == [12]
-    assert room.take(1) == [2]
-
-
-def test_who_has_few_rows_has_half_of_the_bytes() -> None:
-    room = flooded()
-    assert room.take(10, max_bytes=400) == [1, 2, 11, 12]
-    assert room.take(10, max_bytes=300) == [3, 13]
-
-
-def test_a_row_that_does_not_fit_beside_the_others_has_its_turn() -> None:
-    room = flooded(size=300)
-    taken = [room.take(10, max_bytes=400) for _ in range(4)]
-    assert taken == [[1, 2, 3, 4], [11], [5, 6, 7, 8], [12]]
-
-
-def test_a_large_row_at_the_head_has_its_turn() -> None:
-    room = Room(heavy_rows=5)
-    room.append(row("flood", 500))
-    for _ in range(6):
-        room.append(row("flood"))
-    for _ in range(3):
-        room.append(row("ada"))
-    assert room.take(10, max_bytes=300) == [1]
-    assert room.take(10, max_bytes=300) == [2, 8]
-
-
-def test_few_rows_have_their_share_after_a_restart_too() -> None:
-    room = flooded()
-    room.start()
-    assert room.take(4) == [1, 2, 11, 12]
+    batch = room.claim()
+    assert batch
+    again = [Retry(1, 0, 0, isolated=False)]
+    assert room.settle(batch.claim, delivered=[*range(2, 12)], retry=again) == 0
+    for owner in ("first", "ada"):
+        room.append(row(owner))
+    assert room.take(2) == [1, 12]
 
 
 @pytest.mark.parametrize("ends", ["by its lease", "unseen", "for another try"])
@@ -259,30 +193,3 @@ def test_a_batch_that_nobody_received_is_released_once() -> None:
     assert room.claims.due_in_seconds(waiting=False) == 0
     assert room.take(lease_seconds=1.0) == [1]
     assert room.claims.due_in_seconds(waiting=False) is None
-
-
-@given(
-    sizes=st.lists(st.sampled_from([100, 150, 300, 700]), min_size=1, max_size=12),
-    few=st.lists(st.sampled_from([100, 300, 700]), max_size=5),
-    share=st.sampled_from([0.0, 0.1, 0.5, 0.8, 1.0]),
-    max_events=st.integers(1, 8),
-    max_bytes=st.sampled_from([50, 300, 500, 1000]),
-)
-def test_claims_keep_their_bounds_and_take_every_row_once(
-    sizes: list[int], few: list[int], share: float, max_events: int, max_bytes: int
-) -> None:
-    room = Room(heavy_rows=3)
-    for size in sizes:
-        room.append(row("flood", size))
-    for size in few:
-        room.append(row("ada", size))
-    of = dict(enumerate([*sizes, *few], 1))
-    left = set(of)
-    while left:
-        taken = room.take(max_events, max_bytes=max_bytes, fresh_share=share)
-        assert taken
-        assert taken == sorted(taken)
-        assert len(taken) <= max_events
-        assert len(taken) == 1 or sum(of[seq] for seq in taken) <= max_bytes
-        assert left.issuperset(taken)
-        left.difference_update(taken)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from service.errors import OutboxUnavailableError
+from service.outbox.schema import known_ids, migrate
 from service.outbox.sqlite.file.schema import SqliteSchema, make_folder
 from tests.support.storage import eventually
 
@@ -172,3 +176,36 @@ def test_a_sync_that_fails_leaves_nothing_open(
     with pytest.raises(OSError, match="Input/output error"):
         make_folder(tmp_path / "a")
     assert open_files() == before
+
+
+def test_the_file_can_give_space_back_and_keeps_a_write_ahead_log(path: Path) -> None:
+    migrate(f"sqlite:///{path}")
+    assert run(path, "PRAGMA auto_vacuum") == [(2,)]
+    assert run(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_path_with_any_character_is_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "50%20?#ü.db"
+    migrate(f"sqlite:///{path}")
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_can_not_be_written_is_told(path: Path) -> None:
+    path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(OutboxUnavailableError):
+        migrate(f"sqlite:///{path}")
+
+
+def test_a_file_whose_making_was_cut_off_is_made_at_the_next_start(path: Path) -> None:
+    """What a power cut leaves before the file has its write-ahead log: a journal to roll back."""
+    making = path.with_name("making.db")
+    with contextlib.closing(sqlite3.connect(making, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE filler (text)")
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+        for ending in ("", "-journal"):
+            shutil.copy(f"{making}{ending}", f"{path}{ending}")
+    assert migrate(f"sqlite:///{path}") == known_ids()
+    assert run(path, "SELECT count(*) FROM filler") == [(0,)]

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service.errors import OutboxBusyError, OutboxFullError, OutboxUnavailableError
+from service.errors import OutboxFullError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite import store
 from service.outbox.sqlite.commit import SqliteCommits
 from service.outbox.sqlite.file.disk import Disk
-from service.outbox.sqlite.file.lock import LockTimings, sole_writer
 from service.outbox.sqlite.state import BytesCount
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.sqlite_faults import fault, sqlite_error
+from tests.support.sqlite_room import Room
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event, eventually
 
 QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
@@ -100,36 +98,6 @@ async def test_a_new_outbox_is_not_begun_on_a_full_disk(path: Path, disk: Failin
         assert outbox.undelivered == 0
 
 
-@contextlib.contextmanager
-def making_way(path: Path) -> Iterator[None]:
-    """A command that holds the file until a service wants it."""
-    held, ended = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with sole_writer(path) as lock:
-            held.set()
-            while not lock.is_wanted and not ended.is_set():
-                ended.wait(0.01)
-            ended.wait(1)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-async def test_a_start_waits_for_a_command_as_long_as_it_is_told(path: Path) -> None:
-    with making_way(path), pytest.raises(OutboxBusyError):
-        async with open_sqlite_outbox(
-            path, **LIMITS, socket="/run/a.sock", lock_timings=LockTimings(command_seconds=0.0)
-        ):
-            pass
-
-
 class Pages:
     """The pages of one row that were counted, the pauses between them, and their errors."""
 
@@ -183,6 +151,16 @@ async def test_earlier_bytes_are_counted_a_page_at_a_time(
         with pytest.raises(OutboxFullError):
             await outbox.intake.append(event(size=501))
         await outbox.intake.append(event(size=500))
+
+
+def test_rows_that_came_after_the_start_are_not_counted_again() -> None:
+    room = Room()
+    room.append(event("ada", size=100))
+    pages = BytesCount(page_rows=2)
+    pages.begin(room.connection)
+    room.append(event("bob", size=100))
+    assert pages.count_page(room.connection) == {"ada": 100}
+    assert pages.is_done
 
 
 async def test_a_page_that_can_not_be_read_now_is_counted_later(

@@ -12,13 +12,13 @@ import pytest
 from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
-from service.outbox.model import Filter, Named, Settlement, State
+from service.outbox.model import Filter
 from service.outbox.sqlite.file.lock import writer_of
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.delivery_world import Remembering
 from tests.support.ended_threads import ended_threads
 from tests.support.open_files import open_files
-from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, ask, claim, event, ids
+from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event
 
 QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
 KEY = IdempotencyKey("k", b"digest")
@@ -26,42 +26,6 @@ KEY = IdempotencyKey("k", b"digest")
 
 def tasks(name: str) -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == name]
-
-
-async def test_an_outbox_takes_delivers_and_shows_events(outbox: SqliteOutbox) -> None:
-    assert outbox.failure is None
-    first, second, third = await append_all(outbox, 3)
-    assert outbox.undelivered == 3
-    batch = await claim(outbox, ask(2))
-    assert ids(batch) == [first.id, second.id]
-    await outbox.queue.settle(Settlement(batch.claim, sent=[1], delivered=[2]))
-    assert outbox.undelivered == 1
-    assert await outbox.confirmations.count_sent() == 1
-    assert [row.id for row in await outbox.inspector.rows(Filter(state=State.PENDING))] == [
-        third.id
-    ]
-    assert await outbox.positions.reach(None, 1) is not None
-    assert await outbox.repairs.discard(Named((third.id,)), actor="ada") == [third.id]
-    assert outbox.undelivered == 0
-    await outbox.repairs.set_paused(actor="ada", paused=True)
-    assert (await outbox.delivery.load()).paused_by == "ada"
-    assert await outbox.repairs.purge(older_than_seconds=-60, actor=None) == 1
-    await outbox.trail.record("look", actor="ada", event_id=first.id, detail="")
-    assert [act.action for act in await outbox.inspector.audit(1)] == ["look"]
-    await outbox.settings.save_scope("user", "u-1", {"a": 1})
-    assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
-    assert await outbox.samples.between(0, 1) == []
-    assert outbox.recovery.claimed == 0
-    assert (await outbox.inspector.stats()).database_bytes
-
-
-async def test_what_an_earlier_process_left_is_known_at_once(path: Path) -> None:
-    async with open_sqlite_outbox(path, **LIMITS) as outbox:
-        events = await append_all(outbox, 3)
-        await claim(outbox, ask(2))
-    async with open_sqlite_outbox(path, **LIMITS) as outbox:
-        assert (outbox.undelivered, outbox.recovery.claimed) == (3, 2)
-        assert ids(await claim(outbox)) == [one.id for one in events]
 
 
 class BodyError(Exception):

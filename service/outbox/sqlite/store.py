@@ -21,7 +21,7 @@ from service.outbox.sqlite.file.connection import SqliteReader
 from service.outbox.sqlite.file.disk import Disk
 from service.outbox.sqlite.file.faults import Corruption, is_disk_trouble
 from service.outbox.sqlite.file.journalled import Journal, JournalledFile
-from service.outbox.sqlite.file.lock import LockTimings, WriterLock, sole_writer
+from service.outbox.sqlite.file.lock import WriterLock, sole_writer
 from service.outbox.sqlite.health import SqliteHealth
 from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
 from service.outbox.sqlite.intake import SqliteIntake
@@ -216,7 +216,6 @@ async def open_sqlite_outbox(
     recorder: Recorder | None = None,
     timings: WriterTimings | None = None,
     fair_share: FairShare | None = None,
-    lock_timings: LockTimings | None = None,
     accepts_loss: bool = False,
     shared_ids: Collection[str] = (),
     journal: Journal | None = None,
@@ -228,7 +227,7 @@ async def open_sqlite_outbox(
     answered when the `journal` has it too. Raises OutboxBusyError, SchemaTooNewError,
     SchemaTooOldError or OutboxUnavailableError.
     """
-    async with sole_writer_soon(path, socket, lock_timings) as lock:
+    async with sole_writer_soon(path, socket) as lock:
         outbox = SqliteOutbox(
             path,
             lock,
@@ -245,10 +244,8 @@ async def open_sqlite_outbox(
 
 
 @contextlib.asynccontextmanager
-async def sole_writer_soon(
-    path: Path, socket: str | None, timings: LockTimings | None
-) -> AsyncIterator[WriterLock]:
+async def sole_writer_soon(path: Path, socket: str | None) -> AsyncIterator[WriterLock]:
     """`sole_writer`, which may wait, in a thread."""
-    opening = sole_writer(path, socket=socket, timings=timings)
+    opening = sole_writer(path, socket=socket)
     with contextlib.ExitStack() as stack:
         yield await asyncio.to_thread(stack.enter_context, opening)
