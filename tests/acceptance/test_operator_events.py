@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.console.operations import bulk
+from service.console.operations import bulk, search
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Named, State
@@ -84,6 +84,9 @@ async def test_lists_are_paged_to_their_end(operator: Visitor, dead: dict[str, l
     assert link(second, "Older") is None
     assert listed(first) + listed(second) == [*dead["rejected"], *dead["too_large"]][::-1]
     assert link(second, "Newest") == "/outbox/events?state=dead"
+    assert ("By name and reason" in first, "By name and reason" in second) == (True, False)
+    assert 'Dead <span class="count">63</span>' in first
+    assert '<a href="/outbox/events" aria-current="page">Events</a>' in first
 
 
 async def test_filters_are_met_together_and_stay_in_the_form(
@@ -104,10 +107,32 @@ async def test_filters_are_met_together_and_stay_in_the_form(
     )
     contained = await operator.see("/outbox/events?state=dead&name=SCANS&reason=large&user=da")
     assert sorted(listed(contained)) == sorted(dead["too_large"])
+    assert "By name and reason" not in contained
     assert '<option value="scans/uploaded">' in contained
     assert "No event matches." in await operator.see("/outbox/events?name=%22scans%22")
     assert "No event matches." in await operator.see("/outbox/events?until=2001-01-01T00:00")
     assert len(listed(await operator.see("/outbox/events?since=2001-01-01T00:00"))) == 50
+
+
+@ON_SQLITE
+async def test_a_search_that_takes_long_says_how_far_it_went_and_goes_on(
+    storage: Storage,
+    dead: dict[str, list[str]],
+    inngest_api: FakeInngest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = search.SearchPolicy(first_window=20, window=20, budget_seconds=0.0)
+    monkeypatch.setattr(search, "SearchPolicy", lambda: short)
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        page = await operator.see("/outbox/events?state=dead&user=nobody")
+        assert "No event matches among those accepted since" in page
+        page = await operator.see("/outbox/events?state=dead&user=grace")
+        assert "Searched back to" in page
+        found = listed(page)
+        while older := link(page, "Search older events"):
+            page = await operator.see(older)
+            found += listed(page)
+    assert found == dead["rejected"][1::2][::-1]
 
 
 @ON_SQLITE
@@ -184,7 +209,8 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     refused = (*fields(asked), ("perMinute", "0"))
     await operator.send("/outbox/replay", *refused, expected=400)
     page = await operator.send("/outbox/replay", *fields(asked), ("perMinute", "240"))
-    assert "Replaying 63 events at 240 a minute" in page
+    assert "The replay has begun. This page shows how far it is." in page
+    assert f"Replaying 63 events at 240 a minute, by {OPERATOR}: <strong>" in page
     assert re.search(r"about 1\d(\.\d)? s left", page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
 
@@ -304,9 +330,12 @@ async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -
     assert "Pause delivery?" in await operator.send("/outbox/pause")
     said = ("reason", "we move the database")
     page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
-    assert "Delivery is paused" in page
+    assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
-    await operator.send("/outbox/resume", ("confirmed", "yes"), ("reason", "it is moved"))
+    assert "Resume delivery?" in await operator.send("/outbox/resume")
+    moved = ("reason", "it is moved")
+    page = await operator.send("/outbox/resume", ("confirmed", "yes"), moved)
+    assert '"status">Delivery is resumed.</p>' in page
     audit = await operator.see("/outbox/audit")
     assert "it is moved" in audit
     assert "we move the database" in audit

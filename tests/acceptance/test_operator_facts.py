@@ -104,6 +104,13 @@ async def test_a_table_runs_no_formula_and_has_both_times(
         [cells] = csv.DictReader(io.StringIO(await answer.text()))
     assert disposition == 'attachment; filename="events-dead.csv"'
     assert (cells["user"], cells["name"]) == ("'-u", "'@sum/a")
+    dead = rows["dead"]
+    told = [cells[one] for one in ("state", "attempts", "reason", "detail")]
+    assert told == ["dead", str(dead.attempts), dead.reason, dead.detail]
+    async with operator._session.get(f"{operator._url}/outbox/export?as=json") as answer:
+        assert (answer.content_type, answer.charset) == ("application/json", "utf-8")
+        disposition = answer.headers["Content-Disposition"]
+    assert disposition == 'attachment; filename="events-all.json"'
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
     assert cells["accepted"] < cells["settled"]
     assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))
@@ -122,6 +129,8 @@ async def test_an_event_is_told_what_troubled_delivery_in_its_time(
 async def test_an_event_that_waits_has_its_senders_words_and_no_command(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
+    listed = await operator.see("/outbox/events?state=pending")
+    assert ("Discard selected" in listed, "Replay selected" in listed) == (True, False)
     page = await operator.see(f"/outbox/events/{rows['pending'].id}")
     assert "order-1795" in page
     assert "<dd>branch-7</dd>" in page
@@ -140,6 +149,10 @@ async def test_a_dry_run_warns_of_what_may_run_twice_and_of_what_is_lost(
     assert "2 events never reached Inngest" in asked
     too_fast = (("confirmed", "yes"), ("perMinute", "30001"))
     await operator.send("/outbox/replay", dead, *too_fast, expected=400)
+    at_a_rate = (("confirmed", "yes"), ("perMinute", "1"))
+    assert "Discarded 2 events." in await operator.send(
+        "/outbox/discard", dead, pending, *at_a_rate
+    )
 
 
 async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
@@ -171,10 +184,12 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
     storage: SqliteStorage, inngest_api: FakeInngest
 ) -> None:
     async with storage.open() as outbox:
-        many = await bury(outbox, *(deliverable("ada", f"n/{n % 12}") for n in range(201)))
+        many = await bury(outbox, *(deliverable("ada", f"n/{n % 12}") for n in range(213)))
         await outbox.repairs.discard(Named(tuple(many[12:])), actor="ada")
         for _ in range(2):
             await outbox.repairs.set_paused(paused=True, actor="kim", reason="x" * 10)
+        unsent = deliverable("ada")
+        await outbox.intake.append(unsent)
     async with served(storage, inngest_api) as service, visitor(service.url) as operator:
         page = await operator.see("/outbox/audit?limit=2")
         assert page.count(">pause<") == 2
@@ -182,7 +197,10 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         whole = await operator.see("/outbox/audit?limit=3")
         assert (whole.count('<th scope="row">'), "Show more" in whole) == (3, False)
         one = await operator.see(f"/outbox/audit?event=+{many[50]}")
-        assert "189 events" in one
+        assert "201 events" in one
+        assert (one.count('href="/outbox/events/'), "and 1 more:" in one) == (200, True)
+        new = await operator.see(f"/outbox/events/{unsent.id}")
+        assert re.search(r"Inngest’s id</dt><dd><code data-copy>[0-9A-Z]{26}<", new)
         assert "with 2 more groups" in await operator.see("/outbox")
         reason = ("reason", "y" * 300)
         page = await operator.send("/outbox/pause", ("confirmed", "yes"), reason)

@@ -167,3 +167,39 @@ def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:
     [band] = chart.bands
     assert (band.state, band.x, band.width) == ("backing_off", 516.7, 100.0)
     assert "Times of trouble with delivery: 1." in chart.words
+
+
+def test_each_figure_has_its_own_place() -> None:
+    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, rate=10.0)
+    stats = Stats(20, 3, 4, 5, 90.0, 7.0, record, 3 * 1024**2, None, sent=2)
+    latest = moved(None, stats_view(stats, serving=True), 0.0)
+    told = figures(replace(latest, accepted_rate=1.5, delivered_rate=1200.25))
+    assert told.texts() == {
+        "pending": "20",
+        "delivering": "3",
+        "sent": "2",
+        "delivered": "4",
+        "dead": "5",
+        "oldest": "1.5 min",
+        "accepted_rate": "1.5",
+        "delivered_rate": "1,200.2",
+        "drained": "2.5 s",
+        "retry": "at once",
+        "database": "3.0 MiB",
+    }
+    assert [one.key for one in told.states if one.alarming] == ["dead"]
+
+
+def test_points_of_one_interval_are_their_mean_rate() -> None:
+    at = NOW - NOW % (5 * MINUTE_MS)
+    two = [Sample(at + n, 0, 0, rate, 0.0, "healthy", "") for n, rate in enumerate((1.0, 3.0))]
+    _, rates = charts(two, DAY, NOW)
+    assert "accepted 2.0, delivered 0.0 now, 2.0 at most" in rates.words
+
+
+def test_a_confirmation_that_fails_is_told_beside_the_delivery() -> None:
+    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation="failing (HTTP 401)")
+    view = stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=True)
+    assert delivery_words(view) == (
+        "Delivery is healthy. Events are sent as they come. Confirmation is failing (HTTP 401)."
+    )
