@@ -109,7 +109,15 @@ def test_no_fault_quotes_a_secret():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("250ms", 0.25), ("10", 10), ("10 s", 10), ("5m", 300), ("7D", 604_800), ("1w", 604_800)],
+    [
+        ("250ms", 0.25),
+        ("10", 10),
+        ("10 s", 10),
+        ("5m", 300),
+        ("2h", 7200),
+        ("7D", 604_800),
+        ("1w", 604_800),
+    ],
 )
 def test_a_duration_is_read_with_its_unit(text, seconds):
     assert parse_duration(text) == seconds
@@ -210,6 +218,10 @@ def webhook_secret(size: int) -> str:
         ("INNGEST_API_BASE_URL", "https://inngest.test", "inngest"),
         ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
+        ("ALLOWED_ORIGINS", "http://a.test", "ftp://a.test"),
+        ("NEXTAUTH_URL", "https://a.test", "http://a.test"),
+        ("NEXTAUTH_URL", "http://localhost:3000", "a.test"),
+        ("JWT_ISSUER", "http://[::1]:9000", "http://[::2]:9000"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "10.0.0.1/8"),
         ("OUTBOX_JOURNAL", "s3://bucket/a", "s3://b/a"),
     ],
@@ -257,6 +269,21 @@ PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVEN
             "ALARM_URL: write https",
             {"ALARM_URL": "ftp://a.test", "ALARM_SECRET": webhook_secret(24)},
             {"ALARM_URL": "inngest"},
+        ),
+        (
+            "ALARM_URL: write https",
+            {"ALARM_URL": "https:///alarms", "ALARM_SECRET": webhook_secret(24)},
+            {"ALARM_URL": "http://a.test/x"},
+        ),
+        (
+            "OIDC_ISSUER: write it as",
+            {"OIDC_ISSUER": "https://a.test https://b.test", "OIDC_CLIENT_ID": "outbox"},
+            {"OIDC_ISSUER": "http://127.0.0.1:9000"},
+        ),
+        (
+            "JWT_AUDIENCE, JWT_JWKS_URL: these need",
+            {"JWT_AUDIENCE": "outbox"},
+            {"JWT_ISSUER": "https://a.test"},
         ),
         (
             "INNGEST_EVENT_KEY: required",
