@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -17,7 +16,6 @@ from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres
-from tests.support.shared_postgres import SharedPostgres, shared_postgres
 
 # Tests start hundreds of processes: they share the modules that one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,9 +65,8 @@ async def inngest_api() -> AsyncIterator[FakeInngest]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server for everything but crashes; the trial's, where mutants are tried."""
-    shared = shared_postgres()
-    with contextlib.nullcontext(shared) if shared else needed_postgres() as server:
+    """A server for everything but crashes."""
+    with needed_postgres() as server:
         yield server
 
 
@@ -80,15 +77,10 @@ def postgres_outbox_url(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
+def postgres_url(postgres_outbox_url: str) -> str:
     """An empty outbox; emptying one is much faster than making one."""
-    if isinstance(postgres, SharedPostgres):
-        with postgres.outbox() as url:
-            yield url
-        return
-    url = request.getfixturevalue("postgres_outbox_url")
-    empty_outbox(url)
-    yield url
+    empty_outbox(postgres_outbox_url)
+    return postgres_outbox_url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

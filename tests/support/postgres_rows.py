@@ -10,7 +10,6 @@ import psycopg
 from service.outbox.postgres.database.connection import statements
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
-from tests.support.shared_postgres import SharedPostgres
 from tests.support.storage import eventually
 
 EMPTY_OUTBOX = """
@@ -71,13 +70,9 @@ SELECT (ready_from > safe_seq OR EXISTS (SELECT FROM outbox.ready WHERE seq = re
 @contextlib.contextmanager
 def new_outbox(server: PostgresServer, name: str) -> Iterator[str]:
     """The address of a new empty outbox; removed at the end of the block."""
-    if isinstance(server, SharedPostgres):
-        with server.outbox() as url:
-            yield url
-    else:
-        with server.database(name) as url:
-            migrate(url)
-            yield url
+    with server.database(name) as url:
+        migrate(url)
+        yield url
 
 
 def empty_outbox(url: str) -> None:

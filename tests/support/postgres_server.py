@@ -124,9 +124,9 @@ class PostgresServer:
             connection.execute("SELECT pg_reload_conf()")
 
     @contextlib.contextmanager
-    def database(self, name: str, template: str = "template1") -> Iterator[str]:
+    def database(self, name: str) -> Iterator[str]:
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            connection.execute(f'CREATE DATABASE "{name}"')
         try:
             yield self.url(name)
         finally:
@@ -157,17 +157,14 @@ def _cluster(binaries: Path) -> Path:
 
 @contextlib.contextmanager
 def running_postgres(
-    *,
-    durable: bool = False,
-    settings: Mapping[str, str] = MappingProxyType({}),
-    within: str | None = None,
+    *, durable: bool = False, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[PostgresServer | None]:
-    """A server in a new folder `within` one, or None where there is no PostgreSQL."""
+    """A server in a new folder, or None where there is no PostgreSQL."""
     binaries = find_binaries()
     if binaries is None:
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="outbox-pg-", dir=within))
+    folder = Path(tempfile.mkdtemp(prefix="outbox-pg-"))
     server = PostgresServer(binaries, folder, durable=durable, settings=settings)
     try:
         server.initialise()
