@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from service.identity.cookie_session import CookieSessionStorage, SignedIn
 from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
 from service.identity.user import User
 from tests.support.session_tokens import (
@@ -20,7 +19,6 @@ from tests.support.session_tokens import (
     clock,
     found_by,
     made,
-    request_with,
 )
 
 NAME = "__Host-outbox_session"
@@ -103,18 +101,6 @@ def test_of_two_session_cookies_of_a_front_end_the_first_counts(version):
     header = f"{name}={made(version, id='first')}; {name}={made(version, id='second')}"
     found = found_by(NextAuthReader(FLAVOURS[version], [SECRET], clock=clock), make_request(header))
     assert found.user.id == "first"
-
-
-@EACH
-def test_in_production_only_a_name_that_is_bound_to_https_counts(version):
-    flavour = FLAVOURS[version]
-    reader = NextAuthReader(flavour, [SECRET], secure=True, clock=clock)
-    assert found_by(reader, request_with({flavour.cookie: made(version)})) is None
-
-
-def test_the_names_that_are_bound_to_https():
-    assert NEXT_AUTH_4.cookie_names[0] == "__Secure-next-auth.session-token"
-    assert AUTH_JS_5.cookie_names[0] == "__Secure-authjs.session-token"
 
 
 class FakeResponse:

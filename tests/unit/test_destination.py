@@ -6,7 +6,6 @@ import pytest
 
 from service.config.destination import Destination, confirmation_mode, destination
 from service.config.settings import Settings
-from service.errors import ConfigurationError
 
 KEY = {"INNGEST_EVENT_KEY": "key"}
 SIGNED = {"INNGEST_SIGNING_KEY": "signkey-prod-00ff"}
@@ -63,11 +62,6 @@ def test_a_fake_inngest_is_said_to_be_one():
 def test_inngest_can_be_asked_with_a_key_or_where_none_is_needed():
     for environ, can_ask in [({}, True), (KEY, False), ({**KEY, **SIGNED}, True)]:
         assert confirmation_mode(Settings.load(environ)).can_ask is can_ask
-
-
-def test_confirmation_without_a_key_to_ask_with_is_a_fault():
-    with pytest.raises(ConfigurationError, match="INNGEST_SIGNING_KEY"):
-        Settings.load({**OWN, "OUTBOX_CONFIRM": "on"})
 
 
 def test_a_fake_inngest_is_no_variable():

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
-from service.observe.recorder import NullRecorder
+from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt
-from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
+from service.web.intake.event_batch import (
+    MAX_BATCH_BYTES,
+    BatchPolicy,
+    BatchRequest,
+    EventBatches,
+)
+from tests.support.figures import Figures
 
 CRON = User("key", "cron")
+NOW_MS = 1_795_559_419_447
 
 
 class KeptIntake:
-    """Keeps what it is given; `hold` makes it wait."""
+    """Keeps what it is given, and knows each key again; `hold` makes it wait."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.keys: list[IdempotencyKey | None] = []
+        self.calls = 0
         self.hold = asyncio.Event()
         self.hold.set()
         self.waiting = 0
@@ -32,21 +40,25 @@ class KeptIntake:
     async def append_all(
         self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
     ) -> Sequence[Receipt]:
+        self.calls += 1
         self.waiting += 1
         await self.hold.wait()
         self.waiting -= 1
-        self.events += events
-        self.keys += keys
+        return [self._stored(event, key) for event, key in zip(events, keys, strict=True)]
+
+    def _stored(self, event: Event, key: IdempotencyKey | None) -> Receipt:
+        known = [one and one.key for one in self.keys]
         ids = InngestIds(bytes(6))
-        return [Receipt(event.id, seq, 0, ids) for seq, event in enumerate(events, 1)]
+        if key and key.key in known:
+            seq = known.index(key.key) + 1
+            return Receipt(self.events[seq - 1].id, seq, 0, ids, replayed=True)
+        self.events.append(event)
+        self.keys.append(key)
+        return Receipt(event.id, len(self.events), 0, ids)
 
 
-class KeptCounts(NullRecorder):
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, ...]] = Counter()
-
-    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        self.counts[name, *labels.values()] += int(value)
+def batches(intake: KeptIntake, recorder: Recorder | None = None) -> EventBatches:
+    return EventBatches(intake, recorder or NullRecorder(), None, lambda: NOW_MS)
 
 
 def request(body: bytes, **changes: object) -> BatchRequest:
@@ -55,36 +67,62 @@ def request(body: bytes, **changes: object) -> BatchRequest:
 
 async def keys_of(body: bytes, **changes: object) -> list[IdempotencyKey | None]:
     intake = KeptIntake()
-    await EventBatches(intake, NullRecorder()).accept(request(body, **changes))
+    await batches(intake).accept(request(body, **changes))
     return intake.keys
 
 
 async def test_the_good_events_before_a_bad_one_are_stored_where_a_part_is_wanted() -> None:
-    intake, recorder = KeptIntake(), KeptCounts()
+    intake, figures = KeptIntake(), Figures()
     body = b'[{"name":"a"},{"name":"b"},{},{"name":"c"}]'
-    receipts, error = await EventBatches(intake, recorder).accept(request(body, partly=True))
+    receipts, error = await batches(intake, figures).accept(request(body, partly=True))
     assert [event.name for event in intake.events] == ["a", "b"]
     assert (len(receipts), error) == (2, "The event's name must be present")
-    assert recorder.counts["accepted_by_key", "cron"] == 2
+    assert figures.got == [("count", "accepted_by_key", 2, ("key", "cron"))]
 
 
 @pytest.mark.parametrize(
     ("body", "error"),
     [
         (b'[{"name":"a"},{}]', InvalidFieldError("Event 2: The event's name must be present.")),
-        (b"x", InvalidJsonError("The body is not an event object or an array")),
+        *(
+            (body, InvalidJsonError("The body is not an event object or an array"))
+            for body in (b"x", b"1", b'[{"name":"a"},')
+        ),
     ],
 )
 async def test_else_one_bad_event_refuses_all(body: bytes, error: Exception) -> None:
     intake = KeptIntake()
     with pytest.raises(type(error), match=str(error)):
-        await EventBatches(intake, NullRecorder()).accept(request(body))
-    assert intake.events == []
+        await batches(intake).accept(request(body))
+    assert intake.calls == 0
 
 
-async def test_nothing_is_stored_of_an_empty_request() -> None:
-    assert await keys_of(b"[]") == []
-    assert await keys_of(b"") == []
+@pytest.mark.parametrize("body", [b"", b"[]"])
+async def test_an_empty_request_stores_and_counts_nothing(body: bytes) -> None:
+    intake, figures = KeptIntake(), Figures()
+    assert await batches(intake, figures).accept(request(body)) == ((), None)
+    assert (intake.calls, figures.got) == (0, [])
+
+
+async def test_only_what_was_new_is_counted_for_the_key() -> None:
+    intake, figures = KeptIntake(), Figures()
+    body = b'[{"name":"a","id":"1"},{"name":"a"},{"name":"a","id":"1"}]'
+    receipts, error = await batches(intake, figures).accept(request(body))
+    assert error is None
+    assert [receipt.replayed for receipt in receipts] == [False, False, True]
+    assert figures.got == [("count", "accepted_by_key", 2, ("key", "cron"))]
+
+
+async def test_an_event_is_accepted_now_and_goes_to_the_environment_of_the_request() -> None:
+    intake = KeptIntake()
+    one = request(b'{"name":"a"}', meta=Meta(environment="branch"))
+    await batches(intake).accept(one)
+    [event] = intake.events
+    found = (event.accepted_at_ms, event.meta.environment, event.owner)
+    assert found == (NOW_MS, "branch", "key cron")
+    before = wall_now_ms()
+    await EventBatches(intake, NullRecorder()).accept(one)
+    assert before <= intake.events[1].accepted_at_ms <= wall_now_ms()
 
 
 async def test_an_event_without_an_id_in_an_unmarked_request_is_always_new() -> None:
@@ -96,7 +134,7 @@ async def test_an_id_means_the_same_event_whatever_else_it_says_for_a_day() -> N
     [again] = await keys_of(b'{"name":"a","id":"1","data":{"x":2}}', mark="seed s")
     assert first == again
     assert first
-    assert first.lifetime_seconds == 24 * 3600
+    assert (first.lifetime_seconds, first.digest) == (24 * 3600, bytes(32))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +153,13 @@ async def test_another_id_name_or_environment_is_another_event(
     assert first
     assert other
     assert first.key != other.key
+
+
+async def test_words_of_a_key_are_not_mistaken_for_each_other() -> None:
+    intake = KeptIntake()
+    for name, client_id in (("a", "b\\u0000c"), ("a\\u0000b", "c"), ("ab", "c"), ("a", "bc")):
+        await batches(intake).accept(request(f'{{"name":"{name}","id":"{client_id}"}}'.encode()))
+    assert len(intake.events) == 4
 
 
 async def test_a_mark_makes_each_place_of_a_request_known_again_with_its_content() -> None:
@@ -174,3 +219,7 @@ async def test_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them
     intake.hold.set()
     await asyncio.gather(*tasks)
     assert len(intake.events) == 6
+
+
+def test_a_request_has_at_most_20_mib() -> None:
+    assert MAX_BATCH_BYTES == 20_971_520

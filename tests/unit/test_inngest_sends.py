@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import time
 from email.utils import formatdate
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from service.inngest.send_result import SendResult, Signal, classify
 from service.inngest.sender import InngestSender
@@ -153,11 +156,24 @@ async def test_a_wait_is_read_from_its_header(header: str, seconds: float | None
     assert result.retry_after_seconds == seconds
 
 
-async def test_the_difference_of_the_clocks_is_read_from_the_date() -> None:
-    date = formatdate(time.time() - 60, usegmt=True)
-    result = await sent(Answer(200, (TAKEN,), {"Date": date}))
-    assert result.skew_seconds is not None
-    assert 59 < result.skew_seconds < 70
+@given(st.text() | st.floats().map(str) | st.datetimes().map(str))
+@example("Wed, 21 Oct 2099 07:28:00 GMT")
+@example("Wed, 21 Oct 0000 07:28:00 GMT")
+@example("Wed, 21 Oct 2015 07:28:00 +9999")
+@example("nan")
+async def test_any_header_is_a_time_or_none(header: str) -> None:
+    result = await sent(Answer(429, (TAKEN,), {"Retry-After": header, "Date": header}))
+    for seconds in (result.retry_after_seconds, result.skew_seconds):
+        assert seconds is None or not math.isnan(seconds)
+    assert (result.retry_after_seconds or 0) >= 0
+
+
+async def test_the_difference_of_the_clocks_is_read_from_the_date_and_a_wait_may_be_one() -> None:
+    ahead, behind = (formatdate(time.time() + by, usegmt=True) for by in (60, -60))
+    for date, least in ((behind, 59), (ahead, -61)):
+        result = await sent(Answer(200, (TAKEN,), {"Date": date, "Retry-After": ahead}))
+        assert least < (result.skew_seconds or 0) < least + 11
+        assert 49 < (result.retry_after_seconds or 0) <= 60
     assert (await sent(Answer(200, (TAKEN,)))).skew_seconds is None
 
 

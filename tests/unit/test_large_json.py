@@ -1,17 +1,29 @@
-"""What is large is read a piece at a time, and as what is small is read."""
+"""What is large is read a piece at a time, and taken or refused as what is small is."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.identity.user import User
+from service.outbox.storable import MAX_DEPTH
 from service.web.intake import lenient_json
 from service.web.intake.incoming import read_events
-from service.web.intake.lenient_json import BadEventError, elements, fields_of, large_fields_of
+from service.web.intake.lenient_json import (
+    LARGE_BYTES,
+    BadEventError,
+    elements,
+    faults,
+    fields_of,
+    large_fields_of,
+)
 
 NAMES = frozenset({"name", "id", "data"})
 OBJECTS = [
@@ -118,3 +130,58 @@ def test_a_large_meta_is_refused() -> None:
     meta = b'{"sessions":{' + b",".join(b'"%x":null' % n for n in range(9_000)) + b"}}"
     with pytest.raises(BadEventError, match="meta is larger than 65536 bytes"):
         list(read_events(b'{"name":"a","meta":%s}' % meta, User("key", "cron"), 1))
+
+
+TEXT = st.text(st.sampled_from('[]{}",:\\ae1E9+-.\n\u00e9'), max_size=8)
+NUMBERS = st.sampled_from(
+    ["1", "-0.5", "1e308", "1.5E-400", "1e309", "-2E+400", "9" * 308, "9" * 310]
+)
+VALUES = st.recursive(
+    TEXT.map(json.dumps) | NUMBERS | st.sampled_from(["null", "true", "false"]),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda parts: f"[{', '.join(parts)}]")
+        | st.dictionaries(TEXT.map(json.dumps), inner, max_size=4).map(
+            lambda fields: "{" + ",".join(f"{key} :{one}" for key, one in fields.items()) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def found(value: bytes, piece_bytes: int = 64 * 1024) -> list[str]:
+    return [words for words in faults(value, piece_bytes) if words]
+
+
+def numbers_of(decoded: object) -> Iterator[float]:
+    if isinstance(decoded, float):
+        yield decoded
+    for one in decoded if isinstance(decoded, list) else ():
+        yield from numbers_of(one)
+    for one in decoded.values() if isinstance(decoded, dict) else ():
+        yield from numbers_of(one)
+
+
+@given(VALUES, st.integers(1, 12))
+def test_what_a_decoder_refuses_is_refused_wherever_the_pieces_end(value: str, size: int) -> None:
+    is_refused = any(map(math.isinf, numbers_of(json.loads(value, parse_int=float))))
+    assert bool(found(f"[{value}]".encode(), size)) is is_refused
+
+
+@pytest.mark.parametrize("size", [7, 64 * 1024])
+@pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"[":', b"}")])
+def test_a_value_has_at_most_500_levels(opens: bytes, closes: bytes, size: int) -> None:
+    def nested(levels: int) -> bytes:
+        inner = opens * (levels - 1) + b"1" + closes * (levels - 1)
+        return b"[" + b",".join([inner] * 3) + b"]"
+
+    assert found(nested(MAX_DEPTH), size) == []
+    assert found(nested(MAX_DEPTH + 1), size) == [
+        f"An event is nested more than {MAX_DEPTH} levels deep"
+    ]
+
+
+@pytest.mark.parametrize("data", [b"[%b]", b'"%b"'])
+def test_large_data_must_be_an_object(data: bytes) -> None:
+    values = data % b",".join([b"1"] * LARGE_BYTES)
+    with pytest.raises(BadEventError, match="must be an object"):
+        list(read_events(b'{"name":"a","data":%b}' % values, User("key", "a"), 1))

@@ -107,17 +107,10 @@ def test_a_sign_out_removes_the_session_cookies_and_no_other(version):
 
 
 @EACH
-def test_who_has_no_usable_id_is_not_found(version):
-    name = FLAVOURS[version].cookie
-    assert found_by(reader(version), request_with({name: made(version, sub=...)})) is None
-
-
-@EACH
 @pytest.mark.parametrize(
     ("claims", "counts"),
     [
         ({"nbf": NOW + 15}, True),
-        ({"nbf": NOW + 16}, False),
         ({"exp": 2**53 - 1}, True),
         ({"exp": 2**53}, False),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.errors import OutboxFullError, RefusedError, TooManyPendingError
-from service.outbox.limits import Limits, Usage
+from service.outbox.limits import FAIR_SHARE, FairShare, Limits, Usage
 
 LIMITS = Limits(10, 5, max_bytes=1000, max_bytes_per_owner=500)
 NOTHING: Usage = (0, 0)
@@ -54,3 +54,17 @@ def test_without_a_limit_any_number_of_bytes_is_taken() -> None:
 def test_a_limit_of_no_bytes_is_a_limit(limits: Limits) -> None:
     with pytest.raises(RefusedError):
         limits.check(NOTHING, NOTHING, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("heavy", "total", "is_crowded"),
+    [(0, 0, False), (5, 10, False), (6, 10, True), (5, 11, False), (10, 10, True)],
+)
+def test_a_queue_is_crowded_when_noisy_owners_have_more_than_half_of_its_rows(
+    heavy: int, total: int, *, is_crowded: bool
+) -> None:
+    assert FairShare().is_noisy(heavy, total) is is_crowded
+
+
+def test_half_of_a_claim_is_left_to_the_owners_of_few_rows() -> None:
+    assert (FairShare().noisy_rows, FAIR_SHARE) == (1000, 0.5)

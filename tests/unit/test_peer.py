@@ -1,4 +1,4 @@
-"""Which requests come from a program on this machine."""
+"""Which requests come from a program on this machine, and who may read the metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 from service.errors import MalformedRequestError, MetricsTokenRequiredError
 from service.web.server.proxies import Proxies, check_metrics_access, is_for_loopback, is_local
 
+TOKEN = "metrics-token"
 FORWARDED = [
     {"Via": "1.1 proxy"},
     {"X-Forwarded-Proto": "https"},
@@ -112,3 +113,45 @@ def test_a_host_that_is_none_has_no_origin(host):
         if host or header == "Host":
             with pytest.raises(MalformedRequestError):
                 Proxies().origin(request(**{header: host}))
+
+
+def ask(peer: str, token: str | None, **headers: str) -> None:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = make_mocked_request("GET", "/metrics", headers=named)
+    check_metrics_access(asked.clone(remote=peer), token)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_this_machine_needs_no_token_for_the_metrics(peer, token):
+    ask(peer, token)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.7", "203.0.113.9", "2001:db8::1"])
+def test_the_token_opens_from_anywhere_through_any_proxy(peer):
+    ask(peer, TOKEN, Authorization=f"Bearer {TOKEN}", X_Forwarded_For="203.0.113.9")
+    ask(peer, TOKEN, Authorization=f"bearer {TOKEN}")
+
+
+@pytest.mark.parametrize(
+    ("peer", "token", "headers"),
+    [
+        ("10.0.0.7", None, {}),
+        ("10.0.0.7", TOKEN, {}),
+        ("::ffff:10.0.0.7", TOKEN, {}),
+        ("", None, {}),
+        ("not an address", None, {}),
+        ("10.0.0.7", None, {"Authorization": "Bearer "}),
+        ("10.0.0.7", "", {"Authorization": "Bearer "}),
+        ("10.0.0.7", TOKEN, {"Authorization": "Bearer wrong"}),
+        ("10.0.0.7", TOKEN, {"Authorization": TOKEN}),
+        ("10.0.0.7", TOKEN, {"Authorization": f"Basic {TOKEN}"}),
+        ("10.0.0.7", TOKEN, {"Authorization": "Bearer \u20ac"}),
+        ("127.0.0.1", None, {"X_Forwarded_For": "127.0.0.1"}),
+        ("127.0.0.1", TOKEN, {"Forwarded": "for=127.0.0.1"}),
+        ("127.0.0.1", TOKEN, {"X_Real_IP": "203.0.113.9"}),
+    ],
+)
+def test_anyone_else_may_not_read_the_metrics(peer, token, headers):
+    with pytest.raises(MetricsTokenRequiredError):
+        ask(peer, token, **headers)

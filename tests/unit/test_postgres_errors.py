@@ -1,13 +1,28 @@
+"""An error of PostgreSQL's driver, or another one: what it is taken for, and how it is told."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import psycopg_pool
 import pytest
 
 from service.outbox.postgres.database.connection import connection_string
-from service.outbox.postgres.database.faults import fault_at, is_of_the_database, reason, sentence
+from service.outbox.postgres.database.faults import (
+    fault_at,
+    is_of_the_database,
+    reason,
+    said,
+    sentence,
+)
+
+FULL = "The disk of the outbox's database is full."
+NO_CONNECTION = "The outbox's database has no connection left."
+PREFIX = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
+SLOTS = "remaining connection slots are reserved"
 
 
 def every_error(of: type[Exception]) -> Iterator[type[Exception]]:
@@ -33,10 +48,15 @@ def test_every_error_of_the_driver_has_a_sentence_for_people() -> None:
         (psycopg.errors.ReadOnlySqlTransaction, True),
         (psycopg.errors.LockNotAvailable, True),
         (psycopg.errors.TooManyConnections, True),
+        (psycopg.InterfaceError, True),
         (psycopg_pool.PoolTimeout, True),
+        (TimeoutError, True),
         (psycopg.errors.SyntaxError, False),
         (psycopg.errors.UniqueViolation, False),
         (psycopg.errors.NumericValueOutOfRange, False),
+        (psycopg.OperationalError, False),
+        (OSError, False),
+        (ValueError, False),
     ],
 )
 def test_an_error_is_of_the_whole_database_or_of_one_statement(
@@ -45,8 +65,35 @@ def test_an_error_is_of_the_whole_database_or_of_one_statement(
     assert is_of_the_database(error("words")) is whole
 
 
+class ToldFull(psycopg.errors.DiskFull):
+    """As the server tells it, with its own words."""
+
+    diag: Any = SimpleNamespace(message_primary="could not extend file")
+
+
+class ToldOdd(psycopg.errors.SyntaxError):
+    diag: Any = SimpleNamespace(message_primary="too many clients")
+
+
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("error", "words", "cause", "told"),
+    [
+        (ToldFull("x"), "could not extend file", "could not extend file (53100)", FULL),
+        (ToldOdd("x"), "too many clients", "too many clients (42601)", NO_CONNECTION),
+        (psycopg.errors.DiskFull("x"), "", "DiskFull", FULL),
+        (psycopg.OperationalError(f"{PREFIX}FATAL:  {SLOTS}"), SLOTS, SLOTS, NO_CONNECTION),
+        (OSError("x"), "", "OSError", "The outbox's database does not answer."),
+        (TimeoutError(), "", "TimeoutError", "The outbox's database does not answer in time."),
+    ],
+)
+def test_an_error_is_told_by_its_kind_else_by_the_servers_words(
+    error: Exception, words: str, cause: str, told: str
+) -> None:
+    assert (said(error), reason(error), sentence(error)) == (words, cause, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
     [
         ('FATAL:  password authentication failed for user "ada"', "refuses this password"),
         ("FATAL:  sorry, too many clients already", "no connection left"),
@@ -54,17 +101,15 @@ def test_an_error_is_of_the_whole_database_or_of_one_statement(
         ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "refuses this user from here"),
     ],
 )
-def test_a_refused_connection_names_its_cause_and_no_address(said: str, told: str) -> None:
-    error = psycopg.OperationalError(
-        f'connection failed: connection to server at "10.0.0.1", port 5432 failed: {said}'
-    )
+def test_a_refused_connection_names_its_cause_and_no_address(words: str, told: str) -> None:
+    error = psycopg.OperationalError(PREFIX + words)
     assert told in sentence(error)
     assert "10.0.0.1" not in sentence(error)
-    assert reason(error) == said.removeprefix("FATAL:  ")
+    assert reason(error) == words.removeprefix("FATAL:  ")
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("words", "told"),
     [
         ("SSL error: certificate verify failed", "certificate"),
         ('server certificate for "db" does not match host name "x"', "certificate"),
@@ -72,17 +117,17 @@ def test_a_refused_connection_names_its_cause_and_no_address(said: str, told: st
         ('FATAL:  password authentication failed for user "ada"', "refuses this password"),
     ],
 )
-def test_of_several_hosts_the_one_that_answered_is_told(said: str, told: str) -> None:
+def test_of_several_hosts_the_one_that_answered_is_told(words: str, told: str) -> None:
     error = psycopg.OperationalError(
         "Multiple connection attempts failed. All failures were:\n"
         "- host: 'a', port: 5432, hostaddr: '10.0.0.1': connection is bad: connection to server at "
         '"10.0.0.1", port 5432 failed: Connection refused\n'
         "\tIs the server running on that host and accepting TCP/IP connections?\n"
         "- host: 'b', port: 5432, hostaddr: '10.0.0.2': connection failed: connection to server at "
-        f'"10.0.0.2", port 5432 failed: {said}'
+        f'"10.0.0.2", port 5432 failed: {words}'
     )
     assert told in sentence(error)
-    assert reason(error) == said.removeprefix("FATAL:  ")
+    assert reason(error) == words.removeprefix("FATAL:  ")
     told_to_people = fault_at("postgresql://ada@a,b/outbox", error)
     assert told_to_people.startswith("PostgreSQL at a:5432 or b:5432, database outbox, can't be")
     assert told_to_people.endswith(f" used: {reason(error)}.")

@@ -133,10 +133,6 @@ def test_an_outbox_that_is_no_file_and_no_server_is_a_fault(address):
     assert "OUTBOX_URL" in faults(OUTBOX_URL=address)
 
 
-def test_an_sqlite_outbox_may_have_several_front_processes():
-    assert Settings.load({"WEB_CONCURRENCY": "2"}).web_concurrency == 2
-
-
 def test_production_refuses_to_start_without_an_event_key():
     secret = {"APP_ENV": "production", "SESSION_SECRET": "long enough for this"}
     assert faults(**secret) == "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
@@ -289,6 +285,11 @@ PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVEN
             "INNGEST_EVENT_KEY: required",
             {**PRODUCTION, "INNGEST_EVENT_KEY": "", "INNGEST_DEV": "false"},
             {"INNGEST_DEV": "1"},
+        ),
+        (
+            "INNGEST_EVENT_KEY: required",
+            {"INNGEST_DEV": "false"},
+            {"INNGEST_EVENT_KEY": "key"},
         ),
     ],
 )

@@ -65,13 +65,6 @@ async def test_a_waiter_that_leaves_takes_nothing_from_the_others(shared, neighb
     assert await stays == 1
 
 
-async def test_a_value_is_kept_while_it_is_fresh(shared, neighbour, clock):
-    neighbour.answers.set()
-    assert await shared.get() == await shared.get() == 1
-    clock.now += 61
-    assert await shared.get() == 2
-
-
 async def test_a_failure_is_everybodys_and_for_some_seconds_nobody_asks_again(
     shared, neighbour, clock
 ):
@@ -86,15 +79,6 @@ async def test_a_failure_is_everybodys_and_for_some_seconds_nobody_asks_again(
     clock.now += 6
     neighbour.is_down = False
     assert await shared.get() == 2
-
-
-async def test_it_is_renewed_when_asked_though_not_all_the_time(shared, neighbour, clock):
-    neighbour.answers.set()
-    assert await shared.get() == 1
-    assert await shared.renewed(10) == 2
-    assert await shared.renewed(10) is None
-    clock.now += 11
-    assert await shared.renewed(10) == 3
 
 
 async def test_a_value_is_fresh_up_to_its_age(shared, neighbour, clock):
