@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from service.outbox.model import Dead, Retry, Settlement, State
@@ -120,6 +122,35 @@ async def test_rows_that_a_settlement_does_not_name_stay_claimed(outbox: Outbox)
     assert [row and row.state for row in rows] == ["delivered", "delivering", "delivering"]
     assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one, two, three])) == 1
     assert (await outbox.inspector.stats()).delivered == 3
+
+
+async def test_parts_that_settle_at_once_have_a_result_each(outbox: Outbox) -> None:
+    await append_all(outbox, 5)
+    batch = await claim(outbox)
+    one, two, three, four, five = (entry.seq for entry in batch.entries)
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one])) == 0
+    parts = [
+        Settlement(batch.claim, delivered=[two]),
+        Settlement(batch.claim, delivered=[one, three]),
+        Settlement(batch.claim, sent=[one]),
+        Settlement(batch.claim, retry=[Retry(four, 0, attempts=1, isolated=False)]),
+        Settlement(batch.claim, dead=[Dead(five, attempts=1, reason="too_large", detail="413")]),
+    ]
+    assert await asyncio.gather(*map(outbox.queue.settle, parts)) == [0, 1, 1, 0, 0]
+    stats = await outbox.inspector.stats()
+    assert (stats.delivered, stats.pending, stats.dead, stats.sent) == (3, 1, 1, 0)
+
+
+async def test_a_caller_that_is_cancelled_takes_no_other_settlement_with_it(outbox: Outbox) -> None:
+    await append_all(outbox, 2)
+    batch = await claim(outbox)
+    gone, other = (
+        asyncio.create_task(outbox.queue.settle(Settlement(batch.claim, delivered=[entry.seq])))
+        for entry in batch.entries
+    )
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await other == 0
 
 
 async def test_a_settlement_repeated_changes_nothing(outbox: Outbox) -> None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+import msgspec
 
 from service.errors import OutboxUnavailableError
 from service.outbox.event import decode_meta
@@ -31,6 +35,19 @@ _MOST = 2**62
 _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 
 
+@dataclass(eq=False, slots=True)
+class _Held:
+    """A claim of this process until its lease ends: its rows, each with its owner and size.
+
+    `waiting` are for the next statement of the claim, which `settling` runs.
+    """
+
+    until: float
+    rows: dict[int, tuple[str, int]]
+    waiting: list[Settlement] = field(default_factory=list)
+    settling: asyncio.Task[set[int]] | None = None
+
+
 class PostgresQueue:
     """Hands out due rows; an async context manager that releases its claims at its exit."""
 
@@ -42,9 +59,8 @@ class PostgresQueue:
         self._claiming = asyncio.Lock()
         self._fair_share_turn = False
         self._wants_isolated = True
-        self._leases: dict[str, float] = {}  # the claims of this process, and when their leases end
+        self._held: dict[str, _Held] = {}
         self._lost: set[str] = set()  # claims that it will not settle; nothing of them was sent
-        self._owned: dict[str, dict[int, tuple[str, int]]] = {}  # owner and size of a claim's rows
         self._attempts: set[asyncio.Task[Batch | None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
@@ -54,10 +70,11 @@ class PostgresQueue:
 
     async def __aexit__(self, *_: object) -> None:
         await self._supervisor.stop("outbox-poll")
-        await asyncio.gather(*self._attempts, *self._releases, return_exceptions=True)
+        settling = [held.settling for held in self._held.values() if held.settling]
+        await asyncio.gather(*self._attempts, *self._releases, *settling, return_exceptions=True)
         with contextlib.suppress(OutboxUnavailableError):
             await self._release_lost()
-            await self._release(self._leases, sent=True)
+            await self._release(self._held, sent=True)
 
     async def claim(self, wanted: ClaimRequest) -> Batch:
         """As the port says."""
@@ -69,31 +86,50 @@ class PostgresQueue:
             await self._wakeup.wait(generation)
 
     async def settle(self, settlement: Settlement) -> int:
-        """As the port says."""
-        owned = self._owned.get(settlement.claim) or await self._read_owned(settlement.claim)
-        [(stale, due_now, is_over)] = await self._pool.run(
-            "SETTLE",
-            settle_values(settlement, owned),
-            within_seconds=_SETTLE_SECONDS,
-            repeat_with={"repeated": True},
-        )
-        if settlement.answered:
-            seqs, ulids = zip(*settlement.answered, strict=True)
-            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
-        if is_over:
-            self._leases.pop(settlement.claim, None)
-            self._owned.pop(settlement.claim, None)
-        if due_now:
-            self._wakeup.rows_are_due()
-        return int(stale)
+        """As the port says. Those of one claim that wait for an earlier one share a statement.
+
+        They would wait for its commit in the database too, and each writes the whole claim.
+        """
+        held = self._held.get(settlement.claim) or await self._find(settlement.claim)
+        held.waiting.append(settlement)
+        if held.settling is None or len(held.waiting) == 1:
+            held.settling = asyncio.create_task(
+                self._settle(held, after=held.settling), name="outbox-settle"
+            )
+        stale = await asyncio.shield(held.settling)
+        return len(stale.intersection(seqs_of(settlement)))
 
     async def expire(self) -> None:
         """Make the rows due of all claims whose lease is over. Raises OutboxUnavailableError."""
         await self._release((), sent=True, over=True)
 
-    async def _read_owned(self, claim: str) -> dict[int, tuple[str, int]]:
+    async def _settle(self, held: _Held, *, after: asyncio.Task[set[int]] | None) -> set[int]:
+        """Settle what waits; the rows that are no longer under the claim."""
+        if after:
+            await asyncio.wait([after])
+        settlement, held.waiting = joined(held.waiting), []
+        stale = await self._pool.run(
+            "SETTLE",
+            settle_values(settlement, held.rows),
+            within_seconds=_SETTLE_SECONDS,
+            repeat_with={"repeated": True},
+        )
+        for seq in seqs_of(settlement):
+            held.rows.pop(seq, None)
+        if not held.rows:
+            self._held.pop(settlement.claim, None)
+        if settlement.answered:
+            seqs, ulids = zip(*settlement.answered, strict=True)
+            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
+        if any(one.delay_seconds <= 0 for one in settlement.retry):
+            self._wakeup.rows_are_due()
+        return {seq for (seq,) in stale}
+
+    async def _find(self, claim: str) -> _Held:
+        """A claim whose lease is over by the clock of this process."""
         rows = await self._pool.run("CLAIMED", {"claim": claim})
-        return {seq: (owner, size) for seq, owner, size in rows}
+        owned = {seq: (owner, size) for seq, owner, size in rows}
+        return self._held.setdefault(claim, _Held(time.monotonic(), owned))
 
     async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | None:
         attempt = asyncio.create_task(self._attempt(wanted), name="outbox-claim")
@@ -128,8 +164,7 @@ class PostgresQueue:
         given = {"claims": named, "sent": sent, "over": over}
         [(rows,)] = await self._pool.run("RELEASE", given)
         for claim in named:
-            self._leases.pop(claim, None)
-            self._owned.pop(claim, None)
+            self._held.pop(claim, None)
         if rows:
             self._wakeup.rows_are_due()
 
@@ -158,11 +193,10 @@ class PostgresQueue:
 
     def _batch(self, claim: str, rows: list[tuple[Any, ...]], lease_seconds: float) -> Batch:
         now = time.monotonic()
-        for old in [one for one, until in self._leases.items() if until < now]:
-            del self._leases[old]
-            self._owned.pop(old, None)
-        self._leases[claim] = now + lease_seconds
-        self._owned[claim] = {row[0]: (row[-2], len(row[-1])) for row in rows}
+        for old in [one for one, held in self._held.items() if held.until < now]:
+            del self._held[old]
+        owned = {row[0]: (row[-2], len(row[-1])) for row in rows}
+        self._held[claim] = _Held(now + lease_seconds, owned)
         entries = tuple([Entry(*[*row[:8], decode_meta(row[8])]) for row in rows])
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
@@ -198,6 +232,19 @@ def claim_values(wanted: ClaimRequest, *, fair_share_turn: bool) -> dict[str, ob
         "places": [fair_share, newest, wanted.max_events],
         "shares": [int(wanted.max_bytes * FAIR_SHARE), newest_bytes, _MOST],
     }
+
+
+def joined(settlements: Sequence[Settlement]) -> Settlement:
+    """One settlement that says what those of one claim say."""
+    named = zip(*(msgspec.structs.astuple(one)[1:] for one in settlements), strict=True)
+    together = (tuple(itertools.chain.from_iterable(each)) for each in named)
+    return Settlement(settlements[0].claim, *together)
+
+
+def seqs_of(settlement: Settlement) -> list[int]:
+    """The rows that it names."""
+    retry, dead = ([one.seq for one in rows] for rows in (settlement.retry, settlement.dead))
+    return [*settlement.delivered, *settlement.sent, *retry, *dead]
 
 
 def settle_values(settlement: Settlement, owned: dict[int, tuple[str, int]]) -> dict[str, object]:

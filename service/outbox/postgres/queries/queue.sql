@@ -54,12 +54,10 @@ SELECT CASE WHEN EXISTS (SELECT FROM outbox.fresh) THEN 0 ELSE extract(epoch FRO
 ) - (SELECT at FROM outbox.moment))::float8 END
 
 -- name: SETTLE
--- Settles rows of one claim; other rows stay under it. Returns how many named rows were not under
--- the claim, whether any row is due at once, and whether the claim is over. A statement that is
--- repeated because its answer was lost finds its rows no longer under the claim if it had run.
+-- Settles rows of one claim; other rows stay under it. Returns the named rows that were not under the
+-- claim; none where it is repeated because its answer was lost: it may have run.
 WITH named AS MATERIALIZED (
-    SELECT u.*, n.*, at + make_interval(secs => delay) AS due_at, at_ms,
-           coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
+    SELECT u.*, n.*, at, at_ms, coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
     FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held
     CROSS JOIN outbox.moment
     CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, fair_share_seqs)
@@ -76,8 +74,8 @@ WITH named AS MATERIALIZED (
     INSERT INTO outbox.sent SELECT seq, greatest(at_ms, (SELECT sent_from FROM outbox.mark)),
         first_sent_at_ms, was_attempts + 1, was_sends + 1, was_isolated FROM named WHERE state = 'sent'
 ), again AS (
-    INSERT INTO outbox.ready SELECT seq, due_at, first_sent_at_ms, attempts, was_sends + 1, size,
-        isolated, fair_share_seq FROM named WHERE state = 'pending'
+    INSERT INTO outbox.ready SELECT seq, at + make_interval(secs => delay), first_sent_at_ms, attempts,
+        was_sends + 1, size, isolated, fair_share_seq FROM named WHERE state = 'pending'
 ), noted AS (
     INSERT INTO outbox.notes (seq, at_ms, note)
     SELECT seq, at_ms, word FROM named WHERE state = 'pending' AND word IS NOT NULL
@@ -95,9 +93,7 @@ WITH named AS MATERIALIZED (
                array_agg(sent_at), array_agg(fair_share_seq) FROM named WHERE seq IS NULL)
     WHERE claim = %(claim)s AND EXISTS (SELECT FROM named WHERE seq IS NULL)
 )
-SELECT CASE WHEN %(repeated)s THEN 0 ELSE cardinality(%(seqs)s::bigint[]) - count(seq) END,
-       coalesce(bool_or(state = 'pending' AND delay <= 0), false), count(seq) = count(*)
-FROM named
+SELECT unnest(%(seqs)s::bigint[]) WHERE NOT %(repeated)s EXCEPT SELECT seq FROM named
 
 -- name: CLAIMED
 -- The rows of a claim, with their owners and sizes.
