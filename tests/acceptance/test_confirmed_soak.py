@@ -18,7 +18,6 @@ from tests.support.storage import storage_at
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 EVENTS = 20_000
-FEWER_EVENTS = 5_000
 STORE_RATE = 1_000
 STOPS = [signal.SIGTERM, signal.SIGKILL] * 10
 DOWN_SECONDS = 0.3
@@ -42,30 +41,6 @@ async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path, store_url:
     assert figures["storedIds"] == EVENTS
     assert figures["mostRunsOfAnId"] == 1
     assert lost > 0
-
-
-async def test_kills_of_the_service_and_of_inngest_lose_nothing(
-    tmp_path: Path, store_url: str
-) -> None:
-    await filled(store_url, FEWER_EVENTS)
-    async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
-        for kill in range(10):
-            async with running(
-                "serve", environment=self_hosted_service(store_url, inngest.url)
-            ) as service:
-                await stored_more(inngest, FEWER_EVENTS // 20, FEWER_EVENTS)
-                if kill % 2:
-                    await inngest.stop(signal.SIGKILL)
-                service.kill()
-                await service.ended()
-            if kill % 2:
-                await inngest.start()
-        async with running("serve", environment=self_hosted_service(store_url, inngest.url)):
-            await delivered(store_url, FEWER_EVENTS)
-        figures = await inngest.stats()
-    print(f"\n10 kills of the service, 5 of Inngest: {FEWER_EVENTS}, {figures}")
-    assert figures["storedIds"] == FEWER_EVENTS
-    assert figures["mostRunsOfAnId"] == 1
 
 
 async def filled(url: str, events: int) -> None:

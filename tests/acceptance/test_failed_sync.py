@@ -33,23 +33,3 @@ async def test_after_a_failed_sync_nothing_is_answered_on_the_old_log(tmp_path: 
             await one.load.takes(50)
         assert any("disk_failed" in line for line in service.lines)
         (await disks.verdict(one, "failed sync")).check()
-
-
-async def test_a_service_that_is_killed_after_a_failed_sync_begins_with_a_new_log(
-    tmp_path: Path,
-) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    shim = DiskShim(folder)
-    async with trial(folder / "outbox.db", **shim.environment) as one:
-        async with one.serving() as service, one.load.running():
-            await one.load.takes(20)
-            before = salt(one)
-            shim.fail_next_sync("outbox.db-wal")
-            await until(lambda: shim.has_failed)
-            service.kill()
-        async with one.serving():
-            async with one.load.running():
-                await one.load.takes(20)
-            assert salt(one) != before
-            (await disks.verdict(one, "killed after a failed sync")).check()

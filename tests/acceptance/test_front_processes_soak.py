@@ -1,4 +1,4 @@
-"""Front processes under upgrades and kills: nothing accepted is lost, nobody waits for long."""
+"""Front processes under upgrades: nothing accepted is lost, nobody waits for long."""
 
 from __future__ import annotations
 
@@ -13,27 +13,23 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bench.fill import fill
 from service.config.outbox_url import sqlite_file
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
-from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import delivered
 from tests.support.installed import add_migration, install
 from tests.support.outbox_command import outbox_command
 from tests.support.postgres_rows import append_rows
-from tests.support.storage import eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 HTTP_OK = 200
 CONNECTIONS = 64
 UPGRADES = 30
-KILLS = 20
-RECOVERED_POSTS = 20
 ROWS = 300_000
 MIGRATIONS = {
     "SQLite": "CREATE INDEX outbox_by_name ON outbox (name, user_id, accepted_at_ms);",
@@ -51,10 +47,6 @@ class Posters:
     @property
     def accepted(self) -> list[str]:
         return [event_id for one in self._clients for event_id in one.accepted]
-
-    @property
-    def failed(self) -> int:
-        return len(self.statuses)
 
     @property
     def statuses(self) -> list[int]:
@@ -214,63 +206,3 @@ async def test_a_migration_of_many_rows_refuses_no_post(
                 said = f"{kind}, {statements} {ROWS:,} rows: the longest answer"
                 print(f"\n{said} {posters.longest:.2f} s")
         assert posters.statuses == []
-
-
-@pytest.mark.parametrize("victim", ["--store-socket", "--store"])
-async def test_kills_of_a_child_lose_nothing(
-    tmp_path: Path, inngest_api: FakeInngest, victim: str
-) -> None:
-    chosen = random.Random(1)
-    slowest = 0.0
-    async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
-        async with posting(parent.url, 16) as posters:
-            for _ in range(KILLS):
-                children = await of_kind(parent, victim)
-                chosen.choice(children).kill()
-                slowest = max(slowest, await recovery(posters))
-        await delivered(inngest_api, posters.accepted, within_seconds=60)
-    print(
-        f"\n{KILLS} kills of {victim}: {len(posters.accepted)} accepted, 0 lost, {posters.failed} "
-        f"failed, posts pass again within {slowest:.2f} s"
-    )
-
-
-async def test_kills_of_the_parent_lose_nothing(tmp_path: Path, inngest_api: FakeInngest) -> None:
-    accepted: list[str] = []
-    for _ in range(KILLS):
-        async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
-            async with posting(parent.url, 16) as posters:
-                await recovery(posters)
-                children = psutil.Process(parent.process.pid).children()
-                parent.kill()
-                await parent.ended()
-            accepted += posters.accepted
-            await asyncio.to_thread(psutil.wait_procs, children, 30)
-    async with running("serve", environment=settings_of(tmp_path, inngest_api)):
-        await delivered(inngest_api, accepted, within_seconds=60)
-    print(f"\n{KILLS} kills of the parent: {len(accepted)} accepted, 0 lost")
-
-
-async def recovery(posters: Posters) -> float:
-    """Seconds until some posts more are accepted."""
-    began, before = time.monotonic(), len(posters.accepted)
-
-    async def more() -> bool:
-        return len(posters.accepted) >= before + RECOVERED_POSTS
-
-    await eventually(more, within_seconds=30)
-    return time.monotonic() - began
-
-
-async def of_kind(parent: Process, option: str) -> list[psutil.Process]:
-    """The children with this option, once there is one."""
-
-    async def look() -> list[psutil.Process]:
-        found = []
-        for child in psutil.Process(parent.process.pid).children():
-            with contextlib.suppress(psutil.Error):
-                if option in child.cmdline():
-                    found.append(child)
-        return found
-
-    return await eventually(look)

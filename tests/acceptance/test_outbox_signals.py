@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from service.console.commands.main import app
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.fleet import ROOT
-from tests.support.outbox_script import SCRIPT, outbox
+from tests.support.outbox_script import SCRIPT
 from tests.support.storage import append_all
 
 MODULE = (sys.executable, "-m", "service.console.commands.main")
@@ -68,16 +68,6 @@ async def test_the_address_is_taken_from_the_environment(script: tuple[str, ...]
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert b'"pending": 300' in out
-
-
-async def test_a_change_without_a_service_answers_nothing_but_json(url: str) -> None:
-    assert await outbox(url, "discard", "--state", "pending", "--yes")
-
-
-async def test_shells_can_complete_it() -> None:
-    process = await start(_OUTBOX_COMPLETE="complete_bash", COMP_WORDS="outbox st", COMP_CWORD="1")
-    out, _ = await process.communicate()
-    assert b"stats" in out
 
 
 def test_every_command_has_help_with_an_example() -> None:

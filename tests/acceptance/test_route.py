@@ -7,13 +7,12 @@ import io
 import itertools
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.fleet import Process, environment, running
+from tests.support.fleet import Process
 from tests.support.poster import Poster
 from tests.support.storage import eventually
 
@@ -93,32 +92,6 @@ async def test_the_first_check_that_fails_answers(
     assert await poster.refused(**options) == spoiled[0][1]
 
 
-async def test_a_request_id_is_kept_when_it_is_a_plain_token(poster: Poster) -> None:
-    await poster.post(X_Request_Id="abc-123")
-    assert poster.headers["X-Request-Id"] == "abc-123"
-    await poster.post(X_Request_Id="<script>")
-    assert poster.headers["X-Request-Id"] != "<script>"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/nowhere", 404, "not_found"),
-        ("POST", "/api/route/", 404, "not_found"),
-        ("GET", "/api/events/nothing", 404, "not_found"),
-        ("GET", "/api/route", 405, "method_not_allowed"),
-        ("DELETE", "/api/route", 405, "method_not_allowed"),
-    ],
-)
-async def test_what_is_not_there_has_the_one_form(
-    poster: Poster, method: str, path: str, status: int, code: str
-) -> None:
-    found, body = await poster.ask(method, path)
-    assert (found, body["code"], set(body)) == (status, code, {"status", "code", "error"})
-    if status == 405:
-        assert "POST" in poster.headers["Allow"]
-
-
 async def test_two_hundred_at_once_are_all_accepted_and_delivered_once(
     service: Process, inngest: FakeInngest
 ) -> None:
@@ -134,15 +107,3 @@ async def test_two_hundred_at_once_are_all_accepted_and_delivered_once(
     assert len(set(ids)) == 600
     await inngest.ledger.wait_until(lambda: all(inngest.ledger.times(one) for one in ids))
     assert {inngest.ledger.times(one) for one in ids} == {1}
-
-
-async def test_without_a_bucket_nothing_is_accepted(tmp_path: Path, inngest: FakeInngest) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest.url)
-    del settings["AWS_S3_REGION"], settings["AWS_S3_BUCKET"]
-    async with running("serve", environment=settings) as service:
-        one = Poster(service.url)
-        status, body = await one.post()
-        await one.http.close()
-        assert (status, body["code"]) == (503, "storage_not_configured")
-        assert "AWS_S3_REGION" in body["error"]
-        assert "AWS_S3_BUCKET" in body["error"]

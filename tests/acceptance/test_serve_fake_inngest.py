@@ -67,14 +67,6 @@ async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path
         assert not any("fake Inngest" in line for line in process.lines)
 
 
-async def test_the_flag_leaves_a_server_that_is_named_alone(tmp_path: Path) -> None:
-    async with FakeInngest() as named:
-        settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", named.url)
-        async with running("serve", "--fake-inngest", environment=settings) as process:
-            await process.said("No fake Inngest: INNGEST_DEV is set")
-            assert (await readiness(process))["inngest"] == "dev server"
-
-
 async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         with contextlib.suppress(OSError):  # another dev server is as good
@@ -82,11 +74,3 @@ async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -
         settings = without_inngest(tmp_path)
         async with running("serve", "--fake-inngest", environment=settings) as process:
             await process.said("No fake Inngest: a dev server answers")
-
-
-async def test_production_refuses_the_flag(tmp_path: Path) -> None:
-    settings = without_inngest(tmp_path, APP_ENV="production", INNGEST_EVENT_KEY="key")
-    async with running(
-        "serve", "--fake-inngest", environment=settings, ready="can't be used in production"
-    ) as process:
-        assert await process.ended() == 2

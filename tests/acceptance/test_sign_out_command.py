@@ -41,18 +41,3 @@ async def test_a_running_service_ends_the_sessions_at_once(
         assert "dev ada" in entries[1]["detail"]
         await ada.http.close()
         await bob.http.close()
-
-
-async def test_sessions_that_were_ended_without_a_service_stay_ended(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    path = tmp_path / "outbox.db"
-    settings = environment(f"sqlite:///{path}", inngest_api.url)
-    async with running("serve", environment=settings) as service:
-        browser = Browser(service.url)
-        await browser.sign_in("ada")
-    assert (await outbox_command(path, "sign-out", "ada"))[0] == 0
-    async with running("serve", environment=settings) as service:
-        browser.url = service.url
-        assert await who(browser) is None
-    await browser.http.close()

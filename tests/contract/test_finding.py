@@ -1,11 +1,11 @@
-"""Finding rows: by how an id begins, by time, and how many there are."""
+"""Finding rows: by state and filters that are met together, by how an id begins, by time."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from service.console.operations.search import Search, SearchPolicy, find_ids, list_rows
+from service.console.operations.search import Search, find_ids
 from service.outbox.model import Dead, Filter, Settlement, State
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, claim, event
@@ -80,21 +80,6 @@ async def test_newer_rows_than_one_are_found(outbox: Outbox) -> None:
     assert await found(outbox, before_seq=middle.seq) == [first.id]
 
 
-async def test_a_list_says_of_how_many_rows_it_is_a_part(outbox: Outbox) -> None:
-    await one_of_each(outbox)
-    await append_all(outbox, 12, "u-9")
-    search = Search(outbox.inspector, outbox.positions, SearchPolicy(budget_seconds=60.0))
-    for wanted, words in (
-        (Filter(limit=3), "3 of 16"),
-        (Filter(user_id="u-9", limit=5), "5 of 12"),
-        (Filter(state=State.PENDING, limit=5), "5 of 13"),
-        (Filter(state=State.DEAD, limit=5), "1 of 1"),
-        (Filter(reason="rejected", limit=1), "1 of 1"),
-    ):
-        assert (await list_rows(search, search, wanted)).words == words
-    assert await outbox.inspector.count(Filter(limit=7)) == 7
-
-
 async def test_rows_are_found_by_parts_of_their_texts(outbox: Outbox) -> None:
     scan = msgspec.structs.replace(
         named("scan"), name="Scans/uploaded", user_id="grace", payload='{"title":"Zoë"}'.encode()
@@ -124,3 +109,31 @@ async def test_dead_rows_are_counted_by_name_and_reason(outbox: Outbox) -> None:
     assert sorted((one.name, one.rows) for one in groups) == [("a", 1), ("b", 1), ("c", 1)]
     first = (await outbox.inspector.dead_groups(10))[0]
     assert (first.name, first.reason, first.rows, first.detail) == ("a", "rejected", 2, "no a")
+
+
+async def test_each_state_can_be_listed(outbox: Outbox) -> None:
+    places = await one_of_each(outbox)
+    for state, event_id in places.items():
+        rows = await outbox.inspector.rows(Filter(state=state))
+        assert [(row.id, row.state) for row in rows] == [(event_id, state)]
+    rows = await outbox.inspector.rows(Filter())
+    assert {row.state: row.id for row in rows} == places
+
+
+async def test_filters_are_met_together(outbox: Outbox) -> None:
+    places = await one_of_each(outbox)
+    dead, waiting = places[State.DEAD], places[State.PENDING]
+
+    async def listed(**wanted: object) -> list[str]:
+        return [row.id for row in await outbox.inspector.rows(Filter(**wanted))]
+
+    assert await listed(ids=(dead, waiting, "unknown")) == [waiting, dead]
+    assert await listed(ids=(dead, dead)) == [dead]
+    assert await listed(ids=()) == []
+    assert await listed(user_id="u-4") == [waiting]
+    assert await listed(name="other/event") == [waiting]
+    assert await listed(reason="rejected") == [dead]
+    assert await listed(reason="rejected", user_id="u-4") == []
+    assert await listed(older_than_seconds=3600) == []
+    assert len(await listed(older_than_seconds=-60)) == 4
+    assert await listed(user_id='it\'s "quoted"; --') == []

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter, Named, State
+from service.outbox.model import Filter, Named, Retry, Settlement, State
 from tests.support.named_rows import named
 from tests.support.rows import bury, bury_all, one_of_each
 from tests.support.storage import Outbox, Storage, ask, claim, claims_nothing, deliver, event, ids
@@ -92,13 +92,6 @@ async def test_the_payloads_of_many_pages_go_and_their_keys_still_replay(outbox:
     assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
-async def test_purge_goes_through_many_pages(outbox: Outbox) -> None:
-    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
-    await deliver(outbox, await claim(outbox, ask(2000)))
-    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1200
-    assert await outbox.inspector.rows(Filter()) == []
-
-
 async def test_a_dead_row_of_a_clock_that_was_ahead_does_not_end_a_purge(outbox: Outbox) -> None:
     ahead = event()
     in_a_year = ahead.accepted_at_ms + 31_536_000_000
@@ -151,3 +144,21 @@ async def test_the_number_of_a_removed_row_is_never_given_again(storage: Storage
         later = (await outbox.intake.append(event())).event_id
         [after] = await outbox.inspector.rows(Filter(ids=(later,)))
     assert after.seq > before.seq
+
+
+async def test_only_a_row_that_was_never_sent_is_discarded_as_such(outbox: Outbox) -> None:
+    await outbox.intake.append(event("u-5"))
+    batch = await claim(outbox)
+    retry = Retry(batch.entries[0].seq, delay_seconds=60, attempts=1, isolated=False)
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    places = await one_of_each(outbox)
+    every = await named(outbox.inspector)
+    gone = await outbox.repairs.discard(Named(every.ids, never_sent=True), actor="ada")
+    assert gone == [places[State.PENDING]]
+
+
+async def test_one_users_row_is_not_discarded_for_another(outbox: Outbox) -> None:
+    receipt = await outbox.intake.append(event("u-1"))
+    others = Named((receipt.event_id,), owner="u-2", never_sent=True)
+    assert await outbox.repairs.discard(others, actor="u-2") == []
+    assert await outbox.intake.find(receipt.event_id) is not None

@@ -6,7 +6,7 @@ import msgspec
 
 from service.console.operations.search import Search, SearchPolicy
 from service.outbox.model import Filter, State
-from tests.support.rows import bury, one_of_each
+from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, event
 
 SMALL = SearchPolicy(first_window=3, window=3, budget_seconds=60.0)
@@ -65,39 +65,6 @@ async def test_a_search_goes_through_windows_until_its_page_is_full(outbox: Outb
     assert [row.id for row in second.rows] == wanted[1:]
 
 
-async def test_pages_follow_each_other_without_a_gap_or_a_repeat(outbox: Outbox) -> None:
-    ids = [each.id for each in await append_all(outbox, 11)]
-    search = Search(outbox.inspector, outbox.positions, SMALL)
-    seen, before = [], None
-    while True:
-        page = await search.find(Filter(state=State.PENDING, limit=4, before_seq=before))
-        seen += [row.id for row in page.rows]
-        before = page.next_seq
-        if before is None:
-            break
-    assert seen == ids[::-1]
-
-
-async def test_a_search_that_takes_long_says_where_to_go_on(outbox: Outbox) -> None:
-    [old] = await append_all(outbox, 1, "rare")
-    await append_all(outbox, 7, "common")
-    hasty = Search(
-        outbox.inspector,
-        outbox.positions,
-        SearchPolicy(first_window=3, window=3, budget_seconds=0.0),
-    )
-    before, looks = None, 0
-    while True:
-        found = await hasty.find(Filter(user_id="rare", limit=5, before_seq=before))
-        looks += 1
-        if found.rows:
-            break
-        assert found.paused_at_ms is not None
-        before = found.next_seq
-    assert [row.id for row in found.rows] == [old.id]
-    assert looks == 3
-
-
 async def test_a_search_in_time_begins_and_ends_there(outbox: Outbox) -> None:
     minute = 60_000
     ids = await append_at(outbox, *(hour * 60 * minute for hour in range(1, 9)))
@@ -105,30 +72,3 @@ async def test_a_search_in_time_begins_and_ends_there(outbox: Outbox) -> None:
     wanted = Filter(since_ms=3 * 60 * minute, until_ms=5 * 60 * minute + 1, limit=10)
     found = await search.find(wanted)
     assert [row.id for row in found.rows] == [ids[4], ids[3], ids[2]]
-
-
-async def test_ids_are_found_by_their_beginning_in_any_state(outbox: Outbox) -> None:
-    [dead] = await bury(outbox)
-    search = Search(outbox.inspector, outbox.positions, SMALL)
-    found = await search.find(Filter(id_prefix=dead[:20], state=State.DEAD, limit=10))
-    assert [row.id for row in found.rows] == [dead]
-    assert not found.is_cut
-    assert (await search.find(Filter(id_prefix=dead, state=State.PENDING, limit=9))).rows == []
-    await append_all(outbox, 2)
-    assert (await search.find(Filter(id_prefix=dead[:1], limit=2))).is_cut
-
-
-async def test_looks_at_payloads_are_in_the_audit(outbox: Outbox) -> None:
-    [dead] = await bury(outbox)
-    await outbox.trail.record("payload", actor="ada", event_id=dead, detail="looked")
-    [record] = await outbox.inspector.audit(9)
-    assert (record.action, record.actor, record.ids) == ("payload", "ada", (dead,))
-
-
-async def test_a_pause_keeps_its_reason_until_it_ends(outbox: Outbox) -> None:
-    paused = await outbox.repairs.set_paused(paused=True, actor="ada", reason="a migration")
-    assert (paused.paused_by, paused.pause_reason) == ("ada", "a migration")
-    assert (await outbox.inspector.load_delivery()).pause_reason == "a migration"
-    resumed = await outbox.repairs.set_paused(paused=False, actor="ada", reason="it is done")
-    assert (resumed.paused_by, resumed.pause_reason) == (None, "")
-    assert [one.detail for one in await outbox.inspector.audit(9)] == ["it is done", "a migration"]

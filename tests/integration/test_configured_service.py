@@ -61,6 +61,21 @@ async def test_of_several_session_secrets_the_first_signs_and_all_open(tmp_path:
         assert [await who(client, one) for one in (old, new)] == [None, "u-1"]
 
 
+async def test_a_cookie_of_auth_js_counts_under_each_of_its_secrets(tmp_path: Path) -> None:
+    secrets = {
+        "AUTH_SECRET": f"{NEW},{OLD}",
+        "AUTH_SECRET_1": "the-first-numbered-secret",
+        "AUTH_SECRET_2": "the-second-numbered-secret",
+        "AUTH_SECRET_3": "the-third-numbered-secret",
+    }
+    claims = json.dumps({"sub": "u-9", "exp": time.time() + 600}).encode()
+    known = [one for listed in secrets.values() for one in listed.split(",")]
+    async with served(tmp_path, **secrets) as client:
+        for secret in (*known, "a-secret-that-is-not-configured"):
+            cookie = f"{FLAVOURS['v5'].cookie}={make('v5', claims, secret=secret)}"
+            assert await who(client, cookie) == ("u-9" if secret in known else None)
+
+
 async def test_in_development_a_session_outlives_a_restart_without_a_secret(tmp_path: Path) -> None:
     async with served(tmp_path) as client:
         cookie = await signed_in(client)

@@ -53,24 +53,6 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     assert {delivery.api.ledger.times(one) for one in ids} == {1}
 
 
-async def test_poison_among_thousands_dies_and_nothing_else(
-    quick_delivery: Delivery,
-) -> None:
-    delivery, inngest_api = quick_delivery, quick_delivery.api
-    inngest_api.faults.add(Poison(error="bad"), times=None)
-    names = ["poison" if n in {0, 1, 77, 1234, 1998, 1999} else f"d-{n}" for n in range(2000)]
-    ids = await delivery.accept(*names)
-    bad = [one for one, name in zip(ids, names, strict=True) if name == "poison"]
-    healthy = [one for one in ids if one not in set(bad)]
-    await inngest_api.ledger.wait_for_ids(len(healthy))
-    dead = await delivery.ends(bad, State.DEAD)
-    assert {(row.reason, row.detail) for row in dead} == {("rejected", "bad")}
-    await delivery.ends(healthy)
-    stats = await delivery.outbox.inspector.stats()
-    assert (stats.dead, stats.delivered) == (6, 1994)
-    assert {inngest_api.ledger.times(one) for one in healthy} == {1}
-
-
 async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> None:
     delivery.api.faults.add(TooLarge(max_bytes=600), times=None)
     small, large = await delivery.accept("d", "x" * 900)

@@ -133,33 +133,6 @@ async def test_a_user_signs_in_and_comes_back(open_browser, client_id, secret):
     assert await browser.user() is None
 
 
-async def test_a_callback_works_once(open_browser):
-    browser = await open_browser()
-    back = await browser.fill_in(await browser.begin())
-    kept = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
-    assert (await browser.get(back)).status == 302
-    browser.http.cookie_jar.clear()
-    browser.http.cookie_jar.update_cookies({"outbox_sign_in": kept["outbox_sign_in"]})
-    await refused(browser, await browser.get(back))
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"state": "wrong"}, {"code": "wrong"}, {"iss": "https://evil.example"}],
-    ids=str,
-)
-async def test_a_changed_callback_is_refused(open_browser, changed):
-    browser = await open_browser()
-    back = await browser.fill_in(await browser.begin())
-    await refused(browser, await browser.get(back.update_query(changed)))
-
-
-async def test_a_callback_without_its_issuer_is_refused(open_browser):
-    browser = await open_browser()
-    back = await browser.fill_in(await browser.begin())
-    await refused(browser, await browser.get(back.without_query_params("iss")))
-
-
 async def test_another_nonce_or_challenge_than_the_browser_began_with_is_refused(open_browser):
     browser = await open_browser()
     for changed in ({"nonce": "wrong"}, {"code_challenge": "A" * 43}):
@@ -174,13 +147,6 @@ async def test_a_sign_in_that_the_user_gives_up_is_refused(open_browser):
     back = await browser.fill_in(URL(abort.headers["Location"]))
     assert back.query["error"] == "access_denied"
     await refused(browser, await browser.get(back))
-
-
-async def test_a_token_of_another_client_is_refused(open_browser):
-    """The code of one client, brought back to the service as another."""
-    browser = await open_browser("public", None)
-    asked = (await browser.begin()).update_query(client_id="with-secret")
-    await refused(browser, await browser.get(await browser.fill_in(asked)))
 
 
 async def test_a_new_key_of_the_provider_is_found(open_browser, issuer):

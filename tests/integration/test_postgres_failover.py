@@ -13,13 +13,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from service.errors import OutboxUnavailableError
 from service.outbox.schema import migrate
 from tests.support.disks import fill_disk, small_disk
 from tests.support.postgres_pair import PostgresPair, postgres_pair
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon, stored
-from tests.support.storage import PostgresStorage, append_all, ask, claim, deliver, eventually
+from tests.support.storage import PostgresStorage, append_all, claim, deliver, eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
@@ -75,22 +74,6 @@ async def test_a_promoted_standby_has_what_it_was_waited_for(
     assert bool(lost) is not synchronous
 
 
-async def test_a_server_that_is_killed_under_load_loses_nothing(
-    server: PostgresServer, url: str
-) -> None:
-    async with PostgresStorage(url).open(max_pending=10**6) as outbox:
-        posting = Posting(outbox)
-        async with posting.under_way():
-            for _ in range(3):
-                await posting.more(500)
-                await asyncio.to_thread(server.kill)
-                await asyncio.to_thread(server.start)
-            await posting.more(500)
-        found = await stored(outbox)
-    assert set(posting.accepted) <= set(found)
-    assert len(found) == len(set(found))
-
-
 async def test_a_full_disk_of_the_log_stops_the_server_and_loses_nothing(
     server: PostgresServer,
 ) -> None:
@@ -132,39 +115,6 @@ def _use_up_the_log(url: str) -> None:
     with contextlib.suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as connection:
         for _ in range(2):
             connection.execute("SELECT pg_switch_wal()")
-
-
-async def test_backends_that_are_terminated_each_second_lose_nothing(url: str) -> None:
-    async with PostgresStorage(url).open(max_pending=10**6, max_pending_per_user=10**6) as outbox:
-        posting = Posting(outbox)
-        delivered: list[str] = []
-
-        async def relay() -> None:
-            while True:
-                try:
-                    batch = await outbox.queue.claim(ask(500))
-                    await deliver(outbox, batch)
-                    delivered.extend(entry.event_id for entry in batch.entries)
-                except OutboxUnavailableError:
-                    await asyncio.sleep(0.05)
-
-        relaying = asyncio.create_task(relay())
-        async with posting.under_way():
-            for _ in range(30):
-                await asyncio.sleep(1)
-                with psycopg.connect(url, autocommit=True) as connection:
-                    connection.execute(END_OURS)
-        await eventually(
-            outbox.inspector.stats,
-            lambda stats: stats.pending + stats.delivering == 0,
-            within_seconds=60,
-        )
-        relaying.cancel()
-        await asyncio.gather(relaying, return_exceptions=True)
-        found = await stored(outbox)
-        stats = await outbox.inspector.stats()
-    assert set(posting.accepted) <= set(found)
-    assert len(found) == len(set(found)) == stats.delivered
 
 
 async def test_no_connection_left_is_told_and_passes(server: PostgresServer, url: str) -> None:

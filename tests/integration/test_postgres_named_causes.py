@@ -124,6 +124,29 @@ async def test_a_full_disk_is_named_and_nothing_accepted_is_lost(
         (disk / "filler").unlink()
 
 
+NEW_SESSIONS = (
+    ("ALTER ROLE runner PASSWORD 'second'", "refuses this password", "PASSWORD 'first'"),
+    (
+        "ALTER ROLE runner SET default_transaction_read_only = on",
+        "takes no writes",
+        "RESET default_transaction_read_only",
+    ),
+)
+
+
+@pytest.mark.parametrize(("change", "cause", "repair"), NEW_SESSIONS)
+async def test_what_new_sessions_meet_is_named(
+    server: PostgresServer, inngest_api: FakeInngest, change: str, cause: str, repair: str
+) -> None:
+    with server.database("outbox") as url:
+        async with serving(url, inngest_api) as trial:
+            trial.owner.execute(change.encode())
+            trial.owner.execute(END_OURS)
+            await trial.names(f"The outbox's database {cause}.")
+            trial.owner.execute(f"ALTER ROLE runner {repair}".encode())
+            trial.owner.execute(END_OURS)
+
+
 async def test_a_revoked_right_is_named_before_a_post_comes(
     server: PostgresServer, inngest_api: FakeInngest
 ) -> None:
@@ -132,29 +155,6 @@ async def test_a_revoked_right_is_named_before_a_post_comes(
             trial.owner.execute("REVOKE INSERT ON outbox.events FROM runner")
             await trial.names("The outbox's database denies this user a right.")
             trial.owner.execute("GRANT INSERT ON outbox.events TO runner")
-
-
-async def test_a_changed_password_is_named_when_a_connection_is_made(
-    server: PostgresServer, inngest_api: FakeInngest
-) -> None:
-    with server.database("outbox") as url:
-        async with serving(url, inngest_api) as trial:
-            trial.owner.execute("ALTER ROLE runner PASSWORD 'second'")
-            trial.owner.execute(END_OURS)
-            await trial.names("The outbox's database refuses this password.")
-            trial.owner.execute("ALTER ROLE runner PASSWORD 'first'")
-
-
-async def test_a_database_that_became_read_only_is_named(
-    server: PostgresServer, inngest_api: FakeInngest
-) -> None:
-    with server.database("outbox") as url:
-        async with serving(url, inngest_api) as trial:
-            trial.owner.execute("ALTER ROLE runner SET default_transaction_read_only = on")
-            trial.owner.execute(END_OURS)
-            await trial.names("The outbox's database takes no writes.")
-            trial.owner.execute("ALTER ROLE runner RESET default_transaction_read_only")
-            trial.owner.execute(END_OURS)
 
 
 async def test_large_posts_that_fill_the_disk_are_refused_for_it(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import Action, Hang, Partial, Slow
+from service.dev.fake_inngest.faults import Action, Hang, Partial
 from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.model import State
 from tests.support.delivery import Delivery, Policies, delivering
 
 
@@ -29,15 +28,6 @@ async def test_without_an_id_an_event_stays_and_is_sent_again_at_once(
     assert {row.attempts for row in rows} == {1}
     assert sorted(row.sends for row in rows) == [1] * 7 + [2] * 3
     assert delivery.api.ledger.stats.arrivals == 10
-
-
-async def test_a_stop_lets_sends_under_way_settle(tmp_path: Path, inngest_api: FakeInngest) -> None:
-    inngest_api.faults.add(Slow(seconds=0.3))
-    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
-        ids = await delivery.accept("d")
-        await inngest_api.ledger.wait_for_requests(1)
-        await delivery.relay.stop()
-        assert (await delivery.row(ids[0])).state is State.DELIVERED
 
 
 async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(

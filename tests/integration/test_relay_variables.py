@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from service.dev.fake_inngest.faults import Hang, Slow
-from service.dev.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import Filter, State
 from tests.support.confirmed_delivery import append_events, confirmed_delivery
 from tests.support.storage import PATIENCE_SECONDS, Outbox, SqliteStorage, eventually
@@ -108,3 +108,14 @@ async def test_requests_name_the_environment(tmp_path: Path) -> None:
         ):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await seen.get() == "branch/a"
+
+
+async def test_the_second_key_is_used_where_inngest_refuses_the_first(tmp_path: Path) -> None:
+    keys = {"INNGEST_EVENT_KEY": "first-key", "INNGEST_EVENT_KEY_FALLBACK": "second-key"}
+    async with (
+        FakeInngest(options=FakeOptions(keys={"second-key"})) as inngest,
+        SqliteStorage(tmp_path / "outbox.db").open() as outbox,
+    ):
+        [event] = await append_events(outbox.intake, 1)
+        async with confirmed_delivery(outbox, inngest, OUTBOX_CONFIRM="off", **keys):
+            await inngest.ledger.wait_for_id(event.id)

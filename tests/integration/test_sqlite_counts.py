@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import TooManyPendingError
 from service.outbox.model import Dead, Filter, Retry, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.named_rows import named
@@ -61,18 +60,3 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
         assert sum([await can_append(outbox) for _ in batch.entries]) == len(batch.entries)
         with pytest.raises(Exception, match="full"):
             await outbox.intake.append(event())
-
-
-async def test_rows_from_before_the_start_fill_a_users_room(tmp_path: Path) -> None:
-    path = tmp_path / "other.db"
-    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=5) as outbox:
-        await append_all(outbox, 5)
-    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=5) as outbox:
-
-        async def counted() -> bool:
-            return outbox.undelivered == 5
-
-        await eventually(counted)
-        with pytest.raises(TooManyPendingError):
-            await outbox.intake.append(event())
-        await outbox.intake.append(event("u-2"))

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
+from service.outbox.sqlite.file.lock import lock_path, writer_of
 from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import run
 from tests.support.posting import can_append
 from tests.support.storage import append_all, event, eventually
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from service.outbox.sqlite.file.lock import sole_writer
-with sole_writer(Path(sys.argv[1])) as lock:
-    print("held", flush=True)
-    while not lock.is_wanted:
-        time.sleep(0.01)
-"""
 
 
 async def refuses(path: Path) -> None:
@@ -106,21 +94,6 @@ async def test_a_file_with_two_names_is_refused(tmp_path: Path) -> None:
     other.unlink()
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
         pass
-
-
-def test_a_command_makes_way_for_a_service_that_starts(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(OutboxBusyError),
-            sole_writer(path, timings=LockTimings(command_seconds=0.0)),
-        ):
-            pass
-        with sole_writer(path, socket="/nowhere"):
-            assert holder.wait(10) == 0
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -23,7 +23,7 @@ from service.outbox.sqlite.file.connection import connect_writer
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.file.recover import recover
 from service.outbox.sqlite.recovery import check_log
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.disk_shim import DiskShim, Operation, read_record
 from tests.support.posting import can_append
 from tests.support.storage import (
@@ -131,14 +131,6 @@ async def test_a_long_log_is_copied_after_the_commits_that_filled_it(
         # One that was open before the first frame: a later one may miss an error.
         assert set(syncs[after_start:]) <= first
         assert WriteAheadLog(path).size == log.PREALLOCATED_BYTES
-
-
-async def test_no_connection_copies_the_log_by_itself(outbox: SqliteOutbox) -> None:
-    def asked(connection: sqlite3.Connection) -> object:
-        return connection.execute("PRAGMA wal_autocheckpoint").fetchall()
-
-    assert await outbox.writer.between_commits(asked) == [(0,)]
-    assert await outbox.inspector._reads.run(asked) == [(0,)]
 
 
 @pytest.mark.parametrize("is_read", [False, True])

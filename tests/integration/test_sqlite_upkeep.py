@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -188,3 +190,50 @@ async def test_a_large_log_is_told_once_a_minute(
         for now[0] in (1.0, 59.0, 62.0):
             await outbox.maintenance.maintain()
     assert [line["event"] for line in lines] == ["write_ahead_log_is_large"] * 2
+
+
+@pytest.fixture
+def filled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of the pieces that were filled, so far."""
+    positions: list[int] = []
+    fill = WriteAheadLog.fill
+
+    def noting(log: WriteAheadLog, connection: sqlite3.Connection, at: int) -> int:
+        positions.append(at)
+        return fill(log, connection, at)
+
+    monkeypatch.setattr(WriteAheadLog, "fill", noting)
+    return positions
+
+
+async def test_the_whole_log_is_filled_and_the_events_in_it_stay(
+    outbox: SqliteOutbox, tmp_path: Path, filled: list[int]
+) -> None:
+    kept = await append_all(outbox, 5)
+    await outbox.maintenance.fill()
+    assert filled[-1] == PREALLOCATED_BYTES
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as other:
+        rows = other.execute("SELECT event_id FROM outbox ORDER BY seq").fetchall()
+    assert rows == [(event.id,) for event in kept]
+
+
+async def test_a_log_of_a_nearly_full_disk_is_not_filled(
+    outbox: SqliteOutbox, filled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Disk, "is_short", lambda _: True)
+    filled.clear()  # a piece may have been begun before
+    await outbox.maintenance.fill()
+    assert filled == []
+
+
+async def test_a_log_that_cant_be_written_is_left_as_it_is(
+    outbox: SqliteOutbox, filled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail)
+        await outbox.maintenance.fill()
+    assert filled[-1] < PREALLOCATED_BYTES
+    await append_all(outbox, 1)

@@ -165,19 +165,6 @@ def test_a_file_that_can_not_be_opened_is_told(path: Path) -> None:
         pass
 
 
-def test_a_note_is_written_again_only_where_it_was_removed(path: Path) -> None:
-    with sole_writer(path) as lock:
-        note = lock_path(path)
-        note.write_text("changed")
-        lock.keep_note()
-        assert note.read_text() == "changed"
-        before = len(open_files(path.parent))
-        note.unlink()
-        lock.keep_note()
-        assert (writer_of(path) or {})["pid"] == os.getpid()
-        assert len(open_files(path.parent)) == before
-
-
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'"x"', b"\xff", b"x" * 1000])
 def test_a_note_that_says_nothing_is_written_over(path: Path, content: bytes) -> None:
     lock_path(path).write_bytes(content)

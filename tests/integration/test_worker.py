@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from service.config.settings import Settings
 from service.documents.index_document import INDEXED
-from service.errors import ConfigurationError
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.processes.worker import serve_worker_health
@@ -151,16 +150,6 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
     await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert gateway.replied == 1
     run.cancel()
-
-
-async def test_a_worker_without_a_bucket_says_what_to_set():
-    settings = Settings.load({})
-    with pytest.raises(ConfigurationError) as caught:
-        await run_worker(settings, make_client(settings), WorkerStatus(), EVENT)
-    assert set(caught.value.faults) == {
-        "AWS_S3_BUCKET: required by the worker",
-        "AWS_S3_REGION: required by the worker",
-    }
 
 
 async def until(condition):
