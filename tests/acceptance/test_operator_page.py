@@ -29,6 +29,7 @@ from tests.support.operator_pages import (
 from tests.support.service_here import ServiceHere
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 
+OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
 PAGES = (
     "/outbox",
     "/outbox/names",
@@ -198,7 +199,25 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
         await eventually(arrived)
         await browser.open(f"{service.url}/outbox")
         await browser.shows("[data-figure=delivered]", "1")
+        await browser.shows("#dead", "documents/aws.index")
+        await browser.run("document.querySelector('#dead button').focus()")
+        async with visitor(service.url) as other:
+            await other.send("/outbox/pause", ("confirmed", "yes"), ("reason", "we move"))
+            await browser.shows("#delivery", "we move")
+            assert await browser.text("header .pill") == "paused"
+            colours = "return document.querySelector('.now').className"
+            assert await browser.run(colours) == "card now delivery-paused"
+            # A list under somebody's hands stays as it is, and says so.
+            gone = (("event", dead_ids[0]), ("confirmed", "yes"))
+            await other.send("/outbox/discard", *gone)
+            await browser.shows("#stale", "There are other dead events by now")
+            assert "documents/aws.index" in await browser.text("#dead")
+            await browser.shows("[data-figure=dead]", "0")
         assert await browser.complaints() == []
+        await browser.devtools("Network.enable", {})
+        await browser.devtools("Network.emulateNetworkConditions", OFFLINE)
+        await browser.run("follow()")
+        await browser.shows("#connection", "Not live: trying to reach the service.")
 
 
 @pytest.mark.slow
@@ -209,6 +228,20 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await sign_in_browser(browser, service.url)
         await browser.open(f"{service.url}/outbox/events?state=dead")
         await browser.shows("td[data-label=Accepted] time", " ago")
+        await browser.click(".rows button.copy")
+        await browser.shows(".rows button.copy", "Copied")
+        seconds = "[0, 1, 59, 60, 7199, 7200, 172800, -90]"
+        ago = f"return {seconds}.map((one) => ago(Date.now() - one * 1000))"
+        assert await browser.run(ago) == [
+            "now",
+            "1 s ago",
+            "59 s ago",
+            "1 min ago",
+            "1 h ago",
+            "2 h ago",
+            "2 d ago",
+            "in 1 min",
+        ]
         await browser.click("#zone")
         await browser.shows("#zone", "Local time")
         exact = "return document.querySelector('td[data-label=Accepted] time').title"
@@ -216,7 +249,10 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await browser.open(f"{service.url}/outbox/events?state=dead")
         await browser.click("#zone")
         assert (await browser.run(exact)).endswith(" UTC")
-        await browser.click("#all-rows")
+        ticked = "return document.querySelectorAll('input[name=event]:checked').length"
+        for count in (2, 0, 2):
+            await browser.click("#all-rows")
+            assert await browser.run(ticked) == count
         await browser.click(".bulk button.replay")
         await browser.shows("h1", "Replay 2 events?")
 

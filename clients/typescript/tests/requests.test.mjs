@@ -177,6 +177,7 @@ test("the pages of an account hear each other until they close", async () => {
   closed.outbox.close();
   await telling.outbox.forget("k");
   await hearing.told;
+  for (let turn = 0; turn < 10; turn += 1) await settled();
   assert.deepEqual(heard, ["telling", "hearing"]);
   for (const { outbox } of [other, hearing, telling]) outbox.close();
   page.leave();

@@ -260,6 +260,15 @@ test("storage that fails while an event is taken over keeps no lock on it", asyn
   assert.deepEqual([...held], []);
 });
 
+test("a browser that gives no lock fails no flush", async () => {
+  const locks = { request: async () => Promise.reject(new Error("no lock")) };
+  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+  const queue = memoryQueue();
+  await queue.put(left);
+  await client({ fetch: service(() => accepted("e")).fetch, queue }).flush();
+  assert.deepEqual(await queue.all(), [left]);
+});
+
 test("a key that a page of another account sends is free", async () => {
   webLocks();
   const never = service(() => new Promise(() => undefined)).fetch;
