@@ -21,15 +21,13 @@ _is_s3_address = re.compile(
 _is_name = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
-def parse_duration(value: object) -> object:
+def parse_duration(text: str) -> float:
     """Seconds of a duration such as `250ms`, `10 s`, `5m`, `7d`; a bare number is seconds.
 
     >>> parse_duration("7d"), parse_duration("10"), parse_duration("1.5 m")
     (604800.0, 10.0, 90.0)
     """
-    if not isinstance(value, str):
-        return value
-    found = _DURATION.fullmatch(value.lower())
+    found = _DURATION.fullmatch(text.lower())
     unit = (found and found.group(2)) or "s"
     if not found or unit not in _UNIT_SECONDS:
         raise ValueError("write a duration as a number with ms, s, m, h, d or w, such as 10s or 7d")
@@ -82,41 +80,29 @@ def s3_place(address: str) -> tuple[str, str]:
     return found[1], found[2] or ""
 
 
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _split_keys(value: object) -> object:
+def _split_keys(text: str) -> tuple[str, ...]:
     """Keys by commas. White space stays: one SDK trims it and another does not."""
-    if not isinstance(value, str):
-        return value
-    keys = tuple(value.split(","))
+    keys = tuple(text.split(","))
     if any(not key or key != key.strip() for key in keys):
         raise ValueError("write key or key,old without white space around a key")
     return keys
 
 
-def lower(value: object) -> object:
+def lower(text: str) -> str:
     """A word of a fixed choice, in any case and with spaces around it."""
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _strip(value: object) -> object:
-    return value.strip() or None if isinstance(value, str) else value
-
-
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
+    return text.strip().lower()
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 EncryptionKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_keys)]
-Text = Annotated[str | None, BeforeValidator(_strip)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
+Text = Annotated[str | None, BeforeValidator(str.strip)]
+Secret = SecretStr | None
 
 
 def parse_event_keys(pairs: Iterable[str]) -> dict[str, str]:

@@ -58,11 +58,9 @@ async def _rows(url: str, wanted: Filter) -> list[Row]:
 def duration(text: str) -> float:
     """Seconds of a duration such as `5m`. Raises typer.BadParameter."""
     try:
-        seconds = parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    assert isinstance(seconds, float)  # noqa: S101
-    return seconds
 
 
 def moment(text: str) -> int:
@@ -260,8 +258,6 @@ def parse_moment(text: str, now_ms: int) -> int:
         seconds = parse_duration(text)
     except ValueError:
         return _time_ms(text)
-    if not isinstance(seconds, float):
-        raise TypeError(text)
     return now_ms - round(seconds * 1000)
 
 
