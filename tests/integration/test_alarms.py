@@ -12,21 +12,28 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 
+import aiohttp
 import inngest as sdk
+import msgspec
 import pytest
 from aiohttp import web
 from inngest.experimental import mocked
 
+from service.alarms.changes import Notice
+from service.alarms.targets import AlarmEvents, Webhook
 from service.dev.fake_inngest.faults import TooLarge
 from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.errors import TooManyPendingError
 from service.outbox.model import Filter, Named, Row, State
+from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
 from tests.support.watched_service import SECRET, Receiver, post, receiver, watched_service
 
 DOOMED = "reports/doomed"
+T = 1_800_000_300_045  # 2027-01-15T08:05:00.045Z
 
 
 @pytest.fixture
@@ -124,6 +131,49 @@ async def test_alarms_are_events_that_count_in_no_alarm(path: Path, inngest: Fak
         stored = await part.outbox.inspector.payload(row.id)
     event = json.loads(stored or b"")
     assert (event["data"]["alarm"], event["data"]["state"]) == ("dead", "raised")
+
+
+NOTICE = Notice("alarm_1", "dead", "raised", "warning", "1 dead", 1_800_000_000_123, T, 3, T + 1)
+
+
+@pytest.mark.parametrize(("status", "fault"), [(200, None), (299, None), (300, "HTTP 300")])
+async def test_a_webhook_gets_the_change_as_json(
+    hearing: Receiver, status: int, fault: str | None
+) -> None:
+    hearing.answer = lambda: web.Response(status=status)
+    async with aiohttp.ClientSession() as http:
+        assert await Webhook(http, hearing.url, SECRET, 5.0).tell(NOTICE) == fault
+    data = {"id": "alarm_1", "alarm": "dead", "state": "raised", "severity": "warning"}
+    times = {"message": "1 dead", "since": 1_800_000_000_123, "at": T}
+    assert (hearing.ids, hearing.content_types) == (["alarm_1"], ["application/json"])
+    assert hearing.alarms == [
+        {
+            "type": "outbox.alarm.raised",
+            "timestamp": "2027-01-15T08:05:00.045+00:00",
+            "data": {**data, **times},
+        }
+    ]
+
+
+async def test_a_webhook_that_hangs_or_is_away_has_not_taken_the_change(hearing: Receiver) -> None:
+    hearing.hangs = True
+    async with aiohttp.ClientSession() as http:
+        assert await Webhook(http, hearing.url, SECRET, 0.05).tell(NOTICE) == "TimeoutError"
+        away = Webhook(http, "http://127.0.0.1:9/", SECRET, 5.0)
+        assert await away.tell(NOTICE) == "ClientConnectorError"
+
+
+async def test_an_alarm_that_is_told_twice_is_one_event(tmp_path: Path) -> None:
+    limits = {"max_pending": 1, "max_pending_per_user": 1}
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
+        events = AlarmEvents(outbox.intake)
+        assert [await events.tell(NOTICE), await events.tell(NOTICE)] == [None, None]
+        other = msgspec.structs.replace(NOTICE, id="alarm_2")
+        assert await events.tell(other) == str(TooManyPendingError())
+        [row] = await outbox.inspector.rows(Filter())
+        payload = json.loads(await outbox.inspector.payload(row.id) or b"")
+    assert (row.name, row.owner, row.user_id) == ("outbox/alarm", "outbox alarm", "alarm")
+    assert (payload["data"]["id"], payload["data"]["since"]) == ("alarm_1", 1_800_000_000_123)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ class Receiver:
     def __init__(self) -> None:
         self.alarms: list[dict[str, Any]] = []
         self.ids: list[str] = []
+        self.content_types: list[str] = []
         self.requests = 0
         self.answer: Callable[[], web.Response] = web.Response
         self.hangs = False
@@ -75,6 +76,7 @@ class Receiver:
         assert sent["webhook-signature"] == f"v1,{signature}"
         assert abs(int(sent["webhook-timestamp"]) - time.time()) < 60
         self.ids.append(sent["webhook-id"])
+        self.content_types.append(request.content_type)
         self.alarms.append(json.loads(body))
         return self.answer()
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from service.alarms import alarm_watch
 from service.alarms.alarm_watch import AlarmWatch
 from service.alarms.changes import MOST_NOTICES, AlarmChanges, AlarmState, Notice
 from service.console.operations.alarm import Alarm, Severity
-from service.console.operations.views import moved, stats_view
+from service.console.operations.views import Movement, moved, stats_view
+from service.errors import OutboxUnavailableError
 from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord
-from service.runs.figures import KeptNames
+from service.outbox.model import DeliveryRecord, Filter
+from service.runs.figures import KeptNames, NameView
 from service.runs.turn import Turn, WatchPace
 from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now
@@ -96,6 +98,16 @@ class Receiver:
         return [at for at, *_ in self.told]
 
 
+class Handed:
+    """A turn that is taken and lost at these times, one after another."""
+
+    def __init__(self, *times: float) -> None:
+        self._times = times
+
+    async def mine(self) -> bool:
+        return sum(now() >= one for one in self._times) % 2 == 1
+
+
 class Counts:
     """A recorder that counts by outcome."""
 
@@ -107,15 +119,25 @@ class Counts:
         self.seen[outcome] = self.seen.get(outcome, 0) + 1
 
 
-class Nothing:
-    """No event of the service's own, or as many as are given."""
+class Own:
+    """As many events of the service's own in each state as are given, None: the store is away."""
 
-    def __init__(self, own: int = 0) -> None:
+    def __init__(self, **own: int | None) -> None:
         self._own = own
 
-    async def count(self, wanted: object) -> int:
-        del wanted
-        return self._own
+    async def count(self, wanted: Filter) -> int:
+        assert (wanted.owner, wanted.after_seq, wanted.limit) == ("outbox alarm", 0, 1_000)
+        own = self._own.get(str(wanted.state), 0)
+        if own is None:
+            raise OutboxUnavailableError
+        return own
+
+
+def seen(**figures: Any) -> Movement:
+    given = {"pending": 0, "delivering": 0, "delivered": 0, "dead": 0, **figures}
+    rest = {"oldest_pending_seconds": None, "oldest_due_seconds": None, "delivery": None}
+    stats = Stats(**{**rest, "database_bytes": None, "wal_bytes": None, **given})
+    return moved(None, stats_view(stats, serving=True), 0.0)
 
 
 def watch(
@@ -123,15 +145,18 @@ def watch(
     counts: Counts,
     scopes: MemoryScopes,
     *,
-    own: int = 0,
+    own: Own | None = None,
+    turn: Turn | Handed | None = None,
+    failure: str | None = None,
+    names: KeptNames | None = None,
+    latest: SimpleNamespace | None = None,
     **figures: Any,
 ) -> AlarmWatch:
-    given = {"pending": 0, "delivering": 0, "delivered": 0, "dead": 0, **figures}
-    rest = {"oldest_pending_seconds": None, "oldest_due_seconds": None, "delivery": None}
-    stats = Stats(**{**rest, "database_bytes": None, "wal_bytes": None, **given})
-    seen = SimpleNamespace(latest=moved(None, stats_view(stats, serving=True), 0.0))
-    parts: list[Any] = [receiver, seen, Nothing(own), scopes, Turn(scopes, alone=True), counts]
-    return AlarmWatch(*parts, pace=WatchPace(), failure=lambda: None, names=KeptNames)
+    sampler = latest or SimpleNamespace(latest=seen(**figures))
+    mine = turn or Turn(scopes, alone=True)
+    parts: list[Any] = [receiver, sampler, own or Own(), scopes, mine, counts]
+    known = names or KeptNames()
+    return AlarmWatch(*parts, pace=WatchPace(), failure=lambda: failure, names=lambda: known)
 
 
 async def watch_for(seconds: float, *watches: AlarmWatch) -> None:
@@ -165,18 +190,119 @@ async def test_changes_are_told_in_their_order_and_one_is_given_up_after_ten_tri
     await watch_for(3_600, watch(receiver, counts, MemoryScopes(), dead=1, delivery=record))
     tries = [name for _, name, *_ in receiver.told]
     assert (tries[:10], tries[10]) == (["dead"] * 10, "misconfigured")
+    assert receiver.times[:11] == [0, 5, 15, 45, 105, 405, 705, 1305, 1905, 2505, 2505]
     assert counts.seen["given_up"] == 1
 
 
-@pytest.mark.parametrize(("own", "alarms"), [(2, []), (1, ["dead"])])
+LATE = {"pending": 2, "oldest_pending_seconds": 400.0, "oldest_due_seconds": 400.0}
+
+
+@pytest.mark.parametrize(
+    ("own", "figures", "alarms"),
+    [
+        ({"dead": 2}, {"dead": 2}, []),
+        ({"dead": 1}, {"dead": 2}, ["dead"]),
+        ({"dead": None}, {"dead": 2}, ["dead"]),
+        ({"pending": 2}, LATE, []),
+        ({"pending": 1}, LATE, ["late"]),
+        ({"pending": 2}, {**LATE, "delivering": 1}, ["late"]),
+        ({"pending": 2}, {**LATE, "sent": 1}, ["late"]),
+        ({"pending": 2, "dead": 1}, {**LATE, "dead": 1}, []),
+    ],
+)
 @in_virtual_time
-async def test_the_service_s_own_events_raise_no_alarm(own: int, alarms: list[str]) -> None:
+async def test_the_service_s_own_events_raise_no_alarm(
+    own: dict[str, int | None], figures: dict[str, Any], alarms: list[str]
+) -> None:
     receiver = Receiver()
-    await watch_for(30, watch(receiver, Counts(), MemoryScopes(), own=own, dead=2))
+    await watch_for(30, watch(receiver, Counts(), MemoryScopes(), own=Own(**own), **figures))
     assert [name for _, name, *_ in receiver.told] == alarms
 
 
-@pytest.mark.parametrize(("age", "severity"), [(3_000.0, "warning"), (4_000.0, "critical")])
+@in_virtual_time
+async def test_delivery_that_is_down_is_told_with_the_events_of_others_that_wait() -> None:
+    scopes, record = MemoryScopes(), DeliveryRecord("backing_off", "503", 1, 1, 0.0, 0)
+    own = Own(pending=2)
+    await watch_for(310, watch(Receiver(), Counts(), scopes, own=own, pending=5, delivery=record))
+    [raised] = msgspec.convert(scopes.stored["watch", "alarms"], AlarmState).raised.values()
+    assert raised.message == "3 wait and delivery is backing_off"
+
+
+@in_virtual_time
+async def test_a_store_that_takes_no_events_and_names_without_runs_are_told() -> None:
+    missing = NameView(name="orders/placed", expected=True, no_run_since=T - 60_000)
+    scopes, names = MemoryScopes(), KeptNames(T, (missing,))
+    await watch_for(1, watch(Receiver(), Counts(), scopes, failure="disk full", names=names))
+    kept = msgspec.convert(scopes.stored["watch", "alarms"], AlarmState)
+    since = "2027-01-15 07:59:00 UTC"
+    assert {name: (one.severity, one.message) for name, one in kept.raised.items()} == {
+        "not_stored": ("critical", "events can't be stored: disk full"),
+        "no_runs orders/placed": (
+            "warning",
+            f"orders/placed starts no run since {since} (see `outbox explain orders/placed`)",
+        ),
+    }
+
+
+@in_virtual_time
+async def test_of_two_processes_the_one_that_has_the_turn_tells_each_change_once() -> None:
+    receiver, scopes = Receiver(), MemoryScopes()
+    latest = SimpleNamespace(latest=seen(dead=1))
+    turns = (Handed(0, 60, 120), Handed(60, 120))
+    watches = [watch(receiver, Counts(), scopes, turn=one, latest=latest) for one in turns]
+    running = asyncio.create_task(watch_for(300, *watches))
+    await asyncio.sleep(62)
+    latest.latest = seen()
+    await running
+    told = [(at, state) for at, _, state, _ in receiver.told]
+    assert told == [(0, "raised"), (85, "cleared")]
+
+
+@in_virtual_time
+async def test_alarms_are_told_while_the_store_is_away_and_before_the_first_sample() -> None:
+    receiver, scopes, latest = Receiver(7), MemoryScopes(), SimpleNamespace(latest=None)
+    scopes.stored["watch", "alarms"] = {"raised": 3}  # of another shape
+    running = asyncio.create_task(watch_for(90, watch(receiver, Counts(), scopes, latest=latest)))
+    await asyncio.sleep(1)
+    scopes.is_away, latest.latest = True, seen(dead=1)
+    await asyncio.sleep(5)
+    latest.latest = None
+    await running
+    assert [name for _, name, *_ in receiver.told] == ["dead", "dead"]
+
+
+@in_virtual_time
+async def test_a_change_is_kept_and_logged_before_it_is_told() -> None:
+    class Hanging(Receiver):
+        async def tell(self, notice: Notice) -> str | None:
+            await super().tell(notice)
+            await asyncio.Event().wait()
+            return None
+
+    hanging, receiver, scopes = Hanging(), Receiver(), MemoryScopes()
+    with structlog.testing.capture_logs() as lines:
+        for one in (hanging, receiver):
+            await watch_for(10, watch(one, Counts(), scopes, dead=1))
+    assert [one[1:] for one in hanging.told] == [one[1:] for one in receiver.told]
+    message = "1 dead (see `outbox list --state dead`)"
+    raised = {"alarm": "dead", "state": "raised", "message": message}
+    assert lines == [{"event": "alarm", "log_level": "warning", **raised}]
+
+
+@in_virtual_time
+async def test_a_store_that_is_away_at_the_start_delays_alarms() -> None:
+    receiver, scopes = Receiver(), MemoryScopes()
+    scopes.is_away = True
+    running = asyncio.create_task(watch_for(20, watch(receiver, Counts(), scopes, dead=1)))
+    await asyncio.sleep(7)
+    scopes.is_away = False
+    await running
+    assert receiver.times == [10]
+
+
+@pytest.mark.parametrize(
+    ("age", "severity"), [(301.0, "warning"), (3_600.0, "warning"), (3_601.0, "critical")]
+)
 @in_virtual_time
 async def test_a_late_row_is_critical_after_an_hour(age: float, severity: str) -> None:
     scopes = MemoryScopes()

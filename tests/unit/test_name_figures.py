@@ -45,6 +45,21 @@ def test_the_figures_of_a_name() -> None:
     assert (view.name, view.expected, view.per_second, view.dead) == ("a/b", True, 1.23, 7)
 
 
+def test_times_of_the_last_hundred_answers_are_told_in_milliseconds() -> None:
+    known = name_runs()
+    for number in range(101):
+        known.take(f"{number}", told(0.33344, "failed" if not number else "completed", held=1.5555))
+    view = known.view(T, per_second=0.0, dead=0)
+    assert (view.sampled, view.failed) == (100, 0)
+    assert (view.held_median_seconds, view.start_p95_seconds) == (1.556, 0.333)
+
+
+def test_a_restart_does_not_change_since_when_runs_are_missing() -> None:
+    known = name_runs(NameView(name="a/b", expected=True, asked=9, ran=8, no_run_since=T - 60_000))
+    assert known.judge(answers(known, "NN"))
+    assert known.no_run_since == T - 60_000
+
+
 def test_a_name_without_answers_has_no_times() -> None:
     view = name_runs().view(T, per_second=0.0, dead=0)
     assert (view.held_median_seconds, view.held_p95_seconds) == (None, None)

@@ -31,6 +31,7 @@ def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
         (True, None, "N", False),
         (True, None, "NN", True),
         (True, True, "RNNRNN", True),
+        (True, None, "RNRNN", True),
         (False, None, "R" * 20 + "N", False),
         (False, None, "R" * 20 + "NN", True),
         (False, None, "R" * 20 + "QQ", True),
