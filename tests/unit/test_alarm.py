@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from service.console.operations.alarm import Alarm, Severity, alarms
+from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import stats_view
 from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
@@ -11,6 +14,8 @@ from service.outbox.model import DeliveryRecord
 def found(
     *,
     pending: int = 0,
+    delivering: int = 0,
+    sent: int = 0,
     dead: int = 0,
     oldest: float | None = None,
     state: str | None = "healthy",
@@ -18,13 +23,15 @@ def found(
     paused_by: str | None = None,
     confirmation: str = "on",
     faults: tuple[str, ...] = (),
+    keys: KeyNeeds | None = None,
 ) -> list[Alarm]:
     delivery = state and DeliveryRecord(
         state, reason, 1, 0, 0.0, 0, paused_by=paused_by, confirmation=confirmation
     )
     stats = Stats(
         pending=pending,
-        delivering=0,
+        delivering=delivering,
+        sent=sent,
         delivered=7,
         dead=dead,
         oldest_pending_seconds=oldest,
@@ -34,7 +41,7 @@ def found(
         wal_bytes=None,
     )
     view = stats_view(stats, serving=True)
-    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600)
+    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, keys=keys)
 
 
 @pytest.mark.parametrize("state", ["healthy", "backing_off", "recovering", None])
@@ -42,55 +49,82 @@ def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
     assert found(state=state) == []
 
 
+NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
+
+
 @pytest.mark.parametrize(
-    ("given", "severity", "words"),
+    ("given", "severity", "key", "words"),
     [
-        ({"pending": 1, "oldest": 301.0}, Severity.WARNING, "has waited 5 min, more than 5 min"),
-        ({"pending": 1, "oldest": 3601.0}, Severity.CRITICAL, "has waited 1 h, more than 1 h"),
-        ({"dead": 2}, Severity.WARNING, "2 dead"),
         (
-            {"pending": 5, "oldest": 1.0, "state": "backing_off", "reason": "HTTP 503"},
-            Severity.WARNING,
+            {"pending": 1, "oldest": 301.0},
+            "WARNING",
+            "late",
+            "the oldest due row has waited 5 min, more than 5 min",
+        ),
+        (
+            {"pending": 1, "oldest": 3601.0},
+            "CRITICAL",
+            "late",
+            "the oldest due row has waited 1 h, more than 1 h",
+        ),
+        ({"dead": 2}, "WARNING", "dead", "2 dead (see `outbox list --state dead`)"),
+        (
+            {"pending": 5, "state": "backing_off", "reason": "HTTP 503"},
+            "WARNING",
+            "backing_off",
             "5 wait and delivery is backing_off (HTTP 503)",
         ),
         (
-            {"pending": 1, "oldest": 1.0, "state": "recovering"},
-            Severity.WARNING,
-            "1 wait and delivery is recovering",
+            {"pending": 1, "delivering": 2, "sent": 4, "state": "recovering"},
+            "WARNING",
+            "recovering",
+            "3 wait and delivery is recovering",
         ),
         (
-            {"pending": 1, "oldest": 1.0, "paused_by": "ada"},
-            Severity.WARNING,
-            "delivery is paused by ada",
-        ),
-        (
-            {"pending": 5000, "oldest": 1.0, "state": "misconfigured", "reason": "HTTP 401"},
-            Severity.CRITICAL,
-            "5000 wait and delivery is misconfigured (HTTP 401)",
+            {"delivering": 1, "paused_by": "ada"},
+            "WARNING",
+            "paused",
+            "1 wait and delivery is paused by ada",
         ),
         (
             {"state": "misconfigured", "reason": "HTTP 401"},
-            Severity.CRITICAL,
+            "CRITICAL",
+            "misconfigured",
             "0 wait and delivery is misconfigured (HTTP 401)",
         ),
         (
-            {"confirmation": "failing (Inngest refuses INNGEST_SIGNING_KEY.)"},
-            Severity.WARNING,
-            "confirmation is failing (Inngest refuses INNGEST_SIGNING_KEY.)",
+            {"sent": 3, "confirmation": "failing (Inngest refuses INNGEST_SIGNING_KEY.)"},
+            "WARNING",
+            "not_confirmed",
+            "3 sent and confirmation is failing (Inngest refuses INNGEST_SIGNING_KEY.)",
         ),
         (
             {"faults": ("The disk is full.",)},
-            Severity.CRITICAL,
-            "stored: The disk is full",
+            "CRITICAL",
+            "not_stored",
+            "events can't be stored: The disk is full.",
         ),
+        ({"keys": NO_KEY}, "WARNING", "no_key", NO_KEY.fault),
     ],
 )
-def test_each_trouble_has_its_severity_and_its_words(
-    given: dict[str, object], severity: Severity, words: str
+def test_each_trouble_has_its_severity_its_key_and_its_words(
+    given: dict[str, Any], severity: str, key: str, words: str
 ) -> None:
-    [alarm] = found(**given)  # type: ignore[arg-type]
-    assert alarm.severity is severity
-    assert words in alarm.words
+    [alarm] = found(**given)
+    assert (alarm.severity.name, alarm.key, alarm.words) == (severity, key, words)
+
+
+def test_a_key_that_is_there_is_no_trouble() -> None:
+    assert found(keys=KeyNeeds((1,), 0, is_bounded=True)) == []
+
+
+def test_severities_are_the_exit_codes_of_a_plugin_of_nagios() -> None:
+    assert [(one.name, one.value) for one in Severity] == [
+        ("OK", 0),
+        ("WARNING", 1),
+        ("CRITICAL", 2),
+        ("UNKNOWN", 3),
+    ]
 
 
 def test_a_row_at_its_limit_is_not_late() -> None:
@@ -107,5 +141,6 @@ def test_every_trouble_is_told() -> None:
 
 def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() -> None:
     given = found(pending=5, state="backing_off", reason="ada?", confirmation="failing (ada?)")
-    assert len(given) == 2
-    assert all("ada?" in one.words and "ada?" not in one.told for one in given)
+    assert all("ada?" in one.words for one in given)
+    told = ["5 wait and delivery is backing_off", "0 sent and confirmation is failing"]
+    assert [one.told for one in given] == told

@@ -55,24 +55,24 @@ REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
             row(),
             CLOSED,
             (
-                "pending: Inngest is in trouble (503 busy); one event is tried in 2.1 s and the rest "
-                "follow when it passes."
+                "pending: Inngest is in trouble (503 busy); one event is tried in 2.1 s and the "
+                "rest follow when it passes."
             ),
         ),
         (
             row(due_in_seconds=9.0),
             msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found"),
             (
-                "pending: Inngest refuses our configuration (401 not found); repair it; one event is "
-                "tried in 2.1 s and the rest follow."
+                "pending: Inngest refuses our configuration (401 not found); repair it; one event "
+                "is tried in 2.1 s and the rest follow."
             ),
         ),
         (
             row(),
             msgspec.structs.replace(CLOSED, state="recovering", window=8),
             (
-                "pending: Inngest recovers (503 busy), events are sent 8 at a time; it is sent when "
-                "its turn comes."
+                "pending: Inngest recovers (503 busy), events are sent 8 at a time; it is sent "
+                "when its turn comes."
             ),
         ),
         (
@@ -96,8 +96,8 @@ REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
             row(isolated=True, history=REFUSED),
             OPEN,
             (
-                "pending: it is due and waits for its turn to be sent alone, because it was refused: "
-                "no."
+                "pending: it is due and waits for its turn to be sent alone, because it was "
+                "refused: no."
             ),
         ),
         (
@@ -109,24 +109,24 @@ REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
             row(State.DELIVERED, settled_at_ms=NOW, sends=2),
             OPEN,
             (
-                f"delivered: Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer to "
-                "send 2; the row is removed after the retention."
+                f"delivered: Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer "
+                "to send 2; the row is removed after the retention."
             ),
         ),
         (
             row(State.DELIVERED, settled_at_ms=NOW - 6000, sends=1),
             OPEN,
             (
-                "delivered: Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; the "
-                "row is removed after the retention."
+                "delivered: Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; "
+                "the row is removed after the retention."
             ),
         ),
         (
             row(State.SENT),
             OPEN,
             (
-                "sent: Inngest has answered and is asked until it holds the event; if Inngest loses "
-                "it, it is sent again under the same ids."
+                "sent: Inngest has answered and is asked until it holds the event; if Inngest "
+                "loses it, it is sent again under the same ids."
             ),
         ),
         (
@@ -218,8 +218,8 @@ def test_a_page_with_buttons_names_no_command() -> None:
     view = NameView(name="orders/placed", expected=False, dead=3)
     assert explain_name(view.name, view, paused, serving=True, commands=False) == [
         (
-            "orders/placed events are pending: delivery is paused by ada; it is sent after somebody "
-            "resumes delivery."
+            "orders/placed events are pending: delivery is paused by ada; it is sent after "
+            "somebody resumes delivery."
         ),
         UNSEEN,
     ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from service.console.operations.sampler import Minute, sample_of
-from service.console.operations.timeline import Kind, Trouble, timeline, troubles
+from service.console.operations.timeline import Kind, Moment, Trouble, timeline, troubles
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord, Row, State
@@ -44,6 +48,31 @@ def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
     assert (over.state, over.reason) == ("backing_off", "503")
 
 
+@pytest.mark.parametrize(
+    ("states", "worst"),
+    [
+        (("recovering", "paused"), "paused"),
+        (("paused", "backing_off"), "backing_off"),
+        (("misconfigured", "backing_off"), "misconfigured"),
+        (("misconfigured", "of a later version"), "of a later version"),
+        (("healthy", "recovering"), "recovering"),
+    ],
+)
+def test_states_of_delivery_have_an_order(states: tuple[str, str], worst: str) -> None:
+    minute = Minute()
+    for at, state in enumerate(states):
+        minute.add(NOON + at, seen(1, state))
+    summed = minute.sum_up()
+    assert summed is not None
+    assert summed.state == worst
+
+
+def test_before_the_first_service_delivery_is_healthy() -> None:
+    view = stats_view(Stats(3, 0, 0, 1, None, None, None, None, None), serving=True)
+    sample = sample_of(NOON, Movement(view, 1.0, 2.0, 3))
+    assert sample == Sample(NOON, 3, 1, 1.0, 2.0, "healthy", "")
+
+
 def test_a_sample_keeps_the_beginning_of_a_long_reason() -> None:
     words = "a" * 300
     assert sample_of(NOON, seen(1, "backing_off", words + "b")).reason == words
@@ -72,8 +101,9 @@ def test_minutes_of_the_same_trouble_are_one() -> None:
     ]
 
 
-def test_troubles_far_apart_are_two() -> None:
-    assert len(troubles([sample(0, "paused"), sample(30, "paused")])) == 2
+@pytest.mark.parametrize(("minute", "found"), [(4, 1), (5, 2)])
+def test_troubles_four_minutes_apart_are_two(minute: int, found: int) -> None:
+    assert len(troubles([sample(0, "paused"), sample(minute, "paused")])) == found
 
 
 def row(**changes: object) -> Row:
@@ -113,9 +143,59 @@ def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> N
     assert (story[3].words, story[3].after_seconds) == ("Answered 500 alone", 4.0)
 
 
-def test_what_comes_next_is_last() -> None:
-    waiting = row(state=State.PENDING, settled_at_ms=None, due_in_seconds=90.0, reason=None)
-    assert timeline(waiting)[-1].words == "Due in 1.5 min"
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": State.PENDING, "due_in_seconds": 90.0}, "Due in 1.5 min"),
+        ({"state": State.PENDING, "due_in_seconds": 0.0}, "Due now"),
+        (
+            {"state": State.DELIVERING, "lease_in_seconds": 31.0},
+            "Being sent; without an answer it is due again in 31 s",
+        ),
+        (
+            {"state": State.SENT, "settled_at_ms": NOON},
+            "Inngest has answered and is asked until it holds the event",
+        ),
+    ],
+)
+def test_what_comes_next_is_last(changes: dict[str, Any], words: str) -> None:
+    [*_, sent, following] = timeline(row(**{"settled_at_ms": None, "history": (), **changes}))
+    claimed = Moment(Kind.CLAIMED, "Sent to Inngest for the first time", NOON + 1_000, 1.0)
+    assert (sent, following) == (claimed, Moment(Kind.NEXT, words))
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({"state": State.DELIVERED}, (Kind.DELIVERED, "Delivered: Inngest has it")),
+        ({}, (Kind.DEAD, "Dead: rejected")),
+        ({"reason": None}, (Kind.DEAD, "Dead: no reason is kept")),
+    ],
+)
+def test_an_event_that_was_never_sent_has_its_acceptance_and_its_end(
+    changes: dict[str, Any], end: tuple[Kind, str]
+) -> None:
+    found = row(**{"first_sent_at_ms": None, "history": ({"note": "late"},), **changes})
+    assert timeline(found) == [
+        Moment(Kind.ACCEPTED, "Accepted, and synced to disk", NOON),
+        Moment(Kind.NOTE, "Late", 0),
+        Moment(*end, NOON + 9_000, 9.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "until_ms", "words"),
+    [
+        (-10 * MINUTE_MS, 30_000, "Delivery was paused, for 1 min"),
+        (30_000, 210_000, "Delivery was paused, for 3 min"),
+    ],
+)
+def test_a_trouble_begins_with_the_event_and_lasts_a_minute_at_least(
+    from_ms: int, until_ms: int, words: str
+) -> None:
+    trouble = Trouble(NOON + from_ms, NOON + until_ms, "paused", "")
+    [told] = [one for one in timeline(row(), [trouble]) if one.kind is Kind.TROUBLE]
+    assert (told.words, told.at_ms) == (words, NOON + max(0, from_ms))
 
 
 def test_of_many_troubles_the_first_and_the_last_are_told() -> None:
@@ -123,8 +203,13 @@ def test_of_many_troubles_the_first_and_the_last_are_told() -> None:
         Trouble(NOON + at * MINUTE_MS, NOON + (at + 1) * MINUTE_MS, "paused", str(at))
         for at in range(100)
     ]
-    told = [one.words for one in timeline(row(), many) if one.kind is Kind.TROUBLE]
-    assert len(told) == 21
-    assert "80 more troubles of delivery" in told
-    assert told[0].startswith("Delivery was paused: 0")
-    assert told[-1].startswith("Delivery was paused: 99")
+    told = [one for one in timeline(row(), many) if one.kind is Kind.TROUBLE]
+    numbers = [*range(10), *range(90, 100)]
+    words = [f"Delivery was paused: {one}, for 1 min" for one in numbers]
+    assert [one.words for one in told] == [
+        *words[:10],
+        "80 more troubles of delivery",
+        *words[10:],
+    ]
+    whole = timeline(row(), many[:20])
+    assert len([one for one in whole if one.kind is Kind.TROUBLE]) == 20
