@@ -20,8 +20,10 @@ class Clock:
     def __init__(self, each: float = 1) -> None:
         self.now = 100.0
         self.each = each
+        self.asked = 0
 
     def __call__(self) -> float:
+        self.asked += 1
         return self.now
 
 
@@ -84,7 +86,7 @@ async def test_one_in_four_is_pipelined_while_others_wait() -> None:
 
 
 async def test_large_pieces_of_all_clients_share_the_time_of_a_turn() -> None:
-    clock, parsed = Clock(each=3), list[int]()
+    clock, parsed = Clock(each=4), list[int]()
     admission = Admission(SOME, clock)
 
     def piece(number: int) -> None:
@@ -99,7 +101,11 @@ async def test_large_pieces_of_all_clients_share_the_time_of_a_turn() -> None:
         parsed.clear()
         await asyncio.sleep(0)
         found += [list(parsed)] if parsed else []
-    assert found == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert found == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    asked = clock.asked
+    for _ in range(MOST_TURNS):
+        await asyncio.sleep(0)
+    assert clock.asked == asked  # without work there are no turns
 
 
 async def test_the_room_of_a_client_that_has_gone_is_for_the_next() -> None:
@@ -172,5 +178,11 @@ async def test_a_client_that_leaves_the_line_loses_no_place() -> None:
     admission.end_post()
     given.cancel()  # as the place comes
     await asyncio.wait([gone, given])
+    assert gone.cancelled()
+    assert given.cancelled()
     assert await wait(admission) == (True, 1.0)
-    assert await wait(admission) == (False, 6.0)
+    [late] = waiting(admission, 0.0)
+    asyncio.get_running_loop().call_at(6.0 + 5e-10, late.cancel)  # as its wait ends
+    await asyncio.wait([late])
+    assert late.cancelled()
+    assert await wait(admission) == (False, 11.0)
