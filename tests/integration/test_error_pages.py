@@ -109,4 +109,12 @@ async def test_the_start_page_is_for_development(aiohttp_client, environment):
 
 def test_the_policy_of_a_page_names_its_scripts_by_digest():
     assert "'sha256-CImjRDTlhukYQ2AnxOi0wzgPhGQ3Mb3rVwJK24dFz1M='" in page_policy("1;")
-    assert "script-src 'none'" in page_policy()
+    least = "style-src 'none'; connect-src 'self'; img-src 'self' data:; base-uri 'none'"
+    ends = "frame-ancestors 'none'"
+    assert page_policy() == (
+        f"default-src 'none'; script-src 'none'; {least}; form-action 'none'; {ends}"
+    )
+    assert page_policy(files=True, forms=True) == (
+        f"default-src 'none'; script-src 'self'; {least.replace('none', 'self', 1)}; "
+        f"form-action 'self'; {ends}"
+    )

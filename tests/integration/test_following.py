@@ -300,6 +300,15 @@ async def test_a_stream_of_an_event_that_is_removed_ends(followed, client):
         assert [view async for view in views] == []
 
 
+async def test_a_long_poll_for_an_event_that_is_removed_ends(followed, client):
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=60"))
+    await is_followed(followed)
+    await client.delete("/api/events/e-1")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await waiting
+    assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+
+
 async def test_a_stream_ends_after_its_time_so_that_its_client_connects_again(
     tmp_path, aiohttp_client
 ):

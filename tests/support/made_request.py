@@ -48,4 +48,6 @@ def made_request(
         arrive()
     given = CIMultiDict(headers)
     more.setdefault("app", web.Application())
-    return make_mocked_request(method, path, given, payload=content, loop=loop, **more)
+    made = make_mocked_request(method, path, given, payload=content, loop=loop, **more)
+    made.writer.output_size = 0
+    return made

@@ -70,8 +70,6 @@ class BodyBudget:
     async def grow(self, share: Share, size_bytes: int) -> None:
         """See `Share.grow`."""
         more = min(size_bytes, self._owner_bytes) - share.size_bytes
-        if more <= 0:
-            return
         if self._has_room(share.owner, more):
             self._give(share, more)
             return

@@ -222,12 +222,12 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """The answer to an error outside of the application; it closes the connection."""
         del message  # quotes the request
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer has begun already.") from exc
         if status >= _SERVER_FAULT:
             response, request_id = _fault_answer(exc)
         else:
             response, request_id = _malformed_answer(exc, self._rules.recorder)
-        if request.writer.output_size > 0:
-            raise ConnectionError("An answer has begun already.")
         response.headers.update(security_headers(secure=False))
         response.headers.update({REQUEST_ID: request_id, hdrs.SERVER: SERVER})
         response.force_close()

@@ -1,7 +1,8 @@
 """The outermost middleware: each request gets a request id, a JSON answer and a log line.
 
 The invariant: whatever a handler raises, the client gets a JSON answer with `X-Request-Id`, and the
-log has a line with that id. Nothing of the body, the cookies or the query is logged.
+log has a line with that id. Nothing of the body, the cookies or the query is logged. An error in an
+answer that has begun ends the connection: a second head would be taken for a part of the first.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Mid
             response.headers[REQUEST_ID] = request_id
         if request_log.enabled and not _is_quiet(request, response):
             _log_line(request, response, request_id, code, time.monotonic() - began)
+        if code and request.writer.output_size > 0:
+            raise ConnectionError("An answer has begun already.")
         return response
 
     return answer

@@ -51,6 +51,12 @@ async def server(read_began, read_ended, recorder, head_seconds):
     async def fail(request: web.Request) -> web.Response:
         raise RuntimeError(await request.text())
 
+    async def begin(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(b"begun")
+        raise RuntimeError
+
     async def raw(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
 
@@ -59,7 +65,7 @@ async def server(read_began, read_ended, recorder, head_seconds):
 
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
-    app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail)])
+    app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail), web.get("/begin", begin)])
     policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds)
     server = HttpServer(app, recorder, policy)
     await server.setup()

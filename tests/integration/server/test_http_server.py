@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import Counter
@@ -98,6 +99,30 @@ async def test_a_fault_of_the_service_has_the_one_form_and_an_id_that_the_log_ha
     assert SECRET not in f"{headers}{body!r}"
     [failed] = [line for line in logs if line["event"] == "request_failed"]
     assert failed["request_id"] == headers["X-Request-Id"]
+
+
+async def test_a_fault_in_an_answer_that_has_begun_ends_it_there(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /begin HTTP/1.1\r\nHost: a\r\n\r\n")
+    with capture_logs() as logs:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert body == b"5\r\nbegun\r\n"
+    assert [line["event"] for line in logs] == ["request_failed"]
+
+
+async def test_a_body_that_breaks_after_its_answer_is_no_fault_of_ours(port, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
+    writer.write(head)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await reader.readuntil(b"}")
+        writer.write(b"no size\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
+    assert caplog.records == []
 
 
 async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):

@@ -200,7 +200,10 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
 async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, code):
     _, headers, body = await send(port, sent)
     assert json.loads(body)["code"] == code
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Content-Security-Policy"] == (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"

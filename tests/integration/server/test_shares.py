@@ -29,7 +29,8 @@ class Site:
         self.may_end = asyncio.Event()
         app = web.Application(middlewares=[error_middleware(self.recorder)])
         app[proxies_key] = proxies
-        app.add_routes([web.get("/hold", self.hold), web.get("/{any:.*}", self.answer)])
+        app.add_routes([web.get("/hold", self.hold), web.get("/outbox/hold", self.hold)])
+        app.add_routes([web.get("/{any:.*}", self.answer)])
         policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5)
         self.server = HttpServer(app, self.recorder, policy)
 
@@ -133,8 +134,15 @@ async def test_a_connection_too_many_is_closed_while_all_are_at_work(behind_a_pr
     writer.write(b"GET /outbox HTTP/1.1\r\nHost: a\r\n\r\n")
     await reader.readuntil(b"here")
     assert await site.asks("/healthz") == 200  # in the place of the idle one
+    last = asyncio.create_task(site.asks("/outbox/hold"))
+    await site.until(at_work=LIMIT)
+    writer.close()
+    refused, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert await refused.read() == b""
     site.may_end.set()
-    assert {await one for one in held} == {200}
+    assert {await one for one in (*held, last)} == {200}
     writer.close()
 
 
