@@ -102,6 +102,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(data={"a": "$body.reprot"}), "data: there is no $body.reprot"),
         (changed(data={"a": {"b": ["$body.report"]}}), "data: $body.report stands in a list"),
         (changed(who="everyone"), "who.0: everyone names nobody; write session, "),
+        (changed(who=["session", "key "]), "who.1: key  names nobody; write session, "),
         (changed(who=[]), "who: "),
         (changed(document=True), "document: the body needs documentName; add it to required"),
         (changed(document="yes"), "document: write true or false"),
@@ -114,6 +115,37 @@ def changed(**fields: Any) -> dict[str, Any]:
 def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
     [told] = faults(load, None, entry)
     assert fault in told
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "x" * 256),
+        ("name", "\u00e9/1"),
+        ("path", "/api/A-z_0/~9.x"),
+        ("path", "/api/eventsource"),
+        ("summary", "x" * 200),
+        ("summary", "x"),
+        ("who", ["key", "key nightly", "session"]),
+        ("encrypt", ["report"]),
+        ("encrypt", False),
+        ("expects_run", True),
+        ("data", {"a": "$$", "b": [["$$x"], {"c": 1}]}),
+    ],
+)
+def test_an_entry_is_taken_up_to_its_bounds(load, field, value):
+    _, report = load(None, changed(**{field: value}))
+    assert getattr(report, field) == value
+
+
+def test_a_file_is_taken_up_to_its_bounds(load):
+    def nested(levels: int) -> str:
+        inside = "".join(f'{{"a{level}": ' for level in range(levels)) + "1" + "}" * levels
+        return json.dumps({"types": [changed(data=json.loads(inside))]})
+
+    packaged, report = load(nested(29).ljust(1024 * 1024), name="types.json")
+    assert list(report.data) == ["a0"]
+    assert "more than 32 levels" in faults(load, nested(30), name="types.json")[0]
 
 
 @pytest.mark.parametrize(

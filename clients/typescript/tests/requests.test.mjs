@@ -86,11 +86,11 @@ test("events are listed, taken back and looked at by their paths", async () => {
   const { requests, outbox } = quick(({ method }) =>
     method === "DELETE" ? new Response(null, { status: 204 }) : Response.json({}),
   );
-  await outbox.list({ state: "dead", limit: 5, name: undefined });
+  await outbox.list({ state: "dead", since: 0, limit: 5, name: undefined });
   await outbox.takeBack("a/b");
   await outbox.get("a");
   assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
-    "GET /api/events?state=dead&limit=5",
+    "GET /api/events?state=dead&since=0&limit=5",
     "DELETE /api/events/a%2Fb",
     "GET /api/events/a",
   ]);
