@@ -143,7 +143,7 @@ def test_a_file_is_taken_up_to_its_bounds(load):
         inside = "".join(f'{{"a{level}": ' for level in range(levels)) + "1" + "}" * levels
         return json.dumps({"types": [changed(data=json.loads(inside))]})
 
-    packaged, report = load(nested(29).ljust(1024 * 1024), name="types.json")
+    [_, report] = load(nested(29).ljust(1024 * 1024), name="types.json")
     assert list(report.data) == ["a0"]
     assert "more than 32 levels" in faults(load, nested(30), name="types.json")[0]
 
