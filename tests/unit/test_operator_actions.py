@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
-from service.console.operations.actions import OperatorActions, Payloads
+import pytest
+import structlog
+
+from service.console.operations.actions import OperatorActions, Payloads, SessionSignOuts
+from service.identity.session_revision import session_scope_id
 from service.observe.recorder import NullRecorder
+from service.outbox.audit import Act, Deed, ErasedRecords
+from service.outbox.model import DeliveryRecord, Named
 from tests.support.figures import Figures
+from tests.support.memory_outbox import HEALTHY_DELIVERY
 
 
 class Purges:
@@ -31,6 +39,132 @@ async def test_payloads_and_rows_go_at_the_ages_that_were_asked_for() -> None:
     assert await actions.purge_payloads(older_than_seconds=60.0) == 3
     assert await actions.purge(older_than_seconds=90.0, actor=None) == 2
     assert purges.ages == [60.0, 90.0]
+
+
+class Changes:
+    """Repairs that remember what they were asked for, and change two rows."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None) -> list[str]:
+        self.asked.append((wanted, actor, act))
+        return list(wanted.ids)
+
+    discard = replay
+
+    async def purge(self, **asked: object) -> int:
+        self.asked.append(tuple(asked.items()))
+        return 2
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        self.asked.append((owner, actor))
+        return ErasedRecords(1, 2)
+
+    async def set_paused(self, **asked: object) -> DeliveryRecord:
+        self.asked.append(tuple(asked.items()))
+        return HEALTHY_DELIVERY
+
+
+ADA = "ada@example.com"
+WANTED, ACT = Named(("e-1", "e-2")), Act("a-1", "all")
+
+
+@pytest.mark.parametrize(
+    ("change", "action", "rows", "asked", "answer"),
+    [
+        (
+            lambda on: on.replay(WANTED, actor=ADA, act=ACT),
+            "replay",
+            2,
+            (WANTED, ADA, ACT),
+            list(WANTED.ids),
+        ),
+        (
+            lambda on: on.discard(WANTED, actor=ADA, act=ACT),
+            "discard",
+            2,
+            (WANTED, ADA, ACT),
+            list(WANTED.ids),
+        ),
+        (
+            lambda on: on.purge(older_than_seconds=9.0, actor=ADA),
+            "purge",
+            2,
+            (("older_than_seconds", 9.0), ("actor", ADA)),
+            2,
+        ),
+        (
+            lambda on: on.erase_records("dev u-1", actor=ADA),
+            "erase",
+            None,
+            ("dev u-1", ADA),
+            ErasedRecords(1, 2),
+        ),
+        (
+            lambda on: on.set_paused(paused=True, actor=ADA, reason="an upgrade"),
+            "pause",
+            None,
+            (("paused", True), ("actor", ADA), ("ask_now", False), ("reason", "an upgrade")),
+            HEALTHY_DELIVERY,
+        ),
+        (
+            lambda on: on.set_paused(paused=False, actor=ADA, ask_now=True),
+            "resume",
+            None,
+            (("paused", False), ("actor", ADA), ("ask_now", True), ("reason", "")),
+            HEALTHY_DELIVERY,
+        ),
+    ],
+)
+async def test_a_change_is_made_counted_and_logged_without_the_e_mail(
+    change: Callable[[OperatorActions], Awaitable[object]],
+    action: str,
+    rows: int | None,
+    asked: tuple[object, ...],
+    answer: object,
+) -> None:
+    changes, figures = Changes(), Figures()
+    with structlog.testing.capture_logs() as lines:
+        assert await change(OperatorActions(cast("Any", changes), figures)) == answer
+    assert changes.asked == [asked]
+    assert figures.got == [("count", "operator_actions", 1, ("action", action))]
+    logged = {"action": action, "actor": "a***@example.com", "rows": rows}
+    assert lines == [{"event": "operator_action", "log_level": "warning", **logged}]
+
+
+async def test_the_retention_is_an_actor_in_the_log() -> None:
+    with structlog.testing.capture_logs() as lines:
+        actions = OperatorActions(cast("Any", Changes()), NullRecorder())
+        await actions.purge(older_than_seconds=9.0, actor=None)
+    assert lines[0]["actor"] == "retention"
+
+
+class Saved:
+    """Scopes that remember what was saved, and the deeds."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[str, int, Deed]] = []
+        self.values: dict[str, object] = {}
+
+    async def save_audited(
+        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
+    ) -> None:
+        self.values |= settings
+        self.saved.append((scope, len(settings), deed))
+
+
+@pytest.mark.parametrize("logged", [False, True])
+async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged: bool) -> None:
+    scopes, owners = Saved(), ["dev u-1", "https://id.example u-1"]
+    with structlog.testing.capture_logs() as lines:
+        assert await SessionSignOuts(scopes, logged=logged).sign_out(owners, actor=ADA) == 2
+    deed = Deed(ADA, "sign-out", "dev u-1, https://id.example u-1")
+    assert scopes.saved == [("session", 2, deed)]
+    assert set(scopes.values) == {session_scope_id(owner) for owner in owners}
+    line = {"action": "sign_out", "actor": "a***@example.com", "owners": 2}
+    wanted = [{"event": "operator_action", "log_level": "warning", **line}]
+    assert lines == (wanted if logged else [])
 
 
 class Stored:
