@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from service.console.operations.bulk import Action, Proposal, Proposals, change_rows
-from service.console.operations.paced import PacedReplay, PacedReplayer
+import msgspec
+import pytest
+
+from service.console.operations.bulk import (
+    Action,
+    Proposal,
+    Proposals,
+    actions_on,
+    change_rows,
+    chosen,
+)
+from service.console.operations.paced import PacedReplay, PacedReplayer, PacedReplays
 from service.console.operations.search import Found
-from service.outbox.audit import new_act
+from service.errors import InvalidFieldError
+from service.outbox.audit import Act, new_act
 from service.outbox.event import Event
 from service.outbox.model import Filter, Named, Row, State
 from tests.support.memory_outbox import MemoryOutbox
+from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now
 
 NOW = 1_000.0
@@ -22,9 +34,14 @@ class Finds:
 
     def __init__(self, rows: list[Row]) -> None:
         self._rows = rows
+        self.asked: list[Filter] = []
 
     async def find(self, wanted: Filter) -> Found:
-        return Found(self._rows[: wanted.limit])
+        self.asked.append(wanted)
+        below = wanted.before_seq
+        return Found(
+            [row for row in self._rows if below is None or row.seq < below][: wanted.limit]
+        )
 
 
 async def proposed(settled_at: float, *, seen_ms: int | None) -> Proposal:
@@ -62,14 +79,22 @@ async def test_a_first_dry_run_says_that_more_match_than_were_found() -> None:
 
 
 class Replays:
-    """Repairs that remember when how many rows were replayed."""
+    """Repairs that remember when how many rows were replayed, and all that they were asked for."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, int]] = []
+        self.asked: list[tuple[Named, str, Act]] = []
 
-    async def replay(self, wanted: Named, **_: object) -> list[str]:
-        self.seen.append((now(), len(wanted.ids)))
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        assert act
+        self.seen.append((asyncio.get_running_loop().time(), len(wanted.ids)))
+        self.asked.append((wanted, actor, act))
         return list(wanted.ids)
+
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        assert act
+        self.asked.append((wanted, actor, act))
+        return list(wanted.ids)[1:]
 
 
 def dead_rows(count: int) -> list[Row]:
@@ -88,32 +113,188 @@ async def test_a_change_at_a_rate_takes_its_time() -> None:
     assert [(round(at - began), count) for at, count in replays.seen] == [(0, 2), (1, 2), (2, 1)]
 
 
-class OneReplay:
-    """The replay that is under way, kept in memory."""
-
-    def __init__(self, one: PacedReplay) -> None:
-        self.one: PacedReplay | None = one
-
-    async def current(self) -> PacedReplay | None:
-        return self.one
-
-    async def keep(self, one: PacedReplay | None) -> None:
-        self.one = one
+def rows_in(*states: State) -> list[Row]:
+    """Rows e-0, e-1 … in these states, settled at the second of their number."""
+    rows = [msgspec.structs.replace(row, settled_at_ms=None) for row in dead_rows(len(states))]
+    return [
+        msgspec.structs.replace(row, state=state, accepted_at_ms=at * 1000, seq=100 - at)
+        for at, (row, state) in enumerate(zip(rows, states, strict=True))
+    ]
 
 
-class Always:
+EACH = (State.PENDING, State.DELIVERING, State.SENT, State.DELIVERED, State.DEAD)
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("action", "ids", "late", "lost"),
+    [(Action.REPLAY, "4", 1, 0), (Action.DISCARD, "0234", 0, 3)],
+)
+async def test_a_dry_run_tells_what_is_left_out_late_and_lost(
+    action: Action, ids: str, late: int, lost: int
+) -> None:
+    rows = [msgspec.structs.replace(row, first_sent_at_ms=0) for row in rows_in(*EACH)]
+    wanted, search = Filter(state=None, limit=2), Finds(rows)
+    proposals = Proposals(search, Replays())  # type: ignore[arg-type]
+    found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1)
+    assert [row.id for row in found.rows] == [f"e-{one}" for one in ids]
+    assert (found.action, found.wanted, found.seen_ms) == (action, wanted, DAY_MS + 1)
+    assert (found.left_out, found.late, found.lost) == (5 - len(ids), late, lost)
+    assert search.asked == [Filter(limit=10_000)]
+    found = await proposals.propose(action, wanted, now_ms=DAY_MS, seen_ms=2_000)
+    assert (found.seen_ms, found.late) == (2_000, 0)
+    assert found.left_out == 3 - len([one for one in ids if one <= "2"])
+
+
+async def test_a_change_names_rows_by_state_in_pages_and_tells_how_far_it_is() -> None:
+    replays, act, told = Replays(), Act("a-1", "all"), list[tuple[int, int]]()
+    rows = rows_in(State.DEAD, State.PENDING, *[State.DEAD] * 501)
+    proposals = Proposals(Finds(rows), replays)  # type: ignore[arg-type]
+    proposal = await proposals.propose(Action.DISCARD, Filter(), now_ms=0)
+    done = await proposals.carry_out(proposal, act, actor="ada")
+    assert [(one.state, len(one.ids)) for one, *_ in replays.asked] == [
+        (State.PENDING, 1),
+        (State.DEAD, 500),
+        (State.DEAD, 2),
+    ]
+    assert {(actor, one) for _, actor, one in replays.asked} == {("ada", act)}
+    assert (len(done), done[:2]) == (500, ["e-2", "e-3"])
+    await change_rows(
+        replays.discard, rows, actor="ada", act=act, told=lambda *how_far: told.append(how_far)
+    )
+    assert told == [(1, 503), (501, 503), (503, 503)]
+
+
+def test_a_state_has_its_actions() -> None:
+    both = [Action.REPLAY, Action.DISCARD]
+    assert [actions_on(state) for state in EACH] == [
+        [Action.DISCARD],
+        [],
+        [Action.DISCARD],
+        [Action.DISCARD],
+        both,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Filter(before_seq=7, limit=0), "every row"),
+        (Filter(name="a/b", before_seq=7, limit=9), "name=a/b, limit=9"),
+    ],
+)
+def test_the_audit_says_how_rows_were_chosen(wanted: Filter, words: str) -> None:
+    assert chosen(wanted) == words
+
+
+ACT = Act("a-1", "all")
+ONE = PacedReplay(ACT, "ada", Filter(name="n"), int(NOW * 1000), 120, total=5)
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "step", "seconds_left"), [(1, 1, 180.0), (60, 1, 3.0), (61, 2, 180 / 61)]
+)
+def test_a_replay_at_a_rate_says_how_long_it_lasts(
+    per_minute: int, step: int, seconds_left: float
+) -> None:
+    one = msgspec.structs.replace(ONE, per_minute=per_minute, done=2)
+    assert (one.step, one.seconds_left) == (step, seconds_left)
+
+
+async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> None:
+    scopes = MemoryScopes()
+    replays = PacedReplays(scopes)
+    assert await replays.current() is None
+    await replays.stop()
+    proposals = Proposals(Finds(rows_in(State.DEAD, State.DEAD)), Replays())  # type: ignore[arg-type]
+    proposal = await proposals.propose(Action.REPLAY, Filter(name="n"), now_ms=7)
+    first = PacedReplay.of(proposal, ACT, actor="ada", per_minute=30)
+    assert first == PacedReplay(ACT, "ada", Filter(name="n"), 7, 30, 2)
+    await replays.start(first)
+    with pytest.raises(InvalidFieldError, match="stop it first"):
+        await replays.start(ONE)
+    assert await PacedReplays(scopes).current() == first
+    await replays.stop()
+    await replays.keep(first)  # the progress of a process that did not know
+    assert await replays.current() is None
+    second = msgspec.structs.replace(first, act=Act("a-2", "all"))
+    await replays.start(second)
+    assert await replays.current() == second
+    scopes.stored["watch", "paced-replay"] = {"act": "of another version"}
+    assert await replays.current() is None
+
+
+class Turns:
+    """The turn of this process but between 10 and 20 seconds."""
+
     async def mine(self) -> bool:
-        return True
+        return not 10 <= now() < 20
+
+
+async def replay_for(
+    seconds: float, rows: list[Row], replays: PacedReplays, repairs: Replays
+) -> None:
+    replayer = PacedReplayer(replays, Finds(rows), repairs, Turns())  # type: ignore[arg-type]
+    running = asyncio.create_task(replayer.run())
+    await asyncio.sleep(seconds)
+    running.cancel()
 
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() -> None:
-    found, act = Finds(dead_rows(5)), new_act("all")
-    kept = OneReplay(PacedReplay(act, "ada", Filter(), int(NOW * 1000), 120, total=5))
-    replays, began = Replays(), now()
-    replayer = PacedReplayer(kept, found, replays, Always())  # type: ignore[arg-type]
-    running = asyncio.create_task(replayer.run())
-    await asyncio.sleep(60)
-    running.cancel()
-    assert [(round(at - began), count) for at, count in replays.seen] == [(0, 2), (1, 2), (2, 1)]
-    assert kept.one is None
+    repairs, scopes = Replays(), MemoryScopes()
+    await PacedReplays(scopes).start(ONE)
+    rows = rows_in(*[State.DEAD] * 7)
+    rows[1] = msgspec.structs.replace(rows[1], settled_at_ms=int(NOW * 1000) + 1)
+    await replay_for(0.5, rows, PacedReplays(scopes), repairs)
+    assert await PacedReplays(scopes).current() == msgspec.structs.replace(ONE, done=1, before=99)
+    await asyncio.sleep(0.5)
+    await replay_for(60, rows, PacedReplays(scopes), repairs)
+    assert [
+        (at, *(one.ids)) for (at, _), (one, *_) in zip(repairs.seen, repairs.asked, strict=True)
+    ] == [
+        (0, "e-0"),
+        (1, "e-2", "e-3"),
+        (2, "e-4", "e-5"),
+    ]
+    assert {(one.state, *by) for one, *by in repairs.asked} == {(State.DEAD, "ada", ACT)}
+    assert scopes.stored["watch", "paced-replay"] == {}
+
+
+@in_virtual_time
+async def test_a_replay_at_a_rate_ends_where_fewer_are_left_than_were_shown() -> None:
+    repairs, scopes = Replays(), MemoryScopes()
+    await PacedReplays(scopes).start(ONE)
+    await replay_for(9, rows_in(State.DEAD), PacedReplays(scopes), repairs)
+    assert (len(repairs.asked), await PacedReplays(scopes).current()) == (1, None)
+
+
+@in_virtual_time
+async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None:
+    repairs, scopes = Replays(), MemoryScopes()
+    running = asyncio.create_task(
+        replay_for(60, rows_in(*[State.DEAD] * 5), PacedReplays(scopes), repairs)
+    )
+    await asyncio.sleep(9)
+    scopes.is_away = True
+    await asyncio.sleep(3)
+    scopes.is_away = False
+    await PacedReplays(scopes).start(ONE)
+    await running
+    assert [at for at, _ in repairs.seen] == [20, 21, 22]
+
+
+@in_virtual_time
+async def test_a_stop_between_two_steps_of_a_replay_holds() -> None:
+    scopes = MemoryScopes()
+    replays = PacedReplays(scopes)
+
+    class Stopped(Replays):
+        async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+            await replays.stop()
+            return await super().replay(wanted, actor=actor, act=act)
+
+    repairs = Stopped()
+    await replays.start(ONE)
+    await replay_for(9, rows_in(*[State.DEAD] * 5), replays, repairs)
+    assert (len(repairs.asked), scopes.stored["watch", "paced-replay"]) == (1, {})
