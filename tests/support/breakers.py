@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -82,15 +84,22 @@ class Process:
 
 
 def at_a_process(
-    test: Callable[[Process], Coroutine[Any, Any, None]],
-    breaker: Breaker | None = None,
-    announcement: Announcement | None = None,
-) -> None:
-    """Run `test` in virtual time."""
+    breaker: Breaker | None = None, announcement: Announcement | None = None
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """A test in virtual time, whose first argument is such a process."""
 
-    async def main() -> None:
-        process = Process(breaker or fresh(), announcement)
-        await test(process)
-        process.keeping.cancel()
+    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        async def main(**given: Any) -> None:
+            process = Process(breaker or fresh(), announcement)
+            await test(process, **given)
+            process.keeping.cancel()
 
-    run_in_virtual_time(main())
+        @functools.wraps(test)
+        def run(**given: Any) -> None:
+            run_in_virtual_time(main(**given))
+
+        _, *others = inspect.signature(test).parameters.values()
+        run.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
+        return run
+
+    return decorate

@@ -16,18 +16,8 @@ from service.identity.user import User
 
 WORDS = st.sampled_from(
     [
-        "",
-        "a",
-        "object",
-        "#",
-        "#/",
-        "#/$defs/a",
-        "#/~2",
-        "%zz",
-        "https://a.example",
-        "(",
-        "$body",
-        "$$",
+        *("", "a", "object", "#", "#/", "#/$defs/a", "#/~2", "%zz", "https://a.example"),
+        *("(", "$body", "$$"),
     ]
 )
 ANYTHING = st.recursive(
@@ -37,24 +27,9 @@ ANYTHING = st.recursive(
 )
 KEYWORDS = st.sampled_from(
     [
-        "$ref",
-        "$id",
-        "$schema",
-        "type",
-        "properties",
-        "items",
-        "required",
-        "enum",
-        "const",
-        "not",
-        "examples",
-        "allOf",
-        "pattern",
-        "format",
-        "minimum",
-        "$defs",
-        "additionalProperties",
-        "if",
+        *("$ref", "$id", "$schema", "$defs", "type", "properties", "additionalProperties"),
+        *("items", "required", "enum", "const", "not", "examples", "allOf", "if"),
+        *("pattern", "format", "minimum"),
     ]
 )
 REFERENCES = st.sampled_from(["#/$defs/a", "#/$defs/b", "#/properties/a"])

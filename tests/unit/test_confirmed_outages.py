@@ -11,7 +11,7 @@ from service.inngest.send_result import SendResult
 from tests.support.confirmed_world import ConfirmedWorld
 from tests.support.delivery_model import HEALTHY, REFUSED
 from tests.support.memory_rows import MemoryRow
-from tests.support.virtual_time import in_virtual_time, run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 
 def check(world: ConfirmedWorld, rows: list[MemoryRow]) -> None:
@@ -86,31 +86,29 @@ async def test_an_inngest_that_ignores_seeds_is_believed_at_its_answer():
     assert world.store.questions == 0
 
 
-def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=0)
-        refusals, answer = 2, world.inngest._answer
+@in_virtual_time
+async def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
+    world = ConfirmedWorld(rate=0)
+    refusals, answer = 2, world.inngest._answer
 
-        async def refuse(*given):
-            nonlocal refusals
-            refusals -= 1
-            if refusals < 0:
-                return await answer(*given)
-            return SendResult(400, ("",), "publish failed")
+    async def refuse(*given):
+        nonlocal refusals
+        refusals -= 1
+        if refusals < 0:
+            return await answer(*given)
+        return SendResult(400, ("",), "publish failed")
 
-        world.inngest._answer = refuse
-        rows = world.add(HEALTHY)
-        async with world.running():
-            await asyncio.sleep(10)
-            assert (rows[0].state, refusals) == ("sent", -1)
-            world.stop_inngest()
-            await asyncio.sleep(10)
-            refusals, world.store.rate = 1, 1_000
-            world.start_inngest()
-            await world.until(rows, 60)
-        check(world, rows)
-
-    run_in_virtual_time(main())
+    world.inngest._answer = refuse
+    rows = world.add(HEALTHY)
+    async with world.running():
+        await asyncio.sleep(10)
+        assert (rows[0].state, refusals) == ("sent", -1)
+        world.stop_inngest()
+        await asyncio.sleep(10)
+        refusals, world.store.rate = 1, 1_000
+        world.start_inngest()
+        await world.until(rows, 60)
+    check(world, rows)
 
 
 @in_virtual_time

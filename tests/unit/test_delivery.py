@@ -44,15 +44,6 @@ async def test_a_store_that_fails_is_asked_again_and_a_stop_meanwhile_ends_the_r
 
 
 @in_virtual_time
-async def test_a_batch_is_delivered_at_the_first_attempt() -> None:
-    world = World()
-    rows = world.add(*[HEALTHY] * 200)
-    async with world.running():
-        await world.until(rows, 1)
-    assert {(row.state, row.attempts, row.sends) for row in rows} == {("delivered", 1, 1)}
-
-
-@in_virtual_time
 async def test_batches_shrink_until_they_are_not_too_large_and_no_event_dies() -> None:
     world = World(max_events=500, max_bytes=200)
     rows = world.add(*[HEALTHY] * 1000)

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 
 from service.errors import NotFoundError, OutboxUnavailableError
 from service.observe.logs import RequestLine
-from service.observe.recorder import NullRecorder
 from service.web.server import middleware
 from service.web.server.connection import Connection
 from service.web.server.middleware import (
@@ -20,18 +19,10 @@ from service.web.server.middleware import (
     event_id_key,
     request_id_key,
 )
+from tests.support.figures import Figures
 from tests.support.made_request import made_request
 
 HTML = {"Accept": "text/html"}
-
-
-class Counts(NullRecorder):
-    def __init__(self) -> None:
-        self.counted: list[tuple[str, dict[str, str]]] = []
-
-    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        assert value == 1
-        self.counted.append((name, labels))
 
 
 class Pages:
@@ -72,7 +63,7 @@ async def fine(request: web.Request) -> web.Response:
 async def answered(
     handler: Any, *, recorder: Any = None, pages: Any = None, **request: Any
 ) -> web.Response:
-    answer = error_middleware(recorder or Counts(), pages)
+    answer = error_middleware(recorder or Figures(), pages)
     found = await answer(made_request(**request), handler)
     assert isinstance(found, web.Response)
     return found
@@ -114,23 +105,23 @@ async def test_a_plain_request_id_is_kept_and_another_is_made(
 async def test_a_refusal_is_answered_and_counted_by_its_code(
     error: BaseException, status: int, code: str, lines: Lines
 ) -> None:
-    counts = Counts()
+    counts = Figures()
     answer = await answered(raises(error), recorder=counts, pages=Pages())
     assert answer.status == status
     assert answer.body
     assert f'"code":"{code}"'.encode() in bytes(answer.body)  # type: ignore[arg-type]
-    assert counts.counted == [("refused", {"code": code})]
+    assert counts.got == [("count", "refused", 1, ("code", code))]
     assert (lines.lines[0].status, lines.lines[0].code) == (status, code)
 
 
 async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Lines) -> None:
-    counts = Counts()
+    counts = Figures()
     with capture_logs() as logs:
         answer = await answered(raises(ZeroDivisionError()), recorder=counts)
     assert answer.status == 500
     made = answer.headers["X-Request-Id"]
     assert [(one["event"], one["request_id"]) for one in logs] == [("request_failed", made)]
-    assert counts.counted == []
+    assert counts.got == []
     assert (lines.lines[0].status, lines.lines[0].code) == (500, "internal_error")
 
 
@@ -223,7 +214,7 @@ async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_a
     protocol = mock.Mock(spec=Connection, arrived_at=arrived)
     request = made_request(method="PUT", protocol=protocol)
     request.match_info.route.resource.canonical = "/api/{id}"  # type: ignore[union-attr,misc]
-    await error_middleware(Counts())(request, handler)
+    await error_middleware(Figures())(request, handler)
     [line] = lines.lines
     assert (line.event, line.level, line.method, line.route) == (
         *("request", "info"),
@@ -235,7 +226,7 @@ async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_a
 async def test_a_request_without_a_route_has_a_line_too(lines: Lines) -> None:
     request = made_request()
     request.match_info.route.resource = None  # type: ignore[misc]
-    await error_middleware(Counts())(request, fine)
+    await error_middleware(Figures())(request, fine)
     assert lines.lines[0].route is None
 
 

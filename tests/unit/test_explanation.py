@@ -8,6 +8,7 @@ import pytest
 from service.console.operations.explain import explain, explain_name
 from service.outbox.model import DeliveryRecord, Row, State
 from service.runs.figures import NameView
+from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
 HOUR_MS = 3_600_000
@@ -16,26 +17,7 @@ CLOSED = DeliveryRecord("backing_off", "503 busy", 1, 4, 2.1, 0)
 
 
 def row(state: State = State.PENDING, **changes: object) -> Row:
-    plain = Row(
-        id="e-1",
-        name="documents/aws.index",
-        owner="u-1",
-        user_id="u-1",
-        state=state,
-        attempts=0,
-        sends=0,
-        isolated=False,
-        accepted_at_ms=NOW - 5000,
-        first_sent_at_ms=None,
-        settled_at_ms=None,
-        due_in_seconds=0.0 if state is State.PENDING else None,
-        lease_in_seconds=None,
-        reason=None,
-        detail=None,
-        history=(),
-        payload_bytes=400,
-    )
-    return msgspec.structs.replace(plain, **changes)
+    return made_row(state, accepted_at_ms=NOW - 5000, **changes)
 
 
 NOW_WORDS = "2026-11-24 22:30:19 UTC"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import ClassVar
 
 import pytest
@@ -116,6 +117,15 @@ async def ready_pool() -> tuple[ProcessPool, asyncio.Task[int]]:
     return own, running
 
 
+@contextlib.asynccontextmanager
+async def working_pool() -> AsyncIterator[ProcessPool]:
+    """Such a pool, which stops well at the end of the block."""
+    own, running = await ready_pool()
+    yield own
+    own.stop()
+    assert await running == 0
+
+
 async def stop_in_an_upgrade(own: ProcessPool) -> None:
     """Stop three seconds after the upgrade has begun, as SIGTERM does."""
     upgrading = asyncio.create_task(own.upgrade())
@@ -131,26 +141,22 @@ def serving(processes: type[Process], name: str) -> int:
 @in_virtual_time
 async def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Process]) -> None:
     processes.letting_go_seconds = SLOW_SECONDS
-    own, running = await ready_pool()
-    with pytest.raises(UpgradeError, match=r"^The old version continues"):
-        await own.upgrade()
-    await asyncio.sleep(10 * SLOW_SECONDS)
-    assert serving(processes, "store") == 1
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        with pytest.raises(UpgradeError, match=r"^The old version continues"):
+            await own.upgrade()
+        await asyncio.sleep(10 * SLOW_SECONDS)
+        assert serving(processes, "store") == 1
 
 
 @in_virtual_time
 async def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
     processes: type[Process],
 ) -> None:
-    own, running = await ready_pool()
-    processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
-    processes.started[0].signal(signal.SIGKILL)
-    await asyncio.sleep(60)
-    assert serving(processes, "store") == 1
-    own.stop()
-    assert await running == 0
+    async with working_pool():
+        processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+        processes.started[0].signal(signal.SIGKILL)
+        await asyncio.sleep(60)
+        assert serving(processes, "store") == 1
 
 
 @in_virtual_time
@@ -172,23 +178,19 @@ async def test_a_child_that_can_not_be_started_is_tried_every_five_seconds_until
 
 @in_virtual_time
 async def test_a_loss_is_accepted_by_the_first_store_alone(processes: type[Process]) -> None:
-    own, running = await ready_pool()
-    processes.started[0].signal(signal.SIGKILL)
-    await asyncio.sleep(10)
-    stores = [one.child for one in processes.started if one.child.name == "store"]
-    assert ["--accept-loss" in one.command for one in stores] == [True, False]
-    own.stop()
-    assert await running == 0
+    async with working_pool():
+        processes.started[0].signal(signal.SIGKILL)
+        await asyncio.sleep(10)
+        stores = [one.child for one in processes.started if one.child.name == "store"]
+        assert ["--accept-loss" in one.command for one in stores] == [True, False]
 
 
 @in_virtual_time
 async def test_a_stop_while_a_child_is_being_started_ends_it(processes: type[Process]) -> None:
-    own, running = await ready_pool()
-    processes.starting_seconds = 10.0
-    processes.started[0].signal(signal.SIGKILL)
-    await asyncio.sleep(5)
-    own.stop()
-    assert await running == 0
+    async with working_pool():
+        processes.starting_seconds = 10.0
+        processes.started[0].signal(signal.SIGKILL)
+        await asyncio.sleep(5)
     assert len(processes.started) == 3
     assert not any(one.is_running for one in processes.started)
 
@@ -208,45 +210,39 @@ async def test_no_upgrade_begins_in_a_stop(processes: type[Process]) -> None:
 async def test_a_child_that_was_ready_comes_again_at_once_however_often_it_failed_before(
     processes: type[Process],
 ) -> None:
-    own, running = await ready_pool()
-    for failures in (0, 5):
-        processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * failures
-        processes.started[-1 if failures else 0].signal(signal.SIGKILL)
-        await asyncio.sleep(30)
-    assert serving(processes, "store") == 1
-    count = len(processes.started)
-    processes.started[-1].signal(signal.SIGKILL)
-    await asyncio.sleep(0.15)
-    assert len(processes.started) == count + 1
-    own.stop()
-    assert await running == 0
+    async with working_pool():
+        for failures in (0, 5):
+            processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * failures
+            processes.started[-1 if failures else 0].signal(signal.SIGKILL)
+            await asyncio.sleep(30)
+        assert serving(processes, "store") == 1
+        count = len(processes.started)
+        processes.started[-1].signal(signal.SIGKILL)
+        await asyncio.sleep(0.15)
+        assert len(processes.started) == count + 1
 
 
 @in_virtual_time
 async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
     processes: type[Process],
 ) -> None:
-    own, running = await ready_pool()
-    processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
-    with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
-        await own.upgrade()
-    assert serving(processes, "store") == serving(processes, "front") == 1
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
+        with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
+            await own.upgrade()
+        assert serving(processes, "store") == serving(processes, "front") == 1
 
 
 @in_virtual_time
 async def test_an_upgrade_after_a_crash_starts_each_process_once(processes: type[Process]) -> None:
     processes.letting_go_seconds = 1.0
-    own, running = await ready_pool()
-    processes.started[0].signal(signal.SIGKILL)
-    await asyncio.sleep(10)
-    crashed = len(processes.started)
-    await own.upgrade()
-    assert serving(processes, "store") == serving(processes, "front") == 1
-    assert len(processes.started) == crashed + 2
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        processes.started[0].signal(signal.SIGKILL)
+        await asyncio.sleep(10)
+        crashed = len(processes.started)
+        await own.upgrade()
+        assert serving(processes, "store") == serving(processes, "front") == 1
+        assert len(processes.started) == crashed + 2
 
 
 @in_virtual_time
@@ -268,25 +264,23 @@ async def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
 async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
     processes: type[Process],
 ) -> None:
-    own, running = await ready_pool()
-    processes.opens = False
-    with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
-        await own.upgrade()
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        processes.opens = False
+        with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
+            await own.upgrade()
 
 
 @in_virtual_time
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:
-    own, running = await ready_pool()
-    processes.fault_of_fronts = "no such module"
-    with pytest.raises(UpgradeError, match=r"of the old one: .* did not come\. no such module$"):
-        await own.upgrade()
-    assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        processes.fault_of_fronts = "no such module"
+        with pytest.raises(
+            UpgradeError, match=r"of the old one: .* did not come\. no such module$"
+        ):
+            await own.upgrade()
+        assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
 
 
 @in_virtual_time
@@ -302,9 +296,7 @@ async def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
 
 @in_virtual_time
 async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
-    own, running = await ready_pool()
-    processes.started[1].hangs = True
-    await own.upgrade()
-    own.stop()
-    assert await running == 0
+    async with working_pool() as own:
+        processes.started[1].hangs = True
+        await own.upgrade()
     assert not any(one.is_running for one in processes.started)

@@ -11,6 +11,7 @@ from service.console.operations.timeline import Kind, Moment, Trouble, timeline,
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord, Row, State
+from tests.support.made_row import made_row
 
 NOON = 1_795_564_800_000
 
@@ -106,27 +107,19 @@ def test_troubles_four_minutes_apart_are_two(minute: int, found: int) -> None:
     assert len(troubles([sample(0, "paused"), sample(minute, "paused")])) == found
 
 
-def row(**changes: object) -> Row:
-    given = {
-        "id": "e-1",
-        "name": "n",
-        "owner": "o",
-        "user_id": "u",
-        "state": State.DEAD,
+def row(state: State = State.DEAD, **changes: object) -> Row:
+    told = {
         "attempts": 3,
         "sends": 2,
         "isolated": True,
         "accepted_at_ms": NOON,
         "first_sent_at_ms": NOON + 1_000,
         "settled_at_ms": NOON + 9_000,
-        "due_in_seconds": None,
-        "lease_in_seconds": None,
         "reason": "rejected",
         "detail": "words",
         "history": ({"at": NOON + 4_000, "note": "answered 500 alone"},),
-        "payload_bytes": 9,
     }
-    return Row(**{**given, **changes})
+    return made_row(state, **{**told, **changes})
 
 
 def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> None:

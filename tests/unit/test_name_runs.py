@@ -9,6 +9,7 @@ import pytest
 from service.outbox.model import Row, State
 from service.runs.figures import Answer, NameRuns
 from service.runs.sampling import MAX_NAMES, Sampling
+from tests.support.made_row import made_row
 
 T = 1_800_000_000_000
 SLOT_MS = 5_000
@@ -85,24 +86,12 @@ def test_an_event_beside_one_with_a_run_is_no_sign() -> None:
 
 
 def row(name: str, number: int, settled_at_ms: int) -> Row:
-    return Row(
+    return made_row(
+        State.DELIVERED,
         id=f"{name}-{number}",
         name=name,
-        owner="dev u-1",
-        user_id="u-1",
-        state=State.DELIVERED,
-        attempts=0,
-        sends=1,
-        isolated=False,
         accepted_at_ms=settled_at_ms - 100,
-        first_sent_at_ms=None,
         settled_at_ms=settled_at_ms,
-        due_in_seconds=None,
-        lease_in_seconds=None,
-        reason=None,
-        detail=None,
-        history=(),
-        payload_bytes=2,
         inngest_id=f"{name}-{number}",
     )
 

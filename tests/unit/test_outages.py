@@ -57,19 +57,6 @@ async def test_a_closed_breaker_asks_seldom_and_with_one_event(mode: str) -> Non
 
 
 @in_virtual_time
-async def test_when_everything_is_refused_for_a_minute_nobody_dies() -> None:
-    random.seed(1)
-    world = World()
-    world.inngest.mode = "refusing"
-    rows = world.add(*[HEALTHY] * 300)
-    async with world.running():
-        await asyncio.sleep(60)
-        world.inngest.mode = None
-        await world.until(rows, 15)
-    check(rows)
-
-
-@in_virtual_time
 async def test_isolated_events_of_a_long_outage_are_delivered_soon_after_it() -> None:
     random.seed(1)
     world = World()

@@ -7,22 +7,13 @@ import pytest
 
 from service.outbox.event import Meta
 from service.outbox.inngest_id import WantedEvent
-from service.outbox.model import (
-    Entry,
-    Filter,
-    Named,
-    Row,
-    SentEntry,
-    State,
-)
+from service.outbox.model import Entry, Filter, Named, Row, SentEntry, State
 from service.outbox.move.transfer import TransferRow
+from tests.support.made_row import made_row
 
 ENTRY = Entry(3, "own", 1000, "u-1")
 SENT = SentEntry(3, "own", 1000, 1.5)
-ROW = Row(
-    *("own", "a/b", "owner", "u-1", State.PENDING, 0, 0),
-    *(False, 1000, None, None, 0.0, None, None, None, (), 10),
-)
+ROW = made_row(id="own")
 
 
 @pytest.mark.parametrize("value", [ENTRY, SENT, ROW])

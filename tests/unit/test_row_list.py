@@ -6,33 +6,24 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from service.console.operations.views import RowView
+from service.console.operations.views import RowView, row_view
 from service.console.terminal.tables import row_list
 from service.outbox.model import State
+from tests.support.made_row import made_row
 
 EVENT_ID = "019e1a2b-3c4d-7abc-8def-0123456789ab"
 WORDS = "HTTP 400: data.documentName is required and must be a string of at most 1,024 bytes"
-VIEW = RowView(
-    id=EVENT_ID,
-    inngest_id=None,
-    wire_id=None,
-    environment=None,
-    name="documents/aws.index",
-    user_id="ada@example.com",
-    state=State.DEAD,
-    attempts=3,
-    sends=3,
-    isolated=True,
-    accepted_at=0,
-    first_sent_at=0,
-    delivered_at=None,
-    dead_at=1,
-    due_in_seconds=None,
-    lease_in_seconds=None,
-    reason="rejected",
-    detail=WORDS,
-    history=(),
-    payload_bytes=200,
+VIEW = row_view(
+    made_row(
+        State.DEAD,
+        id=EVENT_ID,
+        user_id="ada@example.com",
+        attempts=3,
+        accepted_at_ms=0,
+        settled_at_ms=1,
+        reason="rejected",
+        detail=WORDS,
+    )
 )
 
 

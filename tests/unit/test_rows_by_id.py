@@ -8,22 +8,17 @@ import pytest
 
 from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import Filter, Row
 from service.outbox.row_lookup import RowLookup, find_by_ulid
+from tests.support.made_row import ACCEPTED_MS, made_row
 
 IDS = InngestIds(b"odd\x01\x01\x01")
-NOW_MS = 1_795_559_419_447
 WRAP = 1 << 32  # the ULIDs of two rows so far apart end alike
 
 
 def row(seq: int, *, wire_id: str | None = None, inngest_id: str | None = None) -> Row:
-    return Row(
-        *(f"e-{seq}", "a/b", "ada", "u-1", State.PENDING, 0, 0),
-        *(False, NOW_MS, None, None, 0.0, None, None, None, (), 10),
-        inngest_id=inngest_id or IDS.ulid(seq, NOW_MS),
-        seq=seq,
-        meta=Meta(wire_id),
-    )
+    ulid = inngest_id or IDS.ulid(seq, ACCEPTED_MS)
+    return made_row(id=f"e-{seq}", owner="ada", inngest_id=ulid, seq=seq, meta=Meta(wire_id))
 
 
 class Rows:
@@ -51,10 +46,10 @@ def _matches(one: Row, wanted: Filter) -> bool:
 
 
 def _moved_id(one: Row) -> str | None:
-    return one.inngest_id if one.inngest_id != IDS.ulid(one.seq, NOW_MS) else None
+    return one.inngest_id if one.inngest_id != IDS.ulid(one.seq, ACCEPTED_MS) else None
 
 
-MOVED = encode_ulid(decode_ulid(IDS.ulid(5, NOW_MS)) + (1 << 90))
+MOVED = encode_ulid(decode_ulid(IDS.ulid(5, ACCEPTED_MS)) + (1 << 90))
 
 
 @pytest.mark.parametrize("seq", [1, 2, 9, WRAP - 1, WRAP, WRAP + 9, 3 * WRAP + 5])

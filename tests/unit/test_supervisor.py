@@ -11,20 +11,13 @@ import pytest
 from service import supervisor as supervisors
 from service.observe.recorder import NullRecorder
 from service.supervisor import Supervisor, run_supervisor
+from tests.support.figures import Figures
 from tests.support.virtual_time import in_virtual_time, now
 
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisors, "time", SimpleNamespace(monotonic=now))
-
-
-class Counting(NullRecorder):
-    def __init__(self) -> None:
-        self.counted: list[tuple[str, str]] = []
-
-    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        self.counted.append((name, labels["task"]))
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -66,14 +59,14 @@ def raises(error: BaseException) -> Callable[[], None]:
 async def test_a_task_that_ends_unasked_is_counted_and_started_again(
     end: Callable[[], None],
 ) -> None:
-    recorder, task = Counting(), Ends(end)
+    recorder, task = Figures(), Ends(end)
     async with run_supervisor(recorder) as supervisor:
         supervisor.watch("work", task.run)
         await until(lambda: bool(supervisor.faults))
         assert supervisor.faults == ["work has ended and is being restarted"]
         await until(lambda: task.runs == 2)
         assert supervisor.faults == []
-    assert recorder.counted == [("task_restarts", "work")]
+    assert recorder.got == [("count", "task_restarts", 1, ("task", "work"))]
 
 
 @in_virtual_time

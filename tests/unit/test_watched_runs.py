@@ -221,37 +221,28 @@ async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> Non
         ([("a", 0.0)] * 200, {"a": 200.0}),  # at least a second
     ],
 )
-def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_an_hour(
+@in_virtual_time
+async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_an_hour(
     rows: list[tuple[str, float]], per_second: dict[str, float]
 ) -> None:
     scopes = Scopes()
-
-    @in_virtual_time
-    async def look() -> None:
-        found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
-        accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
-        with watching(Runs(), Fixed(accepted), scopes=scopes) as watch:
-            await watch_for(0.5, watch)
-
-    look()
-    assert {name: one.per_second for name, one in scopes.names().items() if one.per_second} == (
-        per_second
-    )
+    found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
+    accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
+    with watching(Runs(), Fixed(accepted), scopes=scopes) as watch:
+        await watch_for(0.5, watch)
+    rates = {name: one.per_second for name, one in scopes.names().items()}
+    assert {name: rate for name, rate in rates.items() if rate} == per_second
 
 
 @pytest.mark.parametrize(("refused", "least", "most"), [(False, 10.0, 11.5), (True, 1.0, 1.5)])
-def test_after_trouble_it_is_quiet_for_ten_seconds(
+@in_virtual_time
+async def test_after_trouble_it_is_quiet_for_ten_seconds(
     *, refused: bool, least: float, most: float
 ) -> None:
     inngest = Runs(fault=InngestApiError(refused=refused))
-
-    @in_virtual_time
-    async def ask() -> None:
-        rows = [row("a", number, BEGAN_MS + number * 1000) for number in range(9, -1, -1)]
-        with watching(inngest, Fixed(rows)) as watch:
-            await watch_for(90, watch)
-
-    ask()
+    rows = [row("a", number, BEGAN_MS + number * 1000) for number in range(9, -1, -1)]
+    with watching(inngest, Fixed(rows)) as watch:
+        await watch_for(90, watch)
     gaps = [b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)]
     assert len(gaps) >= 4
     assert least <= min(gaps)
@@ -288,17 +279,13 @@ class Skipping(Runs):
         ({"a": True, "b": True, "c": True, "d": True, "e": True, "f": False}, True),
     ],
 )
-def test_a_name_may_skip_where_each_of_its_functions_may(
+@in_virtual_time
+async def test_a_name_may_skip_where_each_of_its_functions_may(
     skips: dict[str, bool | None], *, may_skip: bool | None
 ) -> None:
     inngest = Skipping(**skips)
-
-    @in_virtual_time
-    async def ask() -> None:
-        questions = RunQuestions(inngest, 1.0)
-        assert await questions.skips({("app", one) for one in skips}, None) is may_skip
-
-    ask()
+    questions = RunQuestions(inngest, 1.0)
+    assert await questions.skips({("app", one) for one in skips}, None) is may_skip
     assert inngest.functions == sorted(skips)[:5]
 
 
@@ -333,20 +320,16 @@ async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
         (True, ["Scheduled", "Queued", "Skipped"], 4),
     ],
 )
-def test_of_an_event_three_runs_are_asked_about(
+@in_virtual_time
+async def test_of_an_event_three_runs_are_asked_about(
     *, briefly: bool, statuses: list[str], asked: int
 ) -> None:
     inngest = Runs({"u": [run(f"{at}", status) for at, status in enumerate(statuses)]})
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS + NO_RUN_SECONDS * 1000)
-
-    @in_virtual_time
-    async def ask() -> None:
-        found = await RunQuestions(inngest, 1.0).runs(one, briefly=briefly)
-        assert [run.id for run in found] == ["0", "1", "2"]
-        assert [run.status for run in found] == statuses[:3]
-        assert not await RunQuestions(inngest, 1.0).is_repeat("a", one)
-
-    ask()
+    found = await RunQuestions(inngest, 1.0).runs(one, briefly=briefly)
+    assert [run.id for run in found] == ["0", "1", "2"]
+    assert [run.status for run in found] == statuses[:3]
+    assert not await RunQuestions(inngest, 1.0).is_repeat("a", one)
     assert inngest.asked == [float(at) for at in range(asked)]
 
 
