@@ -30,6 +30,7 @@ _CLAIM_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
 _POLL_SECONDS = 0.075
 _LEAST_WAIT_SECONDS = 0.005
+_HELD_SECONDS = 3600.0  # longer than any lease: a settlement may come after it, and still in time
 _MOST = 2**62
 
 _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
@@ -37,12 +38,12 @@ _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 
 @dataclass(eq=False, slots=True)
 class _Held:
-    """A claim of this process until its lease ends: its rows, each with its owner and size.
+    """A claim of this process: its rows that are not settled, each with its owner and size.
 
     `waiting` are for the next statement of the claim, which `settling` runs.
     """
 
-    until: float
+    claimed_at: float
     rows: dict[int, tuple[str, int]]
     waiting: list[Settlement] = field(default_factory=list)
     settling: asyncio.Task[set[int]] | None = None
@@ -90,7 +91,9 @@ class PostgresQueue:
 
         They would wait for its commit in the database too, and each writes the whole claim.
         """
-        held = self._held.get(settlement.claim) or await self._find(settlement.claim)
+        held = self._held.get(settlement.claim)
+        if held is None:
+            return len(set(seqs_of(settlement)))
         held.waiting.append(settlement)
         if held.settling is None or len(held.waiting) == 1:
             held.settling = asyncio.create_task(
@@ -114,22 +117,16 @@ class PostgresQueue:
             within_seconds=_SETTLE_SECONDS,
             repeat_with={"repeated": True},
         )
+        if settlement.answered:
+            seqs, ulids = zip(*settlement.answered, strict=True)
+            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         for seq in seqs_of(settlement):
             held.rows.pop(seq, None)
         if not held.rows:
             self._held.pop(settlement.claim, None)
-        if settlement.answered:
-            seqs, ulids = zip(*settlement.answered, strict=True)
-            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         if any(one.delay_seconds <= 0 for one in settlement.retry):
             self._wakeup.rows_are_due()
         return {seq for (seq,) in stale}
-
-    async def _find(self, claim: str) -> _Held:
-        """A claim whose lease is over by the clock of this process."""
-        rows = await self._pool.run("CLAIMED", {"claim": claim})
-        owned = {seq: (owner, size) for seq, owner, size in rows}
-        return self._held.setdefault(claim, _Held(time.monotonic(), owned))
 
     async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | None:
         attempt = asyncio.create_task(self._attempt(wanted), name="outbox-claim")
@@ -189,14 +186,15 @@ class PostgresQueue:
         except OutboxUnavailableError:
             self._lost.add(claim)
             raise
-        return self._batch(claim, rows, wanted.lease_seconds) if rows else None
+        return self._batch(claim, rows) if rows else None
 
-    def _batch(self, claim: str, rows: list[tuple[Any, ...]], lease_seconds: float) -> Batch:
+    def _batch(self, claim: str, rows: list[tuple[Any, ...]]) -> Batch:
         now = time.monotonic()
-        for old in [one for one, held in self._held.items() if held.until < now]:
-            del self._held[old]
+        for one, held in [*self._held.items()]:
+            if held.claimed_at < now - _HELD_SECONDS:
+                del self._held[one]
         owned = {row[0]: (row[-2], len(row[-1])) for row in rows}
-        self._held[claim] = _Held(now + lease_seconds, owned)
+        self._held[claim] = _Held(now, owned)
         entries = tuple([Entry(*[*row[:8], decode_meta(row[8])]) for row in rows])
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 

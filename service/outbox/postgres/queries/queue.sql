@@ -95,13 +95,6 @@ WITH named AS MATERIALIZED (
 )
 SELECT unnest(%(seqs)s::bigint[]) WHERE NOT %(repeated)s EXCEPT SELECT seq FROM named
 
--- name: CLAIMED
--- The rows of a claim, with their owners and sizes.
-SELECT e.seq, e.owner, octet_length(e.payload)
-FROM outbox.claimed AS c CROSS JOIN LATERAL (
-    SELECT * FROM outbox.events WHERE events.seq = c.seq OFFSET 0) AS e
-WHERE c.claim = %(claim)s
-
 -- name: RELEASE
 -- Ends claims: those named, or those whose lease is over. Their rows are due; `sent` says that they
 -- may have been sent. Returns how many.
