@@ -137,17 +137,16 @@ async def test_another_process_asks_when_the_one_that_asked_is_gone(postgres_url
 
 async def handover(number: signal.Signals, all_of: list[Member], questions: Questions) -> float:
     """The seconds from a fault of the process that asks until another asks."""
-    await eventually(lambda: asyncio.sleep(0, questions.since(time.monotonic() - 1)))
+    await eventually(lambda: questions.since(time.monotonic() - 1))
     _, port = questions.asked[-1]
     [asker] = [one for one in all_of if one.port == port]
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(asker.fail(number))
-
-        async def another() -> float | None:
-            return next((at for at, one in questions.since(began) if one != port), None)
-
-        at = await eventually(another, within_seconds=2 * HANDOVER_SECONDS)
+        at = await eventually(
+            lambda: next((at for at, one in questions.since(began) if one != port), None),
+            within_seconds=2 * HANDOVER_SECONDS,
+        )
         assert at is not None
     return at - began
 

@@ -68,19 +68,14 @@ class Fleet:
     async def more(self, count: int) -> None:
         """Wait until so many more posts were accepted."""
         wanted = len(self.poster.accepted) + count
-
-        async def there() -> bool:
-            return len(self.poster.accepted) >= wanted
-
-        await eventually(there, within_seconds=30)
+        await eventually(lambda: len(self.poster.accepted) >= wanted, within_seconds=30)
 
     async def all_delivered(self) -> Counter[int]:
         """Wait until everything accepted has arrived; how often, by number of events."""
-
-        async def arrived() -> bool:
-            return all(map(self.api.ledger.times, self.poster.accepted))
-
-        await eventually(arrived, within_seconds=DELIVERED_WITHIN_SECONDS)
+        await eventually(
+            lambda: all(map(self.api.ledger.times, self.poster.accepted)),
+            within_seconds=DELIVERED_WITHIN_SECONDS,
+        )
         return Counter(self.api.ledger.times(event_id) for event_id in self.poster.accepted)
 
     async def figures(self) -> Stats:

@@ -94,10 +94,11 @@ async def senders(url: str, sdk: Path, count: int) -> AsyncIterator[list[Sender]
 
 
 async def each_sent(clients: Sequence[Sender], count: int) -> None:
-    async def fewest() -> int:
-        return min(len(one.answers) for one in clients)
-
-    await eventually(fewest, lambda found: found >= count, within_seconds=600)
+    await eventually(
+        lambda: min(len(one.answers) for one in clients),
+        lambda found: found >= count,
+        within_seconds=600,
+    )
 
 
 async def check(
@@ -109,11 +110,14 @@ async def check(
         assert error["began"] <= down[1], error
         assert down[0] <= error["ended"] <= down[1] + LAST_TRY_SECONDS, error
     assert len(set(ids)) == len(ids) == sum(len(one.answers) for one in clients) - len(errors)
-
-    async def missing() -> set[str]:
-        return {one for one in ids if inngest.store.find(one) is None}
-
-    assert await eventually(missing, lambda found: not found, within_seconds=120) == set()
+    assert (
+        await eventually(
+            lambda: {one for one in ids if inngest.store.find(one) is None},
+            lambda found: not found,
+            within_seconds=120,
+        )
+        == set()
+    )
     found = await found_here(service.url, ids)
     assert found == len(ids)
     print(f"\n{len(ids)} ids returned, all found here and in Inngest; {len(errors)} errors")

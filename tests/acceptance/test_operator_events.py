@@ -195,11 +195,10 @@ async def test_a_group_of_dead_events_has_one_action(
     asked = await operator.send("/outbox/replay", *chosen, ("all", "yes"))
     assert "Replay 3 events?" in asked
     await operator.send("/outbox/replay", *fields(asked))
-
-    async def arrived() -> int:
-        return sum(inngest_api.ledger.times(one) for one in dead["too_large"])
-
-    await eventually(arrived, lambda count: count == 3)
+    await eventually(
+        lambda: sum(inngest_api.ledger.times(one) for one in dead["too_large"]),
+        lambda count: count == 3,
+    )
 
 
 async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
@@ -234,11 +233,10 @@ async def test_a_replay_at_a_rate_goes_on_after_a_restart(
         asked = await operator.send("/outbox/replay", *chosen)
         await operator.send("/outbox/replay", *fields(asked), ("perMinute", "60"))
     async with served(storage, inngest_api) as service, visitor(service.url) as operator:
-
-        async def arrived() -> int:
-            return sum(inngest_api.ledger.times(one) for one in dead["too_large"])
-
-        await eventually(arrived, lambda count: count == 3)
+        await eventually(
+            lambda: sum(inngest_api.ledger.times(one) for one in dead["too_large"]),
+            lambda count: count == 3,
+        )
         await eventually(lambda: operator.see("/outbox"), lambda page: "Replaying" not in page)
     async with storage.open() as outbox:
         assert await outbox.settings.load_scope("watch", "paced-replay") == {}
@@ -267,11 +265,10 @@ async def test_all_that_match_are_replayed_after_a_dry_run(
     assert inngest_api.ledger.times(dead["rejected"][0]) == 0
     done = await operator.send("/outbox/replay", *fields(asked))
     assert "Replayed 30 events." in done
-
-    async def arrived() -> int:
-        return sum(inngest_api.ledger.times(one) for one in dead["rejected"])
-
-    await eventually(arrived, lambda count: count == 30)
+    await eventually(
+        lambda: sum(inngest_api.ledger.times(one) for one in dead["rejected"]),
+        lambda count: count == 30,
+    )
     audit = await operator.see("/outbox/audit")
     assert "reason contains rejected" in audit
     assert all(one in audit for one in dead["rejected"][::2])
@@ -350,13 +347,10 @@ async def test_a_waiting_event_is_told_what_troubles_delivery(
     async with storage.open() as outbox:
         await outbox.intake.append(waiting)
     async with served(storage, inngest_api) as service, visitor(service.url) as operator:
-
-        async def story() -> str:
-            return await operator.see(f"/outbox/events/{waiting.id}")
-
         # Between two probes: while one is under way the event is not to be discarded.
         page = await eventually(
-            story, lambda seen: "Delivery was backing off" in seen and "Discard…" in seen
+            lambda: operator.see(f"/outbox/events/{waiting.id}"),
+            lambda seen: "Delivery was backing off" in seen and "Discard…" in seen,
         )
         assert "503" in page
         assert "Replay…" not in page

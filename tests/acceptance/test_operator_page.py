@@ -138,11 +138,7 @@ async def test_a_change_is_confirmed_first(
         assert inngest_api.ledger.times(first) == 0
         form = (("event", first), ("confirmed", "yes"))
         assert "Replayed 1 event." in await operator.send("/outbox/replay", *form)
-
-        async def arrived() -> bool:
-            return inngest_api.ledger.times(first) == 1
-
-        await eventually(arrived)
+        await eventually(lambda: inngest_api.ledger.times(first) == 1)
         again = await operator.send("/outbox/replay", *form)
         assert "Replayed 0 events.</p>" in again
         form = (("event", second), ("confirmed", "yes"))
@@ -192,11 +188,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
         await browser.shows("h1", "Replay 1 event?")
         await browser.click("button.primary")
         await browser.shows(".notice", "Replayed 1 event.")
-
-        async def arrived() -> bool:
-            return inngest_api.ledger.times(dead_ids[1]) == 1
-
-        await eventually(arrived)
+        await eventually(lambda: inngest_api.ledger.times(dead_ids[1]) == 1)
         await browser.open(f"{service.url}/outbox")
         await browser.shows("[data-figure=delivered]", "1")
         await browser.shows("#dead", "documents/aws.index")

@@ -73,17 +73,14 @@ async def click(browser: Browser, times: int) -> None:
 
 
 async def queued(browser: Browser, count: int) -> None:
-    async def look() -> Any:
-        return await browser.run("return outbox.queued().then((entries) => entries.length)")
-
-    await eventually(look, lambda seen: seen == count)
+    await eventually(
+        lambda: browser.run("return outbox.queued().then((entries) => entries.length)"),
+        lambda seen: seen == count,
+    )
 
 
 async def answered(browser: Browser, count: int) -> list[str]:
-    async def look() -> Any:
-        return await browser.run("return answers")
-
-    return await eventually(look, lambda seen: len(seen) == count)
+    return await eventually(lambda: browser.run("return answers"), lambda seen: len(seen) == count)
 
 
 async def test_a_hundred_clicks_through_every_outage_are_a_hundred_events_each_once(

@@ -51,3 +51,12 @@ async def test_a_delayed_isolated_row_waits_for_its_time(outbox: Outbox) -> None
     others = [each.id for each in await append_all(outbox, 2)]
     assert ids(await claim(outbox)) == others
     assert ids(await claim(outbox)) == [isolated]
+
+
+async def test_isolated_rows_come_one_by_one(outbox: Outbox) -> None:
+    events = await append_all(outbox, 2)
+    batch = await claim(outbox)
+    again = [Retry(entry.seq, 0, attempts=1, isolated=True) for entry in batch.entries]
+    await outbox.queue.settle(Settlement(batch.claim, retry=again))
+    batches = [ids(await claim(outbox)) for _ in events]
+    assert sorted(batches) == sorted([each.id] for each in events)

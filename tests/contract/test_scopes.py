@@ -30,11 +30,7 @@ async def test_a_users_session_revision_is_a_scope_of_its_own(outbox: Outbox) ->
 async def test_saving_a_scope_raises_the_revision(outbox: Outbox) -> None:
     before = outbox.settings.scope_revision
     await outbox.settings.save_scope("user", "u-1", {"a": 1})
-
-    async def grown() -> bool:
-        return outbox.settings.scope_revision > before
-
-    await eventually(grown)
+    await eventually(lambda: outbox.settings.scope_revision > before)
 
 
 async def test_scopes_survive_a_restart(storage: Storage) -> None:

@@ -112,9 +112,5 @@ async def test_an_event_whose_delay_is_over_waits_for_no_later_backlog(outbox: O
     held = msgspec.structs.replace(event(), meta=Meta(due_at_ms=int(time.time() * 1000) + 300))
     await outbox.intake.append(held)
     await append_all(outbox, 40)
-
-    async def is_due() -> bool:
-        return time.time() * 1000 > held.meta.due_at_ms
-
-    await eventually(is_due)
+    await eventually(lambda: time.time() * 1000 > held.meta.due_at_ms)
     assert held.id in ids(await claim(outbox, ask(10)))

@@ -91,7 +91,7 @@ class Troubled(socket.socket):
         return self
 
     async def were_accepts(self, count: int) -> None:
-        await eventually(lambda: asyncio.sleep(0, len(self.accepts) >= count))
+        await eventually(lambda: len(self.accepts) >= count)
 
     def accept(self) -> tuple[socket.socket, object]:
         self.accepts.append(time.monotonic())

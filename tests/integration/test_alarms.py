@@ -54,17 +54,13 @@ def path(tmp_path: Path) -> Path:
 
 
 async def told(hearing: Receiver, alarm: str, changes: list[str]) -> None:
-    async def look() -> list[str]:
-        return hearing.told(alarm)
-
-    await eventually(look, lambda seen: seen == [f"outbox.alarm.{one}" for one in changes])
+    await eventually(
+        lambda: hearing.told(alarm), lambda seen: seen == [f"outbox.alarm.{one}" for one in changes]
+    )
 
 
 async def requests(hearing: Receiver, count: int) -> None:
-    async def look() -> int:
-        return hearing.requests
-
-    await eventually(look, lambda seen: seen >= count)
+    await eventually(lambda: hearing.requests, lambda seen: seen >= count)
 
 
 async def one_dead(outbox: Outbox, inngest: FakeInngest) -> None:

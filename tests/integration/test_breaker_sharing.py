@@ -39,10 +39,7 @@ async def keepers(postgres_url: str) -> AsyncIterator[tuple[BreakerSync, Breaker
 
 
 async def state(keeper: BreakerSync, wanted: BreakerState) -> None:
-    async def there() -> bool:
-        return keeper.breaker.state is wanted
-
-    await eventually(there)
+    await eventually(lambda: keeper.breaker.state is wanted)
 
 
 async def test_trouble_and_recovery_are_known_to_a_process_that_has_no_news(
@@ -56,11 +53,7 @@ async def test_trouble_and_recovery_are_known_to_a_process_that_has_no_news(
     assert 30 < two.breaker.reopens_at - now < 61
 
     one.move(Breaker.fresh(500, 2**20, 4))
-
-    async def asks_now() -> bool:
-        return two.breaker.reopens_at <= asyncio.get_running_loop().time()
-
-    await eventually(asks_now)
+    await eventually(lambda: two.breaker.reopens_at <= asyncio.get_running_loop().time())
     assert two.breaker.state is BreakerState.BACKING_OFF
 
 

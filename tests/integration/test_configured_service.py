@@ -7,34 +7,23 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import DummyCookieJar
-from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
+from service.identity.user import User
+from service.outbox.event import Event, Meta
+from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
 
 OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
 ADA = {"email": "ada@example.com", "id": "u-1"}
 PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": NEW, "INNGEST_EVENT_KEY": "key"}
-Client = TestClient[Any, Any]
 
 
 @contextlib.asynccontextmanager
 async def served(folder: Path, **environ: str) -> AsyncIterator[Client]:
     """A client of a service with these variables."""
-    given = {
-        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
-        "INNGEST_DEV": "http://127.0.0.1:9",
-        **environ,
-    }
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as client,
-    ):
+    async with service_client(folder, keeps_cookies=False, **environ) as (_, client):
         yield client
 
 
@@ -169,3 +158,20 @@ async def test_a_forwarded_host_counts_from_a_trusted_proxy(
         }
         answer = await client.put("/api/settings", json={}, headers=headers)
         assert answer.status == status
+
+
+async def test_an_event_is_taken_back_by_one_request(tmp_path: Path) -> None:
+    async with service_client(tmp_path, RATE_LIMIT_PER_USER="0.001") as (service, client):
+        owner, later = User("dev", "u-1").owner, Meta(due_at_ms=4_000_000_000_000)
+        held = Event("x", "a/b", owner, "u-1", 1_795_559_419_447, b"{}", later)
+        await service.outbox.intake.append(held)
+        await signed_in(client)
+        assert [(await client.delete("/api/events/x")).status for _ in range(2)] == [204, 429]
+
+
+@pytest.mark.parametrize("path", ["", "/names", "/events", "/audit"])
+async def test_an_operator_s_page_is_one_request(tmp_path: Path, path: str) -> None:
+    given = {"RATE_LIMIT_PER_USER": "0.001", "OPERATOR_EMAILS": ADA["email"]}
+    async with service_client(tmp_path, **given) as (_, client):
+        await signed_in(client)
+        assert [(await client.get(f"/outbox{path}")).status for _ in range(2)] == [200, 429]

@@ -114,15 +114,12 @@ async def test_ids_that_clients_chose_are_confirmed_also_where_two_owners_chose_
 async def test_what_a_stop_lost_arrives_again_and_runs_once(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
-    async def stored() -> int:
-        return inngest.store.event_count
-
     inngest.storing.rate = 0
     events = await append_events(outbox.intake, 200)
     async with confirmed_delivery(outbox, inngest):
         await inngest.ledger.wait_for_ids(200)
         inngest.storing.rate = 20
-        await eventually(stored)
+        await eventually(lambda: inngest.store.event_count)
         await inngest.close()
         lost = inngest.storing.lost
         assert lost > 0

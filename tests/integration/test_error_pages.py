@@ -5,105 +5,101 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientResponse
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
 from service.web.server.security_headers import page_policy
+from tests.support.service_client import service_client
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+PROVIDER = {"OIDC_CLIENT_ID": "outbox"}
+AGAIN = "Open this address again in a moment."
+SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"}
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    outbox = f"sqlite:///{tmp_path / 'outbox.db'}"
-    return {"OUTBOX_URL": outbox, "INNGEST_DEV": "http://127.0.0.1:9"}
-
-
-async def page(aiohttp_client, environment, path, **headers):
-    async with run_service(Settings.load(environment)) as service:
-        client = await aiohttp_client(service.app)
-        answer = await client.get(path, headers=BROWSER | headers)
+async def page(
+    folder: Path, path: str, headers: dict[str, str] | None = None, **environ: str
+) -> tuple[ClientResponse, str]:
+    async with service_client(folder, **environ) as (_, client):
+        answer = await client.get(path, headers=BROWSER | (headers or {}))
         return answer, await answer.text()
 
 
-async def test_a_page_that_needs_a_sign_in_leads_to_it_and_back(aiohttp_client, environment):
-    answer, text = await page(aiohttp_client, environment, "/outbox")
-    assert (answer.status, answer.content_type) == (401, "text/html")
-    assert 'href="/auth/dev-login?returnTo=/outbox"' in text
+@pytest.mark.parametrize(
+    ("path", "environ", "status", "words"),
+    [
+        ("/outbox", {}, 401, ['href="/auth/dev-login?returnTo=/outbox"']),
+        (
+            "/outbox/events/a%26b%3Fc",
+            {},
+            401,
+            ['href="/auth/dev-login?returnTo=/outbox/events/a%26b%3Fc"'],
+        ),
+        (
+            "/outbox",
+            {"OIDC_ISSUER": "https://identity.example.com", **PROVIDER},
+            401,
+            ['href="/auth/login?returnTo=/outbox"'],
+        ),
+        ("/auth/login", {}, 404, ["OIDC_ISSUER is not set"]),
+        (
+            "/auth/login",
+            {"OIDC_ISSUER": "http://127.0.0.1:9", **PROVIDER},
+            503,
+            [AGAIN, 'href="/auth/login?returnTo=/docs"'],
+        ),
+    ],
+)
+async def test_a_page_says_what_is_missing_and_leads_on(
+    tmp_path: Path, path: str, environ: dict[str, str], status: int, words: list[str]
+) -> None:
+    answer, text = await page(tmp_path, path, **environ)
+    assert (answer.status, answer.content_type) == (status, "text/html")
+    assert [one for one in words if one not in text] == []
+    assert answer.headers["Vary"] == "Accept"
+    assert (int(answer.headers.get("Retry-After", 0)) > 0) is (status == 503)
 
 
-async def test_with_a_provider_the_sign_in_is_the_providers(aiohttp_client, environment):
-    environment |= {"OIDC_ISSUER": "https://identity.example.com", "OIDC_CLIENT_ID": "outbox"}
-    _, text = await page(aiohttp_client, environment, "/outbox")
-    assert 'href="/auth/login?returnTo=/outbox"' in text
-
-
-async def test_a_sign_in_without_a_provider_says_what_is_missing(aiohttp_client, environment):
-    answer, text = await page(aiohttp_client, environment, "/auth/login")
-    assert answer.status == 404
-    assert "OIDC_ISSUER is not set" in text
-
-
-async def test_a_provider_that_is_away_is_asked_again_later(aiohttp_client, environment):
-    environment |= {"OIDC_ISSUER": "http://127.0.0.1:9", "OIDC_CLIENT_ID": "outbox"}
-    answer, text = await page(aiohttp_client, environment, "/auth/login")
-    assert (answer.status, answer.headers["Vary"]) == (503, "Accept")
-    assert int(answer.headers["Retry-After"]) > 0
-    assert "Open this address again in a moment." in text
-    assert 'href="/auth/login?returnTo=/docs"' in text
-
-
-async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(
-    aiohttp_client, environment
-):
-    environment["NEXTAUTH_URL"] = "http://127.0.0.1:9"
-    session = "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"
-    answer, text = await page(aiohttp_client, environment, "/outbox", Cookie=session)
+async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(tmp_path: Path) -> None:
+    answer, text = await page(tmp_path, "/outbox", SESSION, NEXTAUTH_URL="http://127.0.0.1:9")
     assert answer.status == 503
-    assert "Open this address again in a moment." in text
+    assert AGAIN in text
     assert "Sign in" not in text
 
 
-async def test_the_way_back_is_the_address_as_it_was(aiohttp_client, environment):
-    _, text = await page(aiohttp_client, environment, "/outbox/events/a%26b%3Fc")
-    assert 'href="/auth/dev-login?returnTo=/outbox/events/a%26b%3Fc"' in text
-
-
-async def test_an_unknown_address_leads_to_the_description(aiohttp_client, environment):
-    answer, text = await page(aiohttp_client, environment, "/no/such/<page>")
+async def test_an_unknown_address_leads_to_the_description(tmp_path: Path) -> None:
+    answer, text = await page(tmp_path, "/no/such/<page>")
     assert answer.status == 404
     assert 'href="/docs"' in text
     assert "<page>" not in text
     assert answer.headers["X-Request-Id"] in text
 
 
-async def test_a_wrong_method_still_names_the_right_ones(aiohttp_client, environment):
-    answer, _ = await page(aiohttp_client, environment, "/api/route")
+async def test_a_wrong_method_still_names_the_right_ones(tmp_path: Path) -> None:
+    answer, _ = await page(tmp_path, "/api/route")
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-async def test_a_program_gets_json(aiohttp_client, environment):
-    answer, text = await page(aiohttp_client, environment, "/outbox", Accept="*/*")
+async def test_a_program_gets_json(tmp_path: Path) -> None:
+    answer, text = await page(tmp_path, "/outbox", {"Accept": "*/*"})
     assert answer.content_type == "application/json"
     assert '"session_required"' in text
 
 
-async def test_the_start_page_is_for_development(aiohttp_client, environment):
-    answer, text = await page(aiohttp_client, environment, "/")
+async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
+    answer, text = await page(tmp_path, "/")
     assert answer.status == 200
     assert 'action="/auth/dev-login"' in text
-    environment |= {"OPERATOR_EMAILS": "kim@example.com"}
-    async with run_service(Settings.load(environment)) as service:
-        client = await aiohttp_client(service.app)
+    operators = {"OPERATOR_EMAILS": "kim@example.com"}
+    async with service_client(tmp_path, **operators) as (_, client):
         assert 'value="kim@example.com"' in await (await client.get("/")).text()
         for email, is_operator in (("ada@example.com", False), ("kim@example.com", True)):
             await client.post("/auth/dev-login", json={"email": email})
             text = await (await client.get("/")).text()
             assert (f"<b>{email}</b>, an operator" in text) is is_operator
         assert "reports/2026.pdf" in text
-    environment |= {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
-    answer, _ = await page(aiohttp_client, environment, "/")
+    production = {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
+    answer, _ = await page(tmp_path, "/", **operators, **production)
     assert answer.status == 404
 
 

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import DummyCookieJar, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import web
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
 from service.identity.user import User
 from service.outbox.event import Event
+from tests.support.service_client import Client, service_client
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 ADA, OPERATOR = "ada@example.com", "kim@example.com"
 FORM = {"status", "code", "error"}
 OWN_FORM = "/e/"  # Inngest's protocol has its own
 UNKNOWN = ("/", "/nowhere", "/api/route/", "/api/events/x/y", "/outbox/nothing/here")
-Client = TestClient[Any, Any]
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    given = {
-        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
-        "INNGEST_DEV": "http://127.0.0.1:9",
-        "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef",
-        "OPERATOR_EMAILS": OPERATOR,
-    }
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as one,
-    ):
+    given = {"OUTBOX_EVENT_KEYS": "cron:0123456789abcdef", "OPERATOR_EMAILS": OPERATOR}
+    async with service_client(tmp_path, keeps_cookies=False, **given) as (service, one):
         owner = User("dev", ADA).owner
         await service.outbox.intake.append(Event("x", "a/b", owner, ADA, 1_795_559_419_447, b"{}"))
         yield one

@@ -37,7 +37,7 @@ async def client(followed):
 
 
 async def are_followers(followed, count):
-    await eventually(lambda: asyncio.sleep(0, followed.follower.followers == count))
+    await eventually(lambda: followed.follower.followers == count)
 
 
 async def test_a_long_poll_ends_with_its_client(followed, client):

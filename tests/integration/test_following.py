@@ -47,7 +47,7 @@ async def views_of(answer):
 
 
 async def is_followed(followed):
-    await eventually(lambda: asyncio.sleep(0, followed.follower.followers))
+    await eventually(lambda: followed.follower.followers)
 
 
 async def test_a_long_poll_answers_when_the_event_changes(followed, client):
@@ -92,7 +92,7 @@ async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_pa
         one_too_many = await client.get("/api/events/e-2/stream", headers={"X-User": "kim"})
         assert one_too_many.status == 503
         first.close()
-        await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 1))
+        await eventually(lambda: followed.follower.followers == 1)
         assert (await client.get("/api/events/e-1/stream", headers=ada)).status == 200
         followed.follower.close()
 
@@ -233,7 +233,7 @@ async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(follo
     assert (await client.get(url, headers={"Last-Event-ID": tag})).status == 204
     async with client.get(url, headers={"Last-Event-ID": "one before"}) as answer:
         assert [view["final"] async for view in views_of(answer)] == [True]
-    await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 0))
+    await eventually(lambda: followed.follower.followers == 0)
 
 
 async def test_an_outage_of_inngest_is_waited_out(followed, client):
@@ -245,7 +245,7 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
         for tag in (known, '"told-by-another-process"')
     ]
     before = followed.runs.asked
-    await eventually(lambda: asyncio.sleep(0, followed.runs.asked > before + 2))
+    await eventually(lambda: followed.runs.asked > before + 2)
     assert not any(one.done() for one in waiting)
     show_runs(followed, run("COMPLETED", {}))
     async with asyncio.timeout(PATIENCE_SECONDS):

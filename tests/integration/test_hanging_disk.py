@@ -108,7 +108,7 @@ async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> Non
         opening = open_sqlite_outbox(tmp_path / "other.db", **LIMITS, timings=timings)
         async with asyncio.timeout(PATIENCE_SECONDS / 2), opening as one:
             hanging = asyncio.ensure_future(one.writer.run(lambda _: released.wait()))
-            await eventually(lambda: asyncio.sleep(0, one.writer.watchdog.group))
+            await eventually(lambda: one.writer.watchdog.group)
             queued = asyncio.ensure_future(one.writer.run(lambda _: True))
             await asyncio.sleep(0)
         for future in (hanging, queued):

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.service import Service, run_service
-from service.config.settings import Settings
+from service.bootstrap.service import Service
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.model import Filter
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from tests.support.raw_http import send
+from tests.support.service_client import Client, service_client
 
 KEY = "0123456789abcdef"
 WEB_KEY = "fedcba9876543210"
@@ -30,7 +29,7 @@ EVENTS = [{"name": "a/b", "data": {"x": 1}}, {"name": "b", "id": "mine"}]
 class Door:
     """The service, asked as an SDK asks it."""
 
-    def __init__(self, client: TestClient[Any, Any], service: Service) -> None:
+    def __init__(self, client: Client, service: Service) -> None:
         self.client = client
         self.service = service
 
@@ -53,16 +52,8 @@ class Door:
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path, **changes: str) -> AsyncIterator[Door]:
-    given = {
-        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
-        "INNGEST_DEV": "http://127.0.0.1:9",
-        "OUTBOX_EVENT_KEYS": f"cron:{KEY},web:{WEB_KEY}",
-        **changes,
-    }
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app)) as client,
-    ):
+    given = {"OUTBOX_EVENT_KEYS": f"cron:{KEY},web:{WEB_KEY}", **changes}
+    async with service_client(folder, **given) as (service, client):
         yield Door(client, service)
 
 

@@ -196,7 +196,7 @@ async def test_what_came_back_is_safe_from_a_second_loss(journalled, stored, nam
         sent = await append_all(one.outbox, 5)
     old = names()
     async with journalled() as two:
-        await eventually(lambda: _now(set(names()).isdisjoint(old)))
+        await eventually(lambda: set(names()).isdisjoint(old))
         assert set(stored()) == {each.id for each in sent}
         assert two.upkeep.state.missing == 0
     async with journalled() as three:
@@ -210,7 +210,7 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
         first, *others = [entry.seq for entry in batch.entries]
         dead = Dead(first, 1, "rejected", "in Inngest's words")
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=others, dead=[dead]))
-        await eventually(lambda: _now(stored() == {sent[0].id: True}))
+        await eventually(lambda: stored() == {sent[0].id: True})
     async with journalled() as two:
         [row] = await two.outbox.inspector.rows(Filter())
         assert (row.id, row.state, row.reason) == (sent[0].id, State.DEAD, "rejected")
@@ -223,7 +223,7 @@ async def test_an_object_goes_when_all_its_events_are_delivered(journalled, name
         await append_all(one.outbox, 4)
         assert names()
         await deliver(one.outbox, await claim(one.outbox))
-        await eventually(lambda: _now(not names()))
+        await eventually(lambda: not names())
 
 
 async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_settled_one(
@@ -242,9 +242,9 @@ async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_sett
     async with journalled(sweep_seconds=0.0, dead_seconds=60.0, recorder=turns) as one:
         may_commit.clear()
         sending = asyncio.create_task(append_all(one.outbox, 1))
-        await eventually(lambda: _now(names()))
+        await eventually(names)
         swept = turns.made + 2
-        await eventually(lambda: _now(turns.made >= swept))
+        await eventually(lambda: turns.made >= swept)
         may_commit.set()
         assert set(stored()) == {each.id for each in await sending}
 
@@ -266,7 +266,7 @@ async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names,
         with pytest.raises(OutboxUnavailableError):
             await one.outbox.intake.append(event())
         fails.clear()
-        await eventually(lambda: _now(one.outbox.failure is None))
+        await eventually(lambda: one.outbox.failure is None)
         later = await one.outbox.intake.append(event())
         assert len(names()) == 2
     async with journalled() as two:
@@ -284,7 +284,7 @@ async def test_an_object_stays_while_one_of_its_events_waits(journalled, names, 
         batch = await claim(one.outbox)
         seqs = [entry.seq for entry in batch.entries if entry.seq == alone.seq]
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=seqs))
-        await eventually(lambda: _now(names() == [kept]))
+        await eventually(lambda: names() == [kept])
         assert other.id in stored()
 
 
@@ -307,7 +307,7 @@ async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_ba
         with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
             await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
         line.heal()
-        await eventually(lambda: _now(stored() == {kept.id: False}))
+        await eventually(lambda: stored() == {kept.id: False})
     async with journalled() as three:
         assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [kept.id]
 
@@ -340,8 +340,8 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
             await one.outbox.intake.append(event(), key=key)  # not there yet
         assert "can't be written" in one.outbox.failure
         line.heal()
-        await eventually(lambda: _now(one.outbox.failure is None))
-        await eventually(lambda: _now(set(stored()) == {first.id}))
+        await eventually(lambda: one.outbox.failure is None)
+        await eventually(lambda: set(stored()) == {first.id})
 
         async def repeated():
             with contextlib.suppress(OutboxUnavailableError):  # another put may be late by then
@@ -359,7 +359,7 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, store
         assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 3)
         assert one.outbox.failure is None
         line.heal()
-        await eventually(lambda: _now(one.upkeep.state.missing == 0))
+        await eventually(lambda: one.upkeep.state.missing == 0)
         assert set(stored()) == {each.id for each in sent}
         assert one.upkeep.state.state == "ok"
 
@@ -380,13 +380,9 @@ async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3,
 async def test_a_bucket_that_stays_away_is_told_once(journalled, s3_environment):
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
     turns = Turns()
-
-    async def count() -> int:
-        return turns.made
-
     with capture_logs() as logs:
         async with journalled(recorder=turns):
-            await eventually(count, lambda made: made > 3)
+            await eventually(lambda: turns.made, lambda made: made > 3)
     told = [one["event"] for one in logs if one["event"].startswith("journal_")]
     assert sorted(told) == ["journal_away", "journal_upkeep_failed"]
 
@@ -429,7 +425,7 @@ async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journall
             assert (two.upkeep.state.restored, len(two.upkeep.state.refused)) == (0, 1)
             await running.aclose()
             ahead_seconds[0] = QUICK.late_seconds
-            await eventually(lambda: _now(two.upkeep.state.restored == 2))
+            await eventually(lambda: two.upkeep.state.restored == 2)
             assert two.upkeep.state.refused == ()
 
 
@@ -464,11 +460,6 @@ class _With:
 
     def __init__(self, module, **names):
         self.__dict__.update(vars(module), **names)
-
-
-async def _now(value: bool) -> bool:  # noqa: FBT001
-    await asyncio.sleep(0)
-    return value
 
 
 async def test_people_see_the_journal_and_bring_back_what_was_left_alone(

@@ -128,15 +128,13 @@ async def test_a_claim_that_is_answered_after_its_cancellation_is_recorded_as_it
         [event] = await append_all(outbox, 1)
         async with outbox.queue._claiming:
             cancelled = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
-            await eventually(lambda: asyncio.sleep(0, read_calls(path)))
+            await eventually(lambda: read_calls(path))
             cancelled.cancel()
             await asyncio.gather(cancelled, return_exceptions=True)
             [call] = read_calls(path)
             assert (call.kind, call.ended_ns) == ("claim", None)
-
-        async def returned() -> list[Call]:
-            return [call for call in read_calls(path) if call.kind == "return"]
-
-        [back] = await eventually(returned)
+        [back] = await eventually(
+            lambda: [call for call in read_calls(path) if call.kind == "return"]
+        )
     [taken, *_] = read_calls(path)
     assert (taken.told, back.asked) == ([event.id], [event.id])

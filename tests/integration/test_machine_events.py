@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.service import Service, run_service
-from service.config.settings import Settings
+from service.bootstrap.service import Service
 from service.outbox.model import Filter
+from tests.support.service_client import Client, service_client
 from tests.support.storage import eventually
 
 KEY = "0123456789abcdef"
@@ -25,7 +24,7 @@ EVENTS = [{"name": "a/b", "data": {"x": 1}, "id": "mine"}, {"name": "b"}]
 class Machine:
     """A client with a key."""
 
-    def __init__(self, client: TestClient[Any, Any], service: Service) -> None:
+    def __init__(self, client: Client, service: Service) -> None:
         self.client = client
         self.service = service
 
@@ -49,16 +48,9 @@ class Machine:
 
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    given = {
-        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
-        "INNGEST_DEV": "http://127.0.0.1:9",
-        "OUTBOX_EVENT_KEYS": f"cron:{KEY},cron:{SECOND_KEY},web:{WEB_KEY}",
-        "OPERATOR_EMAILS": "kim@example.com",
-    }
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app)) as client,
-    ):
+    keys = f"cron:{KEY},cron:{SECOND_KEY},web:{WEB_KEY}"
+    given = {"OUTBOX_EVENT_KEYS": keys, "OPERATOR_EMAILS": "kim@example.com"}
+    async with service_client(tmp_path, **given) as (service, client):
         yield Machine(client, service)
 
 

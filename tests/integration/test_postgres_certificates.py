@@ -111,10 +111,6 @@ async def test_a_server_of_our_ca_is_used_and_of_another_ca_refused(
         await eventually(lambda: can_append(outbox))
         await asyncio.to_thread(present, server, others)
         await fails_soon(outbox)
-
-        async def failure() -> str | None:
-            return outbox.failure
-
-        await eventually(failure, lambda said: said == NOT_TRUSTED)
+        await eventually(lambda: outbox.failure, lambda said: said == NOT_TRUSTED)
         await asyncio.to_thread(present, server, ours)
         await eventually(lambda: can_append(outbox))

@@ -33,11 +33,7 @@ async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_ba
             await asyncio.gather(*(fails_soon(outbox) for _ in range(50)))
         finally:
             await asyncio.to_thread(crashable.start)
-
-        async def back() -> bool:
-            return await can_append(outbox)
-
-        await eventually(back)
+        await eventually(lambda: can_append(outbox))
         assert outbox.failure is None
         assert await outbox.intake.find(first.id)
 
@@ -57,10 +53,6 @@ async def test_a_waiting_claim_outlives_a_restart(
         waiting = asyncio.create_task(claim_until_given())
         await asyncio.to_thread(crashable.crash)
         await asyncio.to_thread(crashable.start)
-
-        async def appended() -> bool:
-            return await can_append(outbox)
-
-        await eventually(appended)
+        await eventually(lambda: can_append(outbox))
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await waiting

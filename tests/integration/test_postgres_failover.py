@@ -98,7 +98,7 @@ async def test_a_full_disk_of_the_log_stops_the_server_and_loses_nothing(
                 await posting.more(200)
                 fill_disk(disk)
                 _use_up_the_log(url)
-                await eventually(lambda: asyncio.sleep(0, posting.failed > 10), within_seconds=60)
+                await eventually(lambda: posting.failed > 10, within_seconds=60)
                 assert outbox.failure
                 (disk / "filler").unlink()
                 await asyncio.to_thread(server.kill)
@@ -124,20 +124,13 @@ async def test_no_connection_left_is_told_and_passes(server: PostgresServer, url
         while others[0].execute(END_OURS).rowcount:
             others += _all_connections(server)
         await fails_soon(outbox)
-
-        async def failure() -> str | None:
-            return outbox.failure
-
         await eventually(
-            failure, lambda said: said == "The outbox's database has no connection left."
+            lambda: outbox.failure,
+            lambda said: said == "The outbox's database has no connection left.",
         )
         for other in others:
             other.close()
-
-        async def back() -> bool:
-            return await can_append(outbox)
-
-        await eventually(back)
+        await eventually(lambda: can_append(outbox))
 
 
 def _all_connections(server: PostgresServer) -> list[psycopg.Connection]:

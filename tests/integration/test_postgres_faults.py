@@ -73,11 +73,7 @@ async def test_a_black_hole_fails_posts_soon_and_is_left_when_it_heals(
         await asyncio.gather(*(fails_soon(outbox) for _ in range(20)))
         await fails_soon(outbox)
         proxy.heal()
-
-        async def back() -> bool:
-            return await can_append(outbox)
-
-        await eventually(back, within_seconds=30)
+        await eventually(lambda: can_append(outbox), within_seconds=30)
 
 
 async def test_a_database_that_hangs_has_no_more_connections_than_before(
@@ -138,11 +134,7 @@ async def test_a_standby_that_answers_takes_no_events_until_it_is_primary(
             await fails_soon(outbox)
         finally:
             set_read_only("off")
-
-        async def back() -> bool:
-            return await can_append(outbox)
-
-        await eventually(back)
+        await eventually(lambda: can_append(outbox))
 
 
 async def test_a_closed_outbox_takes_nothing(postgres_url: str) -> None:

@@ -96,14 +96,11 @@ def backends(url: str) -> list[tuple[int, str | None]]:
 
 async def fails_with(outbox: Outbox, failure: str) -> None:
     """Each attempt tells its own fault: while one is under way, the last one's is shown."""
-    await eventually(lambda: asyncio.sleep(0, outbox.failure), lambda seen: seen == failure)
+    await eventually(lambda: outbox.failure, lambda seen: seen == failure)
 
 
 async def is_back(outbox: Outbox) -> None:
-    async def back() -> bool:
-        return await can_append(outbox)
-
-    await eventually(back)
+    await eventually(lambda: can_append(outbox))
 
 
 @pytest.mark.parametrize("table", ["outbox.events", "outbox.ready", "outbox.changes"])
@@ -113,7 +110,7 @@ async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_late
     posting = Posting(outbox)
     with capture_logs() as logs, locked(url, table):
         async with posting.under_way():
-            await eventually(lambda: asyncio.sleep(0, posting.failed >= 100))
+            await eventually(lambda: posting.failed >= 100)
         assert len(backends(url)) <= MOST_CONNECTIONS
         await fails_with(outbox, "Another session holds a lock in the outbox's database.")
     assert [one["event"] for one in logs].count("database_lost") == 1
@@ -144,13 +141,11 @@ async def test_a_commit_whose_wait_for_the_standby_is_cut_off_is_not_taken_for_s
     """Both leave the row on the primary alone; the server only warns of it."""
     with absent_standby(hangable):
         posted = asyncio.create_task(outbox.intake.append(event()))
-
-        async def waiting() -> list[int]:
-            return [pid for pid, wait in backends(url) if wait == "SyncRep"]
-
-        for pid in await eventually(waiting):
+        for waiting in await eventually(
+            lambda: [pid for pid, wait in backends(url) if wait == "SyncRep"]
+        ):
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(f"SELECT {act}(%s)", (pid,))
+                connection.execute(f"SELECT {act}(%s)", (waiting,))
         with pytest.raises(OutboxUnavailableError):
             await posted
     await is_back(outbox)

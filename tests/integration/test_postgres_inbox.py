@@ -82,7 +82,7 @@ async def drained(connection: psycopg.Connection) -> None:
     def empty() -> bool:
         return connection.execute("SELECT count(*) FROM outbox.inbox").fetchall() == [(0,)]
 
-    await eventually(lambda: asyncio.sleep(0, empty()))
+    await eventually(empty)
 
 
 async def test_a_committed_event_wakes_the_relay_and_has_the_wire_form(
@@ -442,7 +442,7 @@ async def test_what_there_is_no_room_for_stays_and_is_taken_later(postgres_url: 
                 looked = "SELECT count(*) FROM outbox.inbox WHERE left_over"
                 return connection.execute(looked).fetchall() == [(count,)]
 
-            await eventually(lambda: asyncio.sleep(0, left(2)))
+            await eventually(lambda: left(2))
             await row_in(outbox, other, State.PENDING)
             stats = await outbox.inspector.stats()
             assert stats.pending == 10

@@ -80,9 +80,6 @@ async def test_a_change_of_settings_whose_revision_was_lost_before_is_noticed(
                 return True
             return False
 
-        async def is_noticed() -> bool:
-            return one.settings.scope_revision > seen
-
         await eventually(is_saved)
-        await eventually(is_noticed)
+        await eventually(lambda: one.settings.scope_revision > seen)
         assert await one.settings.load_scope("user", "u-1") == {"kept": 2}

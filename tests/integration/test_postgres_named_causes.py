@@ -78,11 +78,7 @@ class Trial:
             self._readiness, lambda found: cause in str(found[1]), within_seconds=30
         )
         assert found[0] == 503
-
-        async def logged() -> bool:
-            return any("database_" in line and cause in line for line in self._log)
-
-        await eventually(logged)
+        await eventually(lambda: any("database_" in line and cause in line for line in self._log))
 
     async def holds_what_was_accepted(self) -> None:
         rows = self.owner.execute("SELECT event_id FROM outbox.events").fetchall()

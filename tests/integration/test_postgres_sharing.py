@@ -141,11 +141,7 @@ async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: st
         try:
             await asyncio.gather(*(post(store) for store in stores))
             await eventually(one.inspector.stats, lambda stats: stats.delivered == wanted)
-
-            async def all_sent() -> bool:
-                return len(sent) == wanted
-
-            await eventually(all_sent)
+            await eventually(lambda: len(sent) == wanted)
             assert not [sender for sender in senders if sender.done()]
         finally:
             for sender in senders:
@@ -202,11 +198,7 @@ async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Out
     one, two = pair
     before = two.settings.scope_revision
     await one.settings.save_scope("user", "u-1", {"a": 1})
-
-    async def noticed() -> bool:
-        return two.settings.scope_revision > before
-
-    await eventually(noticed)
+    await eventually(lambda: two.settings.scope_revision > before)
     assert await two.settings.load_scope("user", "u-1") == {"a": 1}
 
 
@@ -226,7 +218,7 @@ async def test_a_flood_in_one_process_gives_a_share_to_rows_of_another(postgres_
     async with storage.open(fair_share=small) as one, storage.open(fair_share=small) as two:
         await append_all(one, 60, "flood")
         await append_all(two, 1, "kim")  # a process that takes posts reads the counts
-        await eventually(lambda: asyncio.sleep(0, two.quota.has_fair_share("ada")))
+        await eventually(lambda: two.quota.has_fair_share("ada"))
         await append_all(two, 5, "ada")
         batch = await claim(one, ask(10))
         assert Counter(entry.user_id for entry in batch.entries) == {"flood": 5, "ada": 5}
@@ -264,11 +256,7 @@ async def test_claims_and_settles_use_their_indexes(
     storage = PostgresStorage(postgres_url)
     async with storage.open(max_pending=10**9, max_pending_per_user=10**9) as outbox:
         await outbox.intake.append(event())
-
-        async def counts_are_written() -> bool:  # a session writes them as it ends, or later
-            return scans()["events"] >= 20_000
-
-        await eventually(counts_are_written)
+        await eventually(lambda: scans()["events"] >= 20_000)
         before = scans()
         for _ in range(5):
             await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.service import Service, run_service
 from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
 from service.outbox.link.messages import Status
 from service.outbox.link.server import serve_link
 from service.relay.relay import Relay
 from tests.support.remote_storage import unix_socket
+from tests.support.service_client import Client, service_client
 from tests.support.storage import event, eventually
 
 AWAY = "http://127.0.0.1:9"
 BUCKET = {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"}
-Client = TestClient[Any, Any]
-
-
-@contextlib.asynccontextmanager
-async def served(folder: Path, **environ: str) -> AsyncIterator[tuple[Service, Client]]:
-    given = {"OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}", "INNGEST_DEV": AWAY, **environ}
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app)) as client,
-    ):
-        yield service, client
 
 
 async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
@@ -50,7 +37,7 @@ async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
 async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what_is_missing(
     tmp_path: Path, environ: dict[str, str], missing: str
 ) -> None:
-    async with served(tmp_path, **environ) as (_, client):
+    async with service_client(tmp_path, **environ) as (_, client):
         status, told = await readiness(client)
         assert (status, told["status"]) == (503, "unready")
         assert told["faults"] == [f"not configured: {missing}"]
@@ -63,7 +50,7 @@ async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what
 
 
 async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> None:
-    async with served(tmp_path, **BUCKET) as (service, client):
+    async with service_client(tmp_path, **BUCKET) as (service, client):
         await service.outbox.intake.append(event())
 
         async def backs_off() -> bool:
@@ -82,7 +69,7 @@ async def test_a_service_whose_relay_ends_again_and_again_is_unready(
         raise RuntimeError
 
     monkeypatch.setattr(Relay, "run", ends)
-    async with served(tmp_path, **BUCKET) as (_, client):
+    async with service_client(tmp_path, **BUCKET) as (_, client):
 
         async def unready() -> list[str]:
             status, told = await readiness(client)

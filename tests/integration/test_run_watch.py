@@ -106,14 +106,13 @@ async def test_what_is_known_of_names_outlives_the_service(
     changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
     inngest.runs.declare(Function(id="one", trigger="nowhere"))
     recorder = PrometheusRecorder()
-
-    async def figures() -> bytes:
-        return recorder.render()[0]
-
     async with watched_service(path, inngest.url, recorder, **changes) as part:
         await post(part.outbox.intake, "reports/wanted", 2)
         await seen(part, "reports/wanted", lambda one: one.no_run_since)
-        await eventually(figures, lambda text: b'outbox_no_runs{name="reports/wanted"} 1.0' in text)
+        await eventually(
+            lambda: recorder.render()[0],
+            lambda text: b'outbox_no_runs{name="reports/wanted"} 1.0' in text,
+        )
     assert (await outbox_command(path, "check"))[0] == 1
     async with watched_service(path, inngest.url, **changes) as part:
         await seen(part, "reports/wanted", lambda one: one.no_run_since)

@@ -149,9 +149,5 @@ async def test_who_still_watches_sees_each_sample_after_another_has_left(
 
 async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:
     measuring = asyncio.create_task(keep_lag(recorder))
-
-    async def measured() -> bool:
-        return values(recorder)["outbox_event_loop_lag_seconds"] > 0.0
-
-    await eventually(measured)
+    await eventually(lambda: values(recorder)["outbox_event_loop_lag_seconds"] > 0.0)
     measuring.cancel()

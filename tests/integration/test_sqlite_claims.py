@@ -51,7 +51,7 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
             await asyncio.sleep(0)
     groups = outbox.commits.count
     waiting.cancel()
-    await eventually(lambda: asyncio.sleep(0, outbox.commits.count > groups))
+    await eventually(lambda: outbox.commits.count > groups)
 
     async def released() -> bool:
         stats = await outbox.inspector.stats()

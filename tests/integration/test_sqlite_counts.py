@@ -51,11 +51,7 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=left, max_pending_per_user=1000) as outbox:
         batch = await claim(outbox, ask(3))
         await deliver(outbox, batch)
-
-        async def counted() -> bool:
-            return outbox.undelivered == left - len(batch.entries)
-
-        await eventually(counted)
+        await eventually(lambda: outbox.undelivered == left - len(batch.entries))
         await agrees(outbox)
         assert sum([await can_append(outbox) for _ in batch.entries]) == len(batch.entries)
         with pytest.raises(Exception, match="full"):

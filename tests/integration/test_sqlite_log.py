@@ -126,7 +126,7 @@ async def test_a_long_log_is_copied_after_the_commits_that_filled_it(
         before, after_start, first = pages(path), len(syncs), descriptors(path)
         for _ in range(40):
             await outbox.intake.append(event(size=8000))
-        await eventually(lambda: _soon(len(syncs) > after_start))
+        await eventually(lambda: len(syncs) > after_start)
         assert pages(path) > before
         # One that was open before the first frame: a later one may miss an error.
         assert set(syncs[after_start:]) <= first
@@ -155,9 +155,9 @@ async def test_a_sync_that_fails_at_a_copy_is_told_and_the_log_renewed_unless_it
                 while failures:
                     stored += await can_append(outbox)
                 if is_read:
-                    await eventually(lambda: _soon("a reader of its file" in str(outbox.failure)))
+                    await eventually(lambda: "a reader of its file" in str(outbox.failure))
                     assert not await can_append(outbox)
-            await eventually(lambda: _soon(any(one["event"] == "writable_again" for one in said)))
+            await eventually(lambda: any(one["event"] == "writable_again" for one in said))
         told = [line["event"] for line in said]
         assert told.count("disk_failed") == 1
         reasons = [one["reason"] for one in said if one["event"] == "not_writable"]
@@ -374,7 +374,3 @@ async def test_prefixes_without_rows_are_dropped(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as file:
         found = file.execute("SELECT from_seq FROM outbox_prefixes ORDER BY 1").fetchall()
     assert found == [(4,), (5,)]
-
-
-async def _soon(value: object) -> object:
-    return value

@@ -60,10 +60,10 @@ def test_the_oldest_rows_are_taken_up_to_both_bounds_and_one_always(
 
 def test_rows_whose_delay_is_over_come_first_by_the_end_of_their_delay() -> None:
     def room() -> Room:
-        return put_back(filled(6), _2=(5, False), _4=(3, False), _6=(100, False))
+        return put_back(filled(6), _2=(5, False), _4=(0.5, False), _6=(100, False))
 
-    assert room().at(2999).take(1) == [1]
-    assert room().at(3000).take(1) == [4]
+    assert room().at(499).take(1) == [1]
+    assert room().at(500).take(1) == [4]
     late = room().at(5000)
     assert [late.take(1) for _ in range(3)] == [[4], [2], [1]]
     assert room().at(5000).take(3) == [1, 2, 4]

@@ -140,11 +140,7 @@ async def test_one_process_applies_at_a_time(path: Path) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     applying = threading.Thread(target=SqliteSchema(path).apply, args=([GOOD],))
     applying.start()
-
-    async def waits() -> bool:
-        return not applying.is_alive() or waits_for(path.parent)
-
-    await eventually(waits)
+    await eventually(lambda: not applying.is_alive() or waits_for(path.parent))
     assert SqliteSchema(path).applied() == set()
     os.close(descriptor)
     applying.join(timeout=60)

@@ -67,7 +67,7 @@ async def test_a_disk_that_is_full_or_fails_is_waited_for(
             await outbox.intake.append(event())
         assert (await outbox.intake.append(event(), key=KEY)).event_id == known
         disk.error = None
-        await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+        await eventually(lambda: outbox.failure is None)
         assert outbox.undelivered == 1
         await append_all(outbox, 1)
 
@@ -171,7 +171,7 @@ async def test_a_page_that_can_not_be_read_now_is_counted_later(
     async with opened(filled) as outbox:
         await eventually(counted)
         assert pages.told.count("page") == 4
-        await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+        await eventually(lambda: outbox.failure is None)
         with pytest.raises(OutboxFullError):
             await outbox.intake.append(event(size=501))
 

@@ -173,7 +173,7 @@ async def test_the_log_is_filled_and_copied_by_itself_also_after_an_error(
     await outbox.intake.append(event(size=100_000))
     size = path.stat().st_size
     running = asyncio.create_task(outbox.maintenance.run())
-    await eventually(lambda: asyncio.sleep(0, path.stat().st_size > size))
+    await eventually(lambda: path.stat().st_size > size)
     running.cancel()
     assert not errors
     assert WriteAheadLog(path).size == PREALLOCATED_BYTES

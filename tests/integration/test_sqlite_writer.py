@@ -80,7 +80,7 @@ async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
 ) -> None:
     with locked(tmp_path / "outbox.db"):
         first = asyncio.create_task(outbox.intake.append(event()))
-        await eventually(lambda: asyncio.sleep(0, outbox.writer.watchdog.group))
+        await eventually(lambda: outbox.writer.watchdog.group)
         others = [asyncio.create_task(outbox.intake.append(event())) for _ in range(5)]
         groups = outbox.commits.count
         answers = await asyncio.gather(first, *others, return_exceptions=True)
@@ -94,7 +94,7 @@ async def test_what_comes_during_a_commit_is_written_though_nothing_follows(
 ) -> None:
     may_end = threading.Event()
     held = asyncio.create_task(outbox.writer.run(lambda _: may_end.wait(PATIENCE_SECONDS)))
-    await eventually(lambda: asyncio.sleep(0, outbox.writer.watchdog.group))
+    await eventually(lambda: outbox.writer.watchdog.group)
     later = asyncio.create_task(outbox.intake.append(event()))
     for _ in range(TURNS):
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOu
     await append_all(outbox, 1)
     await claim(outbox)
     assert outbox.commits.sync_due_at is not None
-    await eventually(lambda: asyncio.sleep(0, outbox.commits.sync_due_at is None))
+    await eventually(lambda: outbox.commits.sync_due_at is None)
 
 
 async def test_a_change_by_an_operator_is_synced_before_its_answer(outbox: SqliteOutbox) -> None:
@@ -201,9 +201,9 @@ async def test_a_fault_after_a_commit_is_told_and_takes_nobodys_answer(
         outbox.writer.run(lambda _: 1, faulty), outbox.writer.run(lambda _: 2)
     )
     assert answers == [1, 2]
-    await eventually(lambda: asyncio.sleep(0, outbox.failure))
+    await eventually(lambda: outbox.failure)
     assert outbox.failure == "A fault of the service: ValueError"
-    await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+    await eventually(lambda: outbox.failure is None)
 
 
 async def test_an_outbox_that_nobody_asks_is_tried_again_by_itself(
@@ -212,7 +212,7 @@ async def test_an_outbox_that_nobody_asks_is_tried_again_by_itself(
     with locked(tmp_path / "outbox.db"), pytest.raises(OutboxUnavailableError):
         await outbox.intake.append(event())
     assert outbox.failure
-    await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+    await eventually(lambda: outbox.failure is None)
 
 
 async def test_a_commit_after_one_that_failed_without_a_sync_is_synced(

@@ -125,7 +125,7 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
         async with front(short_path / "store", LinkPolicy(patience_seconds=0.5)) as remote:
-            await eventually(lambda: asyncio.sleep(0, not remote.failure))
+            await eventually(lambda: not remote.failure)
             events = [event() for _ in range(200)]
             early = [asyncio.create_task(remote.intake.append(each)) for each in events[:100]]
             await asyncio.sleep(0)
@@ -398,11 +398,7 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
         before_here, before_there = here.settings.scope_revision, there.settings.scope_revision
         await here.settings.save_scope("user", "u-1", {"a": 1})
         assert here.settings.scope_revision > before_here
-
-        async def seen() -> bool:
-            return there.settings.scope_revision > before_there
-
-        await eventually(seen)
+        await eventually(lambda: there.settings.scope_revision > before_there)
         assert await there.settings.load_scope("user", "u-1") == {"a": 1}
 
 

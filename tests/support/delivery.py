@@ -88,10 +88,7 @@ class Delivery:
         return await eventually(rows, lambda found: all(row.state is state for row in found))
 
     async def delivery_is(self, state: BreakerState) -> None:
-        async def look() -> BreakerState:
-            return self.relay.breaker.state
-
-        await eventually(look, lambda found: found is state)
+        await eventually(lambda: self.relay.breaker.state, lambda found: found is state)
 
 
 @contextlib.asynccontextmanager

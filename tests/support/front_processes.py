@@ -15,27 +15,19 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 async def delivered(
     api: FakeInngest, ids: list[str], *, within_seconds: float = PATIENCE_SECONDS
 ) -> None:
-    async def arrived() -> bool:
-        return all(api.ledger.times(event_id) for event_id in ids)
-
-    await eventually(arrived, within_seconds=within_seconds)
+    await eventually(
+        lambda: all(api.ledger.times(event_id) for event_id in ids), within_seconds=within_seconds
+    )
 
 
 async def more_accepted(poster: Client, count: int) -> None:
     """Wait until more than so many further posts were accepted."""
     before = len(poster.accepted)
-
-    async def look() -> bool:
-        return len(poster.accepted) > before + count
-
-    await eventually(look)
+    await eventually(lambda: len(poster.accepted) > before + count)
 
 
 async def all_gone(processes: list[psutil.Process]) -> None:
-    async def gone() -> bool:
-        return not any(process.is_running() for process in processes)
-
-    await eventually(gone)
+    await eventually(lambda: not any(process.is_running() for process in processes))
 
 
 @contextlib.contextmanager

@@ -55,11 +55,7 @@ class Posting:
     async def more(self, count: int = 50) -> None:
         """Wait until so many more were acknowledged."""
         wanted = len(self.accepted) + count
-
-        async def there() -> bool:
-            return len(self.accepted) >= wanted
-
-        await eventually(there)
+        await eventually(lambda: len(self.accepted) >= wanted)
 
     async def _post(self) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -109,7 +110,7 @@ async def deliver(outbox: Outbox, batch: Batch) -> int:
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]],
+    look: Callable[[], Awaitable[T] | T],
     wanted: Callable[[T], bool] = bool,
     *,
     within_seconds: float = PATIENCE_SECONDS,
@@ -118,7 +119,8 @@ async def eventually(
     deadline = time.monotonic() + within_seconds
     pause = 0.01
     while True:
-        seen = await look()
+        found = look()
+        seen = await found if inspect.isawaitable(found) else found
         if wanted(seen):
             return seen
         assert time.monotonic() < deadline, f"never came, last seen: {seen!r}"

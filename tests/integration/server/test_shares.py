@@ -51,9 +51,8 @@ class Site:
     async def until(self, *, at_work: int = 0, connections: int = 0) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await eventually(
-                lambda: asyncio.sleep(
-                    0,
-                    self.at_work >= at_work and len(self.server.server.connections) >= connections,
+                lambda: (
+                    self.at_work >= at_work and len(self.server.server.connections) >= connections
                 )
             )
 
@@ -163,7 +162,7 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
     assert (await other[0].read()).endswith(b"here")
     for _, one in (*held, (reader, writer), other):
         one.close()
-    await eventually(lambda: asyncio.sleep(0, not site.server.server.connections))
+    await eventually(lambda: not site.server.server.connections)
     assert await site.asks("/again") == 200
 
 

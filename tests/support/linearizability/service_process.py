@@ -203,9 +203,5 @@ async def _end(url: str, recorder: Recorder) -> None:
 
 async def _counts_agree(outbox: Outbox) -> None:
     """Wait until the limits count what is there: claims of killed processes, on PostgreSQL."""
-
-    async def counted() -> int:
-        return outbox.undelivered
-
     claimed = await outbox.inspector.count(Filter(state=State.DELIVERING, limit=100_000))
-    await eventually(counted, lambda found: found == claimed)
+    await eventually(lambda: outbox.undelivered, lambda found: found == claimed)

@@ -1,0 +1,34 @@
+"""A whole service in the test's own process, and an HTTP client of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import DummyCookieJar
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import Service, run_service
+from service.config.settings import Settings
+
+Client = TestClient[Any, Any]
+
+
+@contextlib.asynccontextmanager
+async def service_client(
+    folder: Path, *, keeps_cookies: bool = True, **environ: str
+) -> AsyncIterator[tuple[Service, Client]]:
+    """A service with these variables, an outbox in `folder` and an Inngest that is away."""
+    given = {
+        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        **environ,
+    }
+    cookies = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app), **cookies) as client,
+    ):
+        yield service, client
