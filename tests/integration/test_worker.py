@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.config.settings import Settings
-from service.documents.index_document import INDEXED
+from service.documents.bucket import Bucket
+from service.documents.index_document import INDEXED, index_function
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.processes.worker import serve_worker_health
@@ -86,10 +87,25 @@ async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(gateway,
     outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert outcome.status == "DONE"
     assert outcome.steps == ("read", "announce")
-    assert outcome.output["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert outcome.output == {
+        "documentName": "a",
+        "bucket": bucket_name,
+        "region": REGION,
+        "size": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "contentType": "text/plain",
+    }
     [event] = gateway.events
     assert (event["name"], event["id"]) == (INDEXED, "e-1-indexed")
     assert event["data"] == outcome.output
+
+
+def test_four_runs_at_a_time_and_five_retries_are_asked_for(settings):
+    made = index_function(make_client(settings), Bucket("b", REGION), EVENT).get_config("http://w")
+    [concurrency] = made.main.concurrency
+    [trigger] = made.main.triggers
+    assert (concurrency.limit, made.main.steps["step"].retries.attempts) == (4, 5)
+    assert (made.main.id.endswith("-index-document"), trigger.event) == (True, EVENT)
 
 
 @pytest.mark.usefixtures("working")

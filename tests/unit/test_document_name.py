@@ -47,6 +47,8 @@ def verdict_by_the_book(name: str) -> str | None:
 @example("..\n")
 @example("a" * 1024)
 @example("a" * 1025)
+@example("é" * 512)
+@example("é" * 513)
 def test_the_verdict_is_that_of_the_rules_read_literally(name):
     try:
         verdict = None if check_document_name(name) is name else "changed"

@@ -62,6 +62,7 @@ def test_a_name_that_is_missing_is_required():
         "text/plain;charset=utf-8;format=flowed",
         'multipart/mixed; boundary="a b"',
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "text/plain; a=" + "b" * 241,  # 255 characters
     ],
 )
 def test_a_media_type_is_taken_unchanged(value):
@@ -86,7 +87,8 @@ def test_a_media_type_is_taken_unchanged(value):
         "téxt/plain",
         'text/plain; name="${filename}"',
         "text/${filename}",
-        "a/" + "b" * 300,
+        "text/plain; a=" + "b" * 242,
+        "a/" + "b" * 128,
         5,
         ["text/plain"],
     ],

@@ -117,13 +117,20 @@ test("clients that failed together do not come again together", async () => {
   assert.equal(requests.length, 2);
 });
 
-test("by default the first pause takes at most 250 ms", async () => {
+test("by default pauses grow from 250 ms to 30 s, and a request has 30 s", async () => {
   const pass = stoppedClock();
+  const timeout = mock.method(AbortSignal, "timeout");
   const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
   submit(client({ fetch, retry: {} }), "1");
   await settled();
-  await pass(250);
-  assert.equal(requests.length, 2);
+  for (const ms of [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
+    const before = requests.length;
+    await pass(ms - 1);
+    assert.equal(requests.length, before);
+    await pass(1);
+    assert.equal(requests.length, before + 1);
+  }
+  assert.ok(timeout.mock.calls.every(({ arguments: [ms] }) => ms === 30_000));
 });
 
 test("a request without an answer is given up and tried again", async () => {
