@@ -46,7 +46,7 @@ def _check_sender(word: str) -> str:
             "issuer's URL"
         )
     # The issuer of users is without the slash that the address may end with.
-    return word.rstrip("/") if word.startswith("http") else word
+    return word.rstrip("/")
 
 
 def _as_list(value: object) -> object:

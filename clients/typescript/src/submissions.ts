@@ -72,16 +72,14 @@ export class Submissions {
         held.waiter = undefined;
         refuse(options.signal?.reason);
       };
-      options.signal?.addEventListener("abort", stopWaiting, { once: true });
+      options.signal?.addEventListener("abort", stopWaiting);
       this.hold(held);
     });
   }
 
   /** Takes over the events that no open page holds, and tries at once. */
   async flush(): Promise<void> {
-    for (const { key } of await this.store.all().catch(() => [])) {
-      if (!this.held.has(key)) await this.takeOver(key);
-    }
+    for (const { key } of await this.store.all().catch(() => [])) await this.takeOver(key);
     this.wake();
   }
 
