@@ -17,6 +17,7 @@ import boto3
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.documents import bucket as documents_bucket
 from service.documents.bucket import Bucket
 from service.outbox.sqlite import store as sqlite_store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -61,6 +62,8 @@ def s3_environment(s3_url, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_url)
+    # A machine that stalls is no S3 that can't be reached.
+    monkeypatch.setitem(documents_bucket._CLIENT, "connect_timeout", PATIENCE_SECONDS)
     return monkeypatch
 
 
