@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from service.outbox.model import Row, State
 from service.runs.figures import Answer, NameRuns
-from service.runs.sampling import MAX_NAMES, Sampling
+from service.runs.sampling import MAX_NAMES, Candidate, Sampling
 from tests.support.made_row import made_row
 
 T = 1_800_000_000_000
@@ -116,15 +117,75 @@ def test_turns_go_over_the_names_and_begin_with_the_newest_event() -> None:
         ("a", "a-0"),
         ("b", "b-0"),
     ]
-    sampling.offer(row("a", 1, T + SLOT_MS), T + 330_000)
+    for number in range(3):
+        sampling.offer(row("a", number, T + number * SLOT_MS), T + 330_000)
     assert asked(sampling, T + 330_000, 2) == []
 
 
-def test_of_a_slot_the_first_and_the_last_event_are_asked_about() -> None:
+@pytest.mark.parametrize("numbers", [range(9), range(8, -1, -1), (8, 3, 0)])
+def test_of_a_slot_the_first_and_the_last_event_are_asked_about(numbers: Sequence[int]) -> None:
     sampling = Sampling(no_run_seconds=300)
-    for number in range(9):
+    for number in numbers:
         sampling.offer(row("a", number, T + number), T + 10)
     assert asked(sampling, T + 310_000, 3) == [("a", "a-8"), ("a", "a-0")]
+
+
+def test_events_of_one_moment_are_in_the_order_of_their_ids() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in (1, 2, 0):
+        sampling.offer(row("a", number, T), T)
+    assert asked(sampling, T + 310_000, 3) == [("a", "a-2"), ("a", "a-0")]
+
+
+def test_a_name_whose_turn_it_is_waits_until_it_is_due() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    sampling.offer(row("a", 0, T + 60_000), T)
+    sampling.offer(row("b", 0, T), T)
+    assert not sampling.has_due(T + 299_999)
+    assert sampling.has_due(T + 300_000)
+    assert asked(sampling, T + 300_000, 2) == [("b", "b-0")]
+
+
+@pytest.mark.parametrize(
+    ("no_run_seconds", "slot_ms"), [(0.5, 1_000), (66.0, 1_100), (300.0, 5_000), (600.0, 10_000)]
+)
+def test_a_slot_is_a_sixtieth_of_the_time_a_second_at_least(
+    no_run_seconds: float, slot_ms: int
+) -> None:
+    assert Sampling(no_run_seconds).slot_ms == slot_ms
+
+
+def test_two_hundred_events_that_had_not_ended_are_asked_about_again() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in range(205):
+        one = Candidate(f"u-{number}", None, T, T, T)
+        sampling.ask_again("a", one, T, soon=True)
+    found = [one for _, one in asked(sampling, T, 300)]
+    assert (len(found), found[0], found[-1]) == (200, "u-5", "u-204")
+
+
+def test_a_row_that_inngest_gave_no_id_is_not_sampled() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    assert not sampling.offer(msgspec.structs.replace(row("a", 0, T), inngest_id=None), T)
+    assert not sampling.names
+
+
+def test_where_declared_names_take_all_room_no_other_is_sampled() -> None:
+    sampling = Sampling(300, always=[f"n{one}" for one in range(MAX_NAMES)])
+    assert not sampling.offer(row("other", 0, T), T)
+    assert sampling.offer(row("n1", 0, T), T)
+
+
+def test_a_name_that_was_not_seen_for_a_quarter_of_an_hour_makes_room() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in reversed(range(MAX_NAMES)):
+        sampling.offer(row(f"n{number}", 0, T), T + number)
+    sampling.offer(row("n50", 1, T), T + 899_999)
+    assert not sampling.offer(row("late", 0, T), T + 899_999)
+    sampling.offer(row("n50", 1, T), T + 900_000)
+    assert sampling.offer(row("late", 0, T), T + 900_000)
+    assert "n0" not in sampling.names
+    assert not sampling.offer(row("later", 0, T), T + 900_000)
 
 
 def test_names_are_bounded_and_declared_ones_stay() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from service.runs import turn
 from service.runs.turn import Turn
-from tests.support.memory_scopes import MemoryScopes
+from tests.support.memory_scopes import MemoryScopes, Tree
 
 SECOND_MS = 1_000
 
@@ -39,8 +39,8 @@ async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
     scopes = MemoryScopes()
     first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
     assert await after(clock, 600, first, second) == [True, False]
-    assert await after(clock, 55, second) == [False]
-    assert await after(clock, 60, second) == [True]
+    assert await after(clock, 65, second) == [False]  # 90 s after the first renewed it
+    assert await after(clock, 5, second) == [True]
     assert await after(clock, 600, first, second) == [False, True]
 
 
@@ -56,3 +56,22 @@ async def test_a_process_that_is_alone_needs_no_store() -> None:
     scopes = MemoryScopes()
     scopes.is_away = True
     assert await Turn(scopes, alone=True).mine()
+    scopes.is_away = False
+    assert await after(Clock(), 60, Turn(scopes, alone=True)) == [True]
+    assert scopes.loads == 0
+
+
+async def test_the_store_is_asked_every_five_seconds(clock: Clock) -> None:
+    scopes = MemoryScopes()
+    turn = Turn(scopes, alone=False)
+    for _ in range(60):
+        clock.now_ms += SECOND_MS
+        await turn.mine()
+    assert scopes.loads == 12
+
+
+@pytest.mark.parametrize("kept", [{}, {"by": "another", "at": "soon"}])
+async def test_a_turn_of_which_nothing_is_known_is_taken(clock: Clock, kept: Tree) -> None:
+    scopes = MemoryScopes()
+    scopes.stored["watch", "turn"] = kept
+    assert await after(clock, 10, Turn(scopes, alone=False)) == [True]
