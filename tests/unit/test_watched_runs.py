@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+import structlog
 
 from service.errors import InngestApiError
 from service.inngest.runs import EventRun, Named
@@ -79,7 +80,8 @@ class Runs(Inngest):
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         self.asked.append(now())
-        return next(one for runs in self._known.values() for one in runs if one.id == run_id)
+        known = (one for runs in self._known.values() for one in runs if one.id == run_id)
+        return None if run_id == "gone" else next(known)
 
 
 class Gauges(NullRecorder):
@@ -337,8 +339,31 @@ async def test_of_an_event_three_runs_are_asked_about(
 async def test_a_repeat_is_looked_for_under_the_id_and_in_the_environment_of_its_event() -> None:
     inngest = Inngest()
     one = Candidate("u", "branch/a", BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
-    assert await RunQuestions(inngest, 1.0).is_repeat("a", one)
+    with structlog.testing.capture_logs() as lines:
+        assert await RunQuestions(inngest, 1.0).is_repeat("a", one)
     assert inngest.ids_asked_about == [("u", "order-1", "a", "branch/a")]
+    assert inngest.asked == [1.0]
+    told = {"event": "event_id_used_before", "log_level": "warning"}
+    assert lines == [{**told, "inngest_id": "u", "used_by": "01OTHER"}]
+
+
+@in_virtual_time
+async def test_an_id_that_was_not_used_before_is_no_repeat() -> None:
+    class First(Inngest):
+        async def used_before(self, *_: object) -> None:
+            return None
+
+    one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
+    with structlog.testing.capture_logs() as lines:
+        assert not await RunQuestions(First(), 1.0).is_repeat("a", one)
+    assert lines == []
+
+
+@in_virtual_time
+async def test_a_run_that_inngest_has_forgotten_has_no_word() -> None:
+    inngest = Runs({"u": [run("gone", "Scheduled")]})
+    one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS)
+    assert await RunQuestions(inngest, 1.0).runs(one, briefly=False) == [EventRun("gone", "")]
 
 
 @in_virtual_time
