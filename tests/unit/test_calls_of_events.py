@@ -1,4 +1,4 @@
-"""The events of a call, and the calls of a commit."""
+"""The events of a call, the calls of a commit, and owners who share their event ids."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from service.outbox.event import (
     encode_event,
     payload_bytes,
 )
+from service.outbox.event_ids import named_apart
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
 NOW_MS = 1_795_559_419_447
@@ -93,3 +94,14 @@ def test_the_clock_is_between_1980_and_2100() -> None:
     for bad in (FIRST_TS_MS - 1, LAST_TS_MS + 1):
         with pytest.raises(ValueError, match="clock"):
             encode_event("a/b", {}, ADA, bad)
+
+
+@pytest.mark.parametrize(
+    ("shared", "second"),
+    [((), "cron/a"), (("key cron",), "cron/a"), (("key cron", "key shop"), "a")],
+)
+def test_owners_share_ids_where_both_are_named(shared: tuple[str, ...], second: str) -> None:
+    events = [
+        Event(name, "n", f"key {name}", name, 0, b"{}", Meta("a")) for name in ("shop", "cron")
+    ]
+    assert [one.meta.wire_id for one in named_apart(events, {}, shared)] == ["a", second]

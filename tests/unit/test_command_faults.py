@@ -1,16 +1,20 @@
-"""How an `outbox` command ends on a fault: one sentence, never a traceback."""
+"""How a command ends on a fault: one sentence, never a traceback; both print their version."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from importlib import metadata
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from service.console.commands.main import app as outbox
 from service.console.terminal.command import exit_on_fault
 from service.errors import OutboxUnavailableError
 from service.processes import startup
+from service.processes.main import app as service
 
 FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")
 
@@ -47,3 +51,12 @@ def test_a_reader_that_went_away_is_no_fault_of_the_command(
 ) -> None:
     with pytest.raises(BrokenPipeError), exit_on_fault():
         raise BrokenPipeError
+
+
+@pytest.mark.parametrize(("app", "name"), [(service, "service"), (outbox, "outbox")])
+def test_the_version_is_printed(app: typer.Typer, name: str) -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{name} {metadata.version('inngest-outbox')}\n",
+    )

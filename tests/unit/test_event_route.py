@@ -1,4 +1,4 @@
-"""The route of an event type: its checks in their order, one append, and what the answer says."""
+"""The route of an event type: its checks in their order, one append, its answer, its repeats."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey, Receipt
+from service.outbox.keys import IdempotencyKey, Receipt, plain_digests
 from service.web.intake.event_route import EventRoute
+from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key, idempotency_key
 from service.web.server.middleware import event_id_key
 from tests.support.made_request import JSON, made_request
 
@@ -205,3 +206,49 @@ async def test_the_types_own_check_sees_no_body_that_is_no_json(body: bytes) -> 
         raise DocumentNameInvalidError
 
     await refused(InvalidJsonError, body, check_first=check_first)
+
+
+def headers(*keys: str) -> list[tuple[str, str]]:
+    return [("Idempotency-Key", key) for key in keys]
+
+
+@pytest.mark.parametrize("key", ["k", "!~", "x" * 255])
+async def test_a_key_of_visible_ascii_is_taken(key: str) -> None:
+    assert given_key(made_request(headers=headers(key))) == key
+
+
+async def test_a_request_may_have_no_key() -> None:
+    assert given_key(made_request()) is None
+    assert idempotency_key(made_request(), "/p", {}, plain_digests) is None
+
+
+@pytest.mark.parametrize("keys", [("",), ("x" * 256,), ("a b",), ("é",), ("a\x7f",), ("a", "a")])
+async def test_another_key_or_a_second_one_is_refused(keys: tuple[str, ...]) -> None:
+    with pytest.raises(IdempotencyKeyInvalidError):
+        idempotency_key(made_request(headers=headers(*keys)), "/p", {}, plain_digests)
+
+
+async def test_the_description_says_which_keys_are_taken() -> None:
+    assert IDEMPOTENCY_PARAMETER.place == "header"
+    schema = IDEMPOTENCY_PARAMETER.schema
+    assert (schema["minLength"], schema["maxLength"]) == (1, 255)
+
+
+async def digest(path: str, body: Any) -> bytes:
+    key = idempotency_key(made_request(headers=headers("k")), path, body, plain_digests)
+    assert key
+    assert key.key == "k"
+    assert len(key.digest) == 32
+    return key.digest
+
+
+async def test_equal_bodies_for_one_path_are_one_use_whatever_their_order() -> None:
+    first = await digest("/p", {"a": 1, "b": {"c": 2, "d": 3}})
+    assert first == await digest("/p", {"b": {"d": 3, "c": 2}, "a": 1})
+    others = [
+        await digest("/q", {"a": 1, "b": {"c": 2, "d": 3}}),
+        await digest("/p", {"a": 2, "b": {"c": 2, "d": 3}}),
+        await digest("/p", {"a": 1, "b": {"c": 2}}),
+        await digest("/p{", {}),
+    ]
+    assert len({first, *others}) == 5

@@ -1,4 +1,4 @@
-"""A user's sessions have a revision, which is looked up once until a scope changes."""
+"""A user's sessions have a revision, and users are remembered by their cookies, within bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.identity.session_revision import SESSION_SCOPE, SessionRevisions, session_scope_id
+from service.identity.sessions import RememberedUsers
+from service.identity.user import FoundUser, User
 from tests.support.memory_scopes import MemoryScopes, Tree
 
 ADA, BOB = "dev ada", "dev bob"
@@ -132,3 +134,70 @@ async def test_a_new_session_has_the_revision_that_another_process_has_just_stor
     await revisions.end_all(ADA)
     assert await late.latest(ADA) == await revisions.current(ADA) != ""
     assert await late.current(ADA) == await revisions.current(ADA)
+
+
+FOUND_ADA = FoundUser(User("dev", "ada"), 100.0)
+FOUND_BOB = FoundUser(User("dev", "bob"), 200.0)
+MOST_CHARS = 16 * 1024 * 1024
+
+
+def test_a_user_is_known_by_the_same_cookies_until_the_session_ends() -> None:
+    users = RememberedUsers()
+    users.put("a=1", FOUND_ADA)
+    assert (users.get("a=1", 99.9), users.get("a=2", 0.0)) == (FOUND_ADA, None)
+    assert users.get("a=1", 100.0) is None
+    assert len(users) == 0
+    assert users.get("a=1", 0.0) is None
+
+
+def test_the_latest_user_of_the_same_cookies_counts() -> None:
+    users = RememberedUsers()
+    users.put("a=1", FOUND_ADA)
+    users.put("a=1", FOUND_BOB)
+    assert (users.get("a=1", 0.0), len(users)) == (FOUND_BOB, 1)
+
+
+def test_the_least_recently_used_one_goes_first() -> None:
+    users = RememberedUsers(2)
+    for cookies in ("a", "b"):
+        users.put(cookies, FOUND_ADA)
+    users.get("a", 0.0)
+    users.put("c", FOUND_BOB)
+    assert [users.get(one, 0.0) for one in ("a", "b", "c")] == [FOUND_ADA, None, FOUND_BOB]
+    users.put("a", FOUND_ADA)
+    users.put("d", FOUND_BOB)
+    assert [users.get(one, 0.0) for one in ("a", "c", "d")] == [FOUND_ADA, None, FOUND_BOB]
+
+
+def test_no_more_than_10000_are_remembered() -> None:
+    users = RememberedUsers()
+    for number in range(10_001):
+        users.put(str(number), FOUND_ADA)
+    assert len(users) == 10_000
+    assert users.get("0", 0.0) is None
+    assert users.get("1", 0.0) is FOUND_ADA
+
+
+def test_their_cookies_have_no_more_than_16_mi_characters() -> None:
+    users = RememberedUsers()
+    users.put("x" * (MOST_CHARS - 1), FOUND_ADA)
+    users.put("a", FOUND_BOB)
+    assert len(users) == 2
+    users.put("b", FOUND_BOB)
+    assert (len(users), users.get("a", 0.0), users.get("b", 0.0)) == (2, FOUND_BOB, FOUND_BOB)
+
+
+def test_what_is_forgotten_makes_room_and_is_counted_once() -> None:
+    users = RememberedUsers()
+    large, other = ("x" * (MOST_CHARS // 2), "y" * (MOST_CHARS // 2))
+    for _ in range(5):
+        users.put(large, FOUND_ADA)
+    users.put(other, FOUND_BOB)
+    assert len(users) == 2
+    users.clear()
+    assert (len(users), users.get(large, 0.0)) == (0, None)
+    users.put(large, FOUND_ADA)
+    users.put(other, FOUND_BOB)
+    assert (users.get(large, 200.0), len(users)) == (None, 1)  # the session has ended
+    users.put(large, FOUND_ADA)
+    assert len(users) == 2

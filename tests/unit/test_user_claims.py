@@ -1,4 +1,4 @@
-"""The user that verified claims name, and how a user is named elsewhere."""
+"""The user that verified claims name, how a user is named elsewhere, and who is an operator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.identity.user import EVENT_KEY_ISSUER, User, user_from_claims
+from service.errors import OperatorRequiredError
+from service.identity.user import EVENT_KEY_ISSUER, Operators, User, user_from_claims
 
 ISSUER = "https://issuer.example"
 
@@ -93,3 +94,35 @@ def test_an_owner_is_an_issuer_s_user_and_an_actor_the_id_that_people_know() -> 
     ada, cron = User("dev", "u-1"), User(EVENT_KEY_ISSUER, "cron")
     assert (ada.owner, ada.actor) == ("dev u-1", "u-1")
     assert (cron.owner, cron.actor) == ("key cron", "key cron")
+
+
+def operators() -> Operators:
+    return Operators(["Kim@Example.com"])
+
+
+@pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
+def test_a_verified_email_of_the_list_is_an_operators(email):
+    operators().require(User("dev", "u-1", email, email_verified=True))
+
+
+@pytest.mark.parametrize("listed", [[""], [], [" "]])
+@pytest.mark.parametrize("email", ["", None])
+def test_who_has_no_email_is_none_whatever_the_list_says(listed, email):
+    assert Operators(listed).includes(User("dev", "u-1", email, email_verified=True)) is False
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        User("dev", "u-1", "kim@example.com"),
+        User("dev", "kim@example.com", None, email_verified=True),
+        User("dev", "u-1", "", email_verified=True),
+        User("dev", "u-1", "\u212aim@example.com", email_verified=True),
+        User("dev", "u-1", "kim@example.com ", email_verified=True),
+        User("dev", "u-1", "ada@example.com", email_verified=True),
+    ],
+)
+def test_anyone_else_is_not(user):
+    assert operators().includes(user) is False
+    with pytest.raises(OperatorRequiredError):
+        operators().require(user)
