@@ -6,7 +6,7 @@ a valid S3 key: at most 1,024 bytes of UTF-8 that no path normalisation changes.
 
 Each user's uploads have a prefix of their own. A name that is not the user's is refused like one
 that does not exist, so that no user learns which documents others have. Names are compared without
-repeated and leading slashes: an S3 server over a file system takes `users//x` for `users/x`.
+leading slashes: an S3 server over a file system takes `/users/x` for `users/x`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ _find_dot_segment = re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search
 DocumentScope = Literal["own", "uploads", "any"]
 
 _UPLOADS = "users/"
-_SLASHES = re.compile("/+")
 MAX_UPLOAD_BYTES = 5 * 1024**3  # the limit of S3 for a single POST
 MAX_TYPE_CHARS = 255
 # S3 replaces it by the uploaded file's own name, in every field of a form.
@@ -106,8 +105,7 @@ def check_document_scope(scope: DocumentScope, owner: str, document_name: str) -
     """
     if scope == "any":
         return
-    plain = _SLASHES.sub("/", document_name).lstrip("/")
-    if scope == "uploads" and not plain.startswith(_UPLOADS):
+    if scope == "uploads" and not document_name.lstrip("/").startswith(_UPLOADS):
         return
     if not document_name.startswith(upload_prefix(owner)):
         raise DocumentNotFoundError

@@ -50,6 +50,7 @@ def test_json_and_yaml_give_the_same_types_beside_the_packaged_one(load, name):
     assert (documents.name, documents.path) == ("documents/aws.index", "/api/route")
     assert (report.name, report.path, report.data) == ("report/requested", "/api/reports", None)
     assert (report.who, report.document, report.enabled) == (["session"], False, True)
+    assert (report.encrypt, report.expects_run, report.summary) == (None, False, None)
 
 
 @pytest.mark.parametrize("name", ["types.json", "types.yaml"])
