@@ -521,29 +521,43 @@ CREATE FUNCTION outbox.append(
 ) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    now_ms bigint := floor(date_part('epoch', clock_timestamp()) * 1000);
-    owner text := concat_ws(' ', issuer, user_id);
+    now_ms bigint := floor(date_part('epoch', clock_timestamp()) * 1000)::bigint;
+    owner text := coalesce(issuer || ' ' || user_id, issuer);
     said text := data::text;
-    wrong text := outbox.fault(name, data, said, user_id, issuer, user_email, user_name,
-                               idempotency_key, trace, id, ts, environment, send_at, user_fields, meta);
     event_id text;  -- without a key a UUID of version 7
     rest jsonb;
+    wrong text;
 BEGIN
-    IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
+    -- Each function in an expression costs a transaction 0.5 us, even when it is not called. So a few
+    -- find most calls without fault, and only the others are looked at one thing after the other.
+    IF (name <> '' AND name NOT LIKE '_______/%'
+        AND (issuer = 'database' OR issuer <> '' AND issuer !~ '[[:space:]]')
+        AND (user_id <> '') IS NOT FALSE AND octet_length(owner) <= 255
+        AND said LIKE '{%' AND octet_length(said) + octet_length(name) <= 3145728 AND v = '1'
+        AND num_nonnulls(user_email, user_name, idempotency_key, trace, id, ts, environment, send_at,
+                         user_fields, meta) = 0) IS NOT TRUE
+    THEN
+        wrong := outbox.fault(name, data, said, user_id, issuer, user_email, user_name,
+                              idempotency_key, trace, id, ts, environment, send_at, user_fields, meta);
+        IF wrong IS NOT NULL THEN
+            RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        IF num_nonnulls(user_email, user_name, trace, id, ts, environment, send_at, user_fields, meta) > 0
+           OR v IS DISTINCT FROM '1' THEN
+            rest := jsonb_build_object(
+                'user_email', user_email, 'user_name', user_name, 'trace', trace, 'id', id, 'ts', ts,
+                'v', v, 'environment', environment, 'send_at', send_at, 'user_fields', user_fields,
+                'meta', meta);
+        END IF;
+        IF id <> '' THEN
+            event_id := outbox.keyed_id(owner, jsonb_build_array(environment, name, id)::text);
+        ELSIF idempotency_key IS NOT NULL THEN
+            event_id := outbox.keyed_id(owner, idempotency_key);
+        END IF;
     END IF;
-    IF num_nonnulls(user_email, user_name, trace, id, ts, environment, send_at, user_fields, meta) > 0
-       OR v IS DISTINCT FROM '1' THEN
-        rest := jsonb_build_object(
-            'user_email', user_email, 'user_name', user_name, 'trace', trace, 'id', id, 'ts', ts,
-            'v', v, 'environment', environment, 'send_at', send_at, 'user_fields', user_fields,
-            'meta', meta);
-    END IF;
-    event_id := CASE
-        WHEN id <> '' THEN outbox.keyed_id(owner, jsonb_build_array(environment, name, id)::text)
-        WHEN idempotency_key IS NOT NULL THEN outbox.keyed_id(owner, idempotency_key)
-        ELSE overlay(lpad(to_hex(now_ms), 12, '0') PLACING '-' FROM 9 FOR 0) || '-7'
-             || substr(gen_random_uuid()::text, 16) END;
+    event_id := coalesce(
+        event_id, overlay(lpad(to_hex(now_ms), 12, '0') PLACING '-' FROM 9 FOR 0) || '-7'
+                  || substr(gen_random_uuid()::text, 16));
     INSERT INTO outbox.inbox
         (accepted_at_ms, event_id, name, owner, user_id, idempotency_key, data, rest)
     SELECT now_ms, event_id, name, owner, user_id, idempotency_key, said, rest
