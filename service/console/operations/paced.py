@@ -67,11 +67,8 @@ class PacedReplays:
     async def current(self) -> PacedReplay | None:
         """The replay that is under way, None without one. Raises OutboxUnavailableError."""
         try:
-            stored = await self._scopes.load_scope(SCOPE, _RECORD)
-            one = msgspec.convert(stored, PacedReplay) if stored else None
+            one = msgspec.convert(await self._scopes.load_scope(SCOPE, _RECORD), PacedReplay)
         except msgspec.ValidationError:
-            return None
-        if one is None:
             return None
         stopped = await self._scopes.load_scope(SCOPE, _STOPPED) or {}
         return None if stopped.get("act") == one.act.id else one
