@@ -13,16 +13,19 @@ def figures(**changes: int) -> StatsView:
 
 
 def test_the_first_look_shows_no_movement() -> None:
-    first = moved(None, figures(pending=5, delivering=2), 0.0)
-    assert (first.accepted_rate, first.delivered_rate, first.peak) == (0.0, 0.0, 7)
+    view = figures(pending=5, delivering=2, sent=3, delivered=4)
+    for first in (moved(None, view, 9.0), moved(moved(None, QUIET, 0.0), view, 0.0)):
+        assert (first.accepted_rate, first.delivered_rate) == (0.0, 0.0)
+        assert (first.waiting, first.peak) == (10, 10)
 
 
 def test_rates_are_what_was_settled_and_what_came_on_top() -> None:
-    first = moved(None, figures(pending=10), 0.0)
-    second = moved(first, figures(pending=6, delivering=2, delivered=7, dead=1), 2.0)
+    first = moved(None, figures(pending=10, dead=2), 0.0)
+    second = moved(first, figures(pending=6, delivering=2, delivered=7, dead=3), 2.0)
     assert second.delivered_rate == 3.5
     assert second.accepted_rate == 3.0
     assert second.peak == 10
+    assert moved(second, figures(sent=11), 1.0).peak == 11
 
 
 def test_purged_rows_do_not_count_backwards() -> None:

@@ -73,6 +73,11 @@ def test_a_row_has_every_field_and_the_time_of_its_end_under_the_name_of_its_sta
     }
 
 
+def test_an_id_that_the_service_chose_is_no_wire_id() -> None:
+    view = row_view(msgspec.structs.replace(row(State.PENDING), meta=Meta("")))
+    assert (view.wire_id, view.environment) == (None, None)
+
+
 def record(**changes: Any) -> DeliveryRecord:
     given = {"destination": "cloud", "confirmation": "off (Inngest's cloud)", "rate": 4.0}
     base = DeliveryRecord("backing_off", "503 busy", 1, 2, 2.5, 0, **given)
@@ -109,7 +114,8 @@ def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
     names = ("delivery", "destination", "confirmation", "etaSeconds")
     assert [told[name] for name in names] == [None] * 4
     assert told["rate"] == 0.0
-    told = figures(record(destination="", confirmation=""))
+    told = figures(record(destination="", confirmation="", reason=""))
+    assert told["delivery"]["reason"] is None
     assert (told["destination"], told["confirmation"]) == (None, None)
 
 
@@ -128,7 +134,7 @@ def test_what_is_under_way_counts_in_the_estimate() -> None:
         ({"state": "misconfigured"}, 10, None),
         ({"state": "healthy", "rate": 0.0}, 10, None),
         ({"rate": 0.0}, 0, 0.0),
-        ({"paused_by": "ada"}, 10, None),
+        ({"paused_by": "ada", "state": "healthy"}, 10, None),
     ],
 )
 def test_the_estimate_is_nothing_while_nothing_moves(

@@ -1,0 +1,42 @@
+"""An outbox of rows in a list, to read from: fast, and its rows may appear in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.outbox.model import Filter, Reach, Row, State
+
+
+class ListedOutbox:
+    """The parts that a person reads, over `rows`. `asked` are the filters of the looks."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.rows_in_it = list(rows)
+        self.asked: list[Filter] = []
+        self.inspector = self.positions = self
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        self.asked.append(wanted)
+        return self._below(wanted.before_seq, wanted)[: wanted.limit]
+
+    async def reach(
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
+    ) -> Reach | None:
+        rows = self._below(before_seq, Filter(state=state, owner=owner))
+        return Reach(rows[window - 1].seq, 0) if len(rows) >= window else None
+
+    def _below(self, before_seq: int | None, wanted: Filter) -> list[Row]:
+        found = [
+            row
+            for row in self.rows_in_it
+            if (before_seq is None or row.seq < before_seq)
+            and (wanted.after_seq is None or row.seq > wanted.after_seq)
+            and (wanted.ids is None or row.id in wanted.ids)
+            and wanted.state in (None, row.state)
+            and wanted.user_id in (None, row.user_id)
+        ]
+        return sorted(found, key=lambda row: -row.seq)

@@ -1,0 +1,85 @@
+"""Following an outbox: late commits are told, and what is remembered is bounded."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.console.operations.tail import Tail
+from service.outbox.model import Filter, State
+from tests.support.listed_outbox import ListedOutbox
+from tests.support.made_row import made_row
+
+
+def row(seq: int, state: State = State.PENDING, **changes: object):
+    return made_row(state, id=f"e-{seq}", seq=seq, **changes)
+
+
+async def told(tail: Tail, outbox: ListedOutbox) -> list[str]:
+    return [f"{one.what} {one.row.seq}" for one in await tail.look(outbox)]
+
+
+async def test_a_row_that_commits_late_is_told_once_within_two_hundred_numbers() -> None:
+    outbox, tail = ListedOutbox(row(seq) for seq in range(799, 1001) if seq != 900), Tail(Filter())
+    await tail.begin(outbox, 0)
+    assert await told(tail, outbox) == []
+    outbox.rows_in_it.append(row(900))
+    assert await told(tail, outbox) == ["accepted 900"]
+    assert await told(tail, outbox) == []
+    outbox.rows_in_it += [row(700), row(1001)]
+    assert await told(tail, outbox) == ["accepted 1001"]
+    outbox.rows_in_it += [row(1300)]
+    assert await told(tail, outbox) == ["accepted 1300"]
+    outbox.rows_in_it += [row(1100), row(1101)]
+    assert await told(tail, outbox) == ["accepted 1101"]
+
+
+async def test_a_rare_event_is_looked_for_in_five_thousand_numbers_before_the_last_look() -> None:
+    outbox, tail = ListedOutbox([row(10)]), Tail(Filter(user_id="rare"))
+    await tail.begin(outbox, 0)
+    for newest in (9_000, 9_001):
+        outbox.rows_in_it.append(row(newest))
+        assert await told(tail, outbox) == []
+    outbox.rows_in_it += [row(seq, user_id="rare") for seq in (4_001, 4_002)]
+    assert await told(tail, outbox) == ["accepted 4002"]
+
+
+async def test_of_very_many_rows_twenty_thousand_are_gone_through() -> None:
+    outbox, tail = ListedOutbox([row(1)]), Tail(Filter(user_id="rare"))
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it += [row(seq) for seq in range(2, 25_002)]
+    outbox.asked.clear()
+    assert await told(tail, outbox) == []
+    assert {one.after_seq for one in outbox.asked} == {None, 5_001}
+
+
+async def test_the_newest_two_thousand_rows_that_may_change_are_followed() -> None:
+    outbox, tail = ListedOutbox(row(seq) for seq in range(1, 2_006)), Tail(Filter())
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it.append(row(2_006))
+    assert await told(tail, outbox) == ["accepted 2006"]
+    outbox.rows_in_it = [
+        row(seq, State.DELIVERED if seq in (6, 7, 2_006) else State.PENDING)
+        for seq in range(1, 2_007)
+    ]
+    assert await told(tail, outbox) == ["delivered 7", "delivered 2006"]
+
+
+async def test_of_many_new_rows_the_newest_five_thousand_are_told_once() -> None:
+    outbox, tail = ListedOutbox(), Tail(Filter())
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it += [row(seq) for seq in range(1, 5_701)]
+    seen = await told(tail, outbox)
+    assert (len(seen), seen[0], seen[-1]) == (5_000, "accepted 701", "accepted 5700")
+    assert await told(tail, outbox) == []
+
+
+async def test_with_a_state_only_changes_into_it_are_told() -> None:
+    outbox = ListedOutbox([row(1), row(2, State.DELIVERING, sends=1)])
+    tail = Tail(Filter(state=State.PENDING))
+    begun = await tail.begin(outbox, 9)
+    assert [(one.what, one.row.seq) for one in begun] == [("pending", 1)]
+    back = msgspec.structs.replace(row(2, sends=1), attempts=1)
+    outbox.rows_in_it = [row(1, State.DELIVERING), back, row(3), row(4, State.DEAD)]
+    assert await told(tail, outbox) == ["pending 2", "accepted 3", "accepted 4"]
+    outbox.rows_in_it = [row(2, State.DELIVERED)]
+    assert await told(tail, outbox) == []

@@ -1,0 +1,89 @@
+"""Rows are verified in pages; what Inngest does not answer is unknown, never missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from service.console.operations.search import Search
+from service.console.operations.verification import Verification, verify
+from service.errors import InngestApiError
+from service.inngest.held import HeldEvent
+from service.inngest.runs import EventRun
+from service.outbox.event import Meta
+from service.outbox.inngest_id import decode_ulid, encode_ulid
+from service.outbox.model import Filter, State
+from tests.support.listed_outbox import ListedOutbox
+from tests.support.made_row import made_row
+
+BASE = decode_ulid("01KB08Z4Q0XW5M7T3Y8S000000")
+
+
+def outbox(count: int, **changes: object) -> ListedOutbox:
+    """Delivered rows e-1, e-2 …, and one that waits."""
+    return ListedOutbox(
+        made_row(
+            State.DELIVERED if seq <= count else State.PENDING,
+            **{"id": f"e-{seq}", "seq": seq, "inngest_id": encode_ulid(BASE + seq), **changes},
+        )
+        for seq in range(1, count + 2)
+    )
+
+
+class Inngest:
+    """It holds all rows but the 7th, and gives no answer about rows up to `silent`."""
+
+    def __init__(self, silent: int = 0, environment: str | None = None) -> None:
+        self._silent, self._environment = silent, environment
+
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
+        assert environment == self._environment
+        newest = decode_ulid(before) - BASE - 1
+        if newest <= self._silent:
+            raise InngestApiError("no answer")
+        numbers = (seq for seq in range(newest, newest - limit, -1) if seq != 7)
+        return [HeldEvent(encode_ulid(BASE + seq), f"e-{seq}") for seq in numbers]
+
+    async def run_ids(self, ulid: str, environment: str | None = None) -> Sequence[str]:
+        assert environment == self._environment
+        seq = decode_ulid(ulid) - BASE
+        if seq == 4:
+            raise InngestApiError
+        return {1: ["Completed", "Failed"], 2: [], 3: ["gone"]}.get(seq, ["Running"])
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        assert environment == self._environment
+        return None if run_id == "gone" else EventRun(run_id, run_id.upper())
+
+
+async def verified(
+    rows: ListedOutbox, inngest: Inngest, *, with_runs: bool = False, **wanted: object
+) -> Verification:
+    search = Search(rows, rows)  # type: ignore[arg-type]
+    return await verify(search, inngest, Filter(**wanted), with_runs=with_runs)  # type: ignore[arg-type]
+
+
+async def test_all_pages_are_asked_for_and_one_without_an_answer_is_unknown() -> None:
+    found = await verified(outbox(1_100), Inngest(), limit=3, state=State.PENDING)
+    assert found == Verification(1_100, 1_099, ["e-7"], [])
+    found = await verified(outbox(1_100), Inngest(silent=100))
+    unknown = [f"e-{seq}" for seq in range(100, 0, -1)]
+    assert found == Verification(1_100, 1_000, [], unknown, None, "no answer")
+
+
+async def test_given_ids_are_asked_for_in_pages() -> None:
+    rows = outbox(1_100)
+    ids = tuple(f"e-{seq}" for seq in range(1, 702))
+    assert await verified(rows, Inngest(), ids=ids) == Verification(701, 700, ["e-7"], [])
+    assert [len(one.ids or ()) for one in rows.asked] == [500, 201]
+
+
+@pytest.mark.parametrize("environment", [None, "branch/a"])
+async def test_runs_are_counted_by_their_words(environment: str | None) -> None:
+    rows, inngest = outbox(6, meta=Meta(environment=environment)), Inngest(0, environment)
+    found = await verified(rows, inngest, with_runs=True)
+    runs = {"completed": 1, "failed": 1, "none": 2, "unknown": 1, "running": 2}
+    assert found == Verification(6, 6, [], [], runs)
