@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -160,6 +161,25 @@ async def test_a_settlement_whose_answer_was_lost_is_no_lost_lease(
         await eventually(other.inspector.stats, lambda stats: stats.delivered == part)
         proxy.cut()
         assert await settling == 0
+
+
+async def test_a_settlement_that_was_late_and_ran_is_no_lost_lease(postgres_url: str) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        await append_all(outbox, 2)
+        batch = await claim(outbox)
+        settlement = Settlement(batch.claim, delivered=[one.seq for one in batch.entries])
+        run = outbox.pool.run
+
+        async def late(statement: str, *given: Any, **options: Any) -> Any:
+            await run(statement, *given, **options)
+            raise OutboxUnavailableError
+
+        outbox.pool.run = late
+        with pytest.raises(OutboxUnavailableError):
+            await outbox.queue.settle(settlement)
+        outbox.pool.run = run
+        assert await outbox.queue.settle(settlement) == 0
+        assert (await outbox.inspector.stats()).delivered == 2
 
 
 async def test_a_pause_whose_answer_was_lost_is_made_once(

@@ -30,7 +30,7 @@ _CLAIM_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
 _POLL_SECONDS = 0.075
 _LEAST_WAIT_SECONDS = 0.005
-_HELD_SECONDS = 3600.0  # longer than any lease: a settlement may come after it, and still in time
+_HELD_SECONDS = 3600.0  # after its lease: a settlement may come late, and yet before the release
 _MOST = 2**62
 
 _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
@@ -40,13 +40,15 @@ _FAIR_SHARE, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 class _Held:
     """A claim of this process: its rows that are not settled, each with its owner and size.
 
-    `waiting` are for the next statement of the claim, which `settling` runs.
+    `waiting` are for the next statement of the claim, which `settling` runs. `unsure`: one had no
+    answer, and may have run.
     """
 
-    claimed_at: float
+    lease_until: float
     rows: dict[int, tuple[str, int]]
     waiting: list[Settlement] = field(default_factory=list)
     settling: asyncio.Task[set[int]] | None = None
+    unsure: bool = False
 
 
 class PostgresQueue:
@@ -111,12 +113,16 @@ class PostgresQueue:
         if after:
             await asyncio.wait([after])
         settlement, held.waiting = joined(held.waiting), []
-        stale = await self._pool.run(
-            "SETTLE",
-            settle_values(settlement, held.rows),
-            within_seconds=_SETTLE_SECONDS,
-            repeat_with={"repeated": True},
-        )
+        given = settle_values(settlement, held.rows)
+        # While the lease lasts, only a settlement takes rows from the claim.
+        given["repeated"] = held.unsure and time.monotonic() < held.lease_until
+        try:
+            stale = await self._pool.run(
+                "SETTLE", given, within_seconds=_SETTLE_SECONDS, repeat_with={"repeated": True}
+            )
+        except OutboxUnavailableError:
+            held.unsure = True
+            raise
         if settlement.answered:
             seqs, ulids = zip(*settlement.answered, strict=True)
             await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
@@ -186,15 +192,15 @@ class PostgresQueue:
         except OutboxUnavailableError:
             self._lost.add(claim)
             raise
-        return self._batch(claim, rows) if rows else None
+        return self._batch(claim, rows, wanted.lease_seconds) if rows else None
 
-    def _batch(self, claim: str, rows: list[tuple[Any, ...]]) -> Batch:
+    def _batch(self, claim: str, rows: list[tuple[Any, ...]], lease_seconds: float) -> Batch:
         now = time.monotonic()
         for one, held in [*self._held.items()]:
-            if held.claimed_at < now - _HELD_SECONDS:
+            if held.lease_until < now - _HELD_SECONDS:
                 del self._held[one]
         owned = {row[0]: (row[-2], len(row[-1])) for row in rows}
-        self._held[claim] = _Held(now, owned)
+        self._held[claim] = _Held(now + lease_seconds, owned)
         entries = tuple([Entry(*[*row[:8], decode_meta(row[8])]) for row in rows])
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
