@@ -120,7 +120,6 @@ async def pipelined_questions(writer: asyncio.StreamWriter) -> None:
 
 
 async def nothing(writer: asyncio.StreamWriter) -> None:
-    del writer
     await asyncio.sleep(60)
 
 

@@ -24,7 +24,6 @@ Sign = Callable[[dict[str, Any], RSAKey], str]
 @cache
 def rsa_key(kid: str, which: int = 0) -> RSAKey:
     """One of several keys of the same name, made once: making one is slow."""
-    del which
     return RSAKey.generate_key(2048, {"kid": kid})
 
 

@@ -131,12 +131,10 @@ class MemoryRepairs:
         return [row.event.id for row in rows]
 
     async def discard(self, wanted: Named, *, actor: str) -> list[str]:
-        del actor
         rows = _matching(self._rows, wanted.filter)
         return self._rows.remove(row for row in rows if row.claim is None)
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
-        del actor
         until = self._rows.now() - older_than_seconds
         delivered = self._rows.in_state(State.DELIVERED)
         return len(self._rows.remove(row for row in delivered if (row.settled_at or 0) <= until))

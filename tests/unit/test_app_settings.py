@@ -182,6 +182,8 @@ async def test_the_result_goes_into_an_event_as_it_is(scopes):
         b'{"a":"\xff"}',
         b'{"a":"\\ud800"}',
         b'{"a":1e999}',
+        b'{"a":[{"b":-1e999}]}',
+        *(b'{"a":[{"b":%b%b}]}' % (sign, b"9" * 400) for sign in (b"", b"-")),
         b"\xef\xbb\xbf{}",
         b'{"a":' * 65 + b"1" + b"}" * 65,
         b'{"a":' + b"[" * 30_000,
@@ -190,13 +192,6 @@ async def test_the_result_goes_into_an_event_as_it_is(scopes):
     ids=lambda body: repr(body[:20]),
 )
 def test_settings_that_are_no_sound_object_are_refused(body):
-    with pytest.raises(InvalidJsonError):
-        parse_settings(body)
-
-
-@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "-" + "9" * 400])
-def test_a_number_beyond_a_double_is_refused(number: str) -> None:
-    body = f'{{"a": [{{"b": {number}}}]}}'.encode()
     with pytest.raises(InvalidJsonError):
         parse_settings(body)
 

@@ -194,7 +194,6 @@ def test_a_stop_sends_no_failed_part_again_and_isolates_none(send_until: float) 
     room = Room()
 
     def answer(seqs: list[int]) -> SendResult:
-        del seqs
         room.stopping = True
         return FAILED
 

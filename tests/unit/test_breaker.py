@@ -151,14 +151,6 @@ def test_beside_what_passes_only_many_failures_in_a_row_trip(signal: Signal) -> 
     assert after(breaker, signal, 0.5).state.waits
 
 
-def test_fewer_failures_trip_when_nothing_has_passed_lately() -> None:
-    breaker = passed(fresh())
-    for _ in range(POLICY.failures_in_a_row - 1):
-        breaker = after(breaker, Signal.TROUBLE, 5.0)
-        assert breaker.state is BreakerState.HEALTHY
-    assert after(breaker, Signal.TROUBLE, 5.0).state is BreakerState.BACKING_OFF
-
-
 def test_two_failures_trip_when_nothing_passed_for_a_second_meanwhile() -> None:
     breaker = after(passed(fresh()), Signal.TROUBLE, 5.0, began_at=5.0)
     assert after(breaker, Signal.TROUBLE, 5.9).state is BreakerState.HEALTHY

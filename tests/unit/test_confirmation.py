@@ -59,11 +59,6 @@ def test_after_inngest_was_away_a_short_quiet_is_enough(seconds, reason):
     assert resend_reason(entry(100), progress, POLICY, NOW) is reason
 
 
-def test_a_row_that_was_answered_after_inngest_was_back_is_not_suspected():
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
-    assert resend_reason(entry(20), progress, POLICY, NOW) is None
-
-
 def test_rows_that_are_still_being_stored_after_a_lost_connection_are_waited_for():
     progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
     progress = progress.with_held([entry(101)], NOW - 1)

@@ -144,22 +144,19 @@ async def test_the_id_of_the_callback_counts_before_the_email(clock: Clock) -> N
     assert (await sessions(front_end, clock).find(ASKING)).owner == "four 7"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"user":7}'])
-async def test_an_answer_that_is_none_is_no_sign_out(clock: Clock, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b""), (200, b"[]"), (200, b"<html>"), (200, b'{"user":7}'), (500, ADA)],
+)
+async def test_an_answer_that_is_none_is_no_sign_out_and_no_silence(
+    clock: Clock, status: int, body: bytes
+) -> None:
     front_end = FrontEnd(body)
+    front_end.status = status
     asking = sessions(front_end, clock)
     for _ in range(2):
-        with pytest.raises(ProviderUnavailableError):
-            await asking.find(ASKING)
-    assert len(front_end.asked) == 2
-
-
-async def test_an_error_is_no_sign_out_and_no_silence(clock: Clock) -> None:
-    front_end = FrontEnd()
-    front_end.status = 500
-    asking = sessions(front_end, clock)
-    for _ in range(2):
-        with pytest.raises(ProviderUnavailableError, match="does not say who you are"):
+        words = "does not say who you are" if status == 500 else None
+        with pytest.raises(ProviderUnavailableError, match=words):
             await asking.find(ASKING)
     assert len(front_end.asked) == 2
 

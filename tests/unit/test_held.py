@@ -75,11 +75,6 @@ async def test_nothing_wanted_asks_nothing():
     assert pages.requests == 0
 
 
-async def test_an_event_of_another_under_the_same_ulid_is_not_ours():
-    pages = Pages([], others=[BASE])
-    assert await find_held(pages, wanted([BASE])) == set()
-
-
 async def test_an_event_is_looked_for_in_its_own_environment() -> None:
     ulids = [BASE, BASE + 1, BASE + 2]
     asked = wanted(ulids)

@@ -29,7 +29,6 @@ class Questions:
         self.fault: Exception | None = None
 
     async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
-        del now_ms
         await asyncio.sleep(0.05)
         if self.fault is not None:
             raise self.fault
@@ -104,7 +103,6 @@ class SlowPages:
     async def page(
         self, before: str, limit: int, environment: str | None = None
     ) -> list[HeldEvent]:
-        del environment
         await asyncio.sleep(self.seconds)
         newest = decode_ulid(before) - 1
         return [HeldEvent(encode_ulid(newest - at), "another") for at in range(limit)]

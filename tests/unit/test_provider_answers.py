@@ -150,15 +150,6 @@ async def test_who_did_not_answer_is_not_asked_for_five_seconds(
     assert await asking.ask("GET", DISCOVERY)
 
 
-async def test_an_answer_that_is_a_fault_is_no_silence(web: Web, clock: Clock) -> None:
-    asking = requests(web, clock)
-    web.status = 500
-    for _ in range(2):
-        with pytest.raises(ProviderUnavailableError):
-            await asking.ask("GET", DISCOVERY)
-    assert len(web.asked) == 2
-
-
 @pytest.mark.parametrize("issuer", [ISSUER, f"{ISSUER}/"])
 async def test_its_metadata_are_read_once_an_hour(web: Web, clock: Clock, issuer: str) -> None:
     one = provider(web, clock, issuer=issuer)

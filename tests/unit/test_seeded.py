@@ -94,11 +94,6 @@ def test_a_payload_without_an_id_leaves_with_the_ulid_of_its_row_in_front():
     )
 
 
-def test_a_gap_costs_one_more_request():
-    batch = batch_of([entry(seq) for seq in (1, 2, 4, 5)])
-    assert [len(one.batch.entries) for one in requests_of(batch, IDS)] == [2, 2]
-
-
 @pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}"])
 def test_payloads_that_are_not_one_for_each_row_are_not_divided(payloads: bytes) -> None:
     rows = Batch("claim", (entry(1), entry(2)), payloads)

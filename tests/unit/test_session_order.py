@@ -55,7 +55,6 @@ class Elsewhere:
         self.asked = 0
 
     async def find(self, request: web.Request) -> User | None:
-        del request
         self.asked += 1
         if self.is_silent:
             raise ProviderUnavailableError

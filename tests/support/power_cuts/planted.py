@@ -33,7 +33,6 @@ def _commits_not_synced() -> None:
         group: commit.Group,
         mode: str | None,
     ) -> commit.Results:
-        del mode
         return transact(self, connection, group, "PRAGMA synchronous = NORMAL")
 
     commit.SqliteCommits._transact = unsynced  # type: ignore[method-assign]

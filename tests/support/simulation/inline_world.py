@@ -89,7 +89,6 @@ class InlineConnection:
     disk: Disk
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
-        del iter_chunk_size
         self._connect = connect
         self._raw: sqlite3.Connection | None = None
 

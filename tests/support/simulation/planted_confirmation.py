@@ -14,7 +14,6 @@ from service.relay.unconfirmed import Unconfirmed
 
 def _resend_nothing() -> None:
     async def resend(self: SqliteConfirmations, seqs: Sequence[int], note: str) -> int:
-        del self, note
         return len(seqs)
 
     SqliteConfirmations.resend = resend  # type: ignore[method-assign]
@@ -26,7 +25,6 @@ def _resend_into_nowhere() -> None:
 
 def _believe_every_answer() -> None:
     async def all_held(pages: object, wanted: Mapping[int, object]) -> set[int]:
-        del pages
         return set(wanted)
 
     held.find_held = all_held
@@ -38,7 +36,6 @@ def _take_an_answer_for_storage() -> None:
     async def settling(
         self: Settler, settlement: Settlement, environment: str | None, *, can_confirm: bool
     ) -> Settlement:
-        del can_confirm
         return await settle(self, settlement, environment, can_confirm=False)
 
     Settler.settle_answer = settling  # type: ignore[method-assign]

@@ -72,7 +72,6 @@ def _forget_keys() -> None:
     async def forgetting(
         self: SqliteIntake, event: Any, *, key: IdempotencyKey | None = None, **named: Any
     ) -> Receipt:
-        del key
         return await append(self, event, **named)
 
     SqliteIntake.append = forgetting  # type: ignore[method-assign]
@@ -132,7 +131,6 @@ def _resume_nothing() -> None:
     set_paused = SqliteRepairs.set_paused
 
     async def pausing(self: SqliteRepairs, *, paused: bool, **named: Any) -> Any:
-        del paused
         return await set_paused(self, paused=True, **named)
 
     SqliteRepairs.set_paused = pausing  # type: ignore[method-assign]

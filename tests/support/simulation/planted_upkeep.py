@@ -71,7 +71,6 @@ def _send_in_a_pause() -> None:
 
 def _discard_nothing() -> None:
     async def discard(self: SqliteRepairs, wanted: Named, **named: Any) -> list[str]:
-        del self, named
         return list(wanted.ids)
 
     SqliteRepairs.discard = discard  # type: ignore[method-assign]
