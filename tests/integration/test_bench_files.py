@@ -11,7 +11,6 @@ import pytest
 
 from bench import front_door, goals, results
 from bench.fill import fill
-from bench.rounds import Run
 from service.identity.user import User
 from service.outbox.event import encode_event
 
@@ -36,45 +35,6 @@ def test_the_table_replaces_what_stands_between_the_marks_of_its_page(tmp_path):
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert "| start to first answer | <= 1 s | 0.50 s | met |" in text
-
-
-def test_figures_that_a_part_did_not_measure_stay(tmp_path):
-    page = tmp_path / "performance.md"
-    page.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
-    file, readme = tmp_path / "results.json", tmp_path / "README.md"
-    readme.write_text("".join(f"{begins} old |\n" for begins in front_door.rows(_FOUND)))
-    shown = {
-        "posts_to_parse": 0.4,
-        "posts_to_sdk": 14.0,
-        "drain_to_sdk": 2.38,
-        "idle_to_direct": 1.8,
-    }
-    whole = Run(
-        quick=False,
-        folder=tmp_path,
-        figures={"start": 0.5, "posts_confirmed": 0.7, **shown},
-        details={"machine": "one"},
-    )
-    results.write(whole, tmp_path, keep=False, results=file, readme=readme)
-
-    part = Run(
-        quick=False,
-        folder=tmp_path,
-        figures={"posts_confirmed": 0.95},
-        details={"machine": "two", "posts": 1},
-    )
-    results.write(part, tmp_path, keep=True, results=file, readme=readme)
-
-    found = json.loads(file.read_text())
-    assert {key: one["figure"] for key, one in found["goals"].items()} == {
-        "start": 0.5,
-        "posts_confirmed": 0.95,
-        **shown,
-    }
-    assert (found["machine"], found["posts"]) == ("one", 1)
-    assert "| 0.50 s | met |" in page.read_text()
-    assert "| >= 0.9 | 0.95 | met |" in page.read_text()
-    assert readme.read_text().endswith("takes 1.8 times as long until the event arrives |\n")
 
 
 def test_the_readme_has_the_figures_of_the_results():

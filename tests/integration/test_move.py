@@ -134,14 +134,6 @@ async def test_a_moved_event_keeps_its_id_in_inngest_when_it_is_claimed_and_when
         assert entry.meta.moved_id == first
 
 
-async def test_a_finished_move_repeated_is_finished(path: Path, target: str) -> None:
-    async with SqliteStorage(path).open() as outbox:
-        await append_all(outbox, 2)
-    first = await move(f"sqlite:///{path}", target)
-    again = await move(f"sqlite:///{path}", target)
-    assert (again.written, again.total) == (0, first.total)
-
-
 async def test_a_finished_move_into_an_outbox_that_was_served_since_is_refused(
     path: Path, target: str
 ) -> None:

@@ -110,29 +110,6 @@ async def is_past(ms: int) -> bool:
     return now_ms() > ms
 
 
-async def test_a_delayed_event_that_was_moved_is_claimed_when_its_time_comes(
-    source_url: str, target_url: str
-) -> None:
-    async with storage_at(source_url).open() as outbox:
-        one = delayed(now_ms() + 2000)
-        await outbox.intake.append(one)
-    await move(source_url, target_url)
-    async with storage_at(target_url).open() as outbox:
-        assert ids(await claim(outbox)) == [one.id]
-    assert now_ms() >= one.meta.due_at_ms
-
-
-async def test_a_delayed_event_goes_back_with_its_time(
-    source_url: str, target_url: str, tmp_path: Path
-) -> None:
-    one, back = delayed(now_ms() + HOUR_MS), sqlite_url(tmp_path / "back.db")
-    async with storage_at(source_url).open() as outbox:
-        await outbox.intake.append(one)
-    await move(source_url, target_url)
-    await move(target_url, back)
-    assert times(back) == {one.id: one.meta.due_at_ms}
-
-
 async def test_a_finished_move_is_finished_also_when_a_time_has_come_since(
     path: Path, target: str
 ) -> None:

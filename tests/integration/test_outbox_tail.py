@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from service.console.commands import tail
-from service.outbox.model import Named
 from tests.support.outbox_command import outbox_command
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury
@@ -98,16 +97,6 @@ async def test_lines_for_people_have_the_reason_and_no_control_character(
         assert shown[8:].split()[:3] == ["dead", dead, "rejected:"]
         await bury(outbox, 1, EVIL)
         assert (await line(process)).removesuffix("\n").isprintable()
-
-
-async def test_a_user_s_events_are_followed_alone(store_url: str, outbox: Outbox) -> None:
-    async with tailing(store_url, "--user", "u-2", "--lines", "1", "--json") as process:
-        await outbox.intake.append(first := event("u-2"))
-        assert json.loads(await line(process))["id"] == first.id
-        await append_all(outbox, 1, "u-1")
-        await outbox.repairs.discard(Named((first.id,)), actor="ada")
-        gone = json.loads(await line(process))
-        assert (gone["what"], gone["id"]) == ("gone", first.id)
 
 
 async def test_it_ends_quietly_when_nobody_reads_it(store_url: str, outbox: Outbox) -> None:
