@@ -8,7 +8,10 @@ from service.outbox.model import Filter, Reach, Row, State
 
 
 class ListedOutbox:
-    """The parts that a person reads, over `rows`. `asked` are the filters of the looks."""
+    """The parts that a person reads, over `rows`.
+
+    `asked` are the filters of the looks, `windows` the numbers that each is between.
+    """
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.rows_in_it = list(rows)
@@ -27,7 +30,19 @@ class ListedOutbox:
         owner: str | None = None,
     ) -> Reach | None:
         rows = self._below(before_seq, Filter(state=state, owner=owner))
-        return Reach(rows[window - 1].seq, 0) if len(rows) >= window else None
+        last = rows[window - 1] if len(rows) >= window else None
+        return last and Reach(last.seq, last.accepted_at_ms)
+
+    async def seq_at(self, at_ms: int) -> int:
+        later = [row.seq for row in self.rows_in_it if row.accepted_at_ms >= at_ms]
+        return min(later, default=2**62)
+
+    async def count(self, wanted: Filter) -> int:
+        return len(await self.rows(wanted))
+
+    @property
+    def windows(self) -> list[tuple[int | None, int | None]]:
+        return [(one.before_seq, one.after_seq) for one in self.asked]
 
     def _below(self, before_seq: int | None, wanted: Filter) -> list[Row]:
         found = [
@@ -37,6 +52,8 @@ class ListedOutbox:
             and (wanted.after_seq is None or row.seq > wanted.after_seq)
             and (wanted.ids is None or row.id in wanted.ids)
             and wanted.state in (None, row.state)
+            and row.id.startswith(wanted.id_prefix or "")
+            and wanted.owner in (None, row.owner)
             and wanted.user_id in (None, row.user_id)
         ]
         return sorted(found, key=lambda row: -row.seq)

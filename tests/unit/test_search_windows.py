@@ -1,0 +1,184 @@
+"""The windows of rows that a search goes through, and where it pauses and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from service.console.operations import search as search_module
+from service.console.operations.search import (
+    Counted,
+    Found,
+    Search,
+    SearchPolicy,
+    find_ids,
+    list_rows,
+)
+from service.outbox.model import Filter, Row, State
+from tests.support.listed_outbox import ListedOutbox
+from tests.support.made_row import made_row
+
+SMALL = SearchPolicy(first_window=2, window=20)
+NONE = {"user_id": "nobody"}
+
+
+def rows(numbers: Iterable[int], state: State = State.PENDING, **changes: object) -> list[Row]:
+    """A row for each number, accepted at that second."""
+    return [
+        made_row(state, id=f"e-{seq}", seq=seq, accepted_at_ms=seq * 1000, **changes)
+        for seq in numbers
+    ]
+
+
+async def looked(
+    outbox: ListedOutbox, policy: SearchPolicy | None = SMALL, **wanted: Any
+) -> list[tuple[int | None, int | None]]:
+    await Search(outbox, outbox, policy).find(Filter(**wanted))  # type: ignore[arg-type]
+    return outbox.windows
+
+
+async def test_windows_grow_fourfold_from_500_to_20_000_rows() -> None:
+    windows = await looked(ListedOutbox(rows(range(1, 31_001))), None, **NONE)
+    afters = [30_500, 28_500, 20_500, 500]
+    befores = [None, *(after + 1 for after in afters)]
+    assert windows == list(zip(befores, [*afters, None], strict=True))
+
+
+async def test_windows_in_which_payloads_are_read_do_not_grow() -> None:
+    windows = await looked(ListedOutbox(rows(range(1, 8))), **NONE, payload_part="x")
+    assert windows == [(None, 5), (6, 3), (4, 1), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "last"), [(100_000, (41, 38)), (100_001, (41, 38)), (99_000, (39, 36))]
+)
+async def test_a_search_since_a_time_ends_a_minute_before_it(
+    since_ms: int, last: tuple[int, int]
+) -> None:
+    policy = SearchPolicy(first_window=2, window=2)
+    windows = await looked(ListedOutbox(rows(range(1, 201))), policy, since_ms=since_ms, **NONE)
+    assert windows[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before"),
+    [
+        ({"until_ms": 100_000}, 160),
+        ({"until_ms": 100_000, "before_seq": 50}, 50),
+        ({"until_ms": 100_000, "before_seq": 190}, 160),
+        ({"older_than_seconds": 120.5}, 140),
+        ({"older_than_seconds": 120.0, "until_ms": 70_000}, 130),
+        ({"older_than_seconds": 150.0, "until_ms": 190_000}, 110),
+        ({"before_seq": 50}, 50),
+    ],
+)
+async def test_a_search_until_a_time_begins_a_minute_after_it(
+    wanted: dict[str, Any], before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "wall_now_ms", lambda: 200_000)
+    windows = await looked(ListedOutbox(rows(range(1, 201))), **wanted, **NONE)
+    assert windows[0][0] == before
+
+
+async def test_a_search_pauses_after_a_second() -> None:
+    outbox, times = ListedOutbox(rows(range(1, 3_001))), iter([7.0, 7.9, 8.0])
+    search = Search(outbox, outbox, None, lambda: next(times))  # type: ignore[arg-type]
+    assert await search.find(Filter(**NONE)) == Found([], 501, 501_000)
+
+
+@pytest.mark.parametrize("wanted", [{"reason": "rejected"}, {"reason_part": "name"}])
+async def test_rows_with_a_reason_are_looked_for_among_the_dead(wanted: dict[str, str]) -> None:
+    outbox = ListedOutbox([*rows([1, 2, 3, 4], State.DEAD), *rows(range(5, 60))])
+    assert await looked(outbox, **wanted, **NONE) == [(None, 2), (3, None)]
+    assert {one.state for one in outbox.asked} == {State.DEAD}
+
+
+@pytest.mark.parametrize(
+    ("others", "state", "last"),
+    [
+        (0, None, (8, 0)),
+        (13, State.PENDING, (21, 0)),
+        (12, State.PENDING, (20, None)),  # a window holds all that are left in the state
+    ],
+)
+async def test_an_owner_s_rows_are_gone_through_where_those_of_all_are_many(
+    others: int, state: State | None, last: tuple[int | None, int | None]
+) -> None:
+    own = rows(range(others + 1, others + 10), owner="mine")
+    outbox = ListedOutbox([*rows(range(1, others + 1), owner="other"), *own])
+    windows = await looked(outbox, owner="mine", state=state, **NONE)
+    assert windows == [(None, others + 7), last]
+
+
+async def test_a_page_ends_with_its_last_row() -> None:
+    outbox = ListedOutbox(rows(range(1, 10)))
+    search = Search(outbox, outbox, SMALL)  # type: ignore[arg-type]
+    found = await search.find(Filter(limit=3))
+    assert ([row.seq for row in found.rows], found.next_seq) == ([9, 8, 7], 7)
+    assert [one.limit for one in outbox.asked] == [4, 2]
+    assert await search.find(Filter(limit=9)) == Found(outbox.rows_in_it[::-1])
+    outbox.asked.clear()
+    assert await search.count(Filter(limit=3)) == Counted(3, is_bounded=True)
+    assert [one.limit for one in outbox.asked] == [4, 2]
+    assert await search.count(Filter(limit=9)) == Counted(9, is_bounded=False)
+
+
+async def test_of_a_beginning_the_rows_in_a_state_are_found_and_more_are_told() -> None:
+    outbox = ListedOutbox([*rows([1, 2, 3], State.DEAD), *rows([4])])
+    search = Search(outbox, outbox)  # type: ignore[arg-type]
+    for limit, is_cut in ((2, True), (3, False)):
+        found = await search.find(Filter(id_prefix="e", state=State.DEAD, limit=limit))
+        assert ([row.seq for row in found.rows], found.is_cut) == ([3, 2, 1][:limit], is_cut)
+    assert {(one.state, one.limit) for one in outbox.asked} == {(None, 10_000)}
+
+
+class Counts:
+    """A search with five rows on its first page of two, and more that are counted."""
+
+    def __init__(self, found: Found, counted: Counted) -> None:
+        self._found, self._counted = found, counted
+        self.asked: list[Filter] = []
+
+    async def find(self, wanted: Filter) -> Found:
+        del wanted
+        return self._found
+
+    async def count(self, wanted: Filter) -> Counted:
+        self.asked.append(wanted)
+        return self._counted
+
+
+@pytest.mark.parametrize(
+    ("next_seq", "paused_at_ms", "is_bounded", "words", "limits"),
+    [
+        (7, None, False, "2 of 1,202", [(7, 99_998)]),
+        (7, None, True, "2 of more than 1,202", [(7, 99_998)]),
+        (None, None, True, "2 of 2", []),
+        (7, 9, False, "2 of more than 2", []),
+    ],
+)
+async def test_a_listing_counts_what_follows_up_to_a_hundred_thousand(
+    *,
+    next_seq: int | None,
+    paused_at_ms: int | None,
+    is_bounded: bool,
+    words: str,
+    limits: list[tuple[int, int]],
+) -> None:
+    found = Found(rows([9, 8]), next_seq, paused_at_ms)
+    counts: Any = Counts(found, Counted(1_200, is_bounded))
+    listing = await list_rows(counts, counts, Filter(name="n", limit=2))
+    assert (listing.words, listing.found) == (words, found)
+    asked = [(one.before_seq, one.limit) for one in counts.asked if one.name == "n"]
+    assert asked == limits
+
+
+async def test_of_an_ambiguous_beginning_eleven_events_are_shown() -> None:
+    outbox: Any = ListedOutbox(rows(range(1, 13)))
+    found = await find_ids(outbox, ["e-", "e-2", "e-2", "none", "e-12"])
+    assert [row.seq for row in found.rows] == [2, 12]
+    assert found.unknown == ("none",)
+    [(beginning, shown)] = found.ambiguous
+    assert (beginning, [row.seq for row in shown]) == ("e-", list(range(12, 1, -1)))
