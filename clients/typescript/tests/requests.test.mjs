@@ -44,9 +44,11 @@ test("an event stays queued where a sign-in or a proxy is between", async () => 
     [html(403, { "x-request-id": "r" }), "http_403"],
   ]) {
     const { outbox } = quick(() => answer);
+    const before = Date.now();
     const told = { code, retryAfterSeconds, requestId: "r", queuedAs: "k" };
     await assert.rejects(outbox.submit(BODY, { key: "k" }), told);
-    const [{ key, refusal }] = await outbox.queued();
+    const [{ key, refusal, createdAt }] = await outbox.queued();
+    assert.ok(before <= createdAt && createdAt <= Date.now()); // pages sort by it
     assert.deepEqual([key, refusal], ["k", undefined]);
     await outbox.forget("k");
     assert.deepEqual(await outbox.queued(), []);
