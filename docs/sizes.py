@@ -67,7 +67,10 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "a long poll", f"{follow.max_wait_seconds} s"
     beats = f"with a comment after {follow.beat_seconds:g} s without a change"
     yield "a stream of an event", f"{follow.stream_seconds:g} s, {beats}"
-    asks = f"{follow.asks_a_second} a second, {follow.asks_at_once} at a time"
-    yield "questions to Inngest about the runs of followed events", asks
+    asks = f"{follow.asks_at_once} at a time, for each event every {follow.ask_seconds:g} s"
+    slow = (
+        f"{follow.trouble_seconds:g} s after a failure, and {follow.slow_seconds:g} s if it is slow"
+    )
+    yield "questions to Inngest about the runs of followed events", f"{asks}; {slow}"
     yield "`documentName`", f"{MAX_NAME_BYTES:,} bytes of UTF-8"
     yield "one upload", spelled_size(MAX_UPLOAD_BYTES)

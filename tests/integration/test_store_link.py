@@ -148,8 +148,9 @@ async def test_a_call_whose_store_is_lost_fails(short_path: Path, listening: soc
         front(short_path / "store", LinkPolicy(patience_seconds=0.2, retry_seconds=60)) as remote,
     ):
         assert not remote.failure
-        with pytest.raises(OutboxUnavailableError):
+        with pytest.raises(OutboxUnavailableError) as lost:
             await remote.intake.append(event())
+        assert lost.value.retry_after_seconds == 1
         assert remote.failure
 
 
@@ -203,8 +204,9 @@ async def test_an_answer_of_another_version_is_unavailability(
         await line.heard()
 
     async with scripted_store(listening, answer), front(short_path / "store", PATIENT) as remote:
-        with pytest.raises(OutboxUnavailableError):
+        with pytest.raises(OutboxUnavailableError) as other:
             await remote.inspector.payload("e-1")
+        assert other.value.retry_after_seconds == 1
 
 
 async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
@@ -459,7 +461,11 @@ async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
             reader, writer = await asyncio.open_unix_connection(short_path / "store")
             writer.write(message(Hello(PROTOCOL)) + message(call))
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await reader.readuntil(b"OutboxUnavailableError")
+                answer = await reader.readuntil(b"OutboxUnavailableError")
+                answer += await reader.readexactly(len(message(OutboxUnavailableError.__doc__)) - 4)
+                answer += await reader.readexactly(1)
+            fault = msgspec.msgpack.decode(answer[answer.index(b"\x95\x02") :], type=Fault)
+            assert (fault.number, fault.retry_after_seconds) == (1, 1)
             writer.close()
     assert [line["event"] for line in lines] == ["unknown_call"]
 

@@ -17,6 +17,7 @@ from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import T, row
 
 POLICY = FollowPolicy()
+LONG_AGO = 1_700_000_000_000
 
 
 class SlowInngest:
@@ -26,11 +27,15 @@ class SlowInngest:
         self.seconds = seconds
         self.asked = 0
         self.at_once = self.most_at_once = 0
+        self.thorough: list[bool] = []
+        self.of: set[str] = set()
 
     async def run_ids(
         self, ulid: str, environment: str | None = None, *, thorough: bool = False
     ) -> Sequence[str]:
         self.asked += 1
+        self.thorough.append(thorough)
+        self.of.add(ulid)
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         await asyncio.sleep(self.seconds)
@@ -43,7 +48,7 @@ class SlowInngest:
 
 async def ask_for_a_minute(inngest: SlowInngest, events: int) -> None:
     asker = RunAsker(inngest, lambda *_: None, POLICY)
-    rows = (row("a", number, T) for number in range(events))
+    rows = (row("a", number, LONG_AGO) for number in range(events))
     followed = [FollowedEvent(one, POLICY, runs_follow=True) for one in rows]
     for _ in range(600):
         await asker.ask_some(followed)
@@ -59,6 +64,7 @@ async def test_a_slow_inngest_is_asked_less_often() -> None:
     await ask_for_a_minute(quick, 1)
     await ask_for_a_minute(slow, 1)
     assert quick.asked > 60
+    assert quick.thorough[:21] == [True, *[False] * 9, True, *[False] * 9, True]
     assert 18 <= slow.asked <= 22
 
 
@@ -67,6 +73,7 @@ async def test_questions_side_by_side_are_bounded() -> None:
     inngest = SlowInngest(1.0)
     await ask_for_a_minute(inngest, 50)
     assert inngest.most_at_once == POLICY.asks_at_once
+    assert len(inngest.of) == 50  # the longest waiting comes first
 
 
 def test_an_event_for_later_is_held_from_its_own_time_on() -> None:
@@ -74,6 +81,26 @@ def test_an_event_for_later_is_held_from_its_own_time_on() -> None:
     later = msgspec.structs.replace(one, meta=msgspec.structs.replace(one.meta, ts_ms=T + 60_000))
     followed = FollowedEvent(later, POLICY, runs_follow=True)
     assert followed.held_seconds(T + 61_000) == 1
+
+
+@in_virtual_time
+async def test_rows_are_read_so_many_at_a_time() -> None:
+    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(3)]
+    reads: list[tuple[str, ...]] = []
+
+    class Rows:
+        async def rows(self, wanted: Filter) -> list[Row]:
+            assert len(wanted.ids) == wanted.limit
+            reads.append(wanted.ids)
+            return [one for one in rows if one.id in wanted.ids]
+
+    follower = EventFollower(Rows(), None, FollowPolicy(rows_a_read=2))
+    looking = asyncio.create_task(follower.look())
+    followed = [follower.begin(one, "ada") for one in rows]
+    await asyncio.sleep(0.1)
+    assert reads == [("a-0", "a-1"), ("a-2",)]
+    assert all(one.is_moving for one in followed)
+    looking.cancel()
 
 
 class Store:

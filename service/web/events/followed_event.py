@@ -28,8 +28,8 @@ class FollowPolicy:
 
     The store is polled every `look_seconds`, at most `rows_a_read` rows at a time. Inngest is asked
     about the runs of an event every `ask_seconds`, up to `slow_seconds` while its answers are slow,
-    or `trouble_seconds` after a failure, at most `asks_a_second` times for all events together and
-    `asks_at_once` at a time. A first answer waits `first_ask_seconds` for the runs. A run may begin
+    or `trouble_seconds` after a failure, at most `asks_at_once` times in a tenth of a second and at
+    a time. A first answer waits `first_ask_seconds` for the runs. A run may begin
     up to `grace_seconds` after Inngest held its event, and an output may come up to
     `output_seconds` after the end of its run. An event without a run after `no_run_seconds` has
     none. A silent stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`,
@@ -41,7 +41,6 @@ class FollowPolicy:
     ask_seconds: float = 0.8
     trouble_seconds: float = 2.0
     first_ask_seconds: float = 1.0
-    asks_a_second: int = 100
     asks_at_once: int = 8
     slow_seconds: float = 5.0
     grace_seconds: float = 5.0

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from service.observe.recorder import NullRecorder
 from service.web.server.admission import AdmissionPolicy
@@ -97,6 +98,27 @@ async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() ->
         await leaving
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_server_that_lets_go_waits_for_a_moment_alone() -> None:
+    async with serving(linger_seconds=0.05) as served:
+        await served.server.let_go()
+        served.writer.write(ASK)
+        assert "Connection: close" in await served.says("answer 1")
+
+
+async def test_a_fault_that_no_middleware_sees_is_logged_and_answered_in_the_one_form() -> None:
+    async with serving() as served:
+        served.may_answer = NotImplemented
+        with capture_logs() as logs:
+            served.writer.write(ASK)
+            head = await served.says('"code":"internal_error"')
+            assert await served.reader.readuntil(b"}")
+            assert await served.reader.read() == b""
+    assert head.startswith("HTTP/1.1 500 ")
+    [line] = logs
+    assert line["event"] == "request_failed"
+    assert f"X-Request-Id: {line['request_id']}" in head
 
 
 async def test_a_health_check_waits_for_no_turn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,6 +24,8 @@ CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n
 
 async def kind(request: web.Request) -> web.Response:
     assert isinstance(request.protocol, Connection)
+    assert request.protocol.arrived_at is not None
+    assert 0 <= time.monotonic() - request.protocol.arrived_at < PATIENCE_SECONDS
     return web.Response(text="pipelined" if request.protocol.is_pipelining else "one by one")
 
 
@@ -77,6 +80,22 @@ async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed
         writer.close()
     assert answer.count(body) == 2
     assert answer.count(b"200 OK") == 303
+
+
+async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_turn() -> None:
+    body = b"x" * 5000 + b"y"
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
+    async with serving(policy) as (server, port), asyncio.timeout(PATIENCE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASK)
+        await reader.readuntil(b"one by one")
+        assert server.server is not None
+        [connection] = server.server.connections
+        connection.data_received(head + body[:-1])
+        connection.data_received(body[-1:])  # aiohttp may resume reading at any moment
+        assert (await reader.readuntil(b"xy")).endswith(body)
+        writer.close()
 
 
 async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:

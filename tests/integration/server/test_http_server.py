@@ -67,7 +67,12 @@ async def test_the_log_has_the_request_id_of_a_malformed_request(port):
     with capture_logs() as logs:
         _, headers, _ = await send(port, b"GET / HTTP/9.9\r\n\r\n")
     [line] = logs
-    assert line["request_id"] == headers["X-Request-Id"]
+    assert line == {
+        "event": "malformed_request",
+        "log_level": "info",
+        "reason": "BadStatusLine",
+        "request_id": headers["X-Request-Id"],
+    }
 
 
 async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):

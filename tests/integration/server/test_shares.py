@@ -59,7 +59,9 @@ class Site:
     async def asks(self, path: str, *lines: bytes) -> int:
         head = b"GET %s HTTP/1.1\r\n" % path.encode() + b"".join(one + b"\r\n" for one in lines)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return (await send(self.port, head + CLOSE))[0]
+            status, headers, _ = await send(self.port, head + CLOSE)
+        assert headers.get("Retry-After") == {429: "1", 503: "2"}.get(status)
+        return status
 
     def holding(self, count: int, *lines: bytes) -> list[asyncio.Task[int]]:
         return [asyncio.create_task(self.asks("/hold", *lines)) for _ in range(count)]
@@ -115,7 +117,10 @@ async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a
 
 async def test_while_most_are_at_work_health_and_operators_are_served(behind_a_proxy: Site):
     site = behind_a_proxy
-    held = site.holding(LIMIT - 1)
+    held = site.holding(LIMIT - 2)
+    await site.until(at_work=LIMIT - 2)
+    assert await site.asks("/other") == 200
+    held += site.holding(1)
     await site.until(at_work=LIMIT - 1)
     assert await site.asks("/other") == 503
     for path in ("/healthz", "/readyz", "/metrics", "/outbox/events"):
