@@ -28,8 +28,6 @@ CRON = User("key", "cron")
 class Checks:
     """A session, an origin and a rate that a test sets; `asked` says in which order."""
 
-    is_set = True
-
     def __init__(self, user: User | None = ADA) -> None:
         self.found = user
         self.cross_site = False

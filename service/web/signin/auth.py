@@ -42,7 +42,6 @@ class RateLimit:
     def __init__(
         self, per_second: float | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.is_set = per_second is not None
         self._per_second = per_second
         self._clock = clock
         self._full_at: OrderedDict[str, float] = OrderedDict()
@@ -80,8 +79,7 @@ class Authenticator:
         if user is None:
             raise SessionRequiredError
         self._cross_site.check(request)
-        if self._rate_limit.is_set:
-            self._rate_limit.check(user.owner)
+        self._rate_limit.check(user.owner)
         return user
 
 
