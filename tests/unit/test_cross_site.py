@@ -26,6 +26,7 @@ PASSES = [
     {"Origin": FRONT, "Sec-Fetch-Site": "cross-site"},
     {"Origin": FRONT, "Sec-Fetch-Site": "same-site"},
     {"Origin": "http://app.example.com:8080", "Host": "app.example.com:8080"},
+    {"Origin": "http://app.example.com", "Host": "app.example.com:80"},
     {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com"},
     {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com, inner"},
     {"Origin": "http://[::1]:3000", "Host": "[::1]:3000"},

@@ -13,7 +13,7 @@ from aiohttp import web
 from service.observe.metrics import PrometheusRecorder
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.body import read_raw_body
-from service.web.server.connection import Connection
+from service.web.server.connection import Connection, while_connected
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -38,10 +38,16 @@ async def echo(request: web.Request) -> web.Response:
     return web.Response(body=await read_raw_body(request, max_bytes=2**22))
 
 
+async def unread(request: web.Request) -> web.Response:
+    await while_connected(request, asyncio.Event().wait())
+    return web.Response()
+
+
 @contextlib.asynccontextmanager
 async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]:
     app = web.Application()
     app.add_routes([web.get("/kind", kind), web.get("/large", large), web.post("/echo", echo)])
+    app.add_routes([web.post("/unread", unread)])
     server = HttpServer(app, PrometheusRecorder(), policy)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
@@ -95,6 +101,25 @@ async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_tu
         connection.data_received(head + body[:-1])
         connection.data_received(body[-1:])  # aiohttp may resume reading at any moment
         assert (await reader.readuntil(b"xy")).endswith(body)
+        writer.close()
+
+
+async def test_a_large_piece_is_the_last_one_until_the_handler_reads() -> None:
+    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
+    async with serving(policy) as (server, port), asyncio.timeout(PATIENCE_SECONDS):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not (server.server and server.server.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        [connection] = server.server.connections
+        assert connection.transport
+        connection.data_received(
+            b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n"
+        )
+        connection.data_received(b"x" * 300_000)
+        assert not connection.transport.is_reading()
+        for _ in range(16):
+            await asyncio.sleep(0)
+        assert not connection.transport.is_reading()
         writer.close()
 
 

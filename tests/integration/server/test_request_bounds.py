@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.web.server.request_parser import RequestLimits
 from tests.support.raw_http import send
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 MAX_HEADER_BYTES = RequestLimits().header
 MAX_HEAD_BYTES = RequestLimits().head
@@ -35,6 +35,23 @@ async def test_a_head_may_have_64_kib_in_all(port):
     assert (await send(port, head(MAX_HEAD_BYTES)))[0] == 404
     status, _, body = await send(port, head(MAX_HEAD_BYTES + 1))
     assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(MAX_HEAD_BYTES, b"404"), (MAX_HEAD_BYTES + 1, b"431")]
+)
+async def test_a_head_that_comes_in_parts_may_have_64_kib_in_all(port, server, size, status):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    start = b"GET /refuse HTTP/1.1\r\nHost: a\r\n"
+    lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2))
+    pad = b"x" * (size - len(start) - len(lines) - len(b"X-Pad: \r\n\r\n"))
+    await eventually(lambda: asyncio.sleep(0, server.server.connections))
+    [connection] = server.server.connections
+    connection.data_received(start)
+    connection.data_received(lines + b"X-Pad: " + pad + b"\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await reader.readline()).split()[1] == status
+    writer.close()
 
 
 async def test_a_head_may_have_128_headers(port):
