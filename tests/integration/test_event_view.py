@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from service.console.operations.search import SearchPolicy
-from service.outbox.model import ClaimRequest, Dead, Retry, Settlement
+from service.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
+from service.web.events.event_view import event_view
 from tests.support.followed_events import event, followed_events
+from tests.unit.test_name_runs import T, row
 
 
 @pytest.fixture
@@ -54,6 +57,27 @@ async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, cl
     assert second["nextCursor"] is None
 
 
+async def test_a_page_has_50_events_unless_it_is_asked_for_another_number(followed, client):
+    for number in range(51):
+        await followed.outbox.intake.append(event(f"e-{number}"))
+    page = await (await client.get("/api/events")).json()
+    assert [one["id"] for one in page["events"]] == [f"e-{number}" for number in range(50, 0, -1)]
+    assert page["nextCursor"]
+
+
+def test_an_event_shows_its_own_tries_times_and_reason():
+    stored = row("a", 1, T)
+    dead = msgspec.structs.replace(
+        stored, state=State.DEAD, attempts=3, sends=5, reason="rejected", detail="no name"
+    )
+    delivered, failed = [event_view(one, runs_follow=False) for one in (stored, dead)]
+    assert (delivered.id, delivered.name, delivered.state) == ("a-1", "a", State.DELIVERED)
+    assert (delivered.attempts, delivered.accepted_at, delivered.delivered_at) == (0, T - 100, T)
+    assert (delivered.reason, delivered.final) == (None, True)
+    assert (failed.attempts, failed.delivered_at, failed.final) == (3, None, True)
+    assert failed.reason == "rejected: no name"
+
+
 async def test_a_list_whose_search_takes_long_goes_on_at_the_cursor(tmp_path, aiohttp_client):
     hasty = SearchPolicy(first_window=2, window=2, budget_seconds=0.0)
     async with followed_events(tmp_path, with_runs=False, searching=hasty) as followed:
@@ -78,6 +102,10 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
         ("state=pending&name=a/c", ["e-2"]),
         ("state=dead", []),
         ("since=99999999999999", []),
+        ("since=1795559419447", ["e-2", "e-1"]),
+        ("since=1795559419448", []),
+        ("limit=100", ["e-2", "e-1"]),
+        (f"name={'n' * 255}", []),
     ):
         page = await (await client.get(f"/api/events?{query}")).json()
         assert [one["id"] for one in page["events"]] == expected
