@@ -111,3 +111,5 @@ async def test_settings_have_at_most_64_kib(ask, path):
 async def test_an_organization_of_an_odd_name_is_refused(ask, organization):
     answer = await ask("PUT", f"/api/settings/organization/{organization}", KIM, json={})
     assert answer == {"code": "invalid_field"}
+    longest = f"/api/settings/organization/{'x' * 255}"
+    assert await ask("PUT", longest, KIM, json={"a": 1}) == {"a": 1}

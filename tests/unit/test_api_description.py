@@ -1,0 +1,159 @@
+"""The description of one endpoint, whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.errors import NotFoundError, RateLimitedError
+from service.web.openapi.document import describe
+from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter, ResponseHeader
+
+JSON = "application/json"
+ID = {
+    "X-Request-Id": {
+        "description": "The request's id in the service's log.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
+    }
+}
+RETRY = {
+    "Retry-After": {
+        "description": "Seconds to wait before a retry.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+USERS = [{"session": []}, {"nextAuth": []}, {"authJs": []}, {"userToken": []}]
+
+
+class Thing(msgspec.Struct):
+    size: int
+    name: str = "x"
+
+
+def endpoint(access: Access) -> Endpoint:
+    return Endpoint(
+        method="PUT",
+        path="/things/{id}",
+        name="putThing",
+        tag="things",
+        access=access,
+        summary="Put a thing",
+        parameters=[Parameter("dry", "Only look.")],
+        body=Body(Thing, {"size": 1}, ("size", "name")),
+        answers={
+            200: Answer(
+                "Put",
+                {"type": "object"},
+                {"ok": 1},
+                headers=[ResponseHeader("ETag", "Its tag.")],
+                content_type="text/plain",
+                is_json_in_text=True,
+            ),
+            204: Answer("Nothing to do"),
+        },
+        errors=(NotFoundError, RateLimitedError),
+    )
+
+
+def failure(headers: dict[str, Any], codes: dict[str, str]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["status", "code", "error"],
+        "properties": {
+            "status": {"const": "error"},
+            "code": {"type": "string", "enum": sorted(codes)},
+            "error": {"type": "string", "description": "A sentence for a person."},
+        },
+    }
+    examples = {
+        code: {"value": {"status": "error", "code": code, "error": text}}
+        for code, text in codes.items()
+    }
+    return {
+        "description": "; ".join(f"`{code}`: {text}" for code, text in codes.items()),
+        "headers": headers,
+        "content": {JSON: {"schema": schema, "examples": examples}},
+    }
+
+
+def test_an_endpoint_is_described_as_it_answers() -> None:
+    document = describe([endpoint(Access.OPERATOR)])
+    assert document["tags"] == [{"name": "things"}]
+    text = {"type": "string", "contentMediaType": JSON, "contentSchema": {"type": "object"}}
+    etag = {"ETag": {"description": "Its tag.", "schema": {"type": "string"}}}
+    named = {"name": "dry", "in": "query", "description": "Only look.", "required": False}
+    assert document["paths"]["/things/{id}"]["put"] == {
+        "operationId": "putThing",
+        "tags": ["things"],
+        "summary": "Put a thing",
+        "description": "For operators, who are named in OPERATOR_EMAILS.",
+        "security": USERS,
+        "parameters": [
+            {**named, "name": "id", "in": "path", "description": "", "required": True}
+            | {"schema": {"type": "string"}},
+            {**named, "schema": {"type": "string"}},
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": {"$ref": "#/components/schemas/Thing"}, "example": {"size": 1}}
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "Put",
+                "headers": etag | ID,
+                "content": {"text/plain": {"schema": text, "example": '{"ok":1}'}},
+            },
+            "204": {"description": "Nothing to do", "headers": ID},
+            "404": failure(ID, {"not_found": "There is nothing here."}),
+            "429": failure(
+                ID | RETRY, {"rate_limited": "You send too many requests. Try again shortly."}
+            ),
+            "500": failure(
+                ID, {"internal_error": "Something failed here. The request id tells us what."}
+            ),
+            "default": failure(
+                ID,
+                {
+                    "bad_request": "The request is not valid HTTP.",
+                    "expectation_failed": "This Expect header is not supported.",
+                    "headers_timeout": "The request's headers did not arrive in time.",
+                    "headers_too_large": "The request's headers are too large.",
+                },
+            ),
+        },
+    }
+    thing = document["components"]["schemas"]["Thing"]
+    assert thing["required"] == ["size", "name"]
+    assert "default" not in thing["properties"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("access", "security"),
+    [
+        (Access.ANYBODY, []),
+        (Access.USER, USERS),
+        (Access.OWNER, [*USERS, {"eventKey": []}]),
+        (Access.EVENT_KEY, [{"eventKey": []}]),
+        (Access.METRICS, [{"metricsToken": []}, {}]),
+    ],
+)
+def test_who_may_ask_is_described(access: Access, security: list[object]) -> None:
+    [one] = describe([endpoint(access)])["paths"]["/things/{id}"].values()
+    assert one["security"] == security
+    assert "description" not in one
+
+
+def test_the_ways_to_prove_who_asks_are_described() -> None:
+    schemes = describe([])["components"]["securitySchemes"]
+    cookies = {name: one["name"] for name, one in schemes.items() if one.get("in") == "cookie"}
+    assert cookies == {
+        "session": "outbox_session",
+        "nextAuth": "next-auth.session-token",
+        "authJs": "authjs.session-token",
+    }
+    bearers = {name for name, one in schemes.items() if one.get("scheme") == "bearer"}
+    assert bearers == {"userToken", "eventKey", "metricsToken"}
