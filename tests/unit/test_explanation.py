@@ -180,7 +180,7 @@ def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(state: Sta
 
 
 @pytest.mark.parametrize(
-    ("state", "hours"), [(State.DEAD, 23), (State.DELIVERED, 26), (State.SENT, 26)]
+    ("state", "hours"), [(State.DEAD, 24), (State.DELIVERED, 26), (State.SENT, 26)]
 )
 def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
     state: State, hours: int
@@ -272,7 +272,7 @@ def test_a_name_says_how_its_events_and_runs_go(figures: dict[str, Any], words: 
 
 def test_of_a_name_that_nobody_knows_the_state_of_delivery_is_told() -> None:
     assert explain_name("a/b", None, OPEN, serving=None) == [UNSEEN]
-    assert explain_name("a/b", None, OPEN, serving=False) == [
-        "a/b events are pending: no service runs on this outbox; it is sent when one starts.",
-        UNSEEN,
-    ]
+    stopped = "a/b events are pending: no service runs on this outbox; it is sent when one starts."
+    assert explain_name("a/b", None, OPEN, serving=False) == [stopped, UNSEEN]
+    view = NameView(name="a/b", expected=False, sampled=2, with_run=2)
+    assert explain_name("a/b", view, OPEN, serving=False) == [stopped, of_sampled(2, 2)]

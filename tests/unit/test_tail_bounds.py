@@ -65,11 +65,22 @@ async def test_the_newest_two_thousand_rows_that_may_change_are_followed() -> No
 
 
 async def test_of_many_new_rows_the_newest_five_thousand_are_told_once() -> None:
-    outbox, tail = ListedOutbox(), Tail(Filter())
+    outbox, tail = ListedOutbox(row(seq) for seq in range(1, 201)), Tail(Filter())
     await tail.begin(outbox, 0)
-    outbox.rows_in_it += [row(seq) for seq in range(1, 5_701)]
+    outbox.rows_in_it += [row(seq) for seq in range(201, 5_701)]
     seen = await told(tail, outbox)
     assert (len(seen), seen[0], seen[-1]) == (5_000, "accepted 701", "accepted 5700")
+    assert await told(tail, outbox) == []
+
+
+async def test_each_change_is_told_once_until_its_row_is_delivered_or_gone() -> None:
+    outbox, tail = ListedOutbox(row(seq) for seq in range(1, 5)), Tail(Filter())
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it = [row(2, State.DELIVERING), row(4, State.DELIVERED)]
+    assert await told(tail, outbox) == ["gone 1", "delivering 2", "gone 3", "delivered 4"]
+    assert await told(tail, outbox) == []
+    outbox.rows_in_it.clear()
+    assert await told(tail, outbox) == ["gone 2"]
     assert await told(tail, outbox) == []
 
 

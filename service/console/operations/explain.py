@@ -132,8 +132,8 @@ def past_horizon(row: Row, now_ms: int) -> bool:
 def spoken_duration(seconds: float) -> str:
     """A duration as text.
 
-    >>> [spoken_duration(seconds) for seconds in (0.25, 12.34, 90, 7200, 200000)]
-    ['0.25 s', '12.3 s', '1.5 min', '2 h', '2.3 d']
+    >>> [spoken_duration(seconds) for seconds in (0.25, 12.34, 60, 90, 7200, 200000)]
+    ['0.25 s', '12.3 s', '1 min', '1.5 min', '2 h', '2.3 d']
     """
     for size, unit in _UNITS:
         if seconds >= size:

@@ -1,0 +1,112 @@
+"""An erasure waits for events under way, and its certificate says what is gone and what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from service.console.operations import erasure
+from service.console.operations.erasure import OUT_OF_REACH, Certificate, ErasureParts, erase
+from service.outbox.audit import Act, ErasedRecords
+from service.outbox.model import Named, State
+from tests.support.listed_outbox import ListedOutbox
+from tests.support.made_row import made_row
+from tests.support.virtual_time import in_virtual_time, now
+
+T = 1_800_000_000_000
+EACH = (State.PENDING, State.DELIVERING, State.SENT, State.DELIVERED, State.DEAD)
+
+
+class Store(ListedOutbox):
+    """An outbox that removes rows, and notes each act and when it was. One that is `kept` stays."""
+
+    def __init__(self, *states: State, owner: str = "mine") -> None:
+        rows = (
+            made_row(state, id=f"e-{seq}", seq=seq, owner=owner)
+            for seq, state in enumerate(states, 1)
+        )
+        super().__init__(rows)
+        self.acts: list[tuple[object, ...]] = []
+
+    def become(self, state: State) -> None:
+        """Settle all rows so."""
+        self.rows_in_it = [structs.replace(one, state=state) for one in self.rows_in_it]
+
+    async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:
+        self.acts.append((now(), "sign out", actor, *owners))
+        return len(owners)
+
+    async def discard(self, wanted: Named, *, actor: str, act: Act) -> list[str]:
+        self.acts.append((now(), actor, act.chosen, *wanted.ids))
+        self.rows_in_it = [one for one in self.rows_in_it if one.id not in wanted.ids]
+        return list(wanted.ids)
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        self.acts.append((now(), "records", actor, owner))
+        return ErasedRecords(1, 20)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "wall_now_ms", lambda: T + int(now() * 1000))
+
+
+async def erased(store: Store, owners: Sequence[str] = ("mine",), **how: Any) -> Certificate:
+    parts: Any = ErasureParts(store, store, store, store, remains=["its pages"])  # type: ignore[arg-type]
+    given = {"after_delivery": False, "patience_seconds": 9.0, **how}
+    return await erase(parts, owners, actor="ada", **given)
+
+
+@in_virtual_time
+async def test_all_is_erased_but_what_is_under_way_for_longer_than_the_patience() -> None:
+    store = Store(*EACH)
+    certificate = await erased(store)
+    events = {"pending": 1, "sent": 1, "delivered": 1, "dead": 1}
+    places = (*OUT_OF_REACH, "its pages")
+    assert certificate == Certificate(T + 9_000, "ada", events, 1, 20, 1, places)
+    words = (0.0, "ada", "everything of one owner")
+    assert store.acts == [
+        (0.0, "sign out", "ada", "mine"),
+        *((*words, f"e-{one}") for one in (1, 3, 4, 5)),
+        (9.0, "records", "ada", "mine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("states", "after_delivery", "left", "events"),
+    [
+        ([State.DELIVERING], False, 0, {"delivered": 1}),
+        ([State.PENDING, State.SENT], True, 0, {"delivered": 2}),
+        ([State.PENDING, State.DELIVERING], False, 0, {"pending": 1, "delivered": 1}),
+    ],
+)
+@in_virtual_time
+async def test_what_is_under_way_is_waited_for(
+    states: list[State], left: int, events: dict[str, int], *, after_delivery: bool
+) -> None:
+    store = Store(*states)
+    erasing = asyncio.create_task(erased(store, after_delivery=after_delivery))
+    await asyncio.sleep(2.2)
+    store.become(State.DELIVERED)
+    certificate = await erasing
+    assert (certificate.events, certificate.left, certificate.at) == (events, left, T + 2_500)
+
+
+@in_virtual_time
+async def test_where_events_shall_be_delivered_first_those_that_were_not_are_left() -> None:
+    store = Store(*EACH)
+    certificate = await erased(store, after_delivery=True, patience_seconds=0.0)
+    assert (certificate.events, certificate.left) == ({"delivered": 1, "dead": 1}, 3)
+
+
+@in_virtual_time
+async def test_records_of_several_owners_are_summed_up_and_others_stay() -> None:
+    store = Store(State.DEAD, owner="another")
+    certificate = await erased(store, ["mine", "yours"])
+    assert (certificate.settings, certificate.audit_rows, certificate.events) == (2, 40, {})
+    assert store.acts[0] == (0.0, "sign out", "ada", "mine", "yours")
+    assert len(store.rows_in_it) == 1
