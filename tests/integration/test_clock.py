@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -12,28 +11,15 @@ import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
 from service.inngest.send_result import SendResult, Signal
-from service.observe.recorder import NullRecorder
 from service.outbox.event_ids import USED_MS
 from service.outbox.model import Retry, Settlement, State
-from service.outbox.sqlite.store import open_sqlite_outbox
 from service.relay.outcome import Outcome
 from service.relay.report import Report
 from tests.support.delivery import delivering
-from tests.support.storage import append_all, ask, claim, deliver, event, ids
+from tests.support.delivery_world import Remembering
+from tests.support.storage import SqliteStorage, append_all, ask, claim, deliver, event, ids
 
 HOUR = 3600.0
-
-
-class Counting(NullRecorder):
-    def __init__(self) -> None:
-        self.counted: Counter[str] = Counter()
-        self.gauges: dict[str, float] = {}
-
-    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        self.counted[name] += int(value)
-
-    def gauge(self, name: str, value: float, /, **labels: str) -> None:
-        self.gauges[name] = value
 
 
 class WallClock:
@@ -56,11 +42,9 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_delays_and_leases_end_in_their_time(
-    tmp_path: Path, wall: WallClock, jump: float
+    path: Path, wall: WallClock, jump: float
 ) -> None:
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
-    ) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         delayed, leased = [one.id for one in await append_all(outbox, 2)]
         batch = await claim(outbox, ask(1))
         retry = Retry(batch.entries[0].seq, 2.0, 0, isolated=False)
@@ -77,17 +61,16 @@ async def test_delays_and_leases_end_in_their_time(
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_after_a_restart_by_another_clock_everything_is_due(
-    tmp_path: Path, wall: WallClock, jump: float
+    path: Path, wall: WallClock, jump: float
 ) -> None:
-    path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 3)
         batch = await claim(outbox, ask(1))
         retry = Retry(batch.entries[0].seq, 60, 0, isolated=True)
         await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
         await claim(outbox, ask(1, lease_seconds=600))
     wall.jump = jump
-    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         for _ in range(2):
             await deliver(outbox, await claim(outbox))
         assert (await outbox.inspector.stats()).delivered == 3
@@ -105,16 +88,14 @@ async def test_delivery_goes_on_over_a_jump(
 
 
 async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
-    tmp_path: Path, wall: WallClock
+    path: Path, wall: WallClock
 ) -> None:
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
-    ) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         wall.jump = HOUR
         await append_all(outbox, 2)
         wall.jump = 0
         early = await claim(outbox)
-        recorder = Counting()
+        recorder = Remembering()
         Report(recorder).begins(early)
         assert recorder.counted == {"sent_with_future_ts": 2}
         agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in early.entries]
@@ -125,25 +106,22 @@ async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
         assert recorder.counted["sent_past_dedupe_window"] == 2
 
 
-async def test_the_servers_clock_shows_ours_to_be_wrong(tmp_path: Path) -> None:
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
-    ) as outbox:
+async def test_the_servers_clock_shows_ours_to_be_wrong(path: Path) -> None:
+    async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 1)
         batch = await claim(outbox)
-    recorder = Counting()
+    recorder = Remembering()
     answer = SendResult(200, ("01J",), skew_seconds=HOUR)
     settlement = Settlement(batch.claim, delivered=[batch.entries[0].seq])
     Report(recorder).ended(batch, answer, Outcome(settlement, Signal.PASSED), 0.1)
-    assert recorder.gauges["clock_skew_seconds"] == HOUR
+    assert recorder.shown["clock_skew_seconds"] == HOUR
     await asyncio.sleep(0)
 
 
 async def test_a_clock_that_was_set_back_ends_a_wait_of_before_the_restart(
-    tmp_path: Path, wall: WallClock
+    path: Path, wall: WallClock
 ) -> None:
-    path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         record = await outbox.delivery.load()
         now_ms = int(time.time() * 1000)
         trouble = msgspec.structs.replace(
@@ -151,27 +129,23 @@ async def test_a_clock_that_was_set_back_ends_a_wait_of_before_the_restart(
         )
         await outbox.delivery.save(trouble)
     wall.jump = -5 * HOUR
-    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         assert (await outbox.delivery.load()).reopens_in_seconds == 0
 
 
 async def test_a_clock_that_is_put_right_purges_nothing_that_was_just_delivered(
-    tmp_path: Path, wall: WallClock
+    path: Path, wall: WallClock
 ) -> None:
     wall.jump = -48 * HOUR
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
-    ) as outbox:
+    async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 1)
         await deliver(outbox, await claim(outbox))
         wall.jump = 0.0
         assert await outbox.repairs.purge(older_than_seconds=24 * HOUR, actor=None) == 0
 
 
-async def test_rows_from_the_future_hide_no_late_one(tmp_path: Path, wall: WallClock) -> None:
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
-    ) as outbox:
+async def test_rows_from_the_future_hide_no_late_one(path: Path, wall: WallClock) -> None:
+    async with SqliteStorage(path).open() as outbox:
         ahead = [event() for _ in range(3)]
         for one in ahead:
             later = one.accepted_at_ms + 3_600_000
