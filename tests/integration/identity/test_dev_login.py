@@ -7,7 +7,6 @@ from typing import ClassVar
 import pytest
 from aiohttp import web
 
-from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.web.pages.page import Pages
@@ -15,16 +14,9 @@ from service.web.server.cross_site import CrossSite
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
 from tests.support.memory_scopes import revisions
+from tests.support.oidc_browser import refusals
 
 ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}
-
-
-@web.middleware
-async def refusals(request, handler):
-    try:
-        return await handler(request)
-    except RefusedError as refused:
-        return web.json_response({"code": refused.code}, status=400)
 
 
 @pytest.fixture
