@@ -329,10 +329,12 @@ async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -
     page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
     assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
+    assert 'action="/outbox/resume"' in page
     assert "Resume delivery?" in await operator.send("/outbox/resume")
     moved = ("reason", "it is moved")
     page = await operator.send("/outbox/resume", ("confirmed", "yes"), moved)
     assert '"status">Delivery is resumed.</p>' in page
+    assert 'action="/outbox/pause"' in page
     audit = await operator.see("/outbox/audit")
     assert "it is moved" in audit
     assert "we move the database" in audit

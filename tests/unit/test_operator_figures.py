@@ -52,6 +52,14 @@ def test_the_axis_of_time_has_round_times() -> None:
         "20:00",
     ]
     assert all(0 <= tick.place <= 100 for tick in (*hour.x_ticks, *day.x_ticks))
+    half_past = charts([], HOUR, NOW - NOW % MINUTE_MS)[0].x_ticks
+    assert [(tick.place, tick.anchor) for tick in half_past] == [
+        (0.0, "start"),
+        (25.0, "middle"),
+        (50.0, "middle"),
+        (75.0, "middle"),
+        (100.0, "end"),
+    ]
 
 
 def test_a_time_without_samples_is_a_gap() -> None:
