@@ -14,9 +14,10 @@ from typing import cast
 
 import pytest
 
+from service.errors import ConfigurationError, OutboxUnavailableError
 from service.processes.child_process import Child, ChildProcess, lifeline, tell_fault
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
-from service.processes.startup import on_hangup
+from service.processes.startup import exit_on_fault, on_hangup
 from tests.support.storage import PATIENCE_SECONDS
 
 TELLS = """
@@ -102,6 +103,33 @@ allow_many_connections()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65_536))
 """
     assert subprocess.check_output([sys.executable, "-c", raised], text=True) == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentences"),
+    [
+        (ConfigurationError(["HOST: no", "PORT: no"]), 2, ["HOST: no", "PORT: no"]),
+        (OutboxUnavailableError("The disk is full."), 2, ["The disk is full."]),
+        (OSError(98, "in use"), 1, ["can't start: [Errno 98] in use"]),
+        (BrokenPipeError(32, "no reader"), 1, ["can't start: [Errno 32] no reader"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_start_that_fails_says_why_here_and_to_its_parent(
+    error: Exception, code: int, sentences: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [f"configuration: {one}" for one in sentences] if len(sentences) > 1 else sentences
+    told: list[str] = []
+    with pytest.raises(SystemExit) as end, exit_on_fault(told.append):
+        raise error
+    assert end.value.code == code
+    assert told == ["; ".join(said)]
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_a_command_whose_reader_has_gone_is_not_a_start_that_fails() -> None:
+    with pytest.raises(BrokenPipeError), exit_on_fault():
+        raise BrokenPipeError
 
 
 class Terminal(io.StringIO):

@@ -144,6 +144,9 @@ async def test_a_user_who_asks_too_fast_is_told_when_to_come_back(ask, people):
 async def test_signing_out_everywhere_ends_the_sessions_of_one_issuer_only(ask, people, url):
     elsewhere = Browser(url)
     await elsewhere.sign_in("1")
+    await elsewhere.ask("POST", "/auth/logout")
+    assert (await ask("GET", "/auth/session", people["dev"]))[1]["user"]["id"] == "1"
+    await elsewhere.sign_in("1")
     status, _ = await ask("POST", "/auth/logout?everywhere=1", people["dev"])
     assert status == 200
     assert (await elsewhere.ask("GET", "/auth/session"))[1] == {"user": None}

@@ -60,6 +60,11 @@ async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> 
         await eventually(backs_off)
         status, told = await readiness(client)
         assert (status, told["status"], told["faults"]) == (200, "ready", [])
+        assert told["detail"]["delivery"]["reason"]
+        through_a_proxy = await client.get("/readyz", headers={"Via": "1.1 proxy"})
+        delivery = (await through_a_proxy.json())["detail"]["delivery"]
+        assert delivery["state"] == "backing_off"
+        assert "reason" not in delivery  # it may quote an event
 
 
 async def test_a_service_whose_relay_ends_again_and_again_is_unready(

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import InvalidFieldError, InvalidJsonError
-from service.identity.user import User
+from service.identity.user import EventKeys, User
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import InngestIds
+from service.outbox.inngest_id import SEED_HEADER, InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.web.intake.event_batch import (
     MAX_BATCH_BYTES,
@@ -20,7 +20,10 @@ from service.web.intake.event_batch import (
     BatchRequest,
     EventBatches,
 )
+from service.web.intake.inngest_intake import InngestIntake
+from service.web.signin.auth import EventKeyAuth, RateLimit
 from tests.support.figures import Figures
+from tests.support.made_request import made_request
 
 CRON = User("key", "cron")
 NOW_MS = 1_795_559_419_447
@@ -173,6 +176,20 @@ async def test_a_mark_makes_each_place_of_a_request_known_again_with_its_content
     assert digests == [True, False]
     other = await keys_of(body, mark="seed t")
     assert not {one.key for one in first if one} & {one.key for one in other if one}
+
+
+@pytest.mark.parametrize(
+    ("seed", "lifetimes"),
+    [("1,AAAAAAAAAAAAAAAAAAAAAA==", []), ("1,AAAAAAAAAAAAAA==", [86_400.0]), ("", [])],
+)
+async def test_a_seed_of_an_sdk_is_known_for_a_day(seed: str, lifetimes: list[float]) -> None:
+    intake, keys = KeptIntake(), EventKeys({"k": "cron"})
+    auth = EventKeyAuth(keys, None, RateLimit(None))  # type: ignore[arg-type]
+    headers = {SEED_HEADER: seed} if seed else {}
+    made = made_request(b'[{"name":"a"}]', headers, path="/e/k", match_info={"key": "k"})
+    answer = await InngestIntake(auth, batches(intake), NullRecorder()).post(made)
+    assert answer.status == 200
+    assert [one.lifetime_seconds for one in intake.keys if one] == lifetimes
 
 
 async def turns_of_others(body: bytes, policy: BatchPolicy | None = None) -> int:
