@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from service.errors import ConfigurationError
 from service.observe.file_descriptors import is_out_of_descriptors
 from service.observe.recorder import NullRecorder
 from service.processes.acceptor import listen_on
@@ -198,3 +199,36 @@ async def test_sockets_that_were_meant_for_another_process_are_not_taken(
     with open_listening("127.0.0.1", 0) as listening:
         assert not listening.are_kept
     assert "LISTEN_FDS" not in os.environ  # no child takes the descriptors for its own
+
+
+def passed(one: socket.socket, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make a socket the one that systemd has passed to this process; its descriptor."""
+    handle = one.detach()
+    monkeypatch.setattr("service.processes.listening._FIRST_PASSED", handle)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    return handle
+
+
+async def test_a_socket_of_systemd_says_where_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = socket.create_server(("127.0.0.1", 0))
+    port = made.getsockname()[1]
+    passed(made, monkeypatch)
+    with open_listening("192.0.2.1", 3000) as listening:
+        assert listening.url == f"http://127.0.0.1:{port}"
+        assert listening.are_kept
+        assert not os.get_inheritable(listening.sockets[0].fileno())
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_descriptor_that_does_not_listen_is_named(
+    kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = passed(socket.socket(socket.AF_INET, kind), monkeypatch)
+    with (
+        pytest.raises(ConfigurationError) as error,
+        open_listening("127.0.0.1", 0),
+    ):
+        pass
+    fault = f"LISTEN_FDS: descriptor {handle} is not a listening TCP socket"
+    assert error.value.faults == (fault,)

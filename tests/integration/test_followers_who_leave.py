@@ -12,6 +12,7 @@ from service.observe.recorder import NullRecorder
 from service.web.events.followed_event import FollowPolicy
 from service.web.server.server import HttpServer
 from tests.support.followed_events import event, followed_events
+from tests.support.service_client import service_client
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 POLICY = FollowPolicy(look_seconds=0.02, beat_seconds=3600, max_wait_seconds=3600)
@@ -38,6 +39,17 @@ async def client(followed):
 
 async def are_followers(followed, count):
     await eventually(lambda: followed.follower.followers == count)
+
+
+async def test_one_user_has_a_quarter_of_the_open_files_as_streams(tmp_path, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (80, 80))
+    async with service_client(tmp_path) as (service, own):
+        await service.outbox.intake.append(event())
+        await own.post("/auth/dev-login", json={"email": "u-1@example.com", "id": "u-1"})
+        streams = [await own.get("/api/events/e-1/stream") for _ in range(21)]
+        assert [one.status for one in streams] == [200] * 20 + [503]
+        for one in streams:
+            one.close()
 
 
 async def test_a_long_poll_ends_with_its_client(followed, client):

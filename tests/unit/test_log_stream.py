@@ -95,3 +95,18 @@ def test_a_timestamp_is_in_utc_whatever_the_zone(monkeypatch: pytest.MonkeyPatch
     time.tzset()
     assert said.tzinfo == UTC
     assert before - 0.001 <= said.timestamp() <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (1_795_559_419.0071, "2026-11-24T22:30:19.007Z"),
+        (1_795_559_419.9999, "2026-11-24T22:30:19.999Z"),
+        (1_795_559_420.0, "2026-11-24T22:30:20.000Z"),
+    ],
+)
+def test_a_line_has_its_moment_in_milliseconds(
+    now: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: now)
+    assert timestamp() == said
