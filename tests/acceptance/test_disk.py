@@ -21,7 +21,8 @@ from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import client, environment, running
 from tests.support.locked_bytes import WANTED, locked
-from tests.support.trial import trial, until
+from tests.support.storage import eventually
+from tests.support.trial import trial
 
 CALLS = {
     "post": r"(recvfrom|read)\(.*POST /api/route",
@@ -49,7 +50,7 @@ async def stands_until_it_is_asked(command: asyncio.subprocess.Process, path: Pa
     """Stop a command until a service waits for its file; else it may have come to its end."""
     command.send_signal(signal.SIGSTOP)
     try:
-        await until(lambda: bool(locked(path, start=WANTED, length=1)))
+        await eventually(lambda: locked(path, start=WANTED, length=1))
     finally:
         command.send_signal(signal.SIGCONT)
 
@@ -102,7 +103,7 @@ async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
     async with open_sqlite_outbox(link, max_pending=9, max_pending_per_user=9) as outbox:
         assert outbox.failure is None
         (small / "ballast").write_bytes(bytes(14 << 20))
-        await until(lambda: "nearly full" in str(outbox.failure))
+        await eventually(lambda: "nearly full" in str(outbox.failure))
 
 
 async def test_a_full_disk_at_the_start_is_waited_for(small: Path) -> None:
@@ -132,7 +133,7 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            await until(lambda: writer_of(one.path) is not None)
+            await eventually(lambda: writer_of(one.path) is not None)
             asked = asyncio.create_task(stands_until_it_is_asked(purging, one.path))
             async with one.serving():
                 await asked

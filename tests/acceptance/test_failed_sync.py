@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.support import disks
 from tests.support.disk_shim import DiskShim
-from tests.support.trial import Trial, trial, until
+from tests.support.storage import eventually
+from tests.support.trial import Trial, trial
 
 _SALT = slice(16, 24)
 
@@ -26,9 +27,9 @@ async def test_after_a_failed_sync_nothing_is_answered_on_the_old_log(tmp_path: 
             await one.load.takes(50)
             before = salt(one)
             shim.fail_next_sync("outbox.db-wal")
-            await until(lambda: shim.has_failed)
+            await eventually(lambda: shim.has_failed)
             accepted = len(one.load.accepted)
-            await until(lambda: len(one.load.accepted) > accepted + 8)
+            await eventually(lambda: len(one.load.accepted) > accepted + 8)
             assert salt(one) != before
             await one.load.takes(50)
         assert any("disk_failed" in line for line in service.lines)

@@ -8,18 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientResponse, DummyCookieJar
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
+from tests.support.service_client import Client, service_client
 
 
 class DeclaredService:
     """Posts as users, and tells what Inngest got."""
 
-    def __init__(self, client: TestClient[Any, Any], inngest: FakeInngest) -> None:
+    def __init__(self, client: Client, inngest: FakeInngest) -> None:
         self.client = client
         self._inngest = inngest
         self._cookies: dict[str, str] = {}
@@ -74,17 +72,11 @@ async def declared_service(
     """A service over a file with these types."""
     file = folder / "types.json"
     file.write_text(json.dumps({"types": types}), "utf-8")
-    settings = Settings.load(
-        {
-            "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
-            "INNGEST_DEV": inngest.url,
-            "EVENT_TYPES_FILE": str(file),
-            "SESSION_SECRET": "a-secret-of-the-tests-only",
-            **environ,
-        }
-    )
-    async with (
-        run_service(settings) as service,
-        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as client,
-    ):
+    given = {
+        "INNGEST_DEV": inngest.url,
+        "EVENT_TYPES_FILE": str(file),
+        "SESSION_SECRET": "a-secret-of-the-tests-only",
+        **environ,
+    }
+    async with service_client(folder, keeps_cookies=False, **given) as (_, client):
         yield DeclaredService(client, inngest)

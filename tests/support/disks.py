@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from service.dev.fake_inngest.faults import ScriptedAnswer
-from tests.support.trial import Trial, Verdict, trial, until
+from tests.support.storage import eventually
+from tests.support.trial import Trial, Verdict, trial
 
 HOLD = """
 import sqlite3, sys
@@ -163,7 +164,7 @@ async def is_read_only(path: Path, seconds: float) -> Verdict:
 
 async def refuses(one: Trial) -> None:
     """Wait until a post is refused."""
-    await until(lambda: bool(one.load.refused))
+    await eventually(lambda: one.load.refused)
 
 
 async def verdict(one: Trial, name: str) -> Verdict:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -154,7 +154,7 @@ async def cost(url: str, pid: int, flood: str, seconds: float) -> Cost:
     before = process.memory_info().rss
     highest, slowest, probes = before, 0.0, 0
     send, connections = FLOODS[flood]
-    async with _flooding(url, send, connections):
+    async with beside(*(_keep_sending(url, send) for _ in range(connections))):
         end = time.monotonic() + seconds
         while time.monotonic() < end or probes < 2:
             slowest = max(slowest, await _probe(url))
@@ -162,12 +162,6 @@ async def cost(url: str, pid: int, flood: str, seconds: float) -> Cost:
             highest = max(highest, process.memory_info().rss)
             await asyncio.sleep(0.05)
     return Cost(highest - before, slowest)
-
-
-@contextlib.asynccontextmanager
-async def _flooding(url: str, send: Send, connections: int) -> AsyncIterator[None]:
-    async with beside(*(_keep_sending(url, send) for _ in range(connections))):
-        yield
 
 
 async def _keep_sending(url: str, send: Send) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import aiohttp
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import eventually
 
 _POSTERS = 8
 _PACE_SECONDS = 0.02  # else a load takes all the processor that a wait leaves
@@ -100,7 +100,7 @@ class Load:
     async def takes(self, count: int) -> None:
         """Wait until so many more were accepted."""
         wanted = len(self.accepted) + count
-        await until(lambda: len(self.accepted) >= wanted)
+        await eventually(lambda: len(self.accepted) >= wanted)
 
 
 @dataclass
@@ -125,20 +125,19 @@ class Trial:
         began = time.monotonic()
         ids = list(self.load.accepted)
         ledger = self.inngest.ledger
-        await until(lambda: all(ledger.times(one) for one in ids))
+        await eventually(lambda: all(ledger.times(one) for one in ids))
         return time.monotonic() - began
 
     async def settled(self) -> None:
         """Wait until the service knows that nothing is left to deliver."""
         async with aiohttp.ClientSession() as http:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while True:
+
+            async def undelivered() -> int:
                 async with http.get(f"{self.load.url}/readyz") as answer:
-                    detail = (await answer.json())["detail"]
-                if detail["undelivered"] == 0:
-                    return
-                assert time.monotonic() < deadline, detail
-                await asyncio.sleep(0.05)
+                    count: int = (await answer.json())["detail"]["undelivered"]
+                    return count
+
+            await eventually(undelivered, lambda count: count == 0)
 
     def verdict(self, name: str, recovery_seconds: float, dead: int = 0) -> Verdict:
         """After `drained`."""
@@ -218,13 +217,6 @@ async def trial(
         changes = {"OUTBOX_SEND_TIMEOUT": "1s", **changes}
         settings = environment(f"sqlite:///{path}", target, PORT=str(port), **changes)
         yield Trial(path, api, target, Load(f"http://127.0.0.1:{port}"), settings)
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, "it never came"
-        await asyncio.sleep(0.02)
 
 
 def table(verdicts: list[Verdict]) -> str:

@@ -42,6 +42,20 @@ class Pages:
         return below[: min(limit, 50)]
 
 
+class Always(Pages):
+    """Shows these events, whatever it is asked for."""
+
+    def __init__(self, *events: HeldEvent) -> None:
+        super().__init__([])
+        self._events = [*events]
+
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
+        await super().page(before, limit, environment)
+        return self._events
+
+
 def wanted(ulids: Sequence[int]) -> dict[int, WantedEvent]:
     return {ulid: WantedEvent(f"e{ulid}") for ulid in ulids}
 
@@ -98,14 +112,7 @@ async def test_a_page_that_reaches_older_events_is_the_last_one() -> None:
 
 
 async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
-    class Stuck(Pages):
-        async def page(
-            self, before: str, limit: int, environment: str | None = None
-        ) -> Sequence[HeldEvent]:
-            await super().page(before, limit, environment)
-            return self._events[:1]
-
-    pages = Stuck([BASE + 9])
+    pages = Always(HeldEvent(encode_ulid(BASE + 9), "e"))
     assert await find_held(pages, wanted(range(BASE, BASE + 4))) == set()
     assert pages.asked == [(4, 4), (3, 3), (2, 2), (1, 1)]
 
@@ -130,22 +137,11 @@ def test_an_event_is_wanted_under_the_id_on_the_wire() -> None:
 
 
 async def test_an_event_without_an_id_of_its_own_is_held_under_its_ulid() -> None:
-    class Named(Pages):
-        async def page(
-            self, before: str, limit: int, environment: str | None = None
-        ) -> Sequence[HeldEvent]:
-            return [HeldEvent(encode_ulid(BASE), encode_ulid(BASE))]
-
-    assert await find_held(Named([]), {BASE: WantedEvent(None)}) == {BASE}
-    assert await find_held(Named([]), {BASE: WantedEvent("mine")}) == set()
+    named = HeldEvent(encode_ulid(BASE), encode_ulid(BASE))
+    assert await find_held(Always(named), {BASE: WantedEvent(None)}) == {BASE}
+    assert await find_held(Always(named), {BASE: WantedEvent("mine")}) == set()
 
 
 async def test_an_event_that_is_shown_without_a_ulid_is_a_fault_of_the_answer():
-    class Odd(Pages):
-        async def page(
-            self, before: str, limit: int, environment: str | None = None
-        ) -> Sequence[HeldEvent]:
-            return [HeldEvent("not a ULID", "e1")]
-
     with pytest.raises(InngestApiError, match="without a ULID"):
-        await find_held(Odd([]), wanted([BASE]))
+        await find_held(Always(HeldEvent("not a ULID", "e1")), wanted([BASE]))

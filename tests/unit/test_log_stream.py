@@ -33,24 +33,16 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     stream = LogStream(writing)
     stream.write_line(FILL)
     stream.flush()
-
-    async def is_stuck() -> bool:
-        return not full.poll(0)
-
-    await eventually(is_stuck)
+    await eventually(lambda: not full.poll(0))
     for _ in range(MAX_BUFFERED_LINES + 3):
         stream.write_line(b"a\n")
     seen: list[bytes] = []
     read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
     read.start()
-
-    async def told() -> bytes:
-        return b"".join(seen)
-
-    await eventually(told, lambda all_seen: b'"log_lines_lost"' in all_seen)
+    await eventually(lambda: b'"log_lines_lost"' in b"".join(seen))
     stream.write_line(b"b\n")
     stream.close()
-    await eventually(told, lambda all_seen: all_seen.endswith(b"\nb\n"))
+    await eventually(lambda: b"".join(seen).endswith(b"\nb\n"))
     os.write(writing, b"end")
     read.join(10)
     lines = b"".join(seen).splitlines()[1:]
