@@ -14,7 +14,8 @@ import aiohttp
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import environment, running
-from tests.support.trial import trial, until
+from tests.support.storage import eventually
+from tests.support.trial import trial
 
 CLIENTS = 500
 HEAD = b"POST /api/route HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -53,7 +54,7 @@ async def dripping(url: str, clients: int) -> AsyncIterator[None]:
     starts = itertools.islice(itertools.cycle((HEAD, body)), clients)
     try:
         async with beside(*map(drip, starts)):
-            await until(lambda: len(begun) == clients)
+            await eventually(lambda: len(begun) == clients)
             yield
     finally:
         for writer in begun:
