@@ -40,7 +40,8 @@ APPENDERS = 64
 ROUNDS = 50
 ARRAY = 100
 BATCH = 500
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
+_SEND_SECONDS = 60.0  # a busy machine is no trouble of Inngest
 _TS_MS = 1_795_559_419_447
 _USER = User("dev", "u-1", "ada@example.com", "Ada")
 
@@ -169,7 +170,7 @@ async def _relay(
             key="key",
             fallback_key=None,
             environment=None,
-            timeout_seconds=10,
+            timeout_seconds=_SEND_SECONDS,
         )
         relay = Relay(
             outbox.queue,
@@ -180,7 +181,7 @@ async def _relay(
                 max_events=BATCH,
                 max_bytes=1024 * 1024,
                 senders=senders,
-                send_timeout_seconds=10,
+                send_timeout_seconds=_SEND_SECONDS,
                 drain_seconds=10,
             ),
         )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from bench.costs import BASELINE, differences, measure
+from service.outbox.sqlite import maintenance
+
+
+@pytest.fixture(autouse=True)
+def uninterrupted(monkeypatch):
+    """No checkpoint comes between, however long a busy machine takes."""
+    monkeypatch.setattr(maintenance, "_EVERY_SECONDS", 3600.0)
 
 
 async def test_a_fixed_load_costs_what_the_committed_baseline_says():
