@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,8 +14,17 @@ from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import ForgedProvider
 from tests.support.front_end import FRONT, SECRET
+from tests.support.memory_folder import memory_folder
 from tests.support.plain_browser import Browser
 from tests.support.poster import Poster
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A folder for tests that count answers: posts are refused while a busy disk stalls."""
+    with tempfile.TemporaryDirectory(prefix="outbox-", dir=memory_folder()) as folder:
+        yield Path(folder)
+
 
 module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 

@@ -24,9 +24,9 @@ from tests.support.storage import eventually
 
 
 async def test_a_stop_under_load_answers_every_post_that_was_taken(
-    tmp_path: Path, inngest_api: FakeInngest
+    memory_path: Path, inngest_api: FakeInngest
 ) -> None:
-    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    outbox_url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(outbox_url, inngest_api) as (parent, poster):
         posts = [asyncio.create_task(poster.post(parent.url)) for _ in range(300)]
         await more_accepted(poster, 20)
@@ -36,8 +36,10 @@ async def test_a_stop_under_load_answers_every_post_that_was_taken(
         await delivered(inngest_api, poster.accepted)
 
 
-async def test_limits_are_exact_over_all_fronts(tmp_path: Path, inngest_api: FakeInngest) -> None:
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+async def test_limits_are_exact_over_all_fronts(
+    memory_path: Path, inngest_api: FakeInngest
+) -> None:
+    url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with (
         running(
             "serve",

@@ -23,11 +23,11 @@ PACE_SECONDS = 0.02
 
 
 async def test_an_upgrade_under_load_refuses_no_post_and_one_that_does_not_load_changes_nothing(
-    tmp_path: Path, inngest_api: FakeInngest
+    memory_path: Path, inngest_api: FakeInngest
 ) -> None:
-    settings_file = tmp_path / "settings.json"
+    settings_file = memory_path / "settings.json"
     settings_file.write_text("{}")
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(url, inngest_api, APP_SETTINGS_FILE=str(settings_file)) as (
         parent,
         poster,
@@ -64,10 +64,10 @@ async def test_an_upgrade_under_load_refuses_no_post_and_one_that_does_not_load_
 
 @pytest.mark.slow
 async def test_a_new_store_that_can_not_migrate_gives_the_outbox_back(
-    tmp_path: Path, inngest_api: FakeInngest
+    memory_path: Path, inngest_api: FakeInngest
 ) -> None:
-    program = tmp_path / "program"
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    program = memory_path / "program"
+    url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(url, inngest_api, **install(program)) as (parent, poster):
         before = children_of(parent)
         add_migration(program, "ALTER TABLE absent ADD COLUMN more;")
@@ -76,17 +76,17 @@ async def test_a_new_store_that_can_not_migrate_gives_the_outbox_back(
         assert set(children_of(parent)) == set(before)
         assert await poster.post(parent.url) == 200
         add_migration(program, "SELECT 1;")
-        code, out, _ = await outbox_command(tmp_path / "outbox.db", "upgrade")
+        code, out, _ = await outbox_command(memory_path / "outbox.db", "upgrade")
         assert (code, out) == (0, "The new version serves.\n")
         assert not set(children_of(parent)) & set(before)
 
 
 @pytest.mark.slow
 async def test_an_upgrade_with_a_migration_refuses_no_post(
-    tmp_path: Path, inngest_api: FakeInngest
+    memory_path: Path, inngest_api: FakeInngest
 ) -> None:
-    program = tmp_path / "program"
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    program = memory_path / "program"
+    url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(url, inngest_api, **install(program)) as (parent, poster):
         add_migration(program, "ALTER TABLE outbox ADD COLUMN more TEXT;")
         parent.process.send_signal(signal.SIGHUP)
@@ -94,7 +94,7 @@ async def test_an_upgrade_with_a_migration_refuses_no_post(
         while not upgraded.done():
             assert await poster.post(parent.url) == 200
         await delivered(inngest_api, poster.accepted)
-        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
+        with contextlib.closing(sqlite3.connect(memory_path / "outbox.db")) as file:
             assert file.execute("SELECT count(more) FROM outbox").fetchall() == [(0,)]
 
 
@@ -107,9 +107,9 @@ async def upgraded_by_a_process(url: str) -> tuple[int | None, bytes]:
 
 
 async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_closed(
-    tmp_path: Path, short_path: Path, inngest_api: FakeInngest
+    memory_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    url = f"sqlite:///{memory_path / 'outbox.db'}"
     with notified(short_path) as manager:
         async with two_fronts(url, inngest_api, **manager.environment) as (parent, _):
             await closes_a_kept_connection(url, parent)

@@ -208,6 +208,6 @@ class Client:
 async def client() -> AsyncIterator[Client]:
     # One secret signs for all ports of this host, so one cookie serves every process.
     jar = aiohttp.CookieJar(unsafe=True)
-    timeout = aiohttp.ClientTimeout(total=10)
+    timeout = aiohttp.ClientTimeout(total=STOP_SECONDS)
     async with aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session:
         yield Client(session)
