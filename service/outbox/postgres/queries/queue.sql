@@ -58,8 +58,7 @@ SELECT CASE WHEN EXISTS (SELECT FROM outbox.fresh) THEN 0 ELSE extract(epoch FRO
 -- claim; none where it is repeated because its answer was lost: it may have run.
 WITH named AS MATERIALIZED (
     SELECT u.*, n.*, at, at_ms, coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
-    FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held
-    CROSS JOIN outbox.moment
+    FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held CROSS JOIN outbox.moment
     CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, fair_share_seqs)
         AS u(no, was_attempts, was_sends, was_isolated, sent_at, fair_share_seq)
     LEFT JOIN unnest(%(seqs)s::bigint[], %(states)s::text[], %(owners)s::text[], %(sizes)s::int[],
