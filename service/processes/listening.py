@@ -83,6 +83,7 @@ def _listener(fd: int) -> socket.socket:
         is_tcp = passed.family in (socket.AF_INET, socket.AF_INET6)
         if is_tcp and passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return passed
+        passed.close()
     raise ConfigurationError([f"LISTEN_FDS: descriptor {fd} is not a listening TCP socket"])
 
 
