@@ -66,11 +66,6 @@ def test_an_entry_with_the_path_of_the_packaged_type_changes_it(load):
     assert renamed.document
 
 
-def test_a_type_may_be_taken_away(load):
-    off = {"path": "/api/route", "enabled": False}
-    assert [one.path for one in load(None, off, REPORT)] == ["/api/reports"]
-
-
 def changed(**fields: Any) -> dict[str, Any]:
     return {**REPORT, **fields}
 
@@ -182,9 +177,9 @@ def test_two_types_with_one_path_or_name_are_refused(load, second, fault):
     assert "entry 1 (report/requested) and entry 2 (" in told
 
 
-def test_a_type_that_is_taken_away_leaves_its_path_and_name_to_another(load):
-    off = changed(enabled=False)
-    assert [one.path for one in load(None, off, REPORT)] == ["/api/route", "/api/reports"]
+def test_a_type_may_be_taken_away_and_leaves_its_path_and_name_to_another(load):
+    packaged, own = {"path": "/api/route", "enabled": False}, changed(enabled=False)
+    assert [one.path for one in load(None, packaged, own, REPORT)] == ["/api/reports"]
 
 
 def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
@@ -223,8 +218,8 @@ def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, text, name, f
     assert fault in str(refused.value)
 
 
-def test_yaml_may_merge_mappings_and_a_file_may_begin_with_a_byte_order_mark(load):
-    text = """﻿types:
+def test_yaml_may_merge_mappings(load):
+    text = """types:
   - name: a/b
     path: /api/a
     body:
