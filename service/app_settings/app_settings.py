@@ -116,7 +116,7 @@ class AppSettings:
             merged = merge(merged, await self._stored("organization", organization_id))
         merged = merge(merged, await self._stored("user", owner))
         encoded = msgspec.Raw(_encode(merged))
-        if revision == self._revision == self._scopes.scope_revision:
+        if revision == self._revision:
             self._remember(who, encoded)
         return encoded
 

@@ -23,14 +23,7 @@ _INNGEST_URL = re.compile(
 )
 _is_numbers = re.compile(r"[\d.]+").fullmatch
 _ALIKE = 0.75  # PROT is that like PORT
-# Variables of the SDKs, of boto, and of the tools beside the service.
-_OF_OTHERS = (
-    "INNGEST_SERVE_",
-    "INNGEST_SIGNING_KEY_FALLBACK",
-    "AWS_ACCESS",
-    "AWS_SECRET",
-    "AWS_SESSION",
-)
+_OF_AN_SDK = "INNGEST_SIGNING_KEY_FALLBACK"  # it looks like the fallback of the event key
 _FLAGS = ("0", "1", "false", "true")
 
 
@@ -41,7 +34,7 @@ def misspelt_variables(environ: Iterable[str], known: Collection[str]) -> Iterat
     [('OUTBOX_RETENSION', 'OUTBOX_RETENTION'), ('PROT', 'PORT')]
     """
     for name in environ:
-        if name not in known and not name.startswith(_OF_OTHERS):
+        if name not in known and name != _OF_AN_SDK:
             for meant in difflib.get_close_matches(name, known, 1, _ALIKE):
                 yield name, meant
 

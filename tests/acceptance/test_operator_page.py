@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -174,6 +175,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
         await browser.open(f"{service.url}/outbox")
         assert await browser.title() == "Overview - Outbox"
         await browser.shows("#connection", "Live.")
+        assert re.fullmatch(r"\d\d:\d\d", await browser.text("#charts text[data-at]"))
         assert await browser.role("#charts svg") == (
             "image",
             "Waiting over the last hour: 0 now, 0 at most.",

@@ -117,6 +117,8 @@ def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
     file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}]}))
     types = load_event_types(str(file))
     check_encryption(types, has_key=True)
+    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": False}]}))
+    check_encryption(load_event_types(str(file)), has_key=False)
     with pytest.raises(ConfigurationError, match="report/requested"):
         check_encryption(types, has_key=False)
     with pytest.raises(ConfigurationError, match="OUTBOX_SHOW_DECRYPTED"):

@@ -24,6 +24,7 @@ from tests.support.storage import (
     append_all,
     ask,
     claim,
+    deliver,
     event,
     ids,
 )
@@ -189,14 +190,22 @@ async def test_there_has_to_be_a_source(tmp_path: Path, target: str) -> None:
         await move(target, target)
 
 
-def test_the_command_says_what_it_did(path: Path, target: str) -> None:
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_command_says_what_it_did(path: Path, target: str, form: str) -> None:
     async def fill_it() -> None:
         async with SqliteStorage(path).open() as outbox:
+            await append_all(outbox, 1)
+            await deliver(outbox, await claim(outbox))
             await append_all(outbox, 2)
 
     asyncio.run(fill_it())
-    arguments = ["move", "--url", f"sqlite:///{path}", "--to", target, "--json"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ["move", "--url", f"sqlite:///{path}", "--to", target]
+    result = CliRunner().invoke(app, [*arguments, *(["--json"] if form == "json" else [])])
     assert result.exit_code == 0
-    said = msgspec.json.decode(result.stdout)
-    assert (said["written"], said["total"]["pending"]) == (2, 2)
+    if form == "json":
+        said = msgspec.json.decode(result.stdout)
+        assert (said["written"], said["total"]["pending"]) == (3, 2)
+        return
+    counts = "2 pending, 0 sent, 1 delivered, 0 dead"
+    assert result.stdout.startswith(f"Wrote 3 rows. The target holds 3: {counts} (checksum ")
+    assert result.stdout.endswith(").\nCount and checksum agree: the move is finished.\n")

@@ -15,6 +15,7 @@ from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
+from service.outbox.model import DeliveryRecord
 from service.web.server.middleware import error_middleware
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -40,13 +41,12 @@ def overview() -> Overview:
     return Overview(desk(), nothing, Silence(), nothing, nothing)
 
 
-def desk() -> Desk:
+def desk(calm: Any = None) -> Desk:
     async def kim(request: web.Request) -> User:
         del request
         return KIM
 
-    nothing = cast("Any", None)
-    return Desk(kim, Operators(["kim@example.com"]), nothing, nothing)
+    return Desk(kim, Operators(["kim@example.com"]), calm, calm)
 
 
 @pytest.fixture
@@ -74,3 +74,45 @@ async def test_live_figures_that_begin_during_a_stop_end_at_once(client, overvie
 async def test_a_form_of_too_many_fields_is_refused(client):
     answer = await client.post("/outbox/pause", data=b"a=1&" * 2_001)
     assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+
+
+class Calm:
+    """An outbox in which nothing has happened."""
+
+    async def nothing(self, *_: object) -> tuple[()]:
+        return ()
+
+    async def no_one(self, *_: object) -> None:
+        return None
+
+    async def load_delivery(self) -> DeliveryRecord:
+        return DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
+
+    dead_groups = charts = rows = nothing
+    load_scope = current = no_one
+
+
+JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": (), "restored": 0}
+
+
+@pytest.mark.parametrize(
+    ("journal", "words"),
+    [
+        ({}, None),
+        ({"state": "away", "reason": "S3 is away"}, "b lacks 0 accepted events: S3 is away</p>"),
+        ({"missing": 1200}, "The journal b lacks 1,200 accepted events</p>"),
+        ({"refused": ("another runs",)}, '<p class="warning">another runs</p>'),
+        (
+            {"restored": 3, "restoredDead": 1, "mayRunTwice": 2},
+            "3 events came back from the journal at the start, 1 of them dead; 2 may run twice.",
+        ),
+    ],
+)
+async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client, journal, words):
+    calm = cast("Any", Calm())
+    overview = Overview(desk(calm), calm, Silence(), calm, calm, lambda: JOURNAL | journal)
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app.add_routes(overview.routes())
+    page = await (await (await aiohttp_client(app)).get("/outbox")).text()
+    warns = '<p class="warning">' in page or "the journal" in page
+    assert (warns, (words or "") in page) == (bool(words), True)

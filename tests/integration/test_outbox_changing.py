@@ -135,12 +135,9 @@ async def test_a_row_that_was_changed_meanwhile_is_told(
 
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await bury_all(outbox, event())
-        await outbox.writer.between_commits(
-            lambda c: c.execute(
-                f"UPDATE outbox_done SET first_sent_at_ms = first_sent_at_ms - {2 * DAY_MS}"
-            )
-        )
+        await bury_all(outbox, event(), event())
+        earlier = f"UPDATE outbox_done SET first_sent_at_ms = first_sent_at_ms - {2 * DAY_MS}"
+        await outbox.writer.between_commits(lambda c: c.execute(f"{earlier} WHERE seq = 1"))
     _, _, err = await outbox_command(path, "replay", "--all")
     assert "1 of them may first have been sent more than 24 h ago" in err
 

@@ -133,6 +133,7 @@ async def test_a_list_that_is_cut_says_how_many_there_are(store_url: str) -> Non
 async def test_the_shell_completes_ids(store_url: str) -> None:
     assert await completed(store_url, "outbox show 019f") == ["019f-b", "019f-aa"]
     assert await completed(store_url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
+    assert len(await completed(store_url, "outbox show 01")) == 4
     given = f"outbox show --url {store_url}"
     assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]
     assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]

@@ -13,9 +13,11 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import tail
-from service.outbox.event import Event
-from service.outbox.model import DeliveryRecord, Filter, Named, Retry, Settlement
+from service.console.commands import events, tail
+from service.inngest.runs import EventRun, Named
+from service.outbox import model
+from service.outbox.event import Event, Meta
+from service.outbox.model import DeliveryRecord, Filter, Retry, Settlement
 from service.outbox.schema import migrate
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.runs.figures import NAMES, KeptNames, NameView
@@ -112,6 +114,42 @@ async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) 
     assert "payload removed" in out
 
 
+class Inngest:
+    """Answers of a REST API about one event."""
+
+    def __init__(self, *runs: str) -> None:
+        self._runs = runs
+
+    async def run_ids(self, *_: object) -> tuple[str, ...]:
+        return self._runs
+
+    async def run(self, run_id: str, _: object) -> EventRun:
+        return EventRun(run_id, "Running", function=Named("resize"))
+
+    async def used_before(self, *_: object) -> str:
+        return "01OTHER"
+
+
+async def test_show_names_five_runs_or_whose_id_it_was(
+    live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = event(), msgspec.structs.replace(event(), meta=Meta("order-1795"))
+    for one in (mine, theirs):
+        await live.intake.append(one)
+    await deliver(live, await claim(live))
+
+    async def shown(event_id: str, *runs: str) -> list[str]:
+        monkeypatch.setattr(events, "make_rest_api", lambda *_, **__: Inngest(*runs))
+        _, out, _ = await outbox_command(path, "show", event_id)
+        return [line for line in out.splitlines() if "run of" in line or "held its id" in line]
+
+    used = "Inngest runs nothing for it: it held its id before, as 01OTHER."
+    assert await shown(theirs.id) == [used]
+    assert await shown(mine.id) == []
+    told = await shown(theirs.id, "r-1", "r-2", "r-3", "r-4", "r-5", "r-6")
+    assert [line.partition(": ")[0] for line in told] == ["running run of resize"] * 5
+
+
 async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury(outbox)
@@ -121,7 +159,19 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         await outbox.queue.settle(Settlement(batch.claim, retry=[later]))
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
         name = NameView(name="a/b", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
-        kept = KeptNames(NOON_MS, (name,))
+        lost = NameView(
+            name="a/c",
+            expected=True,
+            per_second=2.5,
+            held_median_seconds=0.5,
+            held_p95_seconds=3.0,
+            start_median_seconds=4.0,
+            start_p95_seconds=5.0,
+            outcomes={"completed": 7, "failed": 1},
+            dead=6,
+            no_run_since=NOON_MS,
+        )
+        kept = KeptNames(NOON_MS, (name, lost))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
     told = await outbox_json(path, "stats")
     _, out, _ = await outbox_command(path, "stats")
@@ -136,6 +186,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         "rate 0.0 events/s",
     } <= set(shown)
     assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
+    assert "a/c 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing" in shown
     [group] = [line for line in shown if line.startswith("1 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
     assert "dead 1" in shown
@@ -154,7 +205,7 @@ async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) ->
     ids = await bury(live, 5)
     await outbox_command(path, "pause")
     for chosen in (ids[:1], ids[1:]):
-        await live.repairs.discard(Named(tuple(chosen)), actor="ada")
+        await live.repairs.discard(model.Named(tuple(chosen)), actor="ada")
     _, out, _ = await outbox_command(path, "audit", "--limit", "2")
     shown = lines(out)
     assert [line.partition(" UTC ")[2] for line in shown if " UTC " in line] == [

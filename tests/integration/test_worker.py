@@ -81,9 +81,13 @@ async def working(settings, status, slow_seconds):
 
 
 @pytest.mark.usefixtures("working")
-async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(gateway, s3, bucket_name):
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(
+    gateway, s3, bucket_name, *, is_named
+):
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT, ContentType="text/plain")
-    run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
+    place = {"bucket": bucket_name} if is_named else {}
+    run = gateway.run("e-1", {"documentName": "a", **place})
     outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert outcome.status == "DONE"
     assert outcome.steps == ("read", "announce")

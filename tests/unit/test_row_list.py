@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from service.console.operations.views import RowView, row_view
-from service.console.terminal.tables import row_list
+from service.console.terminal.tables import row_list, row_table
 from service.outbox.model import State
 from tests.support.made_row import made_row
 
@@ -60,3 +60,43 @@ def test_words_of_others_stay_on_their_line(width: int) -> None:
     text = "\n".join(lines(width, view))
     assert text.replace("\n", "").isprintable()
     assert "[bold]x" in text
+
+
+def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
+    hour = 3_600_000
+    view = msgspec.structs.replace(
+        VIEW,
+        inngest_id="01M8ACPNM0AXN1N",
+        wire_id="order-1",
+        environment="branch-7",
+        sends=5,
+        accepted_at=hour,
+        first_sent_at=2 * hour,
+        dead_at=3 * hour,
+        history=({"at": 4 * hour, "note": "answered 500"}, {"note": "alone"}),
+    )
+    console = Console(width=500)
+    with console.capture() as capture:
+        console.print(row_table(view, "Inngest refused it."))
+    assert [line.split() for line in capture.get().splitlines()] == [
+        line.split()
+        for line in (
+            f"id {EVENT_ID}",
+            "id in Inngest 01M8ACPNM0AXN1N",
+            "sender's id order-1",
+            "environment branch-7",
+            "state dead",
+            "why Inngest refused it.",
+            "name documents/aws.index",
+            "user ada@example.com",
+            "attempts 3 (an outage adds none)",
+            "sends 5",
+            "accepted 1970-01-01 01:00:00 UTC",
+            "first sent 1970-01-01 02:00:00 UTC",
+            "dead 1970-01-01 03:00:00 UTC",
+            f"reason rejected: {WORDS}",
+            "payload 200 bytes",
+            "history 1970-01-01 04:00:00 UTC  answered 500",
+            "history alone",
+        )
+    ]

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from service.config.faults import misspelt_variables
+from service.config.outbox_url import url_in_schema
 from service.config.settings import Settings
 from service.config.values import parse_duration
 from service.errors import ConfigurationError
@@ -151,6 +152,9 @@ def test_an_address_that_is_none_is_refused(name: str, value: str) -> None:
         ("PROT", ["PORT"]),
         ("INNGEST_EVENTKEY", ["INNGEST_EVENT_KEY"]),
         ("INNGEST_SIGNING_KEY_FALLBACK", []),
+        ("INNGEST_SERVE_ORIGIN", []),
+        ("AWS_SESSION_TOKEN", []),
+        ("AWS_SECRET_ACCESS_KEY", []),
         ("HOME", []),
         ("PORT", []),
     ],
@@ -293,6 +297,13 @@ def test_a_fault_of_variables_together_goes_with_one_of_them(
     assert told.startswith(fault)
     assert "\n" not in told
     Settings.load({**environ, **well})
+
+
+@pytest.mark.parametrize("rest", ["", "?sslmode=require"])
+def test_a_schema_is_named_once_in_an_address(rest: str) -> None:
+    named = url_in_schema(f"postgresql://db/app{rest}", "queue")
+    option = f"{'&' if rest else '?'}options=-coutbox.schema%3Dqueue"
+    assert named == url_in_schema(named, "queue") == f"postgresql://db/app{rest}{option}"
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,31 @@ test("an upload that fails is tried again with a new form", async () => {
       assert.deepEqual(JSON.parse(body), asked);
       return Response.json({ documentName: "users/b.txt", upload: form(sent.length) });
     }
-    sent.push([url, [...body.keys()]]);
-    return new Response(null, { status: sent.length === 1 ? 500 : 204 });
+    sent.push([url, [...body.keys()], body.get("file").name]);
+    return new Response(null, { status: [500, 403, 204][sent.length - 1] });
   };
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });
   assert.deepEqual(await outbox.upload(FILE, { name: "b.txt" }), { documentName: "users/b.txt" });
-  const fields = ["key", "file"];
-  assert.deepEqual(sent, [["https://bucket/0", fields], ["https://bucket/1", fields]]);
+  const posts = [0, 1, 2].map((place) => [`https://bucket/${place}`, ["key", "file"], "a.txt"]);
+  assert.deepEqual(sent, posts);
 });
 
 test("a file without a type is uploaded as bytes, and an upload ends with its signal", async () => {
   const given = new AbortController();
   const types = [];
+  let ended;
   const fetch = async (url, { body, signal }) => {
     if (url !== "/api/uploads") {
       given.abort(new Error("left"));
-      throw signal.reason;
+      ended = signal;
+      throw signal?.reason;
     }
     types.push(JSON.parse(body).contentType);
     return Response.json({ documentName: "d", upload: { method: "POST", url: "/b", fields: {} } });
   };
   const upload = new OutboxClient({ fetch }).upload(new File(["a"], "a"), { signal: given.signal });
   await assert.rejects(upload, /left/);
+  assert.equal(ended, given.signal);
   assert.deepEqual(types, ["application/octet-stream"]);
   await assert.rejects(new OutboxClient({ fetch }).upload(new Blob(["a"])), /needs options.name/);
   assert.equal(types.length, 1);
