@@ -6,12 +6,12 @@ import asyncio
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from service.observe.recorder import NullRecorder
 from service.web.events.followed_event import FollowPolicy
 from service.web.server.server import HttpServer
 from tests.support.followed_events import event, followed_events
+from tests.support.raw_http import listening
 from tests.support.service_client import service_client
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
@@ -28,13 +28,10 @@ async def followed(tmp_path):
 @pytest.fixture
 async def client(followed):
     """A client of the server that `serve` runs: pytest's own cancels the handlers of who leaves."""
-    server = HttpServer(followed.app, NullRecorder())
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.addresses[0][1]}") as http:
-        yield http
-    followed.follower.close()
-    await server.cleanup()
+    async with listening(HttpServer(followed.app, NullRecorder())) as port:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            yield http
+        followed.follower.close()
 
 
 async def are_followers(followed, count):

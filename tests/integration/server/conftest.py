@@ -12,6 +12,7 @@ from service.observe.metrics import PrometheusRecorder
 from service.web.server.body import read_body, read_raw_body
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer, ServerPolicy
+from tests.support.raw_http import listening
 from tests.support.storage import PATIENCE_SECONDS
 
 
@@ -68,10 +69,8 @@ async def server(read_began, read_ended, recorder, head_seconds):
     app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail), web.get("/begin", begin)])
     policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds)
     server = HttpServer(app, recorder, policy)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield server
-    await server.cleanup()
+    async with listening(server):
+        yield server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.observe.recorder import NullRecorder
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.server import HttpServer, ServerPolicy
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.raw_http import connected, listening
 
 NEVER = 3600.0
 TURNS = 16  # of the loop, until a stop waits for the requests at work
@@ -51,14 +51,9 @@ async def serving(**policy: object) -> AsyncIterator[Served]:
     app = web.Application()
     app.add_routes([web.route("*", "/", served.answer), web.get("/healthz", served.answer)])
     served.server = HttpServer(app, NullRecorder(), ServerPolicy(**policy))  # type: ignore[arg-type]
-    await served.server.setup()
-    await web.TCPSite(served.server, "127.0.0.1", 0).start()
-    port = served.server.addresses[0][1]
-    served.reader, served.writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with listening(served.server) as port, connected(port) as streams:
+        served.reader, served.writer = streams
         yield served
-    served.writer.close()
-    await served.server.cleanup()
 
 
 @pytest.mark.parametrize("sent", [b"", ASK], ids=["never used", "answered"])

@@ -15,11 +15,13 @@ from service.web.server.admission import AdmissionPolicy
 from service.web.server.body import read_raw_body
 from service.web.server.connection import Connection, while_connected
 from service.web.server.server import HttpServer, ServerPolicy
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.raw_http import connected, listening
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /kind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+NO_TIME = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
 
 
 async def kind(request: web.Request) -> web.Response:
@@ -49,27 +51,21 @@ async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]
     app.add_routes([web.get("/kind", kind), web.get("/large", large), web.post("/echo", echo)])
     app.add_routes([web.post("/unread", unread)])
     server = HttpServer(app, PrometheusRecorder(), policy)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield server, server.addresses[0][1]
-    await server.cleanup()
+    async with listening(server) as port:
+        yield server, port
 
 
 async def test_a_client_that_does_not_wait_for_answers_counts_as_pipelining() -> None:
-    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with serving(ServerPolicy()) as (_, port), connected(port) as (reader, writer):
         writer.write(ASK + LAST)
         assert (await reader.read()).count(b"pipelined") == 2
-        writer.close()
 
 
 async def test_a_client_that_waits_for_each_answer_does_not() -> None:
-    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with serving(ServerPolicy()) as (_, port), connected(port) as (reader, writer):
         for _ in range(3):
             writer.write(ASK)
             assert b"200 OK" in await reader.readuntil(b"one by one")
-        writer.close()
 
 
 @pytest.mark.parametrize("framed", [b"%x\r\n%b\r\n0\r\n\r\n", b"%b"], ids=["chunked", "sized"])
@@ -78,12 +74,9 @@ async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed
     size = b"Transfer-Encoding: chunked" if b"%x" in framed else b"Content-Length: %d" % len(body)
     head = b"POST /echo HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % size
     sent = head + framed.replace(b"%x", b"%x" % len(body)).replace(b"%b", body)
-    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
-    async with serving(policy) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with serving(NO_TIME) as (_, port), connected(port) as (reader, writer):
         writer.write(sent * 2 + ASK * 300 + LAST)
         answer = await reader.read()
-        writer.close()
     assert answer.count(body) == 2
     assert answer.count(b"200 OK") == 303
 
@@ -91,9 +84,7 @@ async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed
 async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_turn() -> None:
     body = b"x" * 5000 + b"y"
     head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
-    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
-    async with serving(policy) as (server, port), asyncio.timeout(PATIENCE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with serving(NO_TIME) as (server, port), connected(port) as (reader, writer):
         writer.write(ASK)
         await reader.readuntil(b"one by one")
         assert server.server is not None
@@ -101,16 +92,12 @@ async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_tu
         connection.data_received(head + body[:-1])
         connection.data_received(body[-1:])  # aiohttp may resume reading at any moment
         assert (await reader.readuntil(b"xy")).endswith(body)
-        writer.close()
 
 
 async def test_a_large_piece_is_the_last_one_until_the_handler_reads() -> None:
-    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
-    async with serving(policy) as (server, port), asyncio.timeout(PATIENCE_SECONDS):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        while not (server.server and server.server.connections):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        [connection] = server.server.connections
+    async with serving(NO_TIME) as (server, port), connected(port):
+        assert server.server is not None
+        [connection] = await eventually(lambda: server.server.connections)
         assert connection.transport
         connection.data_received(
             b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n"
@@ -120,16 +107,13 @@ async def test_a_large_piece_is_the_last_one_until_the_handler_reads() -> None:
         for _ in range(16):
             await asyncio.sleep(0)
         assert not connection.transport.is_reading()
-        writer.close()
 
 
 async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:
     policy = ServerPolicy(admission=AdmissionPolicy(least=1, most=1))
-    async with serving(policy) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with serving(policy) as (_, port), connected(port) as (reader, writer):
         writer.write(ASK * 49 + LAST)
         assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 50
-        writer.close()
 
 
 async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
@@ -148,29 +132,23 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
 async def test_a_body_in_tiny_chunks_ends_its_connection_early(
     port: int, read_began: asyncio.Event, read_ended: asyncio.Event
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(CHUNKED)
-    await read_began.wait()
-    writer.write(b"1\r\nx\r\n" * 16_000)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(CHUNKED)
+        await read_began.wait()
+        writer.write(b"1\r\nx\r\n" * 16_000)
         await read_ended.wait()
         with contextlib.suppress(ConnectionError):
             assert b" 200 " not in await reader.read()
-    writer.close()
 
 
 async def test_a_large_body_in_chunks_of_a_hundred_bytes_is_read(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(CHUNKED + (b"64\r\n" + b"x" * 100 + b"\r\n") * 5_000 + b"0\r\n\r\n")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(CHUNKED + (b"64\r\n" + b"x" * 100 + b"\r\n") * 5_000 + b"0\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
-    writer.close()
 
 
 async def test_more_pipelined_heads_than_may_wait_are_all_answered(port: int) -> None:
     whole = b"GET /refuse HTTP/1.1\r\nHost: a\r\nX-Pad: " + b"x" * 30_000 + b"\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write((whole + b"\r\n") * 19 + whole + b"Connection: close\r\n\r\n")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write((whole + b"\r\n") * 19 + whole + b"Connection: close\r\n\r\n")
         assert (await reader.read()).count(b"HTTP/1.1 404 ") == 20
-    writer.close()

@@ -5,10 +5,9 @@ A body that looks like a second request follows each one, as in request smugglin
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.raw_http import connected
 
 LENGTHS = {
     *(None, b"0", b"5", b"05", b"5 ", b" 5", b"+5", b"-1", b"0x5", b"5,5", b"5, 6", b"5;a", b""),
@@ -27,11 +26,9 @@ BODY = b"5\r\nhello\r\n0\r\n\r\nGET /refuse HTTP/1.1\r\nHost: a\r\nConnection: c
 
 
 async def answers(port: int, head: bytes) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /raw HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n" + BODY)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /raw HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n" + BODY)
         answer = await reader.read()
-    writer.close()
     assert b" 500 " not in answer
     return answer.count(b"HTTP/1.")
 

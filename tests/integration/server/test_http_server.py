@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.request_parser import RequestLimits
 from service.web.server.server import HttpServer, ServerPolicy
-from tests.support.raw_http import send
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.raw_http import connected, listening, send
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 SECRET = "tell-nobody"
 MAX_HEADER_BYTES = RequestLimits().header
@@ -86,11 +86,9 @@ async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_refused(port):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /hurry HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /hurry HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
         answer = await reader.readuntil(b"}")
-    writer.close()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"body_timeout"' in answer
 
@@ -107,38 +105,30 @@ async def test_a_fault_of_the_service_has_the_one_form_and_an_id_that_the_log_ha
 
 
 async def test_a_fault_in_an_answer_that_has_begun_ends_it_there(port):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /begin HTTP/1.1\r\nHost: a\r\n\r\n")
     with capture_logs() as logs:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    assert body == b"5\r\nbegun\r\n"
+        async with connected(port) as (reader, writer):
+            writer.write(b"GET /begin HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await reader.read()).endswith(b"\r\n\r\n5\r\nbegun\r\n")
     assert [line["event"] for line in logs] == ["request_failed"]
 
 
 async def test_a_body_that_breaks_after_its_answer_is_no_fault_of_ours(port, caplog):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
-    writer.write(head)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(head)
         await reader.readuntil(b"}")
         writer.write(b"no size\r\n")
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
-    writer.close()
     assert caplog.records == []
 
 
 async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
     server._shutdown_timeout = 2 * PATIENCE_SECONDS
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
         assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
-    async with asyncio.timeout(PATIENCE_SECONDS):
         await server.cleanup()
-    writer.close()
 
 
 async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, read_ended):
@@ -154,9 +144,8 @@ async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, rea
 
 
 async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, read_began):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
         await read_began.wait()
         [connection] = server.server.connections
         stopping = asyncio.create_task(server.cleanup())
@@ -165,19 +154,14 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
         writer.write(b" done")
         answer = await reader.read()
         await stopping
-    writer.close()
-    await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"half done")
 
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_stop_answers_each_request_that_has_been_read(server, port, turns):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not server.server.connections:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        [connection] = server.server.connections
+    async with connected(port) as (reader, _):
+        [connection] = await eventually(lambda: server.server.connections)
         stopping = asyncio.create_task(server.cleanup())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -187,8 +171,6 @@ async def test_a_stop_answers_each_request_that_has_been_read(server, port, turn
         )
         answer = await reader.read()
         await stopping
-    writer.close()
-    await writer.wait_closed()
     assert answer.endswith(b"whole") is is_read
 
 
@@ -210,26 +192,18 @@ async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not
         shutdown_seconds=1,
         admission=AdmissionPolicy(posts=2, post_wait_seconds=max_wait_seconds),
     )
-    server = HttpServer(app, recorder, policy)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    port = server.addresses[0][1]
     head = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
-    slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-    for _, writer in slow:
-        writer.write(head % b"slow")
-    posts = [asyncio.create_task(send(port, head % b"whole" + b"ok")) for _ in range(5)]
-    seen = asyncio.create_task(
-        send(port, b"GET /seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(at_work) < 4 + posts_at_work:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    get = b"GET /seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(listening(HttpServer(app, recorder, policy)))
+        for _ in range(3):
+            _, writer = await stack.enter_async_context(connected(port))
+            writer.write(head % b"slow")
+        posts = [asyncio.create_task(send(port, head % b"whole" + b"ok")) for _ in range(5)]
+        seen = asyncio.create_task(send(port, get))
+        await eventually(lambda: len(at_work) >= 4 + posts_at_work)
         await asyncio.sleep(0.05)
         assert Counter(at_work) == {"/slow": 3, "/whole": posts_at_work, "/seen": 1}
         let_go.set()
         assert [(await post)[0] for post in posts] == [200] * 5
         assert (await seen)[0] == 200
-    for _, writer in slow:
-        writer.close()
-    await server.cleanup()

@@ -16,7 +16,7 @@ from service.web.server.body import read_raw_body
 from service.web.server.body_budget import BodyBudget, body_budget_key
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer
-from tests.support.raw_http import send
+from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS
 
 KIB = 1024
@@ -32,11 +32,7 @@ class Site:
         self.at_work: list[str] = []
         self.began = asyncio.Condition()
         self.may_end = asyncio.Event()
-        self.server: HttpServer
-
-    @property
-    def port(self) -> int:
-        return int(self.server.addresses[0][1])
+        self.port: int
 
     async def hold(self, request: web.Request) -> web.Response:
         body = await read_raw_body(
@@ -65,12 +61,9 @@ async def site(wait_seconds: float) -> AsyncIterator[Site]:
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app[body_budget_key] = BodyBudget(BUDGET, wait_seconds)
     app.add_routes([web.post("/{owner}", site.hold)])
-    site.server = HttpServer(app, NullRecorder())
-    await site.server.setup()
-    await web.TCPSite(site.server, "127.0.0.1", 0).start()
-    yield site
-    site.may_end.set()
-    await site.server.cleanup()
+    async with listening(HttpServer(app, NullRecorder())) as site.port:
+        yield site
+        site.may_end.set()
 
 
 def head(path: str, *lines: str) -> bytes:
@@ -139,11 +132,9 @@ async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.web.server.body.SLOW_SECONDS", 0.1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(site.port) as (reader, writer):
+        writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
         told = await reader.readuntil(b"}")
-    writer.close()
     first, _, body = told.partition(b"\r\n\r\n")
     assert (first.split()[1], json.loads(body)["code"]) == (b"408", "body_timeout")
     assert (await post(site, whole("ada", LARGE)))[0] == 200

@@ -15,6 +15,7 @@ from service.observe.recorder import NullRecorder
 from service.web.server.connection import while_connected
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer
+from tests.support.raw_http import listening
 from tests.support.storage import PATIENCE_SECONDS
 
 
@@ -59,11 +60,8 @@ def worker() -> Worker:
 async def url(worker: Worker) -> AsyncIterator[str]:
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes([web.get("/found", worker.finds), web.get("/never", worker.waits)])
-    server = HttpServer(app, NullRecorder())
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{server.addresses[0][1]}"
-    await server.cleanup()
+    async with listening(HttpServer(app, NullRecorder())) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_work_ends_when_its_client_goes(url: str, worker: Worker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gzip
 import json
@@ -11,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.web.server.request_parser import RequestLimits
-from tests.support.raw_http import send
-from tests.support.storage import PATIENCE_SECONDS, eventually
+from tests.support.raw_http import connected, send
+from tests.support.storage import eventually
 
 MAX_HEADER_BYTES = RequestLimits().header
 MAX_HEAD_BYTES = RequestLimits().head
@@ -25,33 +24,20 @@ async def test_a_header_of_32_kib_is_read(port):
     assert status == 404
 
 
-async def test_a_head_may_have_64_kib_in_all(port):
-    def head(size: int) -> bytes:
-        start = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-        lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2))
-        padding = size - len(start) - len(lines) - len(b"X-Pad: \r\n\r\n")
-        return start + lines + b"X-Pad: " + b"x" * padding + b"\r\n\r\n"
-
-    assert (await send(port, head(MAX_HEAD_BYTES)))[0] == 404
-    status, _, body = await send(port, head(MAX_HEAD_BYTES + 1))
-    assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
-
-
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize(
     ("size", "status"), [(MAX_HEAD_BYTES, b"404"), (MAX_HEAD_BYTES + 1, b"431")]
 )
-async def test_a_head_that_comes_in_parts_may_have_64_kib_in_all(port, server, size, status):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def test_a_head_may_have_64_kib_in_all(port, server, size, status, parts):
     start = b"GET /refuse HTTP/1.1\r\nHost: a\r\n"
-    lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2))
-    pad = b"x" * (size - len(start) - len(lines) - len(b"X-Pad: \r\n\r\n"))
-    await eventually(lambda: asyncio.sleep(0, server.server.connections))
-    [connection] = server.server.connections
-    connection.data_received(start)
-    connection.data_received(lines + b"X-Pad: " + pad + b"\r\n\r\n")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2)) + b"X-Pad: "
+    pad = b"x" * (size - len(start) - len(lines) - len(b"\r\n\r\n"))
+    rest = lines + pad + b"\r\n\r\n"
+    async with connected(port) as (reader, _):
+        [connection] = await eventually(lambda: server.server.connections)
+        for part in [start + rest] if parts == 1 else [start, rest]:
+            connection.data_received(part)
         assert (await reader.readline()).split()[1] == status
-    writer.close()
 
 
 async def test_a_head_may_have_128_headers(port):
@@ -73,11 +59,9 @@ async def test_a_transfer_coding_beside_chunked_is_refused(port, coding):
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 async def test_a_request_in_another_version_of_http_is_refused_in_ours(port, version):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /refuse HTTP/{version}\r\nHost: a\r\n\r\n".encode())
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(f"GET /refuse HTTP/{version}\r\nHost: a\r\n\r\n".encode())
         answer = await reader.read()
-    writer.close()
     assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
     assert b'"code":"bad_request"' in answer
 
@@ -92,33 +76,23 @@ async def test_a_chunked_body_is_read(port, coding):
 
 
 @pytest.mark.parametrize("head_seconds", [0.3])
-async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
-    status, _, body = await send(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
-    assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
-
-
-@pytest.mark.parametrize("head_seconds", [0.3])
 async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\nGET /ref")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\nGET /ref")
         answers = await reader.read()
-    writer.close()
     assert answers.count(b"HTTP/1.") == 2
     assert answers.endswith(b"}")
     assert b'"code":"headers_timeout"' in answers
 
 
 async def test_empty_lines_between_requests_begin_no_head(port, server):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
         for _ in range(2):
             writer.write(ask + b"\r\n")
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
             [connection] = server.server.connections
             assert connection._requests.head_bytes == 0
-    writer.close()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
@@ -149,28 +123,24 @@ async def test_no_handler_gets_an_inflated_body(port):
 
 
 async def test_a_broken_chunk_is_answered_at_once_and_closes_the_connection(port, read_began):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with capture_logs() as logs:
-        writer.write(CHUNKED + b"4\r\nbody\r\n")
-        await read_began.wait()
-        writer.write(b"no size\r\n")
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with connected(port) as (reader, writer):
+            writer.write(CHUNKED + b"4\r\nbody\r\n")
+            await read_began.wait()
+            writer.write(b"no size\r\n")
             answer = await reader.read()
-    writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
     assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(CHUNKED + b"0\r\n")
-    await read_began.wait()
-    for number in range(3):
-        writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(CHUNKED + b"0\r\n")
+        await read_began.wait()
+        for number in range(3):
+            writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
-    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -187,9 +157,8 @@ async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
 async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
     port, server, first
 ):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(first)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with connected(port) as (reader, writer):
+        writer.write(first)
         with contextlib.suppress(ConnectionError):
             while True:
                 writer.write(b"\x00junk\r\n" * 1000)
@@ -199,24 +168,23 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
                     assert len(connection._message_tail) == 0
         with contextlib.suppress(ConnectionError):
             assert (await reader.read()).count(b"HTTP/1.1 ") <= 1
-    writer.close()
 
 
 @pytest.mark.parametrize("head_seconds", [0.3])
 @pytest.mark.parametrize(
-    ("sent", "code"),
+    ("sent", "status", "code"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
-        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", "method_not_allowed"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "headers_too_large"),
-        (b"GET / HTTP/1.1\r\nX-Slow: ", "headers_timeout"),
-        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "expectation_failed"),
-        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n", "expectation_failed"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nX-Slow: ", 408, "headers_timeout"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417, "expectation_failed"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n", 417, "expectation_failed"),
     ],
 )
-async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, code):
-    _, headers, body = await send(port, sent)
-    assert json.loads(body)["code"] == code
+async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, status, code):
+    answered, headers, body = await send(port, sent)
+    assert (answered, json.loads(body)["code"]) == (status, code)
     assert headers["Content-Security-Policy"] == (
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

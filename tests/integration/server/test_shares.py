@@ -13,7 +13,7 @@ from service.observe.metrics import PrometheusRecorder
 from service.web.server.middleware import error_middleware
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.server import HttpServer, ServerPolicy
-from tests.support.raw_http import send
+from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 LIMIT = 8
@@ -63,6 +63,12 @@ class Site:
         assert headers.get("Retry-After") == {429: "1", 503: "2"}.get(status)
         return status
 
+    async def is_refused(self) -> None:
+        """A new connection is closed without a word."""
+        async with connected(self.port) as (reader, _):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+
     def holding(self, count: int, *lines: bytes) -> list[asyncio.Task[int]]:
         return [asyncio.create_task(self.asks("/hold", *lines)) for _ in range(count)]
 
@@ -70,13 +76,11 @@ class Site:
 @contextlib.asynccontextmanager
 async def serving(trusted: str) -> AsyncIterator[Site]:
     site = Site(Proxies([trusted]))
-    await site.server.setup()
-    await web.TCPSite(site.server, "127.0.0.1", 0).start()
-    try:
-        yield site
-    finally:
-        site.may_end.set()
-        await site.server.cleanup()
+    async with listening(site.server):
+        try:
+            yield site
+        finally:
+            site.may_end.set()
 
 
 @pytest.fixture
@@ -134,20 +138,15 @@ async def test_a_connection_too_many_is_closed_while_all_are_at_work(behind_a_pr
     site = behind_a_proxy
     held = site.holding(LIMIT - 1)
     await site.until(at_work=LIMIT - 1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    writer.write(b"GET /outbox HTTP/1.1\r\nHost: a\r\n\r\n")
-    await reader.readuntil(b"here")
-    assert await site.asks("/healthz") == 200  # in the place of the idle one
-    last = asyncio.create_task(site.asks("/outbox/hold"))
-    await site.until(at_work=LIMIT)
-    writer.close()
-    refused, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        with contextlib.suppress(ConnectionError):
-            assert await refused.read() == b""
+    async with connected(site.port) as (reader, writer):
+        writer.write(b"GET /outbox HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"here")
+        assert await site.asks("/healthz") == 200  # in the place of the idle one
+        last = asyncio.create_task(site.asks("/outbox/hold"))
+        await site.until(at_work=LIMIT)
+    await site.is_refused()
     site.may_end.set()
     assert {await one for one in (*held, last)} == {200}
-    writer.close()
 
 
 async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
@@ -156,16 +155,13 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
     for count in range(1, LIMIT // 2 + 1):
         held.append(await asyncio.open_connection("127.0.0.1", site.port))
         await site.until(connections=count)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
+    await site.is_refused()
     counted = b'outbox_refused_total{code="too_many_connections"} 1.0'
     assert counted in site.recorder.render()[0]
     other = await asyncio.open_connection("127.0.0.1", site.port, local_addr=("127.0.0.2", 0))
     other[1].write(b"GET / HTTP/1.1\r\n" + CLOSE)
     assert (await other[0].read()).endswith(b"here")
-    for _, one in (*held, (reader, writer), other):
+    for _, one in (*held, other):
         one.close()
     await eventually(lambda: not site.server.server.connections)
     assert await site.asks("/again") == 200
