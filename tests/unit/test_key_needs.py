@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from service.console.operations.key_needs import KeyNeeds
+from service.console.operations.key_needs import KeyNeeds, key_needs
+from service.encryption import MARK
+from service.outbox.model import Row, State
+from tests.support.listed_outbox import ListedOutbox
+from tests.support.made_row import made_row
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,55 @@ def test_a_key_is_called_needless_only_where_all_events_were_looked_at(
 )
 def test_a_key_that_is_missing_is_a_fault(missing: int, fault: str | None) -> None:
     assert KeyNeeds((1,), missing, is_bounded=False).fault == fault
+
+
+class TwoKeys:
+    """Payloads that are the place of the key that opens them, from 1; 0 is another key's."""
+
+    keys = 2
+
+    def revealed(self, payload: bytes) -> tuple[bytes, int | None]:
+        return b"", int(payload) - 1 if int(payload) else None
+
+
+class Encrypted(ListedOutbox):
+    """Rows whose names are their payloads."""
+
+    async def payload(self, event_id: str) -> bytes | None:
+        return next(one.name.encode() for one in self.rows_in_it if one.id == event_id)
+
+
+def waiting(payload: str, state: State, owner: str = "dev u-1") -> Row:
+    return made_row(state, id=f"{payload} {state} {owner}", name=payload, owner=owner, seq=1)
+
+
+@pytest.mark.parametrize(
+    ("encryption", "needs"),
+    [(TwoKeys(), KeyNeeds((1, 3), 2, is_bounded=False)), (None, KeyNeeds((), 5, is_bounded=False))],
+)
+async def test_events_that_wait_or_are_dead_need_their_keys(
+    encryption: TwoKeys | None, needs: KeyNeeds
+) -> None:
+    outbox: Any = Encrypted(
+        [
+            waiting("1", State.PENDING),
+            waiting("2", State.DELIVERING),
+            waiting("2", State.SENT),
+            waiting("2", State.DEAD, "key cron"),
+            waiting("0", State.DEAD),
+            waiting("0", State.SENT),
+            waiting("0", State.PENDING, "key cron"),  # a machine has keys of its own
+            waiting("1", State.DELIVERED),
+        ]
+    )
+    assert await key_needs(outbox, encryption) == needs  # type: ignore[arg-type]
+    assert {one.payload_part for one in outbox.asked} == {MARK}
+
+
+async def test_of_a_state_a_thousand_events_are_looked_at() -> None:
+    rows = [made_row(id=f"e-{seq}", name="1", seq=seq) for seq in range(1, 1_002)]
+    outbox: Any = Encrypted(rows)
+    encryption: Any = TwoKeys()
+    assert await key_needs(outbox, encryption) == KeyNeeds((1_000, 0), 0, is_bounded=True)
+    outbox.rows_in_it.pop()
+    assert await key_needs(outbox, encryption) == KeyNeeds((1_000, 0), 0, is_bounded=False)

@@ -55,7 +55,7 @@ def test_times_of_the_last_hundred_answers_are_told_in_milliseconds() -> None:
 
 
 def test_a_restart_does_not_change_since_when_runs_are_missing() -> None:
-    known = name_runs(NameView(name="a/b", expected=True, asked=9, ran=8, no_run_since=T - 60_000))
+    known = name_runs(NameView(name="a/b", expected=True, asked=9, ran=9, no_run_since=T - 60_000))
     assert known.judge(answers(known, "NN"))
     assert known.no_run_since == T - 60_000
 

@@ -107,6 +107,7 @@ def watching(
     turn: Turn | None = None,
     recorder: Recorder | None = None,
     names: Sequence[str] = (),
+    no_run_seconds: float = NO_RUN_SECONDS,
 ) -> Iterator[RunWatch]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (run_watch, questions):
@@ -117,7 +118,7 @@ def watching(
             scopes or MemoryScopes(),
             turn or Turn(MemoryScopes(), alone=True),
             recorder or NullRecorder(),
-            no_run_seconds=NO_RUN_SECONDS,
+            no_run_seconds=no_run_seconds,
             pace=WatchPace(),
             names=names,
         )

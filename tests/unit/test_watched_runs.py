@@ -47,8 +47,10 @@ class Fixed:
         self._rows = [
             msgspec.structs.replace(one, seq=len(rows) - at) for at, one in enumerate(rows)
         ]
+        self.asked: list[Filter] = []
 
     async def rows(self, wanted: Filter) -> list[Row]:
+        self.asked.append(wanted)
         return [
             one
             for one in self._rows
@@ -364,6 +366,25 @@ async def test_a_run_that_inngest_has_forgotten_has_no_word() -> None:
     inngest = Runs({"u": [run("gone", "Scheduled")]})
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS)
     assert await RunQuestions(inngest, 1.0).runs(one, briefly=False) == [EventRun("gone", "")]
+
+
+@in_virtual_time
+async def test_at_each_look_the_newest_page_is_read_and_one_that_is_older_by_a_page_more() -> None:
+    rows = Fixed([row("a", number, BEGAN_MS) for number in range(5_600)])
+    with watching(Inngest(), rows, no_run_seconds=300) as watch:
+        await watch_for(130.5, watch)
+    page = Filter(state=State.DELIVERED, limit=200)
+    befores = [5_600 - 200 * number for number in (*range(1, 26), 1, 2)]
+    older = [msgspec.structs.replace(page, before_seq=before) for before in befores]
+    assert rows.asked == [one for both in zip([page] * 27, older, strict=True) for one in both]
+
+
+@in_virtual_time
+async def test_of_few_rows_one_page_is_read_and_no_name_is_looked_for() -> None:
+    rows = Fixed([row("a", number, BEGAN_MS) for number in range(199)])
+    with watching(Inngest(), rows, no_run_seconds=300, names=["rare"]) as watch:
+        await watch_for(7, watch)
+    assert rows.asked == [Filter(state=State.DELIVERED, limit=200)] * 2
 
 
 @in_virtual_time
