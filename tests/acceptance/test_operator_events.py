@@ -169,6 +169,7 @@ async def test_payloads_are_searched_and_the_audit_says_so(
     found = await operator.see("/outbox/events?reason=large&payload=a+secret+doc")
     assert sorted(listed(found)) == sorted(dead["too_large"])
     assert "No event matches." in await operator.see("/outbox/events?payload=A+secret")
+    assert "No act changed such an event." in await operator.see("/outbox/audit?event=none")
     audit = await operator.see("/outbox/audit")
     assert "searched the payloads" in audit
     assert "secret" not in audit
@@ -207,6 +208,8 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     operator: Visitor, dead: dict[str, list[str]], inngest_api: FakeInngest
 ) -> None:
     asked = await operator.send("/outbox/replay", ("state", "dead"), ("all", "yes"))
+    assert 'name="perMinute" type="number" inputmode="numeric" min="1" max="30000"' in asked
+    assert link(asked, "Leave them as they are") == "/outbox/events?state=dead"
     refused = (*fields(asked), ("perMinute", "0"))
     await operator.send("/outbox/replay", *refused, expected=400)
     page = await operator.send("/outbox/replay", *fields(asked), ("perMinute", "240"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import re
 import sqlite3
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Meta
 from service.outbox.figures import MINUTE_MS, Sample
@@ -59,7 +61,7 @@ async def rows(storage: SqliteStorage, path: Path) -> dict[str, Row]:
         await outbox.repairs.set_paused(paused=True, actor="kim")
         for at_ms, reason in ((old_ms, "at the acceptance"), (now_ms - MINUTE_MS, "after its end")):
             minute = at_ms - at_ms % MINUTE_MS
-            await outbox.samples.add(Sample(minute, 0, 0, 0.0, 0.0, "backing_off", reason))
+            await outbox.samples.add(Sample(minute, 7, 3, 1.5, 2.5, "backing_off", reason))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "UPDATE outbox_done SET first_sent_at_ms = ?, settled_at_ms = ? WHERE dead = 1",
@@ -77,6 +79,37 @@ async def operator(
     del rows
     async with served(storage, inngest_api) as service, visitor(service.url) as one:
         yield one
+
+
+def facts(page: str) -> dict[str, str]:
+    """The terms of the event's facts with their words."""
+    pairs = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index('<dl class="facts">') :])
+    words = [[" ".join(re.sub("<.*?>", " ", one).split()) for one in pair] for pair in pairs]
+    return {term.replace("\u2019", "'"): said for term, said in words}
+
+
+async def test_an_event_has_each_fact_under_its_own_name(
+    operator: Visitor, rows: dict[str, Row]
+) -> None:
+    dead, waiting = rows["dead"], rows["pending"]
+    page = await operator.see(f"/outbox/events/{dead.id}")
+    assert facts(page) == {
+        "Event name": "@sum/a",
+        "User": "-u",
+        "Owner": "dev -u",
+        "Inngest's id": f"{dead.inngest_id} Opens the event and its runs in Inngest.",
+        "Attempts": "3 answers that judged this event alone",
+        "Sends": "1",
+        "Reason": f"rejected {html.escape(printable(dead.detail or ''))}",
+        "Payload": f"{dead.payload_bytes} bytes",
+    }
+    assert 'href="/outbox/events?state=dead">Events: dead</a>' in page
+    waits = facts(await operator.see(f"/outbox/events/{waiting.id}"))
+    assert waits["Sender's id"] == "order-1795 the id that Inngest sees"
+    assert (waits["Environment"], waits["Attempts"][0], waits["Sends"]) == ("branch-7", "0", "2")
+    gone = await operator.see(f"/outbox/events/{rows['delivered'].id}")
+    assert facts(gone)["Payload"] == "removed"
+    assert "Replay…" not in gone
 
 
 async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone(
@@ -131,6 +164,13 @@ async def test_an_event_that_waits_has_its_senders_words_and_no_command(
 ) -> None:
     listed = await operator.see("/outbox/events?state=pending")
     assert ("Discard selected" in listed, "Replay selected" in listed) == (True, False)
+    assert ("all that match…" in listed, 'name="reason"' in listed) == (True, False)
+    assert ('<span class="pill state-' in listed, ">Clear</a>" in listed) == (False, False)
+    listed = await operator.see("/outbox/events")
+    assert ("all that match…" in listed, 'name="reason"' in listed) == (False, True)
+    assert '<span class="pill state-pending">pending</span>' in listed
+    listed = await operator.see("/outbox/events?user=nobody")
+    assert '<a class="button" href="/outbox/events?state=">Clear</a>' in listed
     page = await operator.see(f"/outbox/events/{rows['pending'].id}")
     assert "order-1795" in page
     assert "<dd>branch-7</dd>" in page
@@ -143,10 +183,16 @@ async def test_a_dry_run_warns_of_what_may_run_twice_and_of_what_is_lost(
 ) -> None:
     dead, pending = ("event", rows["dead"].id), ("event", rows["pending"].id)
     late = "1 event may first have been sent more than 24 h ago"
-    assert late in await operator.send("/outbox/replay", dead)
+    asked = await operator.send("/outbox/replay", dead)
+    assert late in asked
+    assert "go out under their old ids, with no attempts counted" in asked
+    assert 'name="perMinute"' not in asked  # of one event
+    assert '<a class="button" href="/outbox/events?">Leave them' in asked
     asked = await operator.send("/outbox/discard", dead, pending)
     assert late not in asked
     assert "2 events never reached Inngest" in asked
+    assert "The events are removed for good. Nothing has been changed yet." in asked
+    assert '<button class="danger">Discard 2 events</button>' in asked
     too_fast = (("confirmed", "yes"), ("perMinute", "30001"))
     await operator.send("/outbox/replay", dead, *too_fast, expected=400)
     at_a_rate = (("confirmed", "yes"), ("perMinute", "1"))
@@ -159,9 +205,14 @@ async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
     operator: Visitor,
 ) -> None:
     page = await operator.see("/outbox")
-    assert "Waiting over the last hour: 1 now, 1 at most." in page
+    assert "Waiting over the last hour: 1 now, 7 at most." in page
     assert 'action="/outbox/resume"' in page
+    assert 'class="card now delivery-paused"' in page
+    assert '<a href="/outbox?span=hour#charts-heading" aria-current="true">Hour</a>' in page
+    assert '<a href="/outbox?span=day#charts-heading">Day</a>' in page
+    assert '<a href="/outbox/events?state=dead">Dead</a></dt><dd data-figure="dead">1<' in page
     page = await operator.see("/outbox?span=day")
+    assert page.count("<td>7</td><td>1.5</td><td>2.5</td><td>3</td>") == 2
     minutes = re.findall(r'<th scope="row"><time datetime="([^"]+)"', page)
     assert minutes == sorted(minutes, reverse=True)
     assert len(minutes) == 2

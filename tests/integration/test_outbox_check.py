@@ -111,7 +111,11 @@ async def test_it_can_not_tell_of_an_address_without_an_outbox(url: str) -> None
 
 
 @pytest.mark.parametrize("option", ["--max-age", "--critical-age"])
-async def test_it_can_not_tell_with_an_age_that_is_none(path: Path, option: str) -> None:
+async def test_it_can_not_tell_with_an_age_that_is_none(
+    live: SqliteOutbox, path: Path, option: str
+) -> None:
+    del live
     code, out, _ = await outbox_command(path, "check", option, "soon")
     assert code == 3
     assert out.startswith("OUTBOX UNKNOWN - soon: write a duration")
+    assert out.count("\n") == 1

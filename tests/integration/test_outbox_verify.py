@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner
 
+from service.console.commands import verify as verify_module
 from service.console.commands.main import app
 from service.console.operations import verification
 from service.dev.fake_inngest.event_api import SEED_HEADER
@@ -199,3 +200,23 @@ async def test_a_postgresql_outbox_is_verified_and_repaired_too(
         code, said = await verify(postgres_url, guarded, "--resend")
         assert (code, said["held"], said["missing"], said["resent"]) == (1, 2, ids[2:], ids[2:])
         assert [entry.event_id for entry in (await claim(outbox)).entries] == ids[2:]
+
+
+@pytest.mark.parametrize(
+    ("missing", "unknown", "code"),
+    [(["a"], ["b"], 1), ([], ["b"], 3), (["a"], [], 1), ([], [], 0)],
+)
+async def test_what_is_missing_is_worse_than_what_is_not_known(
+    path: Path,
+    guarded: FakeInngest,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    missing: list[str],
+    unknown: list[str],
+    code: int,
+):
+    async def answered(*_: object, **__: object) -> verification.Verification:
+        return verification.Verification(3, 1, missing, unknown)
+
+    monkeypatch.setattr(verify_module, "_verify", answered)
+    assert (await verify(path, guarded))[0] == code

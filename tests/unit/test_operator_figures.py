@@ -195,7 +195,14 @@ def test_each_figure_has_its_own_place() -> None:
         "retry": "at once",
         "database": "3.0 MiB",
     }
-    assert [one.key for one in told.states if one.alarming] == ["dead"]
+
+
+@pytest.mark.parametrize(("dead", "alarming"), [(0, []), (1, ["dead"])])
+def test_dead_events_alarm_from_the_first_one_on(dead: int, alarming: list[str]) -> None:
+    view = stats_view(Stats(9, 9, 9, dead, None, None, None, None, None), serving=True)
+    states = figures(moved(None, view, 0.0)).states
+    assert [one.key for one in states if one.alarming] == alarming
+    assert [one.label for one in states] == ["Pending", "Delivering", "Delivered", "Dead"]
 
 
 def test_points_of_one_interval_are_their_mean_rate() -> None:
