@@ -318,6 +318,20 @@ async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the
     assert "tell-callers" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+async def test_a_store_that_closes_waits_for_a_moment_alone_for_a_caller_that_hangs(
+    short_path: Path, listening: socket.socket, store: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.outbox.link.server._DRAIN_SECONDS", 0.05)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with served(listening, store):
+            hanging = await caller(short_path / "store")
+            hanging.say(Hello(PROTOCOL))
+            assert isinstance(await hanging.heard(), Status)
+        while (message := await hanging.heard()) is not None:
+            assert isinstance(message, Status | Closing)
+        hanging.close()
+
+
 async def test_a_command_of_another_user_is_told_why_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
