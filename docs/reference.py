@@ -63,15 +63,45 @@ def command_reference() -> str:
 
 
 def endpoints() -> str:
-    """Every endpoint of the API's description with what it does."""
+    """Every endpoint of the API's description: what it does, for whom, and its answers."""
     with tempfile.TemporaryDirectory() as made:
         paths = asyncio.run(description(Path(made)))["paths"]
     rows = (
-        (f"`{method.upper()} {path}`", endpoint["summary"])
+        (
+            f"`{method.upper()} {path}`",
+            endpoint["summary"],
+            _who(endpoint),
+            _named(one["name"] for one in endpoint.get("parameters", ()) if one["in"] != "path"),
+            "; ".join(_answers(endpoint["responses"])),
+        )
         for path, endpoints in paths.items()
         for method, endpoint in endpoints.items()
     )
-    return _table(("endpoint", "what it does"), rows)
+    return _table(("endpoint", "what it does", "who", "query and headers", "answers"), rows)
+
+
+def _who(endpoint: Mapping[str, Any]) -> str:
+    ways = [name for one in endpoint["security"] for name in one]
+    user = "operators" if "description" in endpoint else "users"
+    known = {"session": user, "eventKey": "machines", "metricsToken": "monitoring"}
+    return ", ".join(known[one] for one in ways if one in known) or "anybody"
+
+
+def _answers(responses: Mapping[str, Any]) -> Iterator[str]:
+    """The answers beside those that each endpoint may give."""
+    for status, answer in responses.items():
+        if status not in ("500", "default"):
+            named = [*answer["headers"], *answer.get("content", ())]
+            codes = [code for one in answer.get("content", {}).values() for code in _codes(one)]
+            yield f"{status} {_named(codes or sorted({*named} - {'X-Request-Id'}))}".strip()
+
+
+def _codes(content: Mapping[str, Any]) -> Iterable[str]:
+    return content.get("examples", ())
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def sizes() -> str:

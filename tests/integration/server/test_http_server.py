@@ -63,6 +63,12 @@ async def test_a_malformed_request_is_answered_in_the_one_form_and_quoted_nowher
     assert SECRET not in f"{headers}{body!r}{logs}{caplog.text}".lower()
 
 
+async def test_a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes(port):
+    raw = b"PUT /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    status, headers, _ = await send(port, raw)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
 async def test_the_log_has_the_request_id_of_a_malformed_request(port):
     with capture_logs() as logs:
         _, headers, _ = await send(port, b"GET / HTTP/9.9\r\n\r\n")
