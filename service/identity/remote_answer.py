@@ -120,7 +120,9 @@ class SharedValue(Generic[_Value]):
                 raise ProviderUnavailableError(words)
             self._fetching = asyncio.create_task(self._fetch_once(), name="shared-fetch")
             self._fetching.add_done_callback(self._end)
-        return await asyncio.shield(self._fetching)
+        fetching = self._fetching
+        await asyncio.wait([fetching])  # a shield would log the failure of a fetch without a caller
+        return fetching.result()
 
     async def _fetch_once(self) -> _Value:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -119,6 +121,22 @@ async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_late
     stored = {row.id for row in await outbox.inspector.rows(Filter(limit=10_000))}
     assert set(posting.accepted) <= stored
     assert not posting.refused & stored
+
+
+async def test_a_statement_whose_caller_has_left_fails_without_a_word(
+    outbox: Outbox, url: str
+) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with locked(url, "outbox.events"):
+        looking = asyncio.create_task(outbox.inspector.rows(Filter()))
+        await eventually(lambda: any(wait == "relation" for _, wait in backends(url)))
+        looking.cancel()
+        await asyncio.wait([looking])
+        await eventually(lambda: not any(wait == "relation" for _, wait in backends(url)))
+    await is_back(outbox)
+    gc.collect()
+    assert told == []
 
 
 async def test_a_standby_that_is_waited_for_fails_posts_soon_and_piles_up_nothing(

@@ -95,7 +95,8 @@ class PostgresExecutor:
             work.add_done_callback(self._ended)
             if planned:
                 work.add_done_callback(lambda _: self._planned.release())
-            return await asyncio.shield(work)
+            await asyncio.wait([work])  # a shield would log an error without a waiting caller
+            return work.result()
 
     async def renew(self) -> None:
         """Replace connections after a loss: old ones may be dead.
