@@ -165,6 +165,7 @@ async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
     with watching(inngest, Rows(NAMES, Meta("chosen"))) as watch:
         await watch_for(300, watch)
         assert watch.kept.missing_runs(wall_now_ms()) == []
+        assert all(one.asked == one.ran > 0 for one in watch.kept.names)
 
 
 @in_virtual_time

@@ -160,6 +160,19 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
 
 
 @in_virtual_time
+async def test_where_no_other_waits_the_start_of_each_run_is_asked_for() -> None:
+    rows = [row("a", 1, BEGAN_MS + 10_000), row("a", 0, BEGAN_MS)]
+    known = {
+        "a-0": [run("0", "COMPLETED", moment(1.0))],
+        "a-1": [run("1", "COMPLETED", moment(13.0))],
+    }
+    scopes = Scopes()
+    with watching(Runs(known), Fixed(rows), scopes=scopes) as watch:
+        await watch_for(119, watch)
+    assert scopes.names()["a"].start_p95_seconds == 3.0
+
+
+@in_virtual_time
 async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
     missing = NameView(name="a", expected=True, no_run_since=BEGAN_MS)
     gauges = Gauges()
@@ -377,6 +390,18 @@ async def test_at_each_look_the_newest_page_is_read_and_one_that_is_older_by_a_p
     befores = [5_600 - 200 * number for number in (*range(1, 26), 1, 2)]
     older = [msgspec.structs.replace(page, before_seq=before) for before in befores]
     assert rows.asked == [one for both in zip([page] * 27, older, strict=True) for one in both]
+
+
+@in_virtual_time
+async def test_names_that_are_not_among_the_newest_are_looked_for_nine_a_look() -> None:
+    rows = Fixed([row("a", number, BEGAN_MS) for number in range(5_600)])
+    names = [f"rare{number:02}" for number in range(12)]
+    with watching(Inngest(), rows, no_run_seconds=300, names=names) as watch:
+        await watch_for(7, watch)
+    wanted = Filter(state=State.DELIVERED, after_seq=600, limit=2)
+    named = [msgspec.structs.replace(wanted, name=name) for name in reversed(names)]
+    assert rows.asked[2:11] == named[:9]
+    assert rows.asked[13:] == named[9:]
 
 
 @in_virtual_time
