@@ -56,7 +56,7 @@ async def rows(storage: SqliteStorage, path: Path) -> dict[str, Row]:
         await outbox.intake.append(waiting)
         for _ in range(2):
             batch = await claim(outbox)
-            retry = Retry(batch.entries[0].seq, 0.0, 0, isolated=False)
+            retry = Retry(batch.entries[0].seq, 0.0, 0, isolated=False, note="HTTP 500")
             await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
         await outbox.repairs.set_paused(paused=True, actor="kim")
         for at_ms, reason in ((old_ms, "at the acceptance"), (now_ms - MINUTE_MS, "after its end")):
@@ -104,6 +104,8 @@ async def test_an_event_has_each_fact_under_its_own_name(
         "Payload": f"{dead.payload_bytes} bytes",
     }
     assert 'href="/outbox/events?state=dead">Events: dead</a>' in page
+    shown = await operator.send(f"/outbox/events/{dead.id}/payload")
+    assert ("a secret document" in shown, "The data is encrypted." in shown) == (True, False)
     waits = facts(await operator.see(f"/outbox/events/{waiting.id}"))
     assert waits["Sender's id"] == "order-1795 the id that Inngest sees"
     assert (waits["Environment"], waits["Attempts"][0], waits["Sends"]) == ("branch-7", "0", "2")
@@ -116,7 +118,7 @@ async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
     page = await operator.see("/outbox/events")
-    assert '<span class="detail">2 sends</span>' in page
+    assert '<span class="detail">HTTP 500, 2 sends</span>' in page
     assert page.count('<span class="detail">payload removed</span>') == 1
     assert '<span class="count">3</span>' in page
     assert 'href="/outbox/events?state=dead"' in page
@@ -239,7 +241,8 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         await outbox.repairs.discard(Named(tuple(many[12:])), actor="ada")
         for _ in range(2):
             await outbox.repairs.set_paused(paused=True, actor="kim", reason="x" * 10)
-        unsent = deliverable("ada")
+        sealed = b'{"data":{"__ENCRYPTED__":true}}'
+        unsent = msgspec.structs.replace(deliverable("ada"), payload=sealed)
         await outbox.intake.append(unsent)
     async with served(storage, inngest_api) as service, visitor(service.url) as operator:
         page = await operator.see("/outbox/audit?limit=2")
@@ -250,10 +253,12 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         one = await operator.see(f"/outbox/audit?event=+{many[50]}")
         assert "201 events" in one
         assert (one.count('href="/outbox/events/'), "and 1 more:" in one) == (200, True)
+        shown = await operator.send(f"/outbox/events/{unsent.id}/payload")
+        assert "The data is encrypted." in shown
         new = await operator.see(f"/outbox/events/{unsent.id}")
         assert re.search(r"s id</dt><dd><code data-copy>[0-9A-Z]{26}<", new)
         assert "with 2 more groups" in await operator.see("/outbox")
-        reason = ("reason", "y" * 300)
+        reason = ("reason", "  " + "y" * 300)
         page = await operator.send("/outbox/pause", ("confirmed", "yes"), reason)
         assert "y" * 200 in page
         assert "y" * 201 not in page

@@ -74,6 +74,8 @@ async def test_live_figures_that_begin_during_a_stop_end_at_once(client, overvie
 async def test_a_form_of_too_many_fields_is_refused(client):
     answer = await client.post("/outbox/pause", data=b"a=1&" * 2_001)
     assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+    answer = await client.post("/outbox/pause", data=b"a" * (256 * 1024 + 1))
+    assert (answer.status, (await answer.json())["code"]) == (413, "body_too_large")
 
 
 class Calm:

@@ -37,7 +37,8 @@ def test_the_backlog_runs_from_left_to_right_below_a_round_number() -> None:
     assert chart.words == "Waiting over the last hour: 60 now, 60 at most."
     assert [x for x, _ in drawn] == sorted(x for x, _ in drawn)
     assert (drawn[0], drawn[-1]) == ((0.0, 100.0), (1000.0, 0.0))
-    assert [tick.label for tick in chart.y_ticks] == ["0", "30", "60"]
+    ticks = [(tick.label, tick.place) for tick in chart.y_ticks]
+    assert ticks == [("0", 90.0), ("30", 50.0), ("60", 10.0)]
 
 
 def test_the_axis_of_time_has_round_times() -> None:
@@ -63,9 +64,9 @@ def test_the_axis_of_time_has_round_times() -> None:
 
 
 def test_a_time_without_samples_is_a_gap() -> None:
-    ages = (50, 49, 20, 19, 18)
+    ages = (50, 49, 45, 40, 39, 38)  # of four minutes none, of five one
     chart, _ = charts([point(age, 5) for age in ages], HOUR, NOW)
-    assert [len(places(piece)) for piece in chart.lines[0].pieces] == [2, 3]
+    assert [len(places(piece)) for piece in chart.lines[0].pieces] == [3, 3]
 
 
 def test_both_rates_share_one_scale() -> None:
@@ -212,9 +213,13 @@ def test_points_of_one_interval_are_their_mean_rate() -> None:
     assert "accepted 2.0, delivered 0.0 now, 2.0 at most" in rates.words
 
 
-def test_a_confirmation_that_fails_is_told_beside_the_delivery() -> None:
-    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation="failing (HTTP 401)")
+@pytest.mark.parametrize(
+    ("confirmation", "words"),
+    [("failing (HTTP 401)", " Confirmation is failing (HTTP 401)."), ("on (OUTBOX_CONFIRM)", "")],
+)
+def test_a_confirmation_that_fails_is_told_beside_the_delivery(
+    confirmation: str, words: str
+) -> None:
+    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation=confirmation)
     view = stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=True)
-    assert delivery_words(view) == (
-        "Delivery is healthy. Events are sent as they come. Confirmation is failing (HTTP 401)."
-    )
+    assert delivery_words(view) == f"Delivery is healthy. Events are sent as they come.{words}"
