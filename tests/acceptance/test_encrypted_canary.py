@@ -99,7 +99,7 @@ async def test_encrypted_data_is_seen_nowhere(tmp_path: Path, inngest_api: FakeI
             def are_settled(found: list[dict[str, Any]]) -> bool:
                 return all(one["state"] in ("delivered", "dead") for one in found)
 
-            ids = [one["id"] for one in await eventually(rows, are_settled, within_seconds=40)]
+            ids = [one["id"] for one in await eventually(rows, are_settled)]
             assert len(ids) == 4
             async with visitor(service.url) as operator:
                 pages = await seen_by(operator, ids)

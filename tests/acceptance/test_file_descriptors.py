@@ -79,5 +79,5 @@ async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_no
             await process.said("file_descriptors_are_back")
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
             waiting.close()
-            await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=30)
+            await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=60)
             await fresh.sign_in("u-2")

@@ -68,7 +68,7 @@ class Fleet:
     async def more(self, count: int) -> None:
         """Wait until so many more posts were accepted."""
         wanted = len(self.poster.accepted) + count
-        await eventually(lambda: len(self.poster.accepted) >= wanted, within_seconds=30)
+        await eventually(lambda: len(self.poster.accepted) >= wanted)
 
     async def all_delivered(self) -> Counter[int]:
         """Wait until everything accepted has arrived; how often, by number of events."""

@@ -150,7 +150,7 @@ async def dead_event(url: str) -> str:
         found: list[dict[str, Any]] = await outbox_json(url, "list", "--state", "dead")
         return found
 
-    return str((await eventually(rows, within_seconds=40))[0]["id"])
+    return str((await eventually(rows))[0]["id"])
 
 
 @pytest.fixture

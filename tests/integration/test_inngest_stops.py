@@ -52,9 +52,7 @@ async def test_what_a_stop_lost_is_held_in_the_end(
     async with storage_at(store_url).open() as outbox:
         await append_events(outbox.intake, EVENTS)
         async with confirmed_delivery(outbox, inngest):
-            await eventually(
-                lambda: states(outbox, State.SENT), lambda sent: sent > 0, within_seconds=30
-            )
+            await eventually(lambda: states(outbox, State.SENT), lambda sent: sent > 0)
             await inngest.stop(number)
             await asyncio.sleep(0.5)
             await inngest.start()

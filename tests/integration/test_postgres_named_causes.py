@@ -70,13 +70,11 @@ class Trial:
         async def refused() -> bool:
             return await self.poster.post(self._url) == 503
 
-        await eventually(refused, within_seconds=30)
+        await eventually(refused)
 
     async def names(self, cause: str) -> None:
         """Wait until /readyz and the log name the cause."""
-        found = await eventually(
-            self._readiness, lambda found: cause in str(found[1]), within_seconds=30
-        )
+        found = await eventually(self._readiness, lambda found: cause in str(found[1]))
         assert found[0] == 503
         await eventually(lambda: any("database_" in line and cause in line for line in self._log))
 

@@ -66,7 +66,7 @@ def refusal(path: Path) -> str:
 
     thread = Thread(target=start, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert said, "it waits"
     return said[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-SECONDS = 30.0
+SECONDS = 120.0
 _BLOCK = re.compile(r"<!-- (run: \w+|answer) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 

@@ -44,8 +44,8 @@ def test_a_reader_that_is_stuck_holds_up_nobody(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(sys, "stdout", full)
         saying = threading.Thread(target=Announcer(as_json=False).say, args=("Hi.",), daemon=True)
         saying.start()
-        saying.join(5)
+        saying.join(60)
         is_stuck = saying.is_alive()
         os.read(reading, 65536)  # ends one that is stuck
-        saying.join(5)
+        saying.join(60)
     assert not is_stuck

@@ -44,7 +44,7 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     stream.close()
     await eventually(lambda: b"".join(seen).endswith(b"\nb\n"))
     os.write(writing, b"end")
-    read.join(10)
+    read.join(60)
     lines = b"".join(seen).splitlines()[1:]
     assert lines[:-3] == [b"a"] * MAX_BUFFERED_LINES
     lost = b'{"event":"log_lines_lost","level":"warning","count":3}'
