@@ -88,7 +88,7 @@ REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
             "delivering: it is being sent; without an answer it is due again in 31 s.",
         ),
         (
-            row(State.DELIVERED, settled_at_ms=NOW, sends=2),
+            row(State.DELIVERED, settled_at_ms=NOW, sends=2, first_sent_at_ms=NOW - 1000),
             OPEN,
             (
                 f"delivered: Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer "
@@ -169,11 +169,24 @@ def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None
     assert explain(row(state), paused, now_ms=NOW, serving=False) == words
 
 
-@pytest.mark.parametrize("state", [State.PENDING, State.DELIVERING, State.DEAD])
-def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(state: State) -> None:
+@pytest.mark.parametrize(
+    ("state", "delivery", "serving"),
+    [
+        (State.PENDING, OPEN, True),
+        (State.PENDING, CLOSED, True),
+        (State.PENDING, msgspec.structs.replace(OPEN, paused_by="ada"), True),
+        (State.PENDING, OPEN, False),
+        (State.DELIVERING, OPEN, True),
+        (State.DELIVERING, OPEN, False),
+        (State.DEAD, OPEN, True),
+    ],
+)
+def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(
+    state: State, delivery: DeliveryRecord, *, serving: bool
+) -> None:
     old = row(state, first_sent_at_ms=NOW - 26 * HOUR_MS)
-    known = explain(row(state), OPEN, now_ms=NOW).removesuffix(".")
-    assert explain(old, OPEN, now_ms=NOW) == (
+    known = explain(row(state), delivery, now_ms=NOW, serving=serving).removesuffix(".")
+    assert explain(old, delivery, now_ms=NOW, serving=serving) == (
         f"{known}; it may first have been sent 1.1 d ago and Inngest forgets an id after 24 h, so "
         "another send may run its functions a second time."
     )

@@ -89,7 +89,7 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
             waiting("2", State.SENT),
             waiting("2", State.DEAD, "key cron"),
             waiting("0", State.DEAD),
-            waiting("0", State.SENT),
+            waiting("0", State.SENT, "keycloak u-1"),
             waiting("0", State.PENDING, "key cron"),  # a machine has keys of its own
             waiting("1", State.DELIVERED),
         ]

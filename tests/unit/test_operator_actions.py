@@ -156,10 +156,10 @@ class Saved:
 
 @pytest.mark.parametrize("logged", [False, True])
 async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged: bool) -> None:
-    scopes, owners = Saved(), ["dev u-1", "https://id.example u-1"]
+    scopes, owners = Saved(), ["dev Ada", "https://id.example u-1"]
     with structlog.testing.capture_logs() as lines:
         assert await SessionSignOuts(scopes, logged=logged).sign_out(owners, actor=ADA) == 2
-    deed = Deed(ADA, "sign-out", "dev u-1, https://id.example u-1")
+    deed = Deed(ADA, "sign-out", "dev Ada, https://id.example u-1")
     assert scopes.saved == [("session", 2, deed)]
     assert set(scopes.values) == {session_scope_id(owner) for owner in owners}
     line = {"action": "sign_out", "actor": "a***@example.com", "owners": 2}
@@ -182,6 +182,13 @@ class Stored:
         self.audit.append((action, actor, event_id, detail))
 
 
+class Key:
+    """Opens every payload."""
+
+    def revealed(self, payload: bytes) -> tuple[bytes, int]:
+        return b"plain " + payload, 0
+
+
 async def test_a_look_at_payloads_is_in_the_audit_and_counted() -> None:
     stored, figures = Stored(), Figures()
     payloads = Payloads(cast("Any", stored), cast("Any", stored), figures)
@@ -189,8 +196,11 @@ async def test_a_look_at_payloads_is_in_the_audit_and_counted() -> None:
     assert (stored.audit, figures.got) == ([], [])
     assert await payloads.show("known", actor="kim") == b"{}"
     await payloads.searched(actor="kim")
+    decrypting = Payloads(cast("Any", stored), cast("Any", stored), figures, cast("Any", Key()))
+    assert await decrypting.show("known", actor="kim") == b"plain {}"
     assert stored.audit == [
         ("payload", "kim", "known", "looked at the payload"),
         ("payload", "kim", None, "searched the payloads"),
+        ("payload", "kim", "known", "looked at the payload, decrypted"),
     ]
-    assert figures.got == [("count", "operator_actions", 1, ("action", "payload"))] * 2
+    assert figures.got == [("count", "operator_actions", 1, ("action", "payload"))] * 3

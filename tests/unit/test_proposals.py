@@ -295,6 +295,18 @@ async def test_a_replay_at_a_rate_ends_where_fewer_are_left_than_were_shown() ->
 
 
 @in_virtual_time
+async def test_events_that_another_replayed_meanwhile_do_not_count() -> None:
+    class Late(Replays):
+        async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+            return (await super().replay(wanted, actor=actor, act=act))[1:]
+
+    repairs, scopes = Late(), MemoryScopes()
+    await PacedReplays(scopes).start(ONE)
+    await replay_for(0.5, rows_in(*[State.DEAD] * 7), PacedReplays(scopes), repairs)
+    assert await PacedReplays(scopes).current() == msgspec.structs.replace(ONE, done=1, before=99)
+
+
+@in_virtual_time
 async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None:
     repairs, scopes = Replays(), MemoryScopes()
     running = asyncio.create_task(

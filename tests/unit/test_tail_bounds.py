@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from service.console.operations.tail import Tail
 from service.outbox.model import Filter, State
@@ -73,9 +74,20 @@ async def test_of_many_new_rows_the_newest_five_thousand_are_told_once() -> None
     assert await told(tail, outbox) == []
 
 
+@pytest.mark.parametrize("state", [State.PENDING, State.DELIVERING, State.SENT, State.DEAD])
+async def test_rows_that_were_there_before_are_followed(state: State) -> None:
+    outbox, tail = ListedOutbox([row(1, state)]), Tail(Filter())
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it.clear()
+    assert await told(tail, outbox) == ["gone 1"]
+
+
 async def test_each_change_is_told_once_until_its_row_is_delivered_or_gone() -> None:
     outbox, tail = ListedOutbox(row(seq) for seq in range(1, 5)), Tail(Filter())
     await tail.begin(outbox, 0)
+    for back in (row(2, sends=1), row(2, sends=1, attempts=1)):
+        outbox.rows_in_it[1] = back  # it was sent between two looks
+        assert await told(tail, outbox) == ["pending 2"]
     outbox.rows_in_it = [row(2, State.DELIVERING), row(4, State.DELIVERED)]
     assert await told(tail, outbox) == ["gone 1", "delivering 2", "gone 3", "delivered 4"]
     assert await told(tail, outbox) == []
