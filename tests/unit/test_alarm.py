@@ -34,7 +34,7 @@ def found(
         sent=sent,
         delivered=7,
         dead=dead,
-        oldest_pending_seconds=oldest,
+        oldest_pending_seconds=99_999.0,  # a delayed row may be as old
         oldest_due_seconds=oldest,
         delivery=delivery or None,
         database_bytes=None,

@@ -16,16 +16,18 @@ from tests.support.made_row import made_row
 NOON = 1_795_564_800_000
 
 
-def seen(waiting: int, state: str = "healthy", reason: str = "", rate: float = 0.0) -> Movement:
+def seen(
+    waiting: int, state: str = "healthy", reason: str = "", rate: float = 0.0, dead: int = 1
+) -> Movement:
     record = DeliveryRecord(state, reason, 1, 0, 0.0, 0)
-    view = stats_view(Stats(waiting, 0, 0, 1, None, None, record, None, None), serving=True)
+    view = stats_view(Stats(waiting, 0, 0, dead, None, None, record, None, None), serving=True)
     return Movement(view, rate, 2 * rate, waiting)
 
 
 def test_a_minute_is_summed_up_when_it_is_over() -> None:
     minute = Minute()
     assert minute.add(NOON, seen(3)) is None
-    assert minute.add(NOON + 20_000, seen(9, rate=1.0)) is None
+    assert minute.add(NOON + 20_000, seen(9, rate=1.0, dead=5)) is None
     assert minute.add(NOON + 50_000, seen(4, rate=2.0)) is None
     over = minute.add(NOON + MINUTE_MS, seen(0))
     assert over is not None

@@ -42,6 +42,7 @@ def row(state: State) -> Row:
     ("state", "delivered_at", "dead_at"),
     [
         (State.PENDING, None, None),
+        (State.SENT, None, None),
         (State.DELIVERED, SETTLED, None),
         (State.DEAD, None, SETTLED),
     ],

@@ -12,6 +12,7 @@ import structlog
 from service.errors import InngestApiError
 from service.inngest.runs import EventRun, Named
 from service.observe.recorder import NullRecorder
+from service.outbox.event import Meta
 from service.outbox.figures import DeadGroup
 from service.outbox.model import Filter, Row, State
 from service.runs.figures import NAMES, NameView, names_of
@@ -360,6 +361,39 @@ async def test_a_repeat_is_looked_for_under_the_id_and_in_the_environment_of_its
     assert inngest.asked == [1.0]
     told = {"event": "event_id_used_before", "log_level": "warning"}
     assert lines == [{**told, "inngest_id": "u", "used_by": "01OTHER"}]
+
+
+class Placed(Inngest):
+    """`environments` are those in which it was asked; it knows no runs of an event `b`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.environments: set[tuple[str, str | None]] = set()
+
+    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
+        self.environments.add(("words", environment))
+        return {} if ulid.startswith("b") else await super().run_words(ulid, environment)
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        self.environments.add(("run", environment))
+        return await super().run(run_id, environment)
+
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> None:
+        self.environments.add(("used", environment))
+
+    async def may_skip(self, app: str, function: str, environment: str | None = None) -> None:
+        self.environments.add(("skip", environment))
+
+
+@in_virtual_time
+async def test_all_is_asked_in_the_environment_of_the_event() -> None:
+    meta, inngest = Meta("order-1", "branch/a"), Placed()
+    rows = [msgspec.structs.replace(row(name, 0, BEGAN_MS), meta=meta) for name in "ab"]
+    with watching(inngest, Fixed(rows)) as watch:
+        await watch_for(60, watch)
+    assert inngest.environments == {(one, "branch/a") for one in ("words", "run", "used", "skip")}
 
 
 @in_virtual_time
