@@ -30,7 +30,8 @@ async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
     await live.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 5.0, 0))
     code, out, _ = await outbox_command(path, "check")
     assert code == 0
-    assert out.startswith("OUTBOX OK - nothing is late, nothing is dead | pending=0 ")
+    figures = "pending=0 delivering=0 sent=0 delivered=0 dead=0 oldest_pending=0.0s rate=0.0"
+    assert out == f"OUTBOX OK - nothing is late, nothing is dead | {figures}\n"
 
 
 @pytest.mark.parametrize(

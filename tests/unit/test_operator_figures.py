@@ -80,9 +80,12 @@ def test_both_rates_share_one_scale() -> None:
 
 
 def test_an_empty_hour_has_axes_and_no_line() -> None:
-    for chart in charts([], HOUR, NOW):
-        assert all(line.pieces == () for line in chart.lines)
-        assert chart.y_ticks
+    backlog, rates = charts([], HOUR, NOW)
+    assert all(line.pieces == () for chart in (backlog, rates) for line in chart.lines)
+    assert [tick.label for tick in backlog.y_ticks] == ["0", "1", "2"]
+    assert [tick.label for tick in rates.y_ticks] == ["0", "0.1", "0.2"]
+    assert backlog.words == "Waiting over the last hour: 0 now, 0 at most."
+    assert rates.words.endswith("accepted 0.0, delivered 0.0 now, 0.0 at most.")
 
 
 @pytest.mark.parametrize(
@@ -208,9 +211,9 @@ def test_dead_events_alarm_from_the_first_one_on(dead: int, alarming: list[str])
 
 def test_points_of_one_interval_are_their_mean_rate() -> None:
     at = NOW - NOW % (5 * MINUTE_MS)
-    two = [Sample(at + n, 0, 0, rate, 0.0, "healthy", "") for n, rate in enumerate((1.0, 3.0))]
+    two = [Sample(at + n, 0, 0, rate, 9 * rate, "healthy", "") for n, rate in enumerate((1.0, 3.0))]
     _, rates = charts(two, DAY, NOW)
-    assert "accepted 2.0, delivered 0.0 now, 2.0 at most" in rates.words
+    assert "accepted 2.0, delivered 18.0 now, 18.0 at most" in rates.words
 
 
 @pytest.mark.parametrize(
