@@ -135,6 +135,8 @@ async def test_an_erasure_that_left_events_exits_with_1(
         await claim(store, ask(1))
         erase = ("erase", "--user", CANARY, "--yes", "--json")
         code, out, _ = await outbox_command(postgres_url, *erase)
+        again, _, err = await outbox_command(postgres_url, *erase[:-1])
+    assert (again, err) == (1, "1 events are still under way; repeat the command.\n")
     said = json.loads(out)
     assert (code, said["events"], said["left"]) == (1, {"pending": 1}, 1)
 

@@ -491,14 +491,24 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
         assert "another Inngest, another" in stats["journal"]["refused"][0]
         [start] = [each for each in await _starts(path) if each["unknown"]]
         code, out, _ = await outbox_command(path, "journal", "--restore", start["id"])
-        assert (code, "give --yes" in out) == (0, True)
+        held = f"{start['objects']:,} objects, {start['bytes']:,} bytes"
+        unknown = "2 events that this file has never had"
+        assert out.splitlines() == [
+            f"{start['id']}  another file's: {held}; {unknown}",
+            "Nothing was changed: give --yes to do it.",
+        ]
+        assert code == 0
         assert (await outbox_json(path, "stats"))["pending"] == 0
         code, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
-        assert (code, "Brought back 2 pending" in out) == (0, True)
+        back = "Brought back 2 pending and 0 dead events; 0 are older than Inngest remembers"
+        assert (code, back in out) == (0, True)
         stats = await eventually(
             lambda: outbox_json(path, "stats"), lambda stats: stats["journal"]["restored"]
         )
         assert (stats["pending"] + stats["delivering"], stats["journal"]["restored"]) == (2, 2)
+        _, out, _ = await outbox_command(path, "stats")
+        assert f"\njournal s3://{bucket_name}/a: ok, " in out
+        assert "\n2 events came back from it, 0 dead; 0 may run twice\n" in out
     code, out, _ = await outbox_command(path, "journal")
     assert (code, "this file's" in out) == (0, True)
     code, _, err = await outbox_command(path, "journal", "--restore", "0" * 12)

@@ -51,6 +51,9 @@ async def test_a_backup_works_without_a_service(path: Path) -> None:
     code, out, _ = await outbox_command(path, "backup", str(copy))
     assert code == 0
     assert out == f"Copied {copy.stat().st_size:,} bytes to {copy}.\n"
+    other = path.with_name("other.db")
+    told = await outbox_json(path, "backup", str(other))
+    assert told == {"file": str(other), "bytes": other.stat().st_size}
     assert (await outbox_json(copy, "stats"))["pending"] == 2
 
 

@@ -140,6 +140,18 @@ async def test_the_shell_completes_ids(store_url: str) -> None:
     assert await completed(store_url, "outbox replay 019e") == ["019e-ab"]
 
 
+@pytest.mark.usefixtures("outbox")
+async def test_the_shell_tells_the_state_the_name_and_the_reason_of_an_id(store_url: str) -> None:
+    asked_by_zsh = {
+        "_OUTBOX_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "outbox show 019f-b",
+        "OUTBOX_URL": store_url,
+    }
+    runner = CliRunner(env=asked_by_zsh)
+    result = await asyncio.to_thread(runner.invoke, app, [], prog_name="outbox")
+    assert '"019f-b":"dead documents/aws.index rejected"' in result.stdout
+
+
 async def test_completion_is_silent_without_an_outbox(tmp_path: Path) -> None:
     assert await completed(f"sqlite:///{tmp_path / 'none.db'}", "outbox show 0") == []
     assert await completed("postgresql://127.0.0.1:1/none", "outbox show 0") == []
