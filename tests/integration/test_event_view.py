@@ -74,6 +74,7 @@ def test_an_event_shows_its_own_tries_times_and_reason():
     assert (delivered.id, delivered.name, delivered.state) == ("a-1", "a", State.DELIVERED)
     assert (delivered.attempts, delivered.accepted_at, delivered.delivered_at) == (0, T - 100, T)
     assert (delivered.reason, delivered.final) == (None, True)
+    assert (delivered.runs, delivered.no_run, delivered.id_used) == ((), False, False)
     assert (failed.attempts, failed.delivered_at, failed.final) == (3, None, True)
     assert failed.reason == "rejected: no name"
 

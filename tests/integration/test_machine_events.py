@@ -111,6 +111,12 @@ async def test_an_idempotency_key_repeats_a_request_and_not_another(machine: Mac
         "/api/events", json=[{"name": "a"}], headers={"Authorization": f"Bearer {KEY}", **key}
     )
     assert (await answer.json(), answer.headers["Idempotent-Replayed"]) == (first, "true")
+    some = [{"name": "a", "id": "1"}, {"name": "a", "id": "2"}]
+    for events, replayed in ((some[:1], None), (some, None), (some, "true")):
+        answer = await machine.client.post(
+            "/api/events", json=events, headers={"Authorization": f"Bearer {KEY}"}
+        )
+        assert (answer.status, answer.headers.get("Idempotent-Replayed")) == (200, replayed)
     status, refused = await machine.ask("POST", "/api/events", json=[{"name": "b"}], headers=key)
     assert (status, refused["code"]) == (422, "idempotency_key_reused")
 

@@ -211,6 +211,7 @@ async def turns_of_others(body: bytes, policy: BatchPolicy | None = None) -> int
 async def test_a_large_request_lets_others_run_between_its_turns() -> None:
     body = b"[" + b",".join([b'{"name":"a"}'] * 100) + b"]"
     assert await turns_of_others(body, BatchPolicy(turn_events=10)) >= 10
+    assert await turns_of_others(body, BatchPolicy(turn_events=1000, turn_bytes=50)) >= 10
 
 
 @pytest.mark.parametrize("value", [b"[]", b'{"a":[]}', b"1", b'"a"', b"1e5"])
