@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -12,8 +13,10 @@ import pytest
 
 from service.identity.user import User
 from service.outbox.event import Event, Meta
+from service.web.server.body_budget import Share, body_budget_key
 from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
+from tests.support.storage import PATIENCE_SECONDS
 
 OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
 ADA = {"email": "ada@example.com", "id": "u-1"}
@@ -175,3 +178,27 @@ async def test_an_operator_s_page_is_one_request(tmp_path: Path, path: str) -> N
     async with service_client(tmp_path, **given) as (_, client):
         await signed_in(client)
         assert [(await client.get(f"/outbox{path}")).status for _ in range(2)] == [200, 429]
+
+
+async def test_the_memory_of_large_requests_is_bounded_as_it_is_set(tmp_path: Path) -> None:
+    bound = {"OUTBOX_MAX_BODY_BYTES_IN_FLIGHT": "100MiB"}
+    async with service_client(tmp_path, **bound) as (service, _):
+        share = Share(service.app[body_budget_key], "ada")
+        await share.grow(2**30)
+        assert share.size_bytes == 25 * 1024 * 1024
+        share.release()
+
+
+@pytest.mark.parametrize("path", ["/api/events/x/stream", "/outbox/live"])
+async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
+    async with service_client(tmp_path, OPERATOR_EMAILS=ADA["email"]) as (service, client):
+        owner, later = User("dev", "u-1").owner, Meta(due_at_ms=4_000_000_000_000)
+        held = Event("x", "a/b", owner, "u-1", 1_795_559_419_447, b"{}", later)
+        await service.outbox.intake.append(held)
+        await signed_in(client)
+        stream = await client.get(path)
+        assert stream.content_type == "text/event-stream"
+        await stream.content.readuntil(b"\n\n")
+        await service.app.shutdown()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await stream.read()

@@ -32,6 +32,8 @@ async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
         ({}, "AWS_S3_REGION, AWS_S3_BUCKET"),
         ({"AWS_S3_REGION": "eu-west-1"}, "AWS_S3_BUCKET"),
         ({"AWS_S3_BUCKET": "documents"}, "AWS_S3_REGION"),
+        ({"AWS_S3_BUCKET": "documents", "OUTBOX_EVENT_KEYS": "cron:x"}, "AWS_S3_REGION"),
+        ({"AWS_S3_REGION": "eu-west-1", "OUTBOX_EVENT_KEYS": "cron:x"}, "AWS_S3_BUCKET"),
     ],
 )
 async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what_is_missing(
@@ -49,6 +51,11 @@ async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what
             assert (await client.get("/metrics", headers=headers)).status == allowed
         alive = await client.get("/healthz")
         assert (alive.status, await alive.json()) == (200, {"status": "ok"})
+
+
+async def test_a_service_for_machines_alone_needs_no_storage(tmp_path: Path) -> None:
+    async with service_client(tmp_path, OUTBOX_EVENT_KEYS="cron:x") as (_, client):
+        assert (await readiness(client))[0] == 200
 
 
 async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> None:
