@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap import web_part
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
 from service.identity.user import User
 from service.outbox.event import Event
+from service.outbox.model import Filter, State
 from service.web.events.followed_event import FollowPolicy
+from tests.support.service_client import service_client
 from tests.support.storage import eventually
 
 ADA = "ada@example.com"
@@ -69,19 +68,21 @@ async def test_a_session_of_the_front_end_waits_for_no_question_to_inngest(
     neighbours = Neighbours()
     inngest, front = [await aiohttp_server(neighbours.app()) for _ in range(2)]
     given = {
-        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
         "INNGEST_DEV": str(inngest.make_url("")).rstrip("/"),
         "NEXTAUTH_URL": str(front.make_url("")),
     }
     async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app)) as client,
+        service_client(tmp_path, **given) as (service, client),
         ClientSession() as other,
     ):
         owner = User("dev", ADA).owner
         for number in range(EVENTS):
             event = Event(f"e-{number}", "a/b", owner, ADA, 1_795_559_419_447, b'{"name":"a/b"}')
             await service.outbox.intake.append(event)
+        delivered = Filter(state=State.DELIVERED)  # of the others Inngest is not asked at once
+        await eventually(
+            lambda: service.outbox.inspector.rows(delivered), lambda rows: len(rows) == EVENTS
+        )
         await client.post("/auth/dev-login", json={"email": ADA})
         waiting = [
             asyncio.create_task(client.get(f"/api/events/e-{number}?wait=60"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -8,8 +9,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
@@ -17,12 +16,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.bootstrap import service as composition
 from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.ended_threads import ended_threads
+from tests.support.service_client import Client, service_client
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -55,44 +54,36 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> Traced:
     return made
 
 
-def settings(tmp_path: Path, api: FakeInngest, **changes: str) -> Settings:
-    return Settings.load(
-        {
-            "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
-            "AWS_S3_REGION": "eu-west-1",
-            "AWS_S3_BUCKET": "documents",
-            "INNGEST_DEV": api.url,
-            "DEV_LOGIN": "1",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
-            **changes,
-        }
-    )
+@contextlib.asynccontextmanager
+async def signed_in(folder: Path, api: FakeInngest) -> AsyncIterator[Client]:
+    """A client of a service with an endpoint for its traces."""
+    given = {
+        "AWS_S3_REGION": "eu-west-1",
+        "AWS_S3_BUCKET": "documents",
+        "INNGEST_DEV": api.url,
+        "DEV_LOGIN": "1",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+    }
+    async with service_client(folder, **given) as (_, client):
+        answer = await client.post("/auth/dev-login", json={"email": "ada@example.com"})
+        assert answer.status == 200
+        yield client
 
 
 @pytest.fixture
-async def client(
-    tmp_path: Path, inngest_api: FakeInngest, traces: Traced, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
-    async with (
-        composition.run_service(settings(tmp_path, inngest_api)) as service,
-        TestClient(TestServer(service.app)) as opened,
-    ):
-        answer = await opened.post("/auth/dev-login", json={"email": "ada@example.com"})
-        assert answer.status == 200
-        yield opened
+async def client(tmp_path: Path, inngest_api: FakeInngest, traces: Traced) -> AsyncIterator[Client]:
+    async with signed_in(tmp_path, inngest_api) as client:
+        yield client
 
 
-async def post(client: TestClient[web.Request, web.Application], headers: Mapping[str, str]) -> str:
+async def post(client: Client, headers: Mapping[str, str]) -> str:
     answer = await client.post("/api/route", json={"documentName": "example"}, headers=headers)
     assert answer.status == 200
     return str((await answer.json())["eventId"])
 
 
 async def test_a_send_links_to_the_append_within_the_callers_trace(
-    client: TestClient[web.Request, web.Application], traces: Traced, inngest_api: FakeInngest
+    client: Client, traces: Traced, inngest_api: FakeInngest
 ) -> None:
     event_id = await post(client, {"traceparent": PARENT})
     [request] = await traces.spans("POST /api/route", 1)
@@ -111,9 +102,7 @@ async def test_a_send_links_to_the_append_within_the_callers_trace(
     assert inngest_api.ledger.times(event_id) == 1
 
 
-async def test_no_span_holds_what_is_personal(
-    client: TestClient[web.Request, web.Application], traces: Traced
-) -> None:
+async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) -> None:
     await post(client, {"traceparent": "garbage"})
     await traces.spans("outbox send", 1)
     answer = await client.post("/api/route", data=b"{", headers={"Content-Type": "text/plain"})
@@ -126,24 +115,18 @@ async def test_no_span_holds_what_is_personal(
 
 
 async def test_a_link_holds_over_a_restart(
-    tmp_path: Path, inngest_api: FakeInngest, traces: Traced, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inngest_api: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del traces
     first, second = Traced(), Traced()
     module = sys.modules["service.bootstrap.otel"]
-    monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
     monkeypatch.setattr(module, "Tracing", lambda: first.tracing)
     await inngest_api.close()
-    async with (
-        composition.run_service(settings(tmp_path, inngest_api)) as service,
-        TestClient(TestServer(service.app)) as client,
-    ):
-        await client.post("/auth/dev-login", json={"email": "ada@example.com"})
+    async with signed_in(tmp_path, inngest_api) as client:
         await post(client, {"traceparent": PARENT})
         [append] = await first.spans("outbox append", 1)
     await inngest_api.start()
     monkeypatch.setattr(module, "Tracing", lambda: second.tracing)
-    async with composition.run_service(settings(tmp_path, inngest_api)):
+    async with signed_in(tmp_path, inngest_api):
         [send, *_] = await second.spans("outbox send", 1)
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
 
