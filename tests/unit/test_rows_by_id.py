@@ -6,19 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
 from service.outbox.model import Filter, Row
-from service.outbox.row_lookup import RowLookup, find_by_ulid
+from service.outbox.row_lookup import find_by_ulid
 from tests.support.made_row import ACCEPTED_MS, made_row
 
 IDS = InngestIds(b"odd\x01\x01\x01")
 WRAP = 1 << 32  # the ULIDs of two rows so far apart end alike
 
 
-def row(seq: int, *, wire_id: str | None = None, inngest_id: str | None = None) -> Row:
+def row(seq: int, *, inngest_id: str | None = None) -> Row:
     ulid = inngest_id or IDS.ulid(seq, ACCEPTED_MS)
-    return made_row(id=f"e-{seq}", owner="ada", inngest_id=ulid, seq=seq, meta=Meta(wire_id))
+    return made_row(id=f"e-{seq}", owner="ada", inngest_id=ulid, seq=seq)
 
 
 class Rows:
@@ -28,9 +27,6 @@ class Rows:
         self._rows = sorted(rows, key=lambda one: one.seq, reverse=True)
         self.looked = 0
 
-    async def find(self, event_id: str) -> Row | None:
-        return next((one for one in self._rows if one.id == event_id), None)
-
     async def rows(self, wanted: Filter) -> list[Row]:
         self.looked += 1
         assert wanted.limit == 1
@@ -39,8 +35,7 @@ class Rows:
 
 def _matches(one: Row, wanted: Filter) -> bool:
     if wanted.alias is not None:
-        chosen = one.meta.wire_id if wanted.owner else _moved_id(one)
-        return chosen == wanted.alias and wanted.owner in {None, one.owner}
+        return _moved_id(one) == wanted.alias
     first = 0 if wanted.after_seq is None else wanted.after_seq + 1
     return one.seq >= first and (wanted.before_seq is None or one.seq < wanted.before_seq)
 
@@ -78,14 +73,3 @@ async def test_a_row_of_the_same_number_with_another_ulid_is_not_the_one() -> No
 async def test_a_text_that_is_no_ulid_is_not_looked_for(text: str) -> None:
     rows = Rows([row(1, inngest_id=text)])
     assert (await find_by_ulid(rows, text), rows.looked) == (None, 0)
-
-
-async def test_every_id_of_an_owner_s_row_finds_it() -> None:
-    wanted = row(2, wire_id="mine")
-    rows = Rows([row(1), wanted])
-    lookup = RowLookup(rows, rows)
-    assert wanted.inngest_id
-    for one in (wanted.id, wanted.inngest_id, "mine"):
-        assert await lookup.find(one, "ada") == wanted
-    assert await lookup.find("mine", "bob") is None
-    assert await lookup.find("other", "ada") is None
