@@ -8,8 +8,10 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from service.identity.user import User
 from service.outbox.event import Event, Meta
@@ -20,6 +22,7 @@ from tests.support.storage import PATIENCE_SECONDS
 
 OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
 ADA = {"email": "ada@example.com", "id": "u-1"}
+TOKEN = "a1" * 16
 PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": NEW, "INNGEST_EVENT_KEY": "key"}
 
 
@@ -202,3 +205,33 @@ async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
         await service.app.shutdown()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await stream.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("__Secure-next-auth.session-token", "u-1"), ("next-auth.session-token", None)],
+)
+async def test_in_production_a_front_end_is_asked_about_its_https_cookie_alone(
+    tmp_path: Path, aiohttp_server: Any, name: str, user: str | None
+) -> None:
+    async def session(request: web.Request) -> web.Response:
+        del request
+        return web.json_response({"user": {"id": "u-1"}})
+
+    front = web.Application()
+    front.add_routes([web.get("/api/auth/session", session)])
+    url = str((await aiohttp_server(front)).make_url(""))
+    async with served(tmp_path, **PRODUCTION, NEXTAUTH_URL=url) as client:
+        assert await who(client, f"{name}={TOKEN}") == user
+
+
+async def test_waits_end_with_their_time_and_with_their_event(tmp_path: Path) -> None:
+    async with service_client(tmp_path) as (service, client), asyncio.timeout(PATIENCE_SECONDS):
+        owner, later = User("dev", "u-1").owner, Meta(due_at_ms=4_000_000_000_000)
+        held = Event("x", "a/b", owner, "u-1", 1_795_559_419_447, b"{}", later)
+        await service.outbox.intake.append(held)
+        await signed_in(client)
+        stream = await client.get("/api/events/x/stream")
+        assert (await client.get("/api/events/x?wait=1")).status == 200
+        await client.delete("/api/events/x")
+        await stream.read()

@@ -10,6 +10,7 @@ import yaml
 from typer.main import get_command
 
 from docs import reference
+from service.bootstrap.web import _OWN_SEARCH
 from service.config.settings import Settings
 from service.config.variables import VARIABLES
 from service.console.commands import main as outbox_script
@@ -59,6 +60,7 @@ def everything() -> str:
 
 
 _LINK, _FOLLOW = LinkPolicy(), FollowPolicy()
+_HALF = {0.5: "a request searches for half a second at most"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ _LINK, _FOLLOW = LinkPolicy(), FollowPolicy()
         ("explain/security", f"less {acceptor._OWN_HANDLES} (or a quarter"),
         ("guide/api", f"the {_FOLLOW.grace_seconds:g} s have passed in which another"),
         ("guide/api", f"after {_FOLLOW.stream_seconds / 60:g} minutes: a browser"),
+        ("guide/api", _HALF[_OWN_SEARCH.budget_seconds]),
     ],
 )
 def test_a_page_says_the_seconds_of_the_code(page: str, sentence: str) -> None:

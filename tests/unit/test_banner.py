@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from typing import cast
 
 import pytest
@@ -143,3 +145,19 @@ def test_the_banner_is_one_line_of_json_for_programs(capsys: pytest.CaptureFixtu
     Announcer(as_json=True).say("Listening on x", {"outbox": "y"})
     told = json.loads(capsys.readouterr().out)
     assert (told["message"], told["outbox"], told["level"]) == ("Listening on x", "y", "info")
+
+
+def test_a_sentence_for_a_reader_that_is_stuck_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    for one in (reading, writing):
+        os.set_blocking(one, False)
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as stdout:
+        for size in (4096, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(writing, b"x" * size)
+        monkeypatch.setattr("sys.stdout", stdout)
+        Announcer(as_json=False).say("Nobody reads this.")
+        assert b"Nobody" not in (reader.read(10**7) or b"")
+        stdout.flush()
+        assert reader.read() is None

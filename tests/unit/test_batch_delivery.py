@@ -15,7 +15,7 @@ from service.inngest.send_result import SendResult, Signal
 from service.outbox.event import Meta
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
-from service.relay.sends import BreakerState, InFlight
+from service.relay.sends import BreakerState, InFlight, SendsInFlight
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken
@@ -268,3 +268,12 @@ def test_what_inngest_has_long_had_is_settled_and_not_sent(
     assert (room.order, room.heard.begun) == (sent, [left] if left else [])
     assert room.settled[0] == (known or delivered(1, 2))
     assert len(room.settled) == 1 + (held == 1 and left is not None)
+
+
+async def test_a_claim_whose_events_go_singly_counts_as_so_many_requests() -> None:
+    sends = SendsInFlight(2, lambda _: None)
+    sends.enter(1, isolated=False, events=5, singly=True)
+    sends.enter(1, isolated=False, events=5)
+    sends.enter(0, isolated=True, events=3, singly=True)
+    assert sends.count(1) == InFlight(isolated=3, others=6, isolated_now=0, others_now=6)
+    assert sends.events == 13
