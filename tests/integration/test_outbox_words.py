@@ -148,6 +148,14 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     assert await shown(mine.id) == []
     told = await shown(theirs.id, "r-1", "r-2", "r-3", "r-4", "r-5", "r-6")
     assert [line.partition(": ")[0] for line in told] == ["running run of resize"] * 5
+    one = await outbox_json(path, "show", theirs.id)
+    assert [run["id"] for run in one["runs"]] == ["r-1", "r-2", "r-3", "r-4", "r-5"]
+    assert (one["idUsedBy"], one["destination"]) == (None, None)
+    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination="cloud")
+    await live.delivery.save(record)
+    monkeypatch.setattr(events, "make_rest_api", lambda *_, **__: Inngest())
+    one = await outbox_json(path, "show", theirs.id)
+    assert (one["runs"], one["idUsedBy"], one["destination"]) == ([], "01OTHER", "cloud")
 
 
 async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
