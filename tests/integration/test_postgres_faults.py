@@ -163,16 +163,24 @@ async def test_a_settlement_whose_answer_was_lost_is_no_lost_lease(
         assert await settling == 0
 
 
-async def test_a_settlement_that_was_late_and_ran_is_no_lost_lease(postgres_url: str) -> None:
+@pytest.mark.parametrize("slow", ["SETTLE", "ANSWERED"])
+async def test_a_settlement_that_was_late_and_ran_is_no_lost_lease(
+    postgres_url: str, slow: str
+) -> None:
     async with PostgresStorage(postgres_url).open() as outbox:
         await append_all(outbox, 2)
         batch = await claim(outbox)
-        settlement = Settlement(batch.claim, delivered=[one.seq for one in batch.entries])
+        seqs = [one.seq for one in batch.entries]
+        settlement = Settlement(
+            batch.claim, delivered=seqs, answered=[(seqs[0], "01JB8Z0000000000000000000A")]
+        )
         run = outbox.pool.run
 
         async def late(statement: str, *given: Any, **options: Any) -> Any:
-            await run(statement, *given, **options)
-            raise OutboxUnavailableError
+            rows = await run(statement, *given, **options)
+            if statement == slow:
+                raise OutboxUnavailableError
+            return rows
 
         outbox.pool.run = late
         with pytest.raises(OutboxUnavailableError):

@@ -120,12 +120,12 @@ class PostgresQueue:
             stale = await self._pool.run(
                 "SETTLE", given, within_seconds=_SETTLE_SECONDS, repeat_with={"repeated": True}
             )
+            if settlement.answered:
+                seqs, ulids = zip(*settlement.answered, strict=True)
+                await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         except OutboxUnavailableError:
             held.unsure = True
             raise
-        if settlement.answered:
-            seqs, ulids = zip(*settlement.answered, strict=True)
-            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         for seq in seqs_of(settlement):
             held.rows.pop(seq, None)
         if not held.rows:
