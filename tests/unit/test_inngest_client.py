@@ -9,7 +9,7 @@ import pytest
 from service.config.settings import Settings
 from service.config.values import InngestAddress
 from service.errors import ConfigurationError
-from service.inngest.address import event_link, inngest_address, make_client
+from service.inngest.address import event_link, inngest_address, make_client, run_link
 
 CLOUD = "https://inn.gs/"
 DEV = "http://127.0.0.1:8288/"
@@ -163,3 +163,11 @@ def test_a_fake_inngest_has_no_pages() -> None:
 def test_what_is_no_ulid_stays_in_its_place() -> None:
     link = event_link(Settings.load({"INNGEST_DEV": "http://127.0.0.1:8288"}))
     assert link("a&b=<c>") == "http://127.0.0.1:8288/event?eventID=a%26b%3D%3Cc%3E"
+
+
+def test_the_page_of_a_run_is_in_the_environment_of_its_event() -> None:
+    cloud = run_link(Settings.load({"INNGEST_EVENT_KEY": "k", "INNGEST_ENV": "staging"}))
+    assert cloud("01R", "branch/1") == "https://app.inngest.com/env/branch%2F1/runs/01R"
+    assert cloud("01R", None) == "https://app.inngest.com/env/staging/runs/01R"
+    own = run_link(Settings.load({"INNGEST_DEV": "http://127.0.0.1:8288"}))
+    assert own("01R", "branch/1") == "http://127.0.0.1:8288/run?runID=01R"
