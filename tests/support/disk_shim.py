@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import struct
@@ -21,7 +22,9 @@ def _built() -> Path | None:
     compiler = shutil.which("cc")
     if compiler is None:
         return None
-    library = Path(tempfile.mkdtemp(prefix="disk-shim-")) / "disk_shim.so"
+    folder = tempfile.mkdtemp(prefix="disk-shim-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = Path(folder) / "disk_shim.so"
     built = subprocess.run(
         [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"],
         check=False,
