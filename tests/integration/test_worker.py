@@ -19,7 +19,7 @@ from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.processes.worker import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 EVENT = "documents/aws.index"
 REGION = "eu-west-1"
@@ -172,19 +172,13 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
     run.cancel()
 
 
-async def until(condition):
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 def events(logged):
     return [line["event"] for line in logged]
 
 
 @pytest.mark.usefixtures("working")
 async def test_a_run_is_logged_from_start_to_end_with_its_ids(logged, gateway, s3, bucket_name):
-    await until(lambda: "worker_connected" in events(logged))
+    await eventually(lambda: "worker_connected" in events(logged))
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
     run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
     await asyncio.wait_for(run, PATIENCE_SECONDS)
@@ -215,10 +209,10 @@ async def test_a_failed_run_is_logged_without_the_documents_name(logged, gateway
 
 
 async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, working, status):
-    await until(lambda: status.connected)
+    await eventually(lambda: status.connected)
     await gateway.drop()
-    await until(lambda: "worker_disconnected" in events(logged))
-    await until(lambda: status.connected)
+    await eventually(lambda: "worker_disconnected" in events(logged))
+    await eventually(lambda: status.connected)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert events(logged)[-2:] == ["worker_stopping", "worker_stopped"]
@@ -227,7 +221,7 @@ async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, workin
 
 @pytest.mark.parametrize("gateway", [10**6], indirect=True)
 async def test_a_refused_connection_says_why(logged, gateway, working, status):
-    await until(lambda: "worker_disconnected" in events(logged))
+    await eventually(lambda: "worker_disconnected" in events(logged))
     [reason] = {line["reason"] for line in logged if line["event"] == "worker_disconnected"}
     assert reason == "unauthorized"
     assert status.reason == reason
@@ -239,7 +233,7 @@ async def test_a_refused_connection_says_why(logged, gateway, working, status):
 @pytest.mark.usefixtures("working")
 async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, status):
     gateway.refusal = 500
-    await until(lambda: "worker_not_connected" in events(logged))
+    await eventually(lambda: "worker_not_connected" in events(logged))
     assert "no connection to http://127.0.0.1" in status.reason
 
 

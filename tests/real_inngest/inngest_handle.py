@@ -12,8 +12,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 
@@ -21,13 +21,12 @@ from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.inngest_process import EVENT_KEY
 from tests.support.outbox_command import outbox_json
+from tests.support.storage import eventually
 
 UNKNOWN_ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SERVICE_KEY = "a-key-of-the-tests-only"
 _SIGNED = f"Bearer {SIGNING_KEY}"
-_SECONDS = 60.0
 
-_Found = TypeVar("_Found")
 _turns = itertools.count()
 
 
@@ -130,32 +129,22 @@ class Inngest:
 
     async def running(self, ulid: str) -> dict[str, Any]:
         """The run of an event, once it runs."""
-        found = await until(lambda: self.runs(ulid), bool)
+        found = await eventually(lambda: self.runs(ulid))
         return found[0]
 
     async def ended(self, ulid: str, count: int = 1) -> list[dict[str, Any]]:
         """The `count` runs of an event, once all have ended."""
-        return await until(
+        return await eventually(
             lambda: self.runs(ulid),
             lambda runs: len(runs) == count and all("endedAt" in one for one in runs),
         )
 
     async def old_ended(self, ulid: str, count: int = 1) -> list[dict[str, Any]]:
         """The same of the first API."""
-        return await until(
+        return await eventually(
             lambda: self.old_runs(ulid),
             lambda runs: len(runs) == count and all(one["ended_at"] for one in runs),
         )
-
-
-async def until(ask: Callable[[], Awaitable[_Found]], good: Callable[[_Found], bool]) -> _Found:
-    """What `ask` gives once it is `good`. Raises TimeoutError with the last of it."""
-    ends = time.monotonic() + _SECONDS
-    while not good(found := await ask()):
-        if time.monotonic() > ends:
-            raise TimeoutError(f"Still {found!r}")
-        await asyncio.sleep(0.05)
-    return found
 
 
 def seed(lead_ms: int) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.real_inngest.answers import ANSWERS
-from tests.real_inngest.inngest_handle import Inngest, new_key, until
+from tests.real_inngest.inngest_handle import Inngest, new_key
+from tests.support.storage import eventually
 
 CANCELLED, RUNNING = "CANCELLED", "RUNNING"
 
@@ -149,5 +150,5 @@ async def test_a_run_waits_for_an_event_whatever_its_ulid_says(
         awaited.extend(await inngest.send({"name": f"{app}/go"} | data, lead_ms=lead_ms))
         return await inngest.runs(ulid)
 
-    [run] = await until(sent_again, lambda runs: "endedAt" in runs[0])
+    [run] = await eventually(sent_again, lambda runs: "endedAt" in runs[0])
     assert run["output"]["got"] in awaited

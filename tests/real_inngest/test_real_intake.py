@@ -11,8 +11,9 @@ import pytest
 
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.real_inngest.answers import ANSWERS
-from tests.real_inngest.inngest_handle import Inngest, until
+from tests.real_inngest.inngest_handle import Inngest
 from tests.support.inngest_process import EVENT_KEY
+from tests.support.storage import eventually
 
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 EVENT = {"name": "a", "data": {"n": 1}}
@@ -74,14 +75,14 @@ async def test_gzip_is_not_understood_declared_or_not(inngest: Inngest) -> None:
 async def test_what_is_not_unicode_is_replaced(inngest: Inngest, value: bytes) -> None:
     answer = await inngest.post(b'[{"name": "a", "data": {"x": ' + value + b"}}]")
     assert shape(answer) == (200, 1)
-    event = await until(lambda: inngest.event(answer[1]["ids"][0]), lambda found: found is not None)
+    event = await eventually(lambda: inngest.event(answer[1]["ids"][0]))
     assert event is not None
     assert set(event["data"]["x"]) == {"\ufffd"}
 
 
 async def test_the_internal_data_key_is_stripped(inngest: Inngest) -> None:
     [ulid] = await inngest.send({"name": "a", "data": {"a": 1, "_inngest": {"x": 1}}})
-    event = await until(lambda: inngest.event(ulid), lambda found: found is not None)
+    event = await eventually(lambda: inngest.event(ulid))
     assert event is not None
     assert event["data"] == {"a": 1}
 

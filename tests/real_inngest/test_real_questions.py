@@ -18,8 +18,8 @@ from tests.real_inngest.inngest_handle import (
     Inngest,
     new_key,
     seed,
-    until,
 )
+from tests.support.storage import eventually
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_an_event_is_shown_at_once_whatever_its_ulid_says(
 ) -> None:
     name = f"shown/{new_key()}"
     [ulid] = await inngest.send({"name": name, "data": {"n": 1}}, lead_ms=lead_ms)
-    found = await until(lambda: inngest.event(ulid), lambda event: event is not None)
+    found = await eventually(lambda: inngest.event(ulid))
     assert found is not None
     assert (found["internal_id"], found["id"], found["data"]) == (ulid, ulid, {"n": 1})
     now = datetime.now(UTC)
@@ -73,7 +73,7 @@ async def test_pages_go_down_from_the_highest_ulid_below_the_cursor(inngest: Inn
     name = f"pages/{new_key()}"
     given = await inngest.send(*({"name": name} for _ in range(120)), lead_ms=0)
     for ulid in given:
-        await until(functools.partial(inngest.event, ulid), bool)
+        await eventually(functools.partial(inngest.event, ulid))
     path, seen = f"name={name}&limit=1000", []
     for size in (51, 51, 18):
         page = await inngest.page(path)
@@ -89,7 +89,7 @@ async def test_an_event_that_comes_again_under_its_seed_is_listed_twice(inngest:
     headers = {SEED_HEADER: seed(0)}
     body = json.dumps({"name": name})
     [[first], [second]] = [(await inngest.post(body, headers))[1]["ids"] for _ in range(2)]
-    page = await until(lambda: inngest.page(f"name={name}"), lambda found: len(found) > 1)
+    page = await eventually(lambda: inngest.page(f"name={name}"), lambda found: len(found) > 1)
     assert {first, second} == {first} == {one["internal_id"] for one in page}
 
 
@@ -97,7 +97,7 @@ async def test_an_answer_about_one_event_is_repeated_by_its_whole_url(inngest: I
     headers = {SEED_HEADER: seed(0)}
     [ulid] = (await inngest.post('{"name": "py/echo"}', headers))[1]["ids"]
     found = f"/v1/events/{ulid}"
-    await until(lambda: inngest.ask(found), lambda answer: answer[1]["data"] is not None)
+    await eventually(lambda: inngest.ask(found), lambda answer: answer[1]["data"] is not None)
     old = f"/v1/events/{ulid}/runs?first"
     first = (await inngest.ask(old))[1]
     for path in (found, old):

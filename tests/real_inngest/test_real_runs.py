@@ -10,7 +10,8 @@ import pytest
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.real_inngest.answers import ANSWERS
 from tests.real_inngest.functions import BATCH, ERROR
-from tests.real_inngest.inngest_handle import Inngest, new_key, seed, until
+from tests.real_inngest.inngest_handle import Inngest, new_key, seed
+from tests.support.storage import eventually
 
 
 @pytest.mark.relayed
@@ -34,7 +35,9 @@ async def test_a_run_that_fails_shows_an_attempts_error_before_its_end(
     inngest: Inngest, app: str
 ) -> None:
     [ulid] = await inngest.send({"name": f"{app}/fails"})
-    [run] = await until(lambda: inngest.runs(ulid), lambda runs: bool(runs) and "output" in runs[0])
+    [run] = await eventually(
+        lambda: inngest.runs(ulid), lambda runs: bool(runs) and "output" in runs[0]
+    )
     assert (run["status"], "endedAt" in run) == ("RUNNING", False)
     assert run["output"]["error"]["message"] == ERROR["message"]
     [run] = await inngest.ended(ulid)
@@ -52,7 +55,7 @@ async def test_a_run_that_sleeps_runs_and_has_no_output(inngest: Inngest, app: s
     run = await inngest.running(ulid)
     assert run["status"] in ("QUEUED", "RUNNING")
     assert not {"endedAt", "output"} & run.keys()
-    [old] = await until(lambda: inngest.old_runs(ulid), bool)
+    [old] = await eventually(lambda: inngest.old_runs(ulid))
     assert old["ended_at"] is None
 
 
@@ -118,7 +121,7 @@ async def test_a_failures_handler_sees_the_same_id(
         told = [one["data"] for one in await inngest.page(f"name={app}/failed&limit=51")]
         return next((one for one in told if one["run_id"] == run["id"]), None)
 
-    failed = await until(told, bool)
+    failed = await eventually(told)
     assert failed is not None
     assert failed["event"]["id"] == own.get("id", ulid)
     assert (failed["event"]["name"], failed["event"]["data"]) == (f"{app}/fails", {"n": 1})
@@ -188,6 +191,6 @@ async def test_of_debounced_events_one_runs(inngest: Inngest, app: str) -> None:
         return [run for ulid in given for run in await inngest.runs(ulid)]
 
     # Events of the same moment are scheduled side by side: the last one sent need not be it.
-    [run] = await until(runs, lambda found: bool(found) and "endedAt" in found[0])
+    [run] = await eventually(runs, lambda found: bool(found) and "endedAt" in found[0])
     assert run["output"]["id"] in given
     assert len(await runs()) == 1

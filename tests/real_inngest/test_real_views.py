@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.real_inngest.functions import ERROR
-from tests.real_inngest.inngest_handle import Inngest, new_key, until
+from tests.real_inngest.inngest_handle import Inngest, new_key
 from tests.real_inngest.servers import NO_RUN_SECONDS
+from tests.support.storage import eventually
 
 pytestmark = pytest.mark.relayed(only=True)
 
@@ -28,14 +29,14 @@ async def test_an_events_runs_are_shown_as_inngest_shows_them(inngest: Inngest, 
 async def shown_as_told(inngest: Inngest, app: str, name: str) -> None:
     [ulid] = await inngest.send({"name": f"{app}/{name}", "id": new_key()})
     runs = await inngest.ended(ulid, KINDS.get(name, 1))
-    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    view = await eventually(lambda: inngest.view(ulid), lambda view: view["final"])
     assert (view["state"], view["inngestId"]) == ("delivered", ulid)
     assert shown(view) == [told(run) for run in sorted(runs, key=lambda run: run["id"])]
 
 
 async def test_an_event_of_no_function_is_delivered_without_a_run(inngest: Inngest) -> None:
     [ulid] = await inngest.send({"name": "py/unknown"})
-    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    view = await eventually(lambda: inngest.view(ulid), lambda view: view["final"])
     assert (view["state"], view["run"], view["otherRuns"]) == ("delivered", None, [])
     assert (view["noRun"], view["idUsed"]) == (True, False)
 
@@ -45,7 +46,7 @@ async def test_an_event_whose_id_another_sender_used_says_so(inngest: Inngest) -
     other = await inngest.send_past_the_service(event)
     await inngest.ended(other)
     [ulid] = await inngest.send(event)
-    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    view = await eventually(lambda: inngest.view(ulid), lambda view: view["final"])
     assert (view["state"], view["noRun"], view["idUsed"]) == ("delivered", True, True)
     assert (await inngest.outbox("show", ulid))["idUsedBy"] == other
 
@@ -56,7 +57,7 @@ async def test_an_event_that_ran_is_not_said_to_have_a_used_id(inngest: Inngest)
     [ulid] = await inngest.send(event)
     [run] = await inngest.ended(ulid)
     other = await inngest.send_past_the_service(event, lead_ms=-60_000)
-    await until(lambda: inngest.event(other), bool)
+    await eventually(lambda: inngest.event(other))
     shown = await inngest.outbox("show", ulid)
     assert ([one["id"] for one in shown["runs"]], shown["idUsedBy"]) == ([run["id"]], None)
 
@@ -66,7 +67,9 @@ async def test_names_are_told_rightly_within_a_minute_after_their_time(inngest: 
     for _ in range(3):  # a slot of the watch apart
         for name in ("object", "fails", "limited", "wanted", "unknown"):
             [ulid] = await inngest.send({"name": f"py/{name}"})
-        await until(lambda ulid=ulid: inngest.view(ulid), lambda view: view["state"] == "delivered")
+        await eventually(
+            lambda ulid=ulid: inngest.view(ulid), lambda view: view["state"] == "delivered"
+        )
         await asyncio.sleep(1.5)
     began_at = time.monotonic()
 
@@ -83,7 +86,7 @@ async def test_names_are_told_rightly_within_a_minute_after_their_time(inngest: 
             and known["wanted"]["noRunSince"] is not None
         )
 
-    known = await until(names, are_right)
+    known = await eventually(names, are_right)
     print(f"\ntold {time.monotonic() - began_at - NO_RUN_SECONDS:.0f} s after the time")
     missing = {name for name, one in known.items() if one["noRunSince"] is not None}
     assert missing == {"wanted"}
@@ -126,7 +129,7 @@ async def seconds_to_the_view(inngest: Inngest, name: str, count: int) -> float:
 
 async def seen_at(inngest: Inngest, ulid: str, count: int) -> tuple[dict[str, Any], float]:
     """The view that has the ends of so many runs, and its moment."""
-    view = await until(
+    view = await eventually(
         lambda: inngest.view(ulid),
         lambda view: len(shown(view)) == count and all(run["ended"] for run in shown(view)),
     )
