@@ -86,6 +86,7 @@ async def test_lists_are_paged_to_their_end(operator: Visitor, dead: dict[str, l
     assert link(second, "Newest") == "/outbox/events?state=dead"
     assert ("By name and reason" in first, "By name and reason" in second) == (True, False)
     assert 'Dead <span class="count">63</span>' in first
+    assert '<a href="/outbox/events?">All <span class="count">63</span>' in first
     exported = [link(first, kind) for kind in ("CSV", "JSON")]
     assert exported == [f"/outbox/export?state=dead&as={kind}" for kind in ("csv", "json")]
     assert '<a href="/outbox/events" aria-current="page">Events</a>' in first

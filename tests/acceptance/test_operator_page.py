@@ -309,6 +309,7 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
         held_median_seconds=0.04,
         held_p95_seconds=0.21,
         outcomes={"completed": 2, "failed": 1},
+        per_second=31.5,
         dead=1200,
     )
     kept = KeptNames(now_ms, (NameView(name="b/other", expected=True), well, lost))
@@ -325,6 +326,6 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
     assert HOSTILE not in page
     assert page.index("z/") < page.index("No run since") < page.index("a/well")
     assert page.index("a/well") < page.index("b/other")
-    assert "<td>0.04 s (0.21 s)</td>" in page
+    assert "<td>31.5</td><td>0.04 s (0.21 s)</td>" in page
     assert "<td>2 of 3</td><td>2 completed, 1 failed</td>" in page
     assert '<a href="/outbox/events?state=dead&amp;name=%22a/well%22">1,200</a>' in page

@@ -209,3 +209,10 @@ def test_the_command_says_what_it_did(path: Path, target: str, form: str) -> Non
     counts = "2 pending, 0 sent, 1 delivered, 0 dead"
     assert result.stdout.startswith(f"Wrote 3 rows. The target holds 3: {counts} (checksum ")
     assert result.stdout.endswith(").\nCount and checksum agree: the move is finished.\n")
+
+
+@pytest.mark.parametrize("target", ["nonsense", "sqlite://", "mysql://h/x"])
+def test_a_target_without_an_address_is_refused(path: Path, target: str) -> None:
+    result = CliRunner().invoke(app, ["move", "--url", f"sqlite:///{path}", "--to", target])
+    assert result.exit_code == 2
+    assert "write sqlite:///path/to/file" in " ".join(result.stderr.split())

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.console.commands import check
+from service.errors import OutboxUnavailableError
 from service.outbox.event import NO_META, Meta
 from service.outbox.link.messages import Status
 from service.outbox.link.server import serve_link
@@ -120,3 +122,12 @@ async def test_it_can_not_tell_with_an_age_that_is_none(
     assert code == 3
     assert out.startswith("OUTBOX UNKNOWN - soon: write a duration")
     assert out.count("\n") == 1
+
+
+async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: str) -> None:
+        raise OutboxUnavailableError("The database is away:\n  refused.")
+
+    monkeypatch.setattr(check, "_ask", refused)
+    code, out, _ = await outbox_command(path, "check")
+    assert (code, out) == (3, "OUTBOX UNKNOWN - The database is away: refused.\n")

@@ -140,6 +140,7 @@ async def test_show_names_five_runs_or_whose_id_it_was(
 
     async def shown(event_id: str, *runs: str) -> list[str]:
         monkeypatch.setattr(events, "make_rest_api", lambda *_, **__: Inngest(*runs))
+        monkeypatch.setenv("INNGEST_DEV", "http://127.0.0.1:8288")
         _, out, _ = await outbox_command(path, "show", event_id)
         return [line for line in out.splitlines() if "run of" in line or "held its id" in line]
 
@@ -148,6 +149,7 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     assert await shown(mine.id) == []
     told = await shown(theirs.id, "r-1", "r-2", "r-3", "r-4", "r-5", "r-6")
     assert [line.partition(": ")[0] for line in told] == ["running run of resize"] * 5
+    assert told[0].endswith(": http://127.0.0.1:8288/run?runID=r-1")
     one = await outbox_json(path, "show", theirs.id)
     assert [run["id"] for run in one["runs"]] == ["r-1", "r-2", "r-3", "r-4", "r-5"]
     assert (one["idUsedBy"], one["destination"]) == (None, None)
