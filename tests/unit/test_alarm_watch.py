@@ -71,7 +71,7 @@ def test_an_alarm_is_over_after_its_condition_was_absent_for_a_moment() -> None:
     assert changes.look([], T + 41_999) == []
     [over] = changes.look([], T + 42_000)
     assert (over.alarm, over.state, over.message) == ("dead", "cleared", "dead told")
-    assert (over.since, over.at) == (T, T + 42_000)
+    assert (over.since, over.at, over.severity) == (T, T + 42_000, "warning")
     assert changes.look([alarm("dead")], T + 43_000)[0].state == "raised"
 
 
