@@ -104,6 +104,8 @@ async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
     seen = values(recorder)
     assert seen["outbox_rows:pending"] == 3
     assert seen["outbox_sampled_timestamp_seconds"] == before
+    assert sampler.latest is not None
+    assert sampler.latest.view.pending == 3
 
 
 async def test_who_watches_sees_each_look(

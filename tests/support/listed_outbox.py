@@ -31,7 +31,7 @@ class ListedOutbox:
     ) -> Reach | None:
         rows = self._below(before_seq, Filter(state=state, owner=owner))
         last = rows[window - 1] if len(rows) >= window else None
-        return last and Reach(last.seq, last.accepted_at_ms)
+        return last and Reach(last.seq, last.accepted_at_ms, len(rows) == window)
 
     async def seq_at(self, at_ms: int) -> int:
         later = [row.seq for row in self.rows_in_it if row.accepted_at_ms >= at_ms]

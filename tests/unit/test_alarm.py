@@ -47,6 +47,7 @@ def found(
 @pytest.mark.parametrize("state", ["healthy", "backing_off", "recovering", None])
 def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
     assert found(state=state) == []
+    assert found(state=state, paused_by="ada") == []
 
 
 NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
@@ -67,7 +68,7 @@ NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
             "late",
             "the oldest due row has waited 1 h, more than 1 h",
         ),
-        ({"dead": 2}, "WARNING", "dead", "2 dead (see `outbox list --state dead`)"),
+        ({"dead": 2_000}, "WARNING", "dead", "2000 dead (see `outbox list --state dead`)"),
         (
             {"pending": 5, "state": "backing_off", "reason": "HTTP 503"},
             "WARNING",
@@ -144,3 +145,5 @@ def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() 
     assert all("ada?" in one.words for one in given)
     told = ["5 wait and delivery is backing_off", "0 sent and confirmation is failing"]
     assert [one.told for one in given] == told
+    [paused] = found(pending=5, paused_by="ada")
+    assert paused.told == "5 wait and delivery is paused"

@@ -58,6 +58,11 @@ REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
             ),
         ),
         (
+            row(due_in_seconds=9.0),
+            msgspec.structs.replace(CLOSED, state="recovering", window=8),
+            "pending: it is sent in 9 s.",
+        ),
+        (
             row(),
             msgspec.structs.replace(CLOSED, paused_by="ada"),
             "pending: delivery is paused by ada; it is sent after `outbox resume`.",

@@ -46,6 +46,7 @@ def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
     minute.add(NOON, seen(1))
     minute.add(NOON + 1_000, seen(1, "backing_off", "503"))
     minute.add(NOON + 2_000, seen(1, "recovering", "it took one"))
+    minute.add(NOON + 3_000, seen(1, "backing_off", "502"))
     over = minute.add(NOON + MINUTE_MS, seen(1))
     assert over is not None
     assert (over.state, over.reason) == ("backing_off", "503")

@@ -63,6 +63,14 @@ def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: boo
     assert (known.no_run_since is not None) is missing
 
 
+def test_a_second_answer_about_an_event_does_not_make_its_name_less_quiet() -> None:
+    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
+    now = answers(known, "N")
+    known.take(f"{T}", Answer(T, now + 19_000, 0.1, 0.2, ("queued",)))
+    known.judge(now + 20_000)
+    assert known.no_run_since == T
+
+
 def test_a_run_ends_it_and_a_day_without_events_too() -> None:
     known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
     now = answers(known, "NN")

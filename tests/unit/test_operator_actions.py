@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from service.console.operations.actions import OperatorActions, Payloads, SessionSignOuts
+from service.errors import OutboxUnavailableError
 from service.identity.session_revision import session_scope_id
 from service.observe.recorder import NullRecorder
 from service.outbox.audit import Act, Deed, ErasedRecords
@@ -162,6 +163,7 @@ async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged:
     deed = Deed(ADA, "sign-out", "dev Ada, https://id.example u-1")
     assert scopes.saved == [("session", 2, deed)]
     assert set(scopes.values) == {session_scope_id(owner) for owner in owners}
+    assert len({str(revision) for revision in scopes.values.values()}) == 2
     line = {"action": "sign_out", "actor": "a***@example.com", "owners": 2}
     wanted = [{"event": "operator_action", "log_level": "warning", **line}]
     assert lines == (wanted if logged else [])
@@ -204,3 +206,16 @@ async def test_a_look_at_payloads_is_in_the_audit_and_counted() -> None:
         ("payload", "kim", "known", "looked at the payload, decrypted"),
     ]
     assert figures.got == [("count", "operator_actions", 1, ("action", "payload"))] * 3
+
+
+async def test_a_look_that_the_audit_does_not_take_is_neither_shown_nor_counted() -> None:
+    class Full(Stored):
+        async def record(self, *_: object, **__: object) -> None:
+            raise OutboxUnavailableError
+
+    stored, figures = Full(), Figures()
+    payloads = Payloads(cast("Any", stored), cast("Any", stored), figures)
+    for look in (payloads.show("known", actor="kim"), payloads.searched(actor="kim")):
+        with pytest.raises(OutboxUnavailableError):
+            await look
+    assert figures.got == []

@@ -155,13 +155,14 @@ async def test_a_dry_run_tells_what_is_left_out_late_and_lost(
     action: Action, ids: str, late: int, lost: int
 ) -> None:
     rows = [msgspec.structs.replace(row, first_sent_at_ms=0) for row in rows_in(*EACH)]
-    wanted, search = Filter(state=None, limit=2), Finds(rows)
+    wanted = Filter(name="n", state=State.DEAD, before_seq=999, limit=2)
+    search = Finds(rows)
     proposals = Proposals(search, Replays())  # type: ignore[arg-type]
     found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1)
     assert [row.id for row in found.rows] == [f"e-{one}" for one in ids]
     assert (found.action, found.wanted, found.seen_ms) == (action, wanted, DAY_MS + 1)
     assert (found.left_out, found.late, found.lost) == (5 - len(ids), late, lost)
-    assert search.asked == [Filter(limit=10_000)]
+    assert search.asked == [msgspec.structs.replace(wanted, limit=10_000)]
     found = await proposals.propose(action, wanted, now_ms=DAY_MS, seen_ms=2_000)
     assert (found.seen_ms, found.late) == (2_000, 0)
     assert found.left_out == 3 - len([one for one in ids if one <= "2"])
@@ -257,10 +258,12 @@ class Turns:
 async def replay_for(
     seconds: float, rows: list[Row], replays: PacedReplays, repairs: Replays
 ) -> None:
-    replayer = PacedReplayer(replays, Finds(rows), repairs, Turns())  # type: ignore[arg-type]
+    found = Finds(rows)
+    replayer = PacedReplayer(replays, found, repairs, Turns())  # type: ignore[arg-type]
     running = asyncio.create_task(replayer.run())
     await asyncio.sleep(seconds)
     running.cancel()
+    assert {one.name for one in found.asked} <= {"n"}
 
 
 @in_virtual_time
@@ -284,6 +287,17 @@ async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() ->
     ]
     assert {(one.state, *by) for one, *by in repairs.asked} == {(State.DEAD, "ada", ACT)}
     assert scopes.stored["watch", "paced-replay"] == {}
+
+
+@in_virtual_time
+async def test_a_replay_at_a_rate_passes_over_events_that_died_later() -> None:
+    repairs, scopes = Replays(), MemoryScopes()
+    await PacedReplays(scopes).start(ONE)
+    rows = rows_in(*[State.DEAD] * 4)
+    for at in (0, 1):
+        rows[at] = msgspec.structs.replace(rows[at], settled_at_ms=int(NOW * 1000) + 1)
+    await replay_for(9, rows, PacedReplays(scopes), repairs)
+    assert [one.ids for one, *_ in repairs.asked] == [("e-2", "e-3")]
 
 
 @in_virtual_time

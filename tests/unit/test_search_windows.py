@@ -88,11 +88,18 @@ async def test_a_search_pauses_after_a_second() -> None:
     assert await search.find(Filter(**NONE)) == Found([], 501, 501_000)
 
 
+async def test_a_window_that_is_known_to_be_the_last_ends_the_search() -> None:
+    assert await looked(ListedOutbox(rows([1, 2])), **NONE) == [(None, 0)]
+
+
 @pytest.mark.parametrize("wanted", [{"reason": "rejected"}, {"reason_part": "name"}])
 async def test_rows_with_a_reason_are_looked_for_among_the_dead(wanted: dict[str, str]) -> None:
     outbox = ListedOutbox([*rows([1, 2, 3, 4], State.DEAD), *rows(range(5, 60))])
     assert await looked(outbox, **wanted, **NONE) == [(None, 2), (3, None)]
     assert {one.state for one in outbox.asked} == {State.DEAD}
+    outbox.asked.clear()
+    await looked(outbox, state=State.SENT, **wanted, **NONE)
+    assert {one.state for one in outbox.asked} == {State.SENT}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ async def test_a_listing_counts_what_follows_up_to_a_hundred_thousand(
 
 async def test_of_an_ambiguous_beginning_eleven_events_are_shown() -> None:
     outbox: Any = ListedOutbox(rows(range(1, 13)))
-    found = await find_ids(outbox, ["e-", "e-2", "e-2", "none", "e-12"])
+    found = await find_ids(outbox, ["e-", "e-2", "e-2", "e-", "none", "none", "e-12"])
     assert [row.seq for row in found.rows] == [2, 12]
     assert found.unknown == ("none",)
     [(beginning, shown)] = found.ambiguous

@@ -34,6 +34,19 @@ async def test_a_row_that_commits_late_is_told_once_within_two_hundred_numbers()
     assert await told(tail, outbox) == ["accepted 1101"]
 
 
+async def test_late_rows_are_those_near_the_newest_row_whatever_its_state() -> None:
+    outbox, tail = ListedOutbox([row(1), row(500, State.DELIVERED)]), Tail(Filter())
+    await tail.begin(outbox, 0)
+    outbox.rows_in_it += [row(299), row(301)]
+    assert await told(tail, outbox) == ["accepted 301"]
+
+
+async def test_it_begins_with_the_newest_rows_that_match() -> None:
+    outbox = ListedOutbox([*(row(seq) for seq in range(1, 6)), row(6, user_id="u-2")])
+    begun = await Tail(Filter(user_id="u-1")).begin(outbox, 2)
+    assert [(one.what, one.row.seq) for one in begun] == [("pending", 4), ("pending", 5)]
+
+
 async def test_a_rare_event_is_looked_for_in_five_thousand_numbers_before_the_last_look() -> None:
     outbox, tail = ListedOutbox([row(10)]), Tail(Filter(user_id="rare"))
     await tail.begin(outbox, 0)

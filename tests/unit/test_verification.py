@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.console.operations.search import Search
+from service.console.operations.search import Search, SearchPolicy
 from service.console.operations.verification import Verification, verify
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
@@ -18,6 +18,7 @@ from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 
 BASE = decode_ulid("01KB08Z4Q0XW5M7T3Y8S000000")
+ONE = encode_ulid(BASE + 1)
 
 
 def outbox(count: int, **changes: object) -> ListedOutbox:
@@ -78,9 +79,18 @@ async def test_all_pages_are_asked_for_and_one_without_an_answer_is_unknown() ->
 
 async def test_given_ids_are_asked_for_in_pages() -> None:
     rows = outbox(1_100)
-    ids = tuple(f"e-{seq}" for seq in range(1, 702))
+    ids = (*(f"e-{seq}" for seq in range(1, 702)), "e-1101")  # the last is not delivered
     assert await verified(rows, Inngest(), ids=ids) == Verification(701, 700, ["e-7"], [])
-    assert [len(one.ids or ()) for one in rows.asked] == [500, 201]
+    assert [len(one.ids or ()) for one in rows.asked] == [500, 202]
+
+
+async def test_pages_of_a_search_that_pauses_are_all_asked_for() -> None:
+    rows = outbox(10)
+    rows.rows_in_it[0] = made_row(State.DELIVERED, id="e-1", user_id="u-2", seq=1, inngest_id=ONE)
+    hasty = SearchPolicy(first_window=2, window=2, budget_seconds=0.0)
+    search = Search(rows, rows, hasty)  # type: ignore[arg-type]
+    found = await verify(search, Inngest(), Filter(user_id="u-2"), with_runs=False)  # type: ignore[arg-type]
+    assert found == Verification(1, 1, [], [])
 
 
 @pytest.mark.parametrize("environment", [None, "branch/a"])
