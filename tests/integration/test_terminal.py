@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from service.observe.logs import RequestLine, configure_logs, request_log
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
-from tests.support.storage import claim, event
+from tests.support.storage import PATIENCE_SECONDS, claim, event
 from tests.support.words import EVIL
 
 
@@ -92,6 +93,22 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
         line = stream.read()
     assert "inngest_in_trouble" in line
     assert line.removesuffix("\n").isprintable()
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_a_warning_is_written_at_once_and_what_came_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.observe.logs.FLUSH_SECONDS", 3600.0)
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as pipe, os.fdopen(read_end, "rb", buffering=0) as reader:
+        logs = configure_logs(level="info", format_name="json", stream=pipe)
+        structlog.get_logger().info("quiet")
+        structlog.get_logger().warning("loud")
+        assert select.select([reader], [], [], PATIENCE_SECONDS)[0]
+        events = [json.loads(line)["event"] for line in reader.read(10**6).splitlines()]
+        logs.close()
+    assert events == ["quiet", "loud"]
 
 
 @pytest.mark.usefixtures("root_logger")

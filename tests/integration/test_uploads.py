@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from service.documents.bucket import Bucket
+from service.documents.document_name import upload_key
 from service.errors import (
     SessionRequiredError,
     StorageNotConfiguredError,
@@ -120,6 +121,7 @@ async def test_two_users_get_different_keys_for_one_name(serve, bucket):
         client = await serve(lambda: bucket, user)
         async with client.post("/api/uploads", json=WANTED) as answer:
             keys.add((await answer.json())["documentName"])
+    assert keys == {upload_key(f"dev {user}", NAME) for user in ("u-1", "u-2")}
     assert len(keys) == 2
 
 

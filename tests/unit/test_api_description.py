@@ -28,6 +28,11 @@ USERS = [{"session": []}, {"nextAuth": []}, {"authJs": []}, {"userToken": []}]
 
 
 class Thing(msgspec.Struct):
+    """A thing.
+
+    It has a size.
+    """
+
     size: int
     name: str = "x"
 
@@ -127,6 +132,7 @@ def test_an_endpoint_is_described_as_it_answers() -> None:
         },
     }
     thing = document["components"]["schemas"]["Thing"]
+    assert thing["description"] == "A thing.\n\nIt has a size."
     assert thing["required"] == ["size", "name"]
     assert "default" not in thing["properties"]["name"]
 

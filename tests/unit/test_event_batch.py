@@ -12,7 +12,7 @@ from service.identity.user import EventKeys, User
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import SEED_HEADER, InngestIds
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.web.intake.event_batch import (
     MAX_BATCH_BYTES,
@@ -190,6 +190,17 @@ async def test_a_seed_of_an_sdk_is_known_for_a_day(seed: str, lifetimes: list[fl
     answer = await InngestIntake(auth, batches(intake), NullRecorder()).post(made)
     assert answer.status == 200
     assert [one.lifetime_seconds for one in intake.keys if one] == lifetimes
+
+
+async def test_a_key_has_at_most_32_environments() -> None:
+    auth = EventKeyAuth(EventKeys({"k": "cron"}), None, RateLimit(None))  # type: ignore[arg-type]
+    intake = InngestIntake(auth, batches(KeptIntake()), NullRecorder())
+    statuses = []
+    for number in (*range(33), 0):
+        headers = {ENVIRONMENT_HEADER: f"branch-{number}"}
+        made = made_request(b'{"name":"a"}', headers, path="/e/k", match_info={"key": "k"})
+        statuses.append((await intake.post(made)).status)
+    assert statuses == [*[200] * 32, 400, 200]
 
 
 async def turns_of_others(body: bytes, policy: BatchPolicy | None = None) -> int:

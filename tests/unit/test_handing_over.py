@@ -299,4 +299,5 @@ async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[P
     async with working_pool() as own:
         processes.started[1].hangs = True
         await own.upgrade()
+        assert await processes.started[0].ended() == -signal.SIGTERM
     assert not any(one.is_running for one in processes.started)

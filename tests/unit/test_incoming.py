@@ -60,6 +60,9 @@ def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
     wire = json.loads(event.payload)
     assert ("id" in wire, wire["ts"]) == (False, 1_700_000_000_000)
     assert (event.meta.wire_id, event.accepted_at_ms) == ("mine", NOW_MS)
+    assert event.meta.ts_ms == 0  # it is over
+    [later], _ = taken(b'{"name":"a","ts":1900000000000}')
+    assert later.meta.ts_ms == 1_900_000_000_000
     assert event.id != "mine"
 
 

@@ -141,6 +141,15 @@ async def test_a_body_of_the_wrong_shape_is_refused(start, body):
     assert await code(await start(issuer="dev"), body) == "invalid_field"
 
 
+async def test_a_user_may_have_an_address_of_254_characters_and_a_name_of_255(start):
+    email = "a" * 242 + "@example.com"
+    body = {"email": email, "name": "n" * 255}
+    answer = await (await start(issuer="dev")).post("/auth/dev-login", json=body)
+    assert (await answer.json())["user"]["email"] == email
+    longer = {"email": "a" + email}
+    assert await code(await start(issuer="dev"), longer) == "invalid_field"
+
+
 async def test_a_user_that_no_cookie_can_hold_is_refused(start):
     long = "\U0001f600" * 255
     body = {"email": "a@b", "id": long, "name": long, "organizationId": long}
