@@ -9,12 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.console.commands import owners
+from service.console.operations.erasure import Certificate
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.audit import Deed
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Filter, Retry, Settlement
+from service.outbox.schema import migrate
 from tests.support.operator_pages import deliverable, served
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.outbox_script import outbox
@@ -177,3 +180,19 @@ async def acted(path: Path, action: str) -> None:
         return any(one["action"] == action for one in acts)
 
     await eventually(found)
+
+
+@pytest.mark.parametrize(("options", "patience"), [((), 30.0), (("--after-delivery",), 300.0)])
+async def test_an_erasure_waits_longer_for_what_is_to_be_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, options: tuple[str, ...], patience: float
+) -> None:
+    seen: list[float] = []
+
+    async def erased(*_: object, patience_seconds: float, **__: object) -> Certificate:
+        seen.append(patience_seconds)
+        return Certificate(at=1, by="ada", events={}, settings=0, audit_rows=0, left=0)
+
+    monkeypatch.setattr(owners, "erase", erased)
+    migrate(f"sqlite:///{tmp_path / 'outbox.db'}")
+    await outbox_command(tmp_path / "outbox.db", "erase", "--user", "u-1", "--yes", *options)
+    assert seen == [patience]

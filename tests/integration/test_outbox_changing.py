@@ -24,7 +24,7 @@ from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_script import SCRIPT, outbox
 from tests.support.rows import bury_all
 from tests.support.storage import append_all, claim, event, eventually
 
@@ -173,6 +173,8 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     assert sorted((await states(path)).values()) == ["delivered", "delivering"]
     # Under a claim it stays, whoever asks.
     assert (await outbox_json(path, "discard", ids["delivering"], "--yes"))["ids"] == []
+    _, out, _ = await outbox_command(path, "discard", ids["delivered"], "--yes")
+    assert out == "Discarded 1 row.\n"
     assert (await served.inspector.stats()).delivering == 1
 
 
@@ -224,12 +226,14 @@ async def test_pause_and_resume_reach_the_delivery_the_audit_and_the_log(
 
 
 async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
-    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await bury_all(outbox, event())
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as store:
+        await bury_all(store, event())
     assert (await outbox_json(path, "replay", "--all", "--yes"))["done"] is True
     await outbox_json(path, "pause")
     stats = await outbox_json(path, "stats")
     assert (stats["pending"], stats["dead"], stats["delivery"]["state"]) == (1, 0, "paused")
+    # What it logs as the service would is not among what it prints.
+    assert (await outbox(f"sqlite:///{path}", "resume"))["paused"] is False
     assert writer_of(path) is None
 
 

@@ -98,7 +98,7 @@ async def test_an_id_that_does_not_match_the_filter_is_refused(store_url: str) -
 
 @pytest.mark.usefixtures("outbox")
 async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store_url: str) -> None:
-    assert await listed(store_url, "--since", "2026-11-25T12:02") == ["019f-b", "019f-aa"]
+    assert await listed(store_url, "--since", " 2026-11-25T12:02 ") == ["019f-b", "019f-aa"]
     assert await listed(store_url, "--until", "2026-11-25 13:01+01:00") == ["019e-aa"]
     window = ("--since", "2026-11-25T12:01:00Z", "--until", "2026-11-25T12:02:00Z")
     assert await listed(store_url, *window) == ["019e-ab"]

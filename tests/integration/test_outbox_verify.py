@@ -136,6 +136,7 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
     assert (code, said["missing"]) == (1, [ids[1]])
     code, said = await verify(path, guarded, "--ids", ids[0], "--ids", "none")
     assert (code, said) == (3, {})
+    assert await verify(path, guarded, "--ids", ids[0][:2]) == (3, {})
 
 
 async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counted(

@@ -162,7 +162,7 @@ async def test_show_names_five_runs_or_whose_id_it_was(
 
 async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await bury(outbox)
+        await bury(outbox, 2)
         await append_all(outbox, 1)
         batch = await claim(outbox)
         later = Retry(batch.entries[0].seq, 900.0, 1, isolated=False)
@@ -197,9 +197,9 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     } <= set(shown)
     assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
     assert "a/c 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing" in shown
-    [group] = [line for line in shown if line.startswith("1 documents/aws.index rejected 20")]
+    [group] = [line for line in shown if line.startswith("2 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
-    assert "dead 1" in shown
+    assert "dead 2" in shown
 
 
 async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:

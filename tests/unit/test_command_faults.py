@@ -30,6 +30,7 @@ FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")
             OSError(28, "No space left", "/data/x"),
             "outbox: /data/x can't be used: No space left.\n",
         ),
+        (OSError(28, "No space left"), "outbox: A file can't be used: No space left.\n"),
         (
             FORBIDDEN,
             "outbox: This user may not write /data/outbox.db: run the command as the user ",

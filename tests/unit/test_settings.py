@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from service.config.faults import misspelt_variables
-from service.config.outbox_url import url_in_schema
+from service.config.outbox_url import redacted_url, url_in_schema
 from service.config.settings import Settings
 from service.config.values import parse_duration
 from service.errors import ConfigurationError
@@ -134,6 +134,7 @@ def test_a_number_that_can_not_be_read_is_told_in_plain_words() -> None:
         Settings.load({"PORT": "x", "DEV_LOGIN": "perhaps"})
     assert "PORT: write a whole number" in str(caught.value)
     assert "DEV_LOGIN: write true or false" in str(caught.value)
+    assert faults(PORT="65536").startswith("PORT: input should be less than")
     assert faults(OUTBOX_RETENTION="soon").startswith("OUTBOX_RETENTION: write a duration as")
 
 
@@ -326,3 +327,9 @@ def test_a_journal_may_be_a_whole_bucket(journal: str) -> None:
 )
 def test_the_service_is_for_this_machine_alone_or_not(host: str, *, is_loopback: bool) -> None:
     assert Settings.load({"HOST": host}).loopback is is_loopback
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "Token", "client_secret", "api_key"])
+def test_a_secret_parameter_of_an_address_is_not_shown(name: str) -> None:
+    shown = redacted_url(f"postgresql://ada:word@db/x?sslmode=require&{name}=word&a=b")
+    assert shown == f"postgresql://ada:********@db/x?sslmode=require&{name}=********&a=b"
