@@ -205,6 +205,7 @@ async def test_without_a_key_none_is_sent() -> None:
     ("answer", "words"),
     [
         (Answer(401), "Inngest refuses INNGEST_SIGNING_KEY."),
+        (Answer(403), "Inngest refuses INNGEST_SIGNING_KEY."),
         (Answer(404), "Inngest answers 404 to questions."),
         (Answer(200, (b'{"status": 500}',)), "Inngest answers 500 to questions."),
         (Answer(200, (b"[" * 100_000,)), "An answer that is not the API's."),
@@ -218,6 +219,7 @@ async def test_any_other_answer_is_an_error_of_an_inngest_that_was_reached(
         await asker(ScriptedSession(answer)).page(ULID, 1)
     assert str(caught.value) == words
     assert caught.value.reached
+    assert caught.value.refused is words.startswith("Inngest refuses")
 
 
 @pytest.mark.parametrize(
