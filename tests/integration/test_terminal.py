@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import structlog
 
+from service.console.commands import main as script
 from service.observe.logs import RequestLine, configure_logs, request_log
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -215,3 +216,19 @@ def test_a_fault_has_its_traceback_and_libraries_warnings_are_in_the_log(tmp_pat
     assert "Traceback" in fault["exception"]
     assert (loud["event"], loud["level"]) == ("loud", "warning")
     assert "ZeroDivisionError" in written(tmp_path, "console", write)
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_a_command_logs_on_standard_error_and_leaves_its_own_faults_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(**_: object) -> None:
+        structlog.get_logger().warning("file_check_incomplete")
+        structlog.get_logger().warning("database_lost")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "app", command)
+    script.main()
+    said = capsys.readouterr()
+    assert (said.out, "file_check_incomplete" in said.err) == ("", True)
+    assert "database_lost" not in said.err
