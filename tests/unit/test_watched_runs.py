@@ -26,6 +26,7 @@ from tests.unit.test_run_questions import (
     BEGAN_MS,
     NO_RUN_SECONDS,
     Inngest,
+    Rows,
     wall_now_ms,
     watch_for,
     watching,
@@ -171,6 +172,23 @@ async def test_where_no_other_waits_the_start_of_each_run_is_asked_for() -> None
     with watching(Runs(known), Fixed(rows), scopes=scopes) as watch:
         await watch_for(119, watch)
     assert scopes.names()["a"].start_p95_seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("RUNNING", "running"), ("QUEUED", "queued"), ("FAILED", "retrying")]
+)
+@in_virtual_time
+async def test_runs_that_had_not_ended_are_asked_about_once_more(status: str, word: str) -> None:
+    unended = EventRun("0", status, moment(1.0), None, None, Named("f"), Named("app"))
+    known, scopes = {"a-0": [unended]}, Scopes()
+    with watching(Runs(known), Fixed([row("a", 0, BEGAN_MS + 5_000)]), scopes=scopes) as watch:
+        await watch_for(80, watch)
+        assert scopes.names()["a"].outcomes == {word: 1}
+        known["a-0"] = [run("0", "COMPLETED", moment(2.0))]
+        await watch_for(80, watch)
+    told = scopes.names()["a"]
+    assert (told.outcomes, told.asked) == ({"completed": 1}, 1)
+    assert told.start_p95_seconds == 0.0  # it began before Inngest's answer came
 
 
 @in_virtual_time
@@ -325,9 +343,24 @@ async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
         for _ in range(2):
             await questions.skips({("app", "a")}, None)
         assert inngest.functions == ["a"]
-        inngest.skips["a"] = True
-        await asyncio.sleep(300)
-        assert await questions.skips({("app", "a")}, None)
+        for skips in (True, None):  # what was known stays where Inngest is in trouble
+            inngest.skips["a"] = skips
+            await asyncio.sleep(300)
+            assert await questions.skips({("app", "a")}, None)
+        assert inngest.functions == ["a"] * 3
+
+
+@in_virtual_time
+async def test_of_events_that_run_it_is_asked_once_whether_they_may_skip() -> None:
+    class Declined(Inngest):
+        async def may_skip(self, *_: object) -> bool:
+            self.asked_about.append("may skip")
+            return False
+
+    inngest = Declined()
+    with watching(inngest, Rows(["a"])) as watch:
+        await watch_for(700, watch)
+    assert inngest.asked_about.count("may skip") == 1
 
 
 @pytest.mark.parametrize(
