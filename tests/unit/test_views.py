@@ -149,4 +149,4 @@ def test_the_estimate_is_nothing_while_nothing_moves(
 )
 def test_a_pause_hides_the_breaker_and_says_who_and_why(why: str, reason: str) -> None:
     delivery = figures(record(paused_by="ada", pause_reason=why))["delivery"]
-    assert (delivery["state"], delivery["reason"]) == ("paused", reason)
+    assert delivery == {"state": "paused", "reason": reason, "reopensInSeconds": 2.5}
