@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from service.console.operations.search import SearchPolicy
+from service.identity.user import User
 from service.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.web.events.event_view import event_view
@@ -133,6 +134,10 @@ async def test_an_event_that_was_never_sent_is_taken_back(followed, client):
     await followed.outbox.intake.append(event())
     assert (await client.delete("/api/events/e-1")).status == 204
     assert (await client.get("/api/events/e-1")).status == 404
+    [act] = await followed.outbox.inspector.audit(10)
+    assert (act.action, act.ids) == ("discard", ("e-1",))
+    assert act.actor == User("dev", "u-1").actor
+    assert act.actor
 
 
 async def test_an_event_that_has_left_is_not_taken_back(followed, client):

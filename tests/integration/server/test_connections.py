@@ -73,6 +73,9 @@ async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> Non
         stopping = asyncio.create_task(served.server.cleanup())
         for _ in range(TURNS):
             await asyncio.sleep(0)
+        assert served.server.server
+        [connection] = served.server.server.connections
+        connection.data_received(ASK)  # too late
         served.may_answer.set()
         assert (await served.reader.read()).endswith(b"answer 2")
         await stopping
