@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from service.errors import ConfigurationError
 from service.event_types.types_file import check_encryption, load_event_types
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Dead, Settlement
+from service.web.intake.lenient_json import BadEventError
+from service.web.intake.sealed_events import SealedEvents
 from tests.support.declared_service import declared_service
 from tests.support.outbox_command import outbox_command
 from tests.support.service_command import service_command
@@ -179,3 +182,16 @@ async def test_the_audit_tells_a_look_at_decrypted_data_from_any_other(tmp_path)
             await payloads.show(sent.id, actor="ada")
             [look] = await outbox.inspector.audit(1)
             assert look.detail == f"looked at the payload{how}"
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2_300_000, True), (2_400_000, False)])
+def test_an_event_has_at_most_3_mib_once_it_is_encrypted(size: int, *, fits: bool) -> None:
+    declared = SimpleNamespace(name="a", encrypt=True, encrypted_fields=None)
+    sealed = SealedEvents(Encryption([KEY]), [declared])  # type: ignore[list-item]
+    payload = b'{"name":"a","data":{"x":"%s"}}' % (b"x" * size)
+    event = msgspec.structs.replace(new_event(), name="a", payload=payload)
+    if fits:
+        assert len(sealed.seal(event).payload) > size
+    else:
+        with pytest.raises(BadEventError, match="larger than 3145728 bytes encrypted"):
+            sealed.seal(event)
