@@ -331,13 +331,19 @@ async def test_selected_events_that_can_not_be_changed_so_are_left_out(
 
 @ON_SQLITE
 async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
-    assert "Pause delivery?" in await operator.send("/outbox/pause")
+    asked = await operator.send("/outbox/pause")
+    assert "Pause delivery?" in asked
+    assert "Nothing is sent to Inngest until somebody resumes delivery." in asked
+    assert '<button class="primary">Pause delivery</button>' in asked
     said = ("reason", "we move the database")
     page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
     assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
     assert 'action="/outbox/resume"' in page
-    assert "Resume delivery?" in await operator.send("/outbox/resume")
+    asked = await operator.send("/outbox/resume")
+    assert "Resume delivery?" in asked
+    assert "What waits is sent, oldest first, with a share for new events." in asked
+    assert '<button class="primary">Resume delivery</button>' in asked
     moved = ("reason", "it is moved")
     page = await operator.send("/outbox/resume", ("confirmed", "yes"), moved)
     assert '"status">Delivery is resumed.</p>' in page

@@ -116,5 +116,8 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
     page = await (await (await aiohttp_client(app)).get("/outbox")).text()
+    assert "The outbox has not been sampled yet; reload in a moment." in page
+    assert "Nothing is kept yet: the first minute is still running." in page
+    assert "None. Nothing was refused for good." in page
     warns = '<p class="warning">' in page or "the journal" in page
     assert (warns, (words or "") in page) == (bool(words), True)
