@@ -132,6 +132,17 @@ async def test_a_page_ends_with_its_last_row() -> None:
     assert await search.count(Filter(limit=9)) == Counted(9, is_bounded=False)
 
 
+@pytest.mark.parametrize(("limit", "looks"), [(1, 1), (2, 2), (9, 2), (10, 3)])
+async def test_no_window_is_looked_into_once_a_page_is_full(limit: int, looks: int) -> None:
+    outbox = ListedOutbox(rows(range(1, 60)))
+    search = Search(outbox, outbox, SMALL)  # type: ignore[arg-type]
+    found = await search.find(Filter(limit=limit))
+    assert (len(found.rows), found.next_seq, len(outbox.asked)) == (limit, 60 - limit, looks)
+    outbox.asked.clear()
+    assert await search.count(Filter(limit=limit)) == Counted(limit, is_bounded=True)
+    assert len(outbox.asked) == looks
+
+
 async def test_of_a_beginning_the_rows_in_a_state_are_found_and_more_are_told() -> None:
     outbox = ListedOutbox([*rows([1, 2, 3], State.DEAD), *rows([4])])
     search = Search(outbox, outbox)  # type: ignore[arg-type]

@@ -192,6 +192,26 @@ async def test_runs_that_had_not_ended_are_asked_about_once_more(status: str, wo
 
 
 @in_virtual_time
+async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for() -> None:
+    rows = [row("a", at, BEGAN_MS - 60_000 + at * 1_000) for at in range(29, -1, -1)]
+    scopes = Scopes()
+    known = {one.id: [run(f"r{one.id}", "COMPLETED", moment(1.0))] for one in rows}
+    with watching(Runs(known), Fixed(rows), scopes=scopes) as watch:
+        await watch_for(18, watch)
+    told = scopes.names()["a"].outcomes
+    assert told["running"] > told["completed"] > 2
+
+
+@in_virtual_time
+async def test_where_runs_are_missing_it_is_asked_again_whether_they_may_skip() -> None:
+    inngest = Skipping({"a-0": [run("0", "COMPLETED", moment(1.0))]}, f=False)
+    rows = [row("a", at, BEGAN_MS + at * 400_000) for at in (1, 0)]
+    with watching(inngest, Fixed(rows)) as watch:
+        await watch_for(500, watch)
+    assert inngest.functions == ["f", "f"]
+
+
+@in_virtual_time
 async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
     missing = NameView(name="a", expected=True, no_run_since=BEGAN_MS)
     gauges = Gauges()
