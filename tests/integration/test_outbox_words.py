@@ -196,6 +196,8 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         "rate 0.0 events/s",
     } <= set(shown)
     assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
+    assert "NAME PER S HELD START WITH RUN FAILED DEAD RUNS" in shown
+    assert "DEAD NAME REASON LATEST" in shown
     assert "a/c 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing" in shown
     [group] = [line for line in shown if line.startswith("2 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
