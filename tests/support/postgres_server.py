@@ -124,9 +124,9 @@ class PostgresServer:
             connection.execute("SELECT pg_reload_conf()")
 
     @contextlib.contextmanager
-    def database(self, name: str) -> Iterator[str]:
+    def database(self, name: str, template: str = "template1") -> Iterator[str]:
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
             yield self.url(name)
         finally:
