@@ -307,6 +307,7 @@ async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_ba
         with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
             await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
         line.heal()
+        two.upkeep._journal.timings = QUICK
         await eventually(lambda: stored() == {kept.id: False})
     async with journalled() as three:
         assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [kept.id]
@@ -340,6 +341,7 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
             await one.outbox.intake.append(event(), key=key)  # not there yet
         assert "can't be written" in one.outbox.failure
         line.heal()
+        one.upkeep._journal.timings = QUICK
         await eventually(lambda: one.outbox.failure is None)
         await eventually(lambda: set(stored()) == {first.id})
 
@@ -359,6 +361,7 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, store
         assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 3)
         assert one.outbox.failure is None
         line.heal()
+        one.upkeep._journal.timings = QUICK
         await eventually(lambda: one.upkeep.state.missing == 0)
         assert set(stored()) == {each.id for each in sent}
         assert one.upkeep.state.state == "ok"
