@@ -20,7 +20,7 @@ from service.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 
-SMALL = SearchPolicy(first_window=2, window=20)
+SMALL = SearchPolicy(first_window=2, window=20, budget_seconds=1e9)
 NONE = {"user_id": "nobody"}
 
 
@@ -35,7 +35,8 @@ def rows(numbers: Iterable[int], state: State = State.PENDING, **changes: object
 async def looked(
     outbox: ListedOutbox, policy: SearchPolicy | None = SMALL, **wanted: Any
 ) -> list[tuple[int | None, int | None]]:
-    await Search(outbox, outbox, policy).find(Filter(**wanted))  # type: ignore[arg-type]
+    search = Search(outbox, outbox, policy, lambda: 0.0)  # type: ignore[arg-type]
+    await search.find(Filter(**wanted))
     return outbox.windows
 
 
