@@ -43,7 +43,7 @@ from service.outbox.link.messages import (
 from service.outbox.link.served import COMMAND_POLICY
 from service.outbox.link.server import serve_link
 from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Named, State
 from tests.support.remote_storage import (
     Line,
     caller,
@@ -429,6 +429,17 @@ async def test_a_new_store_may_have_changed_every_scope(
             async with served(listening.dup(), store):
                 await remote.inspector.stats()
                 assert remote.settings.scope_revision > before
+
+
+async def test_each_part_of_a_store_is_there_for_fronts(store: Outbox) -> None:
+    async with remote_outbox(store) as remote:
+        sent = await remote.intake.append(event())
+        assert await remote.samples.between(0, 1) == []
+        await remote.trail.record("look", actor="ada", detail="at a payload")
+        assert [one.actor for one in await remote.inspector.audit(10)] == ["ada"]
+        await remote.settings.save_scope("user", "u-1", {"a": 1})
+        assert await remote.positions.reach(State.PENDING, 2) is None
+        assert list(await remote.repairs.discard(Named((sent.event_id,)), actor="ada"))
 
 
 async def test_a_result_can_be_many_rows(

@@ -15,6 +15,7 @@ import structlog
 
 from service.console.commands import main as script
 from service.observe.logs import RequestLine, configure_logs, request_log
+from service.observe.printable import escaped_json
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
@@ -97,19 +98,21 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_a_warning_is_written_at_once_and_what_came_before_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_warning_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.observe.logs.FLUSH_SECONDS", 3600.0)
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as pipe, os.fdopen(read_end, "rb", buffering=0) as reader:
         logs = configure_logs(level="info", format_name="json", stream=pipe)
-        structlog.get_logger().info("quiet")
         structlog.get_logger().warning("loud")
         assert select.select([reader], [], [], PATIENCE_SECONDS)[0]
         events = [json.loads(line)["event"] for line in reader.read(10**6).splitlines()]
         logs.close()
-    assert events == ["quiet", "loud"]
+    assert events == ["loud"]
+
+
+def test_a_control_character_of_ascii_is_an_escape_in_json() -> None:
+    assert escaped_json('"\x7f\x85"\n') == '"\\u007f\\u0085"\n'
+    assert escaped_json('"\x7f"\n') == '"\\u007f"\n'
 
 
 @pytest.mark.usefixtures("root_logger")

@@ -250,3 +250,18 @@ async def test_health_says_whether_the_worker_is_connected(status):
         for path in ("/readyz", "/healthz"):
             async with http.get(path) as answer:
                 assert answer.status == 200
+
+
+def test_a_state_lasts_from_its_change_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    status, lasted = WorkerStatus(), []
+    for at, is_connected in ((5, False), (7, True), (9, True), (10, False), (12, False)):
+        now[0] = float(at)
+        if is_connected:
+            status.connect()
+        else:
+            status.disconnect("gone")
+        lasted.append(status.seconds)
+    assert lasted == [5, 0, 2, 0, 2]
+    assert (status.connected, status.reason) == (False, "gone")
