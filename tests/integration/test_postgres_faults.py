@@ -13,6 +13,7 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import Deed
 from service.outbox.model import Settlement
+from service.outbox.postgres.database import availability
 from service.outbox.postgres.database.executor import MAX_CONNECTIONS
 from service.outbox.postgres.database.pool import PoolTimings
 from tests.support.postgres_server import PostgresServer
@@ -33,6 +34,12 @@ UNDER_WAY = """
 SELECT pid FROM pg_stat_activity
 WHERE query LIKE '/* SAMPLES */%%' AND state = 'active' AND wait_event_type = 'Lock'
 """
+
+
+@pytest.fixture(autouse=True)
+def patient_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine that connects again after a second has no lost database."""
+    monkeypatch.setattr(availability, "_GRACE_SECONDS", 20.0)
 
 
 @pytest.fixture
