@@ -224,12 +224,13 @@ async def test_a_child_that_was_ready_comes_again_at_once_however_often_it_faile
 
 @in_virtual_time
 async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
-    processes: type[Process],
+    processes: type[Process], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with working_pool() as own:
         processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
         with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
             await own.upgrade()
+        assert "starting it again" not in capsys.readouterr().out
         assert serving(processes, "store") == serving(processes, "front") == 1
 
 
