@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
@@ -20,9 +21,10 @@ from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, is_migrating
 from tests.support.notified import notified
 from tests.support.outbox_command import outbox_command
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 FEW = 5
+PATIENCE = aiohttp.ClientTimeout(PATIENCE_SECONDS)
 PROCESSES = pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
 
 
@@ -100,6 +102,12 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
         assert await service.ended() == 2
 
 
+async def is_closed_by_answer(http: aiohttp.ClientSession, url: str) -> bool:
+    """True when an answer says that its connection, which is kept else, was used once more."""
+    async with http.get(f"{url}/healthz") as answer:
+        return answer.headers.get("Connection") == "close"
+
+
 @PROCESSES
 async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the_next(
     tmp_path: Path, inngest_api: FakeInngest, processes: str
@@ -113,7 +121,12 @@ async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the
             await poster.sign_in(first.url)
             async with posting(poster, first.url):
                 await more_accepted(poster, FEW)
-                assert await first.stop() == 0
+                async with aiohttp.ClientSession(timeout=PATIENCE) as http:
+                    assert not await is_closed_by_answer(http, first.url)
+                    first.process.send_signal(signal.SIGTERM)
+                    while not await is_closed_by_answer(http, first.url):
+                        pass
+                assert await first.ended() == 0
                 async with running("serve", environment=settings, passed=held):
                     await more_accepted(poster, FEW)
                     await delivered(inngest_api, poster.accepted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,17 +13,21 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
+from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.outbox.event import Event, Meta
 from service.web.server.body_budget import Share, body_budget_key
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
 ADA = {"email": "ada@example.com", "id": "u-1"}
 TOKEN = "a1" * 16
+KEYS = "a:key-of-machine-a,b:key-of-machine-b"
 PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": NEW, "INNGEST_EVENT_KEY": "key"}
 
 
@@ -44,6 +49,12 @@ async def who(client: Client, cookie: str) -> str | None:
     answer = await client.get("/auth/session", headers={"Cookie": cookie})
     user = (await answer.json())["user"]
     return user and str(user["id"])
+
+
+async def sent(client: Client, machine: str, event: dict[str, Any]) -> int:
+    """The status of a post with the key of a machine."""
+    headers = {"Authorization": f"Bearer key-of-machine-{machine}"}
+    return (await client.post("/api/events", json=event, headers=headers)).status
 
 
 async def test_of_several_session_secrets_the_first_signs_and_all_open(tmp_path: Path) -> None:
@@ -91,6 +102,7 @@ async def test_the_system_defaults_are_those_of_the_file(tmp_path: Path) -> None
 
 
 PROXIED = {"X-Forwarded-For": "203.0.113.9"}
+BEARER = {"Authorization": f"Bearer {'t' * 16}"}
 OTHER_NAME = {"Host": "outbox.example.com"}
 
 
@@ -235,3 +247,114 @@ async def test_waits_end_with_their_time_and_with_their_event(tmp_path: Path) ->
         assert (await client.get("/api/events/x?wait=1")).status == 200
         await client.delete("/api/events/x")
         await stream.read()
+
+
+@pytest.mark.parametrize(
+    ("environ", "path", "headers", "status"),
+    [
+        ({"METRICS_TOKEN": "t" * 16}, "/metrics", PROXIED, 401),
+        ({"METRICS_TOKEN": "t" * 16}, "/metrics", PROXIED | BEARER, 200),
+        ({}, "/auth/logout", {"Origin": "https://app.example.com"}, 403),
+        (
+            {"ALLOWED_ORIGINS": "https://app.example.com"},
+            "/auth/logout",
+            {"Origin": "https://app.example.com"},
+            200,
+        ),
+    ],
+)
+async def test_who_is_let_in(
+    tmp_path: Path, environ: dict[str, str], path: str, headers: dict[str, str], status: int
+) -> None:
+    async with served(tmp_path, **environ) as client:
+        method = "GET" if path == "/metrics" else "POST"
+        assert (await client.request(method, path, headers=headers)).status == status
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"OPERATOR_EMAILS": "op@example.com"}, "op@example.com"),
+        ({"OIDC_ISSUER": "https://issuer.example", "OIDC_CLIENT_ID": "us"}, 'href="/auth/login'),
+    ],
+)
+async def test_what_the_start_page_says(tmp_path: Path, environ: dict[str, str], says: str) -> None:
+    async with served(tmp_path, **environ) as client:
+        assert says in await (await client.get("/")).text()
+
+
+@pytest.mark.parametrize(
+    ("environ", "scheme"), [({}, "http"), (PRODUCTION, "https")], ids=["development", "production"]
+)
+async def test_a_sign_in_at_the_provider(
+    tmp_path: Path, environ: dict[str, str], scheme: str
+) -> None:
+    async with ForgedProvider() as provider:
+        oidc = {
+            "OIDC_ISSUER": provider.issuer,
+            "OIDC_CLIENT_ID": CLIENT_ID,
+            "OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        }
+        async with served(tmp_path, **oidc, **environ) as client:
+            begun = await client.get("/auth/login", allow_redirects=False)
+            attempt = begun.headers["Set-Cookie"]
+            assert ("; Secure" in attempt) is (scheme == "https")
+            asked = dict(URL(begun.headers["Location"]).query)
+            assert URL(asked["redirect_uri"]).scheme == scheme
+            back = {"code": provider.authorize(asked), "state": asked["state"]}
+            headers = {"Cookie": attempt.partition(";")[0]}
+            ended = await client.get(
+                "/auth/callback", params=back, headers=headers, allow_redirects=False
+            )
+            assert ended.status == 302
+
+
+@pytest.mark.parametrize(
+    ("environ", "senders", "statuses"),
+    [
+        ({"OUTBOX_MAX_PENDING": "1", "OUTBOX_MAX_PENDING_PER_USER": "2"}, "ab", [200, 503]),
+        ({"OUTBOX_MAX_PENDING": "2", "OUTBOX_MAX_PENDING_PER_USER": "1"}, "aba", [200, 200, 429]),
+    ],
+)
+async def test_how_much_is_taken(
+    tmp_path: Path, environ: dict[str, str], senders: str, statuses: list[int]
+) -> None:
+    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS, **environ) as client:
+        assert [await sent(client, one, {"name": "a/b"}) for one in senders] == statuses
+
+
+@pytest.mark.parametrize(("shared", "times"), [("a,b", 2), ("a", 1), ("b", 1)])
+async def test_machines_that_share_ids_send_the_same_one(
+    tmp_path: Path, inngest_api: FakeInngest, shared: str, times: int
+) -> None:
+    keys = {"OUTBOX_EVENT_KEYS": KEYS, "OUTBOX_EVENT_IDS_SHARED": shared}
+    async with served(tmp_path, INNGEST_DEV=inngest_api.url, **keys) as client:
+        for one in "ab":
+            assert await sent(client, one, {"name": "a/b", "id": "same"}) == 200
+        await inngest_api.ledger.wait_for_arrivals(2)
+        assert inngest_api.ledger.times("same") == times
+
+
+@pytest.mark.parametrize(
+    ("variable", "left"),
+    [("OUTBOX_RETENTION", []), ("OUTBOX_PAYLOAD_RETENTION", [(True,)])],
+)
+async def test_delivered_events_and_their_payloads_leave_after_their_time(
+    tmp_path: Path, inngest_api: FakeInngest, variable: str, left: list[tuple[bool]]
+) -> None:
+    given = {"OUTBOX_EVENT_KEYS": KEYS, "INNGEST_DEV": inngest_api.url}
+    async with served(tmp_path, **given) as client:
+        assert await sent(client, "a", {"name": "a/b"}) == 200
+        await inngest_api.ledger.wait_for_arrivals(1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
+        with file:
+            for table, at in (("", "accepted"), ("_done", "settled")):
+                file.execute(f"UPDATE outbox{table} SET {at}_at_ms = {at}_at_ms - 2 * 86400000")
+            file.execute("UPDATE outbox_done SET ran_ms = ran_ms - 2 * 86400000")
+
+        async def payloads() -> list[tuple[bool]]:
+            return file.execute("SELECT length(payload) = 0 FROM outbox").fetchall()
+
+        assert await payloads() == [(False,)]
+        async with served(tmp_path, **given, **{variable: "1d"}):
+            await eventually(payloads, lambda found: found == left)

@@ -21,6 +21,7 @@ SOON = {"OUTBOX_NO_RUN_AFTER": "1s"}
 TYPES = """
 types:
   - {name: reports/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
+  - {name: reports/unknown, path: /api/unknown, body: {type: object}}
 """
 
 

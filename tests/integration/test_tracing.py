@@ -7,14 +7,17 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
@@ -112,6 +115,22 @@ async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) ->
     assert "415" in text
     for secret in ("ada@example.com", "example", "cookie"):
         assert secret not in text
+
+
+@pytest.mark.parametrize(("status", "is_error"), [(499, False), (500, True)])
+async def test_an_answer_from_500_on_is_an_error(
+    aiohttp_client: Any, *, status: int, is_error: bool
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        del request
+        return web.Response(status=status)
+
+    traced = Traced()
+    app = web.Application(middlewares=[traced.tracing.middleware])
+    app.add_routes([web.get("/", answer)])
+    await (await aiohttp_client(app)).get("/")
+    [span] = await traced.spans("GET /", 1)
+    assert (span.status.status_code is StatusCode.ERROR) is is_error
 
 
 async def test_a_link_holds_over_a_restart(

@@ -272,6 +272,18 @@ async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
 
 
 @in_virtual_time
+async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_does_not_come(
+    processes: type[Process],
+) -> None:
+    async with working_pool() as own:
+        processes.started[0].opens = True
+        processes.opens = False
+        with pytest.raises(UpgradeError, match=r"^The old version continues"):
+            await own.upgrade()
+        assert processes.started[0].serves
+
+
+@in_virtual_time
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from service.outbox.model import DeliveryRecord
+from service.inngest.send_result import SendResult, Signal
+from service.outbox.model import Batch, DeliveryRecord, Entry
+from service.relay.empty_request import EmptyRequest, LoneFailure
+from service.relay.report import Report
 from service.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES
-from tests.support.delivery_world import World, check
+from tests.support.delivery_world import Remembering, World, check
 from tests.support.virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -73,6 +78,26 @@ async def test_an_event_that_always_fails_alone_is_told_and_not_held_against_it(
         assert len(world.inngest.sent_at) - asked <= 600
         await world.until(world.add(HEALTHY), 6)
         assert world.recorder.shown["lone_event_fails"] == 0
+
+
+@in_virtual_time
+async def test_an_event_that_passes_while_inngest_is_asked_about_it_is_not_told() -> None:
+    answer, recorder = asyncio.Event(), Remembering()
+
+    async def send(*_: object) -> SendResult:
+        await answer.wait()
+        return SendResult(200, ())
+
+    sync = SimpleNamespace(breaker=SimpleNamespace(epoch=1))
+    empty = EmptyRequest(cast("Any", SimpleNamespace(send=send)), cast("Any", sync))
+    lone = LoneFailure(empty, Report(recorder))
+    batch = Batch("claim", (Entry(1, "e1", 0, "u-1"),), b"{}")
+    for signal in (*[Signal.TROUBLE] * 5, Signal.PASSED):
+        lone.answered(batch, signal)
+    await asyncio.sleep(1)
+    answer.set()
+    await asyncio.sleep(1)
+    assert "lone_event_fails" not in recorder.shown
 
 
 @in_virtual_time

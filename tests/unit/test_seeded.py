@@ -125,6 +125,7 @@ OTHERS = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW")
         SendResult(200, OURS),
         SendResult(400, OURS[:1], "the second one is bad"),
         SendResult(400, ("",), "the first one is bad"),
+        SendResult(400, ("", OTHERS[1]), "the first one is bad"),
         SendResult(200, ()),
         SendResult(None, None, "timeout"),
     ],
