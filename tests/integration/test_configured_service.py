@@ -284,12 +284,20 @@ async def test_what_the_start_page_says(tmp_path: Path, environ: dict[str, str],
 
 
 @pytest.mark.parametrize(
-    ("environ", "scheme"), [({}, "http"), (PRODUCTION, "https")], ids=["development", "production"]
+    ("environ", "scheme", "is_shared"),
+    [
+        ({}, "http", False),
+        ({"USER_IDS_SHARED": "true"}, "http", True),
+        (PRODUCTION, "https", None),
+    ],
+    ids=["apart", "shared", "production"],
 )
 async def test_a_sign_in_at_the_provider(
-    tmp_path: Path, environ: dict[str, str], scheme: str
+    tmp_path: Path, environ: dict[str, str], scheme: str, *, is_shared: bool | None
 ) -> None:
+    """`is_shared` says whose id the development sign-in's is then, where there is one."""
     async with ForgedProvider() as provider:
+        provider.claims = {"sub": ADA["id"]}
         oidc = {
             "OIDC_ISSUER": provider.issuer,
             "OIDC_CLIENT_ID": CLIENT_ID,
@@ -307,6 +315,12 @@ async def test_a_sign_in_at_the_provider(
                 "/auth/callback", params=back, headers=headers, allow_redirects=False
             )
             assert ended.status == 302
+            user = "; ".join(f"{name}={one.value}" for name, one in ended.cookies.items())
+            await client.put("/api/settings", json={"a": 1}, headers={"Cookie": user})
+            if is_shared is not None:
+                headers = {"Cookie": await signed_in(client)}
+                theirs = await (await client.get("/api/settings", headers=headers)).json()
+                assert ("a" in theirs) is is_shared
 
 
 @pytest.mark.parametrize(
@@ -358,3 +372,33 @@ async def test_delivered_events_and_their_payloads_leave_after_their_time(
         assert await payloads() == [(False,)]
         async with served(tmp_path, **given, **{variable: "1d"}):
             await eventually(payloads, lambda found: found == left)
+
+
+async def test_readiness_says_where_events_go_and_whether_they_are_confirmed(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path, OUTBOX_CONFIRM="off") as client:
+        told = (await (await client.get("/readyz")).json())["detail"]
+        assert (told["inngest"], told["confirmation"]) == ("dev server", "off (OUTBOX_CONFIRM)")
+
+
+async def test_an_operator_is_led_to_the_event_in_the_ui_of_inngest(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    given = {
+        "OUTBOX_EVENT_KEYS": KEYS,
+        "OPERATOR_EMAILS": ADA["email"],
+        "INNGEST_DEV": inngest_api.url,
+        "INNGEST_UI_URL": "https://ui.example",
+    }
+    async with served(tmp_path, **given) as client:
+        headers = {"Authorization": "Bearer key-of-machine-a"}
+        posted = await client.post("/api/events", json={"name": "a/b"}, headers=headers)
+        [event_id] = (await posted.json())["eventIds"]
+        await inngest_api.ledger.wait_for_arrivals(1)
+        cookie = {"Cookie": await signed_in(client)}
+
+        async def page() -> str:
+            return await (await client.get(f"/outbox/events/{event_id}", headers=cookie)).text()
+
+        await eventually(page, lambda found: "https://ui.example/" in found)
