@@ -284,6 +284,21 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
 
 
 @in_virtual_time
+async def test_a_stop_when_the_store_has_just_let_go_gives_it_the_outbox_for_the_last_requests(
+    processes: type[Process],
+) -> None:
+    processes.letting_go_seconds, processes.stopping_seconds = SLOW_SECONDS, 20.0
+    own, running = await ready_pool()
+    upgrading = asyncio.create_task(own.upgrade())
+    await asyncio.sleep(3)
+    processes.started[0]._let_go()
+    upgrading.cancel()
+    own.stop()
+    assert processes.started[0].serves
+    assert await running == 0
+
+
+@in_virtual_time
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:
