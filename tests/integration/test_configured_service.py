@@ -51,6 +51,13 @@ async def who(client: Client, cookie: str) -> str | None:
     return user and str(user["id"])
 
 
+async def is_the_one_of_the_development_sign_in(client: Client, cookie: str) -> bool:
+    """True when both users have the same settings."""
+    await client.put("/api/settings", json={"a": 1}, headers={"Cookie": cookie})
+    headers = {"Cookie": await signed_in(client)}
+    return "a" in await (await client.get("/api/settings", headers=headers)).json()
+
+
 async def sent(client: Client, machine: str, event: dict[str, Any]) -> int:
     """The status of a post with the key of a machine."""
     headers = {"Authorization": f"Bearer key-of-machine-{machine}"}
@@ -219,21 +226,35 @@ async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
             await stream.read()
 
 
-@pytest.mark.parametrize(
-    ("name", "user"),
-    [("__Secure-next-auth.session-token", "u-1"), ("next-auth.session-token", None)],
-)
-async def test_in_production_a_front_end_is_asked_about_its_https_cookie_alone(
-    tmp_path: Path, aiohttp_server: Any, name: str, user: str | None
-) -> None:
+@pytest.fixture
+async def front_end(aiohttp_server: Any) -> str:
     async def session(request: web.Request) -> web.Response:
         del request
         return web.json_response({"user": {"id": "u-1"}})
 
     front = web.Application()
     front.add_routes([web.get("/api/auth/session", session)])
-    url = str((await aiohttp_server(front)).make_url(""))
-    async with served(tmp_path, **PRODUCTION, NEXTAUTH_URL=url) as client:
+    return str((await aiohttp_server(front)).make_url(""))
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+async def test_a_user_of_the_front_end_is_that_of_other_sign_ins_where_ids_are_shared(
+    tmp_path: Path, front_end: str, shared: str
+) -> None:
+    given = {"NEXTAUTH_URL": front_end, "USER_IDS_SHARED": shared}
+    async with served(tmp_path, **given) as client:
+        theirs = f"next-auth.session-token={TOKEN}"
+        assert await is_the_one_of_the_development_sign_in(client, theirs) is (shared == "true")
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("__Secure-next-auth.session-token", "u-1"), ("next-auth.session-token", None)],
+)
+async def test_in_production_a_front_end_is_asked_about_its_https_cookie_alone(
+    tmp_path: Path, front_end: str, name: str, user: str | None
+) -> None:
+    async with served(tmp_path, **PRODUCTION, NEXTAUTH_URL=front_end) as client:
         assert await who(client, f"{name}={TOKEN}") == user
 
 
@@ -316,11 +337,8 @@ async def test_a_sign_in_at_the_provider(
             )
             assert ended.status == 302
             user = "; ".join(f"{name}={one.value}" for name, one in ended.cookies.items())
-            await client.put("/api/settings", json={"a": 1}, headers={"Cookie": user})
             if is_shared is not None:
-                headers = {"Cookie": await signed_in(client)}
-                theirs = await (await client.get("/api/settings", headers=headers)).json()
-                assert ("a" in theirs) is is_shared
+                assert await is_the_one_of_the_development_sign_in(client, user) is is_shared
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ async def test_a_service_knows_the_user_of_a_token(issuer, aiohttp_client, tmp_p
         "JWT_ISSUER": issuer.url,
         "JWT_AUDIENCE": AUDIENCE,
         "JWT_ID_CLAIM": "employee",
+        "USER_IDS_SHARED": "true",
     }
     async with run_service(Settings.load(environment)) as service:
         client = await aiohttp_client(service.app)
@@ -77,8 +78,11 @@ async def test_a_service_knows_the_user_of_a_token(issuer, aiohttp_client, tmp_p
         assert (await client.get("/api/events")).status == 401
         assert (await client.get("/api/events", headers=other)).status == 401
         assert (await client.get("/api/events", headers=bearer)).status == 200
+        await client.put("/api/settings", json={"a": 1}, headers=bearer)
         issuer.away = True
         unknown = {"Authorization": f"Bearer {issuer.token(EC, 'ES256')}"}
         assert (await client.get("/api/events", headers=unknown)).status == 401
         who = await (await client.get("/auth/session", headers=bearer)).json()
+        await client.post("/auth/dev-login", json={"email": "ada@example.com", "id": "e-7"})
+        assert (await (await client.get("/api/settings")).json())["a"] == 1
     assert who["user"]["id"] == "e-7"
