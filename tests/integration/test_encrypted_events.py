@@ -57,6 +57,18 @@ async def test_the_data_is_encrypted_for_inngest_and_in_the_file(tmp_path, innge
     assert CANARY.encode() not in files
 
 
+@pytest.mark.parametrize("shown", ["true", "false"])
+async def test_operators_read_encrypted_data_only_where_that_is_set(tmp_path, inngest_api, shown):
+    given = {"OUTBOX_SHOW_DECRYPTED": shown, "OPERATOR_EMAILS": "ada@example.com"}
+    async with declared_service(
+        tmp_path, inngest_api, [REPORT], OUTBOX_ENCRYPTION_KEY=KEY, **given
+    ) as service:
+        event = await service.delivered("/api/reports", BODY)
+        page = await service.post(f"/outbox/events/{event['id']}/payload", None)
+        assert page.status == 200
+        assert (CANARY in await page.text()) is (shown == "true")
+
+
 async def test_named_fields_are_encrypted_and_the_others_stay(tmp_path, inngest_api):
     declared = {**REPORT, "encrypt": ["report"]}
     async with declared_service(
