@@ -92,12 +92,12 @@ def _answers(responses: Mapping[str, Any]) -> Iterator[str]:
     for status, answer in responses.items():
         if status not in ("500", "default"):
             named = [*answer["headers"], *answer.get("content", ())]
-            codes = [code for one in answer.get("content", {}).values() for code in _codes(one)]
+            codes = [
+                code
+                for one in answer.get("content", {}).values()
+                for code in one.get("examples", ())
+            ]
             yield f"{status} {_named(codes or sorted({*named} - {'X-Request-Id'}))}".strip()
-
-
-def _codes(content: Mapping[str, Any]) -> Iterable[str]:
-    return content.get("examples", ())
 
 
 def _named(names: Iterable[str]) -> str:
