@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from service.errors import ProviderUnavailableError
+from service.shielded import shielded
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _MAX_BYTES = 1024 * 1024
@@ -120,9 +121,7 @@ class SharedValue(Generic[_Value]):
                 raise ProviderUnavailableError(words)
             self._fetching = asyncio.create_task(self._fetch_once(), name="shared-fetch")
             self._fetching.add_done_callback(self._end)
-        fetching = self._fetching
-        await asyncio.wait([fetching])  # a shield would log the failure of a fetch without a caller
-        return fetching.result()
+        return await shielded(self._fetching)
 
     async def _fetch_once(self) -> _Value:
         try:
@@ -133,7 +132,5 @@ class SharedValue(Generic[_Value]):
         self._found = (value, self._clock())
         return value
 
-    def _end(self, task: asyncio.Task[_Value]) -> None:
+    def _end(self, _: object) -> None:
         self._fetching = None
-        if not task.cancelled():
-            task.exception()  # every waiting caller may have left

@@ -24,6 +24,7 @@ from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.storable import storable
+from service.shielded import shielded
 from service.supervisor import Supervisor
 
 _CLAIM_SECONDS = 5.0
@@ -101,7 +102,7 @@ class PostgresQueue:
             held.settling = asyncio.create_task(
                 self._settle(held, after=held.settling), name="outbox-settle"
             )
-        stale = await asyncio.shield(held.settling)
+        stale = await shielded(held.settling)
         return len(stale.intersection(seqs_of(settlement)))
 
     async def expire(self) -> None:
@@ -139,7 +140,7 @@ class PostgresQueue:
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
         try:
-            return await asyncio.shield(attempt)
+            return await shielded(attempt)
         except asyncio.CancelledError:
             attempt.add_done_callback(self._abandon)
             raise

@@ -25,6 +25,7 @@ from service.outbox.postgres.database.connection import (
     shut,
 )
 from service.outbox.postgres.database.faults import BAD_VALUE, REPEAT, is_of_the_database, reason
+from service.shielded import shielded
 
 MAX_CONNECTIONS = 8
 
@@ -92,11 +93,10 @@ class PostgresExecutor:
                 name="outbox-statement",
             )
             self._running.add(work)
-            work.add_done_callback(self._ended)
+            work.add_done_callback(self._running.discard)
             if planned:
                 work.add_done_callback(lambda _: self._planned.release())
-            await asyncio.wait([work])  # a shield would log an error without a waiting caller
-            return work.result()
+            return await shielded(work)
 
     async def renew(self) -> None:
         """Replace connections after a loss: old ones may be dead.
@@ -108,11 +108,6 @@ class PostgresExecutor:
             if deadline < now:
                 shut(connection)
         await self._pool.drain()
-
-    def _ended(self, work: asyncio.Task[list[tuple[Any, ...]]]) -> None:
-        self._running.discard(work)
-        if not work.cancelled():
-            work.exception()  # an error without a waiting caller is not logged
 
     async def _execute(
         self,

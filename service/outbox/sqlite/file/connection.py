@@ -21,6 +21,7 @@ import aiosqlite
 from service.errors import OutboxUnavailableError
 from service.outbox.queries import Queries
 from service.outbox.sqlite.file.faults import Corruption, unavailable_if_sqlite_fails
+from service.shielded import shielded
 
 SQL = Queries(Path(__file__).parent.parent / "queries")
 """The statements of an SQLite outbox."""
@@ -179,7 +180,7 @@ class _Thread(aiosqlite.Connection):
         """
         opening = asyncio.ensure_future(self)
         try:
-            await asyncio.shield(opening)
+            await shielded(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(lambda _: self.stop())
             raise
