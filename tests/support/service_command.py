@@ -20,6 +20,7 @@ BARE = {
 def service_command(*arguments: str, **environ: str) -> Result:
     """Run a command that ends by itself, with none of a developer's variables."""
     unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(_OURS)}
-    result = CliRunner(env={**unset, **BARE, **environ}).invoke(app, arguments)
+    unread = {"PYTHON_DOTENV_DISABLED": "1"}  # `make run` leaves an .env beside the tests
+    result = CliRunner(env={**unset, **BARE, **unread, **environ}).invoke(app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
