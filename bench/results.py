@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import front_door, goals, pictures
+from bench import front_door, goals
 from bench.rounds import Run
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -37,6 +37,9 @@ def write(
     found = {**kept, **run.details, "goals": verdicts, "machine": machine}
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items()]
     results.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    # Who only reads the results does without the half second that drawing takes to import.
+    from bench import pictures
+
     pictures.draw(run.details, pages)
     goals.put_into(pages / "performance.md", figures)
     readme.write_text(front_door.with_figures(readme.read_text(), found))

@@ -15,7 +15,7 @@ from service.config.outbox_url import sqlite_url
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.postgres_rows import empty_outbox, new_outbox
-from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.postgres_server import PostgresServer, needed_postgres, share_cluster
 
 # Tests start hundreds of processes: they share the modules that one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -37,6 +37,10 @@ hypothesis.settings.register_profile(
     max_examples=10 if AT_HOME else hypothesis.settings().max_examples,
 )
 hypothesis.settings.load_profile("outbox")
+
+
+def pytest_configure() -> None:
+    share_cluster()
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import importlib.util
 import os
@@ -26,6 +27,7 @@ import psycopg
 from tests.support.neighbours import lacks
 
 START_SECONDS = 100.0
+_CLUSTER = "POSTGRES_OF_TESTS"
 _SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -144,14 +146,23 @@ class PostgresServer:
             time.sleep(0.02)
 
 
-@functools.cache
+def share_cluster() -> None:
+    """Have this process, and those that it starts later, call `initdb` once among them."""
+    if _CLUSTER not in os.environ:
+        os.environ[_CLUSTER] = tempfile.mkdtemp(prefix="outbox-initdb-")
+        atexit.register(shutil.rmtree, os.environ[_CLUSTER], ignore_errors=True)
+
+
 def _cluster(binaries: Path) -> Path:
-    """What `initdb` makes, once in a process: a copy costs a sixth of its processor time."""
-    folder = Path(tempfile.mkdtemp(prefix="outbox-initdb-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = ("-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
-    command = [*_as_user(folder), str(binaries / "initdb"), *made]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    """What `initdb` makes, once: a copy costs a sixth of its processor time."""
+    share_cluster()
+    folder = Path(os.environ[_CLUSTER])
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "data").exists():
+            made = ("-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
+            command = [*_as_user(folder), str(binaries / "initdb"), *made]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "data"
 
 

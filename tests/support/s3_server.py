@@ -6,8 +6,6 @@ import contextlib
 import urllib.request
 from collections.abc import Iterator
 
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-
 
 @contextlib.contextmanager
 def running_s3() -> Iterator[str]:
@@ -15,6 +13,9 @@ def running_s3() -> Iterator[str]:
 
     All servers of a process share their buckets, so that only one may be used at a time.
     """
+    # A quarter of a second, which most test processes do without.
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
