@@ -15,15 +15,6 @@ from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
 from tests.support.service_command import BARE, service_command
 
-LEAN = """
-import sys
-
-import service.processes.worker
-print(*(name for name in sys.modules if name.startswith((
-      "service.bootstrap.service", "service.web.app", "service.outbox", "typer", "psycopg",
-      "authlib", "prometheus_client"))))
-"""
-
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
@@ -53,10 +44,6 @@ def process(tmp_path):
         )
 
     return _run
-
-
-def test_a_worker_process_imports_nothing_that_only_the_server_needs(process):
-    assert process("-c", LEAN).stdout.strip() == ""
 
 
 def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(process):

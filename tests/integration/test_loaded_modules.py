@@ -41,6 +41,13 @@ def test_a_front_process_loads_no_store_and_no_relay() -> None:
     assert loaded.isdisjoint({*LATER, *stores})
 
 
+def test_a_worker_process_loads_nothing_that_only_a_server_needs() -> None:
+    loaded = loaded_by("import service.processes.worker")
+    servers = ("service.bootstrap.service", "service.web.app", "service.outbox", "typer")
+    libraries = ("psycopg", "authlib", "prometheus_client")
+    assert not [name for name in loaded if name.startswith((*servers, *libraries))]
+
+
 _TOLD = """
 import asyncio, tempfile
 from pathlib import Path
