@@ -6,7 +6,6 @@ import pytest
 from service.console.operations.search import SearchPolicy
 from service.identity.user import User
 from service.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
-from service.outbox.sqlite.store import open_sqlite_outbox
 from service.web.events.event_view import event_view
 from tests.support.followed_events import event, followed_events
 from tests.unit.test_name_runs import T, row
@@ -156,11 +155,3 @@ async def test_nobody_takes_back_anothers_event(followed, client, user):
     answer = await client.delete("/api/events/e-1", headers={"X-User": user})
     assert answer.status == 404
     assert await followed.outbox.intake.find("e-1") is not None
-
-
-async def test_the_outbox_and_its_log_are_readable_by_their_owner_only(tmp_path):
-    limits = {"max_pending": 10, "max_pending_per_user": 10}
-    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
-        await outbox.intake.append(event())
-        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("outbox.db*")}
-    assert {modes["outbox.db"], modes["outbox.db-wal"]} == {0o600}

@@ -182,11 +182,6 @@ async def test_an_operator_sees_the_event_of_a_machine_and_a_user_does_not(
         assert (await machine.ask("GET", path, key=None))[0] == status
 
 
-async def test_a_service_without_a_bucket_is_ready_for_machines(machine: Machine) -> None:
-    status, answer = await machine.ask("GET", "/readyz")
-    assert (status, answer["faults"]) == (200, [])
-
-
 async def test_a_key_opens_nothing_else(machine: Machine) -> None:
     for method, path in (
         ("POST", "/api/route"),

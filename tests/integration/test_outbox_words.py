@@ -92,7 +92,12 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
         "service running",
     } <= set(lines(out))
     _, out, _ = await outbox_command(path, "stats", "--owners")
-    assert "u-4 4 800" in lines(out)
+    assert {"OWNER ROWS BYTES", "u-4 4 800"} <= set(lines(out))
+    told = await outbox_json(path, "stats")
+    states = ("pending", "delivering", "sent", "delivered", "dead")
+    assert [told[state] for state in states] == [5, 4, 3, 2, 1]
+    assert (told["serving"], told["delivery"]["state"]) == (True, "backing_off")
+    assert [(one["reason"], one["rows"]) for one in told["deadGroups"]] == [("rejected", 1)]
 
 
 async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:

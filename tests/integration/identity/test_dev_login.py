@@ -162,6 +162,7 @@ async def test_a_user_that_no_cookie_can_hold_is_refused(start):
         (b"{", "application/json", "invalid_json"),
         (b"", "application/json", "invalid_json"),
         (b'{"email":"a@b\xff"}', "application/json", "invalid_json"),
+        (b'{"email":"a@b", "other": "\xff"}', "application/json", "invalid_json"),
         (b'{"email":"a@b\\ud800"}', "application/json", "invalid_json"),
         (b"[]", "application/json", "invalid_json"),
         (b" null", "application/json", "invalid_json"),
@@ -178,14 +179,6 @@ async def test_a_body_that_is_not_json_is_refused(start, data, content_type, exp
     client = await start(issuer="dev")
     answer = await client.post("/auth/dev-login", data=data, headers={"Content-Type": content_type})
     assert (await answer.json()).get("code", "signed in") == expected
-
-
-async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_it(start):
-    client = await start(issuer="dev")
-    headers = {"Content-Type": "application/json"}
-    body = b'{"email": "ada@example.com", "other": "\xff"}'
-    answer = await client.post("/auth/dev-login", data=body, headers=headers)
-    assert (await answer.json())["code"] == "invalid_json"
 
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
