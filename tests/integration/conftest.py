@@ -19,13 +19,14 @@ import pytest
 from service.dev.fake_inngest.server import FakeInngest
 from service.documents import bucket as documents_bucket
 from service.documents.bucket import Bucket
+from service.outbox.postgres.database import pool as postgres_pool
 from service.outbox.sqlite import store as sqlite_store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import running_s3
-from tests.support.storage import PATIENCE_SECONDS, PATIENT_WRITER
+from tests.support.storage import PATIENCE_SECONDS, PATIENT_POOL, PATIENT_WRITER
 
 REGION = "eu-west-1"
 NODE_PACKAGES = (
@@ -39,9 +40,10 @@ NODE_PACKAGES = (
 
 
 @pytest.fixture(autouse=True)
-def patient_writer(monkeypatch):
-    """A busy disk is no hanging one, also where a test or a command opens an outbox itself."""
+def patient_stores(monkeypatch):
+    """A busy store is no lost one, also where a test or a command opens an outbox itself."""
     monkeypatch.setattr(sqlite_store, "WriterTimings", lambda: PATIENT_WRITER)
+    monkeypatch.setattr(postgres_pool, "PoolTimings", lambda: PATIENT_POOL)
 
 
 @pytest.fixture(scope="session")

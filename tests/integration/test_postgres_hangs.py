@@ -42,8 +42,10 @@ def url(hangable: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 async def outbox(url: str) -> AsyncIterator[Outbox]:
-    async with PostgresStorage(url).open(timings=PoolTimings()) as opened:
+    """Its start has patience with a busy machine, its callers only that of the service."""
+    async with PostgresStorage(url).open() as opened:
         await append_all(opened, 1)
+        opened.pool.timings = PoolTimings()
         yield opened
 
 

@@ -45,8 +45,8 @@ async def test_a_service_has_at_most_its_connections_under_one_name(
     ):
         seen = {0}
         while max(seen) < MAX_CONNECTIONS:
-            looks = [outbox.intake.find(str(n)) for n in range(10 * MAX_CONNECTIONS)]
-            appends = (outbox.intake.append(event()) for _ in range(100))
+            looks = [outbox.intake.find(str(n)) for n in range(3 * MAX_CONNECTIONS)]
+            appends = (outbox.intake.append(event()) for _ in range(10))
             work = asyncio.gather(*looks, *appends, return_exceptions=True)
             while not work.done():
                 cursor = await looking.execute(OURS, [name])

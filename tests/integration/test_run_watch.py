@@ -70,8 +70,9 @@ async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_
         await post(intake, "reports/paused")
         await seen(part, "reports/paused", lambda one: one.with_run == 1)
         inngest.runs.declare(Function(id="paused", trigger="reports/paused", paused=True))
-        for name in ("registered", "failing", "paused", "wanted", "unknown"):
+        for name in ("registered", "failing", "paused", "wanted", "unknown", "limited"):
             await post(intake, f"reports/{name}")
+        await seen(part, "reports/limited", lambda one: one.with_run == 1)
         await post(intake, "reports/limited", 9)
 
         await seen(part, "reports/registered", lambda one: one.outcomes == {"completed": 1})
