@@ -146,7 +146,6 @@ def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Stat
         detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
         if relay.confirmation_fault:
             detail["confirmation"] = {"state": "failing", REASON_KEY: relay.confirmation_fault}
-        detail["deliveredPerSecond"] = round(relay.rate, 1)
     if outbox.journal:
         detail["journal"] = msgspec.to_builtins(outbox.journal.state)
     return Status(

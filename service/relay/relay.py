@@ -107,11 +107,6 @@ class Relay:
         return self._sync.breaker
 
     @property
-    def rate(self) -> float:
-        """Events delivered per second, lately."""
-        return self._sync.rate
-
-    @property
     def _lease_seconds(self) -> float:
         # One request may try two event keys.
         return self._limits.send_timeout_seconds * 2 + LEASE_MARGIN_SECONDS

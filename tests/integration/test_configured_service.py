@@ -15,11 +15,16 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from service.bootstrap import delivery
+from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest
+from service.documents.bucket import Bucket
 from service.identity.user import User
 from service.outbox.event import Event, Meta
+from service.relay.relay import Relay
 from service.web.server.body_budget import Share, body_budget_key
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.outbox_command import outbox_json
 from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -229,12 +234,22 @@ async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
 @pytest.fixture
 async def front_end(aiohttp_server: Any) -> str:
     async def session(request: web.Request) -> web.Response:
-        del request
-        return web.json_response({"user": {"id": "u-1"}})
+        cookies = request.headers["Cookie"]
+        answer = web.json_response({"user": {"id": "u-1" if cookies.endswith(TOKEN) else cookies}})
+        answer.set_cookie("next-auth.session-token", TOKEN)
+        return answer
 
     front = web.Application()
     front.add_routes([web.get("/api/auth/session", session)])
-    return str((await aiohttp_server(front)).make_url(""))
+    return str((await aiohttp_server(front)).make_url("").with_host("localhost"))
+
+
+async def test_a_cookie_of_a_front_end_s_answer_is_in_no_question_about_another_user(
+    tmp_path: Path, front_end: str
+) -> None:
+    async with served(tmp_path, NEXTAUTH_URL=front_end) as client:
+        for token, user in ((TOKEN, "u-1"), ("b2" * 16, f"next-auth.session-token={'b2' * 16}")):
+            assert await who(client, f"next-auth.session-token={token}") == user
 
 
 @pytest.mark.parametrize("shared", ["true", "false"])
@@ -320,11 +335,14 @@ async def test_a_sign_in_at_the_provider(
     async with ForgedProvider() as provider:
         provider.claims = {"sub": ADA["id"]}
         oidc = {
-            "OIDC_ISSUER": provider.issuer,
+            "OIDC_ISSUER": f"{provider.issuer}/",
             "OIDC_CLIENT_ID": CLIENT_ID,
             "OIDC_CLIENT_SECRET": CLIENT_SECRET,
         }
-        async with served(tmp_path, **oidc, **environ) as client:
+        async with service_client(tmp_path, keeps_cookies=False, **oidc, **environ) as (
+            service,
+            client,
+        ):
             begun = await client.get("/auth/login", allow_redirects=False)
             attempt = begun.headers["Set-Cookie"]
             assert ("; Secure" in attempt) is (scheme == "https")
@@ -339,6 +357,9 @@ async def test_a_sign_in_at_the_provider(
             user = "; ".join(f"{name}={one.value}" for name, one in ended.cookies.items())
             if is_shared is not None:
                 assert await is_the_one_of_the_development_sign_in(client, user) is is_shared
+            if is_shared is False:
+                owner = f"{provider.issuer} {ADA['id']}"
+                assert await service.outbox.settings.load_scope("user", owner) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -398,6 +419,13 @@ async def test_readiness_says_where_events_go_and_whether_they_are_confirmed(
     async with served(tmp_path, OUTBOX_CONFIRM="off") as client:
         told = (await (await client.get("/readyz")).json())["detail"]
         assert (told["inngest"], told["confirmation"]) == ("dev server", "off (OUTBOX_CONFIRM)")
+        stats = await eventually(
+            lambda: outbox_json(tmp_path / "outbox.db", "stats"), lambda said: said["destination"]
+        )
+        assert (stats["destination"], stats["confirmation"]) == (
+            told["inngest"],
+            told["confirmation"],
+        )
 
 
 async def test_an_operator_is_led_to_the_event_in_the_ui_of_inngest(
@@ -420,3 +448,48 @@ async def test_an_operator_is_led_to_the_event_in_the_ui_of_inngest(
             return await (await client.get(f"/outbox/events/{event_id}", headers=cookie)).text()
 
         await eventually(page, lambda found: "https://ui.example/" in found)
+
+
+async def test_an_event_that_starts_no_run_is_told_after_its_time(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    given = {
+        "OUTBOX_EVENT_KEYS": KEYS,
+        "INNGEST_DEV": inngest_api.url,
+        "OUTBOX_NO_RUN_AFTER": "100ms",
+    }
+    inngest_api.runs.declare(Function(id="other", trigger="other"))
+    async with served(tmp_path, **given) as client:
+        headers = {"Authorization": "Bearer key-of-machine-a"}
+        posted = await client.post("/api/events", json={"name": "a/b"}, headers=headers)
+        [event_id] = (await posted.json())["eventIds"]
+
+        async def view() -> dict[str, Any]:
+            answer = await client.get(f"/api/events/{event_id}?wait=1", headers=headers)
+            return dict(await answer.json())
+
+        await eventually(view, lambda told: told["noRun"])
+
+
+async def test_a_relay_that_hangs_makes_the_service_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_HUNG_SECONDS", 0.1)
+    monkeypatch.setattr(Relay, "run", lambda self: asyncio.Event().wait())
+    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS) as client:
+
+        async def faults() -> list[str]:
+            return list((await (await client.get("/readyz")).json())["faults"])
+
+        await eventually(faults, lambda told: any("relay" in one for one in told))
+
+
+@pytest.mark.parametrize(("mode", "opens"), [("off", False), ("enrich", True), ("require", True)])
+async def test_a_bucket_is_opened_at_the_start_where_posts_ask_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, opens: bool
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(Bucket, "open_soon", lambda bucket: opened.append(bucket.name))
+    given = {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents", "DOCUMENT_CHECK": mode}
+    async with served(tmp_path, **given):
+        assert opened == (["documents"] if opens else [])

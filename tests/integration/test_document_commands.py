@@ -173,13 +173,28 @@ async def test_check_tells_whether_confirmations_can_be_had(command):
     key = "signkey-test-00112233445566778899aabbccddeeff"
     async with FakeInngest(options=FakeOptions(signing_key=key)) as api:
         given = {"INNGEST_BASE_URL": api.url, "INNGEST_EVENT_KEY": "key", "INNGEST_DEV": "0"}
-        good, bad = [
-            await asyncio.to_thread(command, "check", **given, INNGEST_SIGNING_KEY=signing_key)
-            for signing_key in (key, "signkey-test-ff")
+        good, bad, unasked = [
+            await asyncio.to_thread(command, "check", **given, **more)
+            for more in (
+                {"INNGEST_SIGNING_KEY": key},
+                {"INNGEST_SIGNING_KEY": "signkey-test-ff"},
+                {"INNGEST_SIGNING_KEY": "signkey-test-ff", "OUTBOX_CONFIRM": "off"},
+            )
         ]
     assert "confirmation: on (self-hosted Inngest); Inngest says which events it holds" in (
         good.stderr
     )
     assert good.exit_code == 0
-    assert "refuses INNGEST_SIGNING_KEY" in bad.stderr
-    assert bad.exit_code == 1
+    for done, mode, code in ((bad, "on (self-hosted Inngest)", 1), (unasked, "off (", 0)):
+        assert f"confirmation: {mode}" in done.stderr
+        assert "Inngest refuses INNGEST_SIGNING_KEY" in done.stderr
+        assert done.exit_code == code
+
+
+async def test_check_sends_what_delivery_sends(command, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    keys = {"INNGEST_EVENT_KEY": "first-key", "INNGEST_EVENT_KEY_FALLBACK": "second-key"}
+    async with FakeInngest(options=FakeOptions(keys={"second-key"})) as api:
+        given = {"INNGEST_BASE_URL": api.url, "INNGEST_DEV": "0", **keys}
+        done = await asyncio.to_thread(command, "check", **given)
+    assert f"inngest: {api.url} answers and takes the event key" in done.stderr

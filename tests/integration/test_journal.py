@@ -20,6 +20,7 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
+from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
@@ -390,6 +391,43 @@ async def test_a_bucket_that_stays_away_is_told_once(journalled, s3_environment)
     assert sorted(told) == ["journal_away", "journal_upkeep_failed"]
 
 
+def configured(path: Path, bucket_name: str, **more: str) -> Settings:
+    return Settings.load(
+        {
+            "OUTBOX_URL": f"sqlite:///{path}",
+            "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
+            "AWS_S3_REGION": REGION,
+            "INNGEST_DEV": "http://127.0.0.1:9",
+            **more,
+        }
+    )
+
+
+async def test_the_configuration_says_whether_events_are_accepted_without_the_bucket(
+    bucket_name, tmp_path, s3_environment
+):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    settings = configured(tmp_path / "one.db", bucket_name, OUTBOX_JOURNAL_AWAY="accept")
+    async with open_outbox(settings) as outbox:
+        await outbox.intake.append(event())
+    async with open_outbox(configured(tmp_path / "two.db", bucket_name)) as outbox:
+        with pytest.raises(OutboxUnavailableError, match="can't be reached"):
+            await outbox.intake.append(event())
+
+
+async def test_the_configuration_says_how_many_objects_are_put_in_a_second(
+    bucket_name, tmp_path, s3_environment, monkeypatch
+):
+    """They come within one second of the journal's clock; by default 20 would."""
+    at_once = replace(PATIENT, clock=lambda: 1000.0)
+    monkeypatch.setattr(journal, "JournalTimings", lambda: at_once)
+    rate = {"OUTBOX_JOURNAL_PUTS_PER_SECOND": "40"}
+    async with open_outbox(configured(tmp_path / "outbox.db", bucket_name, **rate)) as outbox:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for _ in range(30):
+                await outbox.intake.append(event())
+
+
 async def test_machines_need_no_bucket_but_the_journals(bucket_name, tmp_path, s3_environment):
     variables = {
         "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
@@ -531,8 +569,11 @@ async def test_a_command_without_a_service_marks_what_it_removes(
         "INNGEST_DEV": inngest,
     }.items():
         s3_environment.setenv(name, value)
-    code, _, err = await outbox_command(path, "discard", gone.id, "--yes")
-    assert code == 0, err
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    for file, event_id in ((path, gone.id), (copy, kept.id)):  # the journal is not the copy's
+        code, _, err = await outbox_command(file, "discard", event_id, "--yes")
+        assert code == 0, err
     async with journalled(prefix="a", destination=inngest) as two:
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 

@@ -50,6 +50,13 @@ async def states(path: Path) -> dict[str, str]:
     return {row["id"]: row["state"] for row in await outbox_json(path, "list", "--limit", "2000")}
 
 
+async def test_a_process_that_takes_no_commands_is_named(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
+        code, _, err = await outbox_command(path, "pause")
+    assert code == 2
+    assert f"A process (pid {os.getpid()}) holds {path} and takes no commands." in err
+
+
 async def test_nothing_changes_without_yes(served: Outbox, path: Path) -> None:
     ids = await one_of_each(served)
     before = await states(path)

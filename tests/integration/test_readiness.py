@@ -48,7 +48,10 @@ async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what
         assert (answer.status, refused["code"]) == (503, "storage_not_configured")
         assert refused["error"] == f"Not configured: {missing}."
         for headers, allowed in (({}, 200), ({"Via": "1.1 proxy"}, 401)):
-            assert (await client.get("/metrics", headers=headers)).status == allowed
+            figures = await client.get("/metrics", headers=headers)
+            assert figures.status == allowed
+            if allowed == 200:
+                assert figures.headers["Content-Type"].startswith("text/plain; version=")
         alive = await client.get("/healthz")
         assert (alive.status, await alive.json()) == (200, {"status": "ok"})
 

@@ -91,7 +91,10 @@ async def test_a_stop_waits_for_sends_so_long(
         assert row.state is state
 
 
-async def test_requests_name_the_environment(tmp_path: Path) -> None:
+async def test_requests_name_the_environment_and_take_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     seen: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def take(request: web.Request) -> web.Response:

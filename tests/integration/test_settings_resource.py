@@ -17,7 +17,7 @@ from tests.support.memory_scopes import MemoryScopes, revisions
 from tests.support.oidc_browser import refusals
 
 ADA = User("dev", "ada", "ada@example.com", organization_id="org", email_verified=True)
-KIM = User("dev", "kim", "kim@example.com", email_verified=True)
+KIM = User("dev", "kim@example.com", "kim@example.com", email_verified=True)
 FAKE_KIM = User("dev", "fake", "kim@example.com")
 
 
@@ -57,7 +57,7 @@ async def test_an_operator_replaces_an_organizations_and_it_is_told_to_the_log(a
     with capture_logs() as logs:
         assert await ask("PUT", path, KIM, json={"b": {"d": 2}}) == {"b": {"d": 2}}
     assert [(line["action"], line["actor"], line["organization_id"]) for line in logs] == [
-        ("replace_organization_settings", "kim", "org")
+        ("replace_organization_settings", "k***@example.com", "org")
     ]
     assert await ask("GET", "/api/settings", ADA) == {"a": 1, "b": {"c": 1, "d": 2}}
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.app_settings import app_settings
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
 from service.errors import InvalidJsonError
 from service.identity.user import User
@@ -162,6 +163,21 @@ async def test_what_is_remembered_is_bounded(scopes):
         await settings.effective(User("dev", name))
     assert [owner for _, owner in settings._remembered] == ["dev b", "dev c"]
     assert settings._remembered_bytes == 2 * len('{"a":1}')
+
+
+async def test_the_bytes_of_what_is_remembered_are_bounded(scopes, monkeypatch):
+    monkeypatch.setattr(app_settings, "_MAX_REMEMBERED_BYTES", 2 * len('{"a":1}'))
+    settings = AppSettings(scopes, {"a": 1})
+    for _ in range(2):
+        for name in ("a", "b", "c"):
+            await settings.effective(User("dev", name))
+        scopes.loads = 0
+        for name in ("b", "c"):
+            await settings.effective(User("dev", name))
+        assert scopes.loads == 0
+        await settings.effective(User("dev", "a"))
+        assert scopes.loads == 1
+        scopes.scope_revision += 1
 
 
 async def test_the_result_goes_into_an_event_as_it_is(scopes):

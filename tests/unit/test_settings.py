@@ -118,6 +118,33 @@ def test_a_size_is_read_with_its_unit(text):
     assert Settings.load({"OUTBOX_BATCH_BYTES": text}).batch_bytes == 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("APP_ENV", "development"),
+        ("OUTBOX_JOURNAL_AWAY", "accept"),
+        ("DOCUMENT_CHECK", "require"),
+        ("DOCUMENT_SCOPE", "own"),
+        ("OUTBOX_CONFIRM", "off"),
+        ("LOG_LEVEL", "debug"),
+        ("LOG_FORMAT", "json"),
+    ],
+)
+def test_a_word_of_a_choice_is_read_in_any_case(variable: str, value: str) -> None:
+    settings = Settings.load({variable: f" {value.upper()} "})
+    assert getattr(settings, Settings.variables()[variable]) == value
+
+
+def test_white_space_around_a_text_is_no_part_of_it() -> None:
+    texts = [name for name, one in Settings.model_fields.items() if one.annotation == str | None]
+    given = {name: one for name, one in Settings.variables().items() if one in texts}
+    address = dict.fromkeys(given, "https://a.test")
+    address |= {"OUTBOX_SCHEMA": "queue", "OUTBOX_JOURNAL": "s3://bucket", "INNGEST_DEV": "1"}
+    more = {"ALARM_SECRET": webhook_secret(24)}
+    settings = Settings.load(more | {name: f" {value}\t" for name, value in address.items()})
+    assert {name: getattr(settings, one) for name, one in given.items()} == address
+
+
 @pytest.mark.parametrize("address", ["sqlite:///", "sqlite:///:memory:", "sqlite://", "x.db"])
 def test_an_outbox_that_is_no_file_and_no_server_is_a_fault(address):
     assert "OUTBOX_URL" in faults(OUTBOX_URL=address)
@@ -278,6 +305,21 @@ PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVEN
             "JWT_AUDIENCE, JWT_JWKS_URL: these need",
             {"JWT_AUDIENCE": "outbox"},
             {"JWT_ISSUER": "https://a.test"},
+        ),
+        (
+            "OIDC_ISSUER, OIDC_CLIENT_ID: set both",
+            {"OIDC_ISSUER": "https://a.test"},
+            {"OIDC_CLIENT_ID": "outbox"},
+        ),
+        (
+            "OUTBOX_URL: write sqlite",
+            {"OUTBOX_URL": "mysql://h/x"},
+            {"OUTBOX_URL": "postgres://h/x"},
+        ),
+        (
+            "SESSION_SECRET: secret 2 is shorter than 16",
+            {"SESSION_SECRET": f"{'x' * 16},short"},
+            {"SESSION_SECRET": f" {'x' * 16} , {'y' * 16}"},
         ),
         (
             "INNGEST_EVENT_KEY: required",

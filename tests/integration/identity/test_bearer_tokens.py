@@ -23,6 +23,7 @@ class Issuer:
         self.keys: list[Any] = []
         self.away = False
         self.url = ""
+        self.published_at = "/keys"
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -36,7 +37,7 @@ class Issuer:
         return jwt.encode(header, {**claims, **changes}, key, algorithms=[algorithm])
 
     async def _metadata(self, request: web.Request) -> web.Response:
-        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
+        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}{self.published_at}"})
 
     async def _keys(self, request: web.Request) -> web.Response:
         if self.away:
@@ -86,3 +87,22 @@ async def test_a_service_knows_the_user_of_a_token(issuer, aiohttp_client, tmp_p
         await client.post("/auth/dev-login", json={"email": "ada@example.com", "id": "e-7"})
         assert (await (await client.get("/api/settings")).json())["a"] == 1
     assert who["user"]["id"] == "e-7"
+
+
+async def test_the_keys_of_an_issuer_may_be_elsewhere_and_a_slash_makes_no_other_user(
+    issuer, aiohttp_client, tmp_path
+):
+    issuer.keys, issuer.published_at = [RSA], "/nowhere"
+    environment = {
+        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        "JWT_ISSUER": f"{issuer.url}/",
+        "JWT_JWKS_URL": f"{issuer.url}/keys",
+    }
+    async with run_service(Settings.load(environment)) as service:
+        client = await aiohttp_client(service.app)
+        token = issuer.token(RSA, "RS256", iss=f"{issuer.url}/")
+        bearer = {"Authorization": f"Bearer {token}"}
+        await client.put("/api/settings", json={"a": 1}, headers=bearer)
+        stored = await service.outbox.settings.load_scope("user", f"{issuer.url} u-1")
+    assert stored == {"a": 1}

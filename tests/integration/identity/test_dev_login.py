@@ -207,6 +207,17 @@ async def test_the_form_leads_to_no_other_site(start, elsewhere):
     assert answer.headers["Location"] == "/"
 
 
+async def test_the_form_leads_to_the_description_of_the_api_where_nothing_is_wanted(start):
+    client = await start(issuer="dev")
+    form = await client.get("/auth/dev-login")
+    assert 'name="returnTo" value="/docs"' in await form.text()
+    fields = {"email": "ada@example.com"}
+    answer = await client.post(
+        "/auth/dev-login", data=fields, headers=BROWSER, allow_redirects=False
+    )
+    assert answer.headers["Location"] == "/docs"
+
+
 async def test_there_is_no_form_in_production(start):
     client = await start(issuer=None)
     assert (await (await client.get("/auth/dev-login")).json())["code"] == "not_found"

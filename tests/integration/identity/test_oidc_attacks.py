@@ -62,11 +62,13 @@ async def test_a_proxy_says_http_or_https(browser, said, scheme):
     assert asked["redirect_uri"] == f"{scheme}://app.example.com/auth/callback"
 
 
-async def test_a_look_at_the_head_of_a_callback_does_not_use_it_up(browser, provider):
+async def test_a_look_at_the_head_of_a_sign_in_begins_none_and_uses_none_up(browser, provider):
     asked = await browser.begin()
-    head = await browser.http.head(browser._service.make_url("/auth/callback"))
-    assert head.status == 405
-    assert (await browser.finish(provider, asked)).status == 302
+    for path in ("/auth/login", "/auth/callback"):
+        head = await browser.http.head(browser._service.make_url(path))
+        assert (head.status, "Set-Cookie" in head.headers) == (405, False)
+    answer = await browser.finish(provider, asked)
+    assert (answer.status, answer.headers["Location"]) == (302, "/")
 
 
 class TestTheBrowser:
