@@ -125,8 +125,10 @@ async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(
 
 
 async def test_a_standby_that_answers_takes_no_events_until_it_is_primary(
-    postgres: PostgresServer, postgres_url: str
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(availability, "_GRACE_SECONDS", 0.5)  # each post here waits so long
+
     def set_read_only(value: str) -> None:
         with psycopg.connect(postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE outbox SET default_transaction_read_only = {value}")

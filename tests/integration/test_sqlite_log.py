@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -36,19 +35,6 @@ from tests.support.storage import (
     eventually,
 )
 
-KILLED = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.storage import LIMITS, append_all
-
-async def main():
-    async with open_sqlite_outbox(Path(sys.argv[1]), **LIMITS) as outbox:
-        await append_all(outbox, int(sys.argv[2]))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main())
-"""
 SERVED = """
 import asyncio, sys
 from dataclasses import replace
@@ -79,10 +65,14 @@ asyncio.run(main())
 """
 
 
-def killed(path: Path, events: int = 5) -> Path:
-    """An outbox whose process was killed; its log."""
-    code = subprocess.run([sys.executable, "-c", KILLED, str(path), str(events)], check=False)
-    assert code.returncode == -signal.SIGKILL
+async def killed(path: Path, events: int = 5) -> Path:
+    """An outbox as it is where its process is killed; its log."""
+    served = path.parent / "served" / path.name
+    async with open_sqlite_outbox(served, **LIMITS) as outbox:
+        await append_all(outbox, events)
+        for ending in ("", "-wal", "-shm"):
+            shutil.copy(f"{served}{ending}", f"{path}{ending}")
+    shutil.rmtree(served.parent)
     return path.with_name(f"{path.name}-wal")
 
 
@@ -211,10 +201,12 @@ def is_whole_before_a_copy(path: Path, changes: list[Operation], content: bytes)
     return False
 
 
-def test_a_start_writes_a_killed_process_log_again_before_it_copies_it(tmp_path: Path) -> None:
+async def test_a_start_writes_a_killed_process_log_again_before_it_copies_it(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "disk" / "outbox.db"
     path.parent.mkdir()
-    content = killed(path).read_bytes().rstrip(b"\0")
+    content = (await killed(path)).read_bytes().rstrip(b"\0")
     changes = recorded(path, tmp_path / "record")
     assert is_whole_before_a_copy(path, changes, content)
 
@@ -279,14 +271,14 @@ async def test_a_log_that_a_reader_kept_at_the_stop_is_missed_unless_it_was_copi
 
 
 async def test_a_killed_outbox_starts_with_its_log_and_a_stopped_one_needs_none(path: Path) -> None:
-    killed(path)
+    await killed(path)
     assert await pending(path) == 5
     assert not path.with_name("outbox.db-wal").exists()
     assert await pending(path) == 5
 
 
 async def test_a_killed_outbox_without_its_log_starts_only_when_told_so(path: Path) -> None:
-    killed(path).unlink()
+    (await killed(path)).unlink()
     path.with_name("outbox.db-shm").unlink()
     before = content(path)
     for _ in range(2):
@@ -301,7 +293,7 @@ async def test_the_log_of_another_file_is_refused_and_set_aside_when_told_so(
     path: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.db"
-    foreign, own = killed(other, 7), killed(path)
+    foreign, own = await killed(other, 7), await killed(path)
     shutil.copy(foreign, own)
     path.with_name("outbox.db-shm").unlink()
     with pytest.raises(OutboxUnavailableError, match="belongs to another file"):
@@ -332,7 +324,7 @@ async def test_a_restored_copy_starts_by_itself_and_not_with_the_log_of_its_sour
     path: Path, tmp_path: Path, how: object
 ) -> None:
     copy = tmp_path / "copy.db"
-    own = killed(path)
+    own = await killed(path)
     how(path, copy, lambda *_: None)  # type: ignore[operator]
     restored(copy, path)
     with pytest.raises(OutboxUnavailableError, match="belongs to another file"):
