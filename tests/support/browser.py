@@ -155,13 +155,11 @@ async def chromium(
     driver, browser = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not browser:
         lacks("chromium with its chromedriver")
-    process = await asyncio.create_subprocess_exec(
-        driver, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
+    async with asyncio.timeout(START_SECONDS):
+        process, url = await _driver(driver)
     try:
         async with aiohttp.ClientSession() as http:
             async with asyncio.timeout(START_SECONDS):
-                url = await _address(process)
                 session = await _start(http, url, browser, profile, javascript, reaches)
             try:
                 yield Browser(http, session)
@@ -172,12 +170,20 @@ async def chromium(
         await process.wait()
 
 
-async def _address(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async for line in process.stdout:
-        if found := re.search(rb"started successfully on port (\d+)", line):
-            return f"http://127.0.0.1:{int(found.group(1))}"
-    raise AssertionError("chromedriver did not start")
+async def _driver(path: str) -> tuple[asyncio.subprocess.Process, str]:
+    """A chromedriver and its address; it ends where the port it chose is taken for IPv6."""
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            path, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        said = b""
+        async for line in process.stdout:
+            if found := re.search(rb"started successfully on port (\d+)", line):
+                return process, f"http://127.0.0.1:{int(found.group(1))}"
+            said += line
+        await process.wait()
+        assert b"port not available" in said, said.decode()
 
 
 async def _start(
