@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -13,11 +14,14 @@ import aiohttp
 import boto3
 import pytest
 
+from service.bootstrap import web_part
 from service.dev.fake_inngest.server import FakeInngest
+from service.documents import bucket
+from service.documents.bucket import Bucket
 from tests.support.fleet import environment
 from tests.support.s3_server import running_s3
 from tests.support.service_here import service_here
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 CONTENT = b"%PDF-1.7 synced before answered"
 
@@ -92,6 +96,10 @@ async def browser(
     for name, value in {**settings, **given}.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
+    # A machine that stalls is no S3 that is away.
+    patient = functools.partial(Bucket, ask_seconds=PATIENCE_SECONDS)
+    monkeypatch.setattr(web_part, "Bucket", patient)
+    monkeypatch.setitem(bucket._CLIENT, "connect_timeout", PATIENCE_SECONDS)
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         service_here(settings) as service,
