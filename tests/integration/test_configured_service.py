@@ -208,16 +208,27 @@ async def test_an_operator_s_page_is_one_request(tmp_path: Path, path: str) -> N
 
 
 async def test_the_memory_of_large_requests_is_bounded_as_it_is_set(tmp_path: Path) -> None:
-    bound = {"OUTBOX_MAX_BODY_BYTES_IN_FLIGHT": "100MiB"}
-    async with service_client(tmp_path, **bound) as (service, _):
-        share = Share(service.app[body_budget_key], "ada")
+    bucket = {"AWS_S3_BUCKET": "b", "AWS_S3_REGION": "eu-west-1", "DOCUMENT_CHECK": "off"}
+    given = {"OUTBOX_MAX_BODY_BYTES_IN_FLIGHT": "100MiB", "OUTBOX_EVENT_KEYS": KEYS, **bucket}
+    async with service_client(tmp_path, **given) as (service, client):
+        share = Share(service.app[body_budget_key], "127.0.0.1")
         await share.grow(2**30)
         assert share.size_bytes == 25 * 1024 * 1024
+        # Behind a proxy every request has one peer: a body counts for who sends it.
+        key = KEYS.partition(",")[0].removeprefix("a:")
+        by_key = {"Authorization": f"Bearer {key}"}
+        large = {"name": "a", "documentName": "a.pdf", "data": {"x": "x" * 100_000}}
+        await signed_in(client)
+        for path, headers in ((f"/e/{key}", {}), ("/api/events", by_key), ("/api/route", {})):
+            assert (await client.post(path, json=large, headers=headers)).status == 200
         share.release()
 
 
-@pytest.mark.parametrize("path", ["/api/events/x/stream", "/outbox/live"])
-async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [("/api/events/x/stream", "no-store, no-transform"), ("/outbox/live", "no-store")],
+)
+async def test_a_stop_ends_the_streams(tmp_path: Path, path: str, kept: str) -> None:
     async with service_client(tmp_path, OPERATOR_EMAILS=ADA["email"]) as (service, client):
         owner, later = User("dev", "u-1").owner, Meta(due_at_ms=4_000_000_000_000)
         held = Event("x", "a/b", owner, "u-1", 1_795_559_419_447, b"{}", later)
@@ -225,6 +236,8 @@ async def test_a_stop_ends_the_streams(tmp_path: Path, path: str) -> None:
         await signed_in(client)
         stream = await client.get(path)
         assert stream.content_type == "text/event-stream"
+        assert stream.headers["Cache-Control"] == kept
+        assert stream.headers["Server"] == "outbox"
         await stream.content.readuntil(b"\n\n")
         await service.app.shutdown()
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -103,18 +103,29 @@ async def test_a_repeat_is_known_after_a_key_was_set_or_rotated(tmp_path, innges
 
 
 async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path, inngest_api):
-    types = [{**REPORT, "encrypt": True}, {**REPORT, "name": "open/one", "path": "/api/open"}]
+    types = [
+        {**REPORT, "encrypt": True},
+        {**REPORT, "name": "open/one", "path": "/api/open"},
+        {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]},
+    ]
     environ = {"OUTBOX_ENCRYPTION_KEY": KEY, "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef"}
     async with declared_service(tmp_path, inngest_api, types, **environ) as service:
         events = [
             {"name": "report/requested", "id": "a", "data": BODY},
             {"name": "open/one", "id": "b", "data": BODY},
+            {"name": "in/part", "id": "d", "data": BODY},
+            {"name": "report/requested", "id": "e", "data": {"encrypted": "by nobody"}},
+            {"name": "report/requested", "id": "f", "data": None},
+            {"name": "report/requested", "id": "g"},
         ]
-        sealed, plain = await service.sent("0123456789abcdef", events)
+        sealed, plain, part, claims, null, without = await service.sent("0123456789abcdef", events)
         [again] = await service.sent("0123456789abcdef", [{**sealed, "id": "c"}])
     assert opened(sealed) == BODY
     assert plain["data"] == BODY
     assert again["data"] == sealed["data"]
+    assert (part["data"]["month"], opened(part)) == ("may", {"report": CANARY})
+    assert opened(claims) == {"encrypted": "by nobody"}
+    assert [one.get("data") for one in (null, without)] == [None, None]
 
 
 @pytest.mark.parametrize("keys", ["", " k", "k ", "k,,old", "k, old"])

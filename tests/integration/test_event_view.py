@@ -77,6 +77,8 @@ def test_an_event_shows_its_own_tries_times_and_reason():
     assert (delivered.runs, delivered.no_run, delivered.id_used) == ((), False, False)
     assert (failed.attempts, failed.delivered_at, failed.final) == (3, None, True)
     assert failed.reason == "rejected: no name"
+    bare = msgspec.structs.replace(dead, detail=None)
+    assert event_view(bare, runs_follow=False).reason == "rejected"
 
 
 async def test_a_list_whose_search_takes_long_goes_on_at_the_cursor(tmp_path, aiohttp_client):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from service.encryption import Encryption
 from service.outbox.event import Meta
@@ -173,7 +174,9 @@ async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
         assert (first["run"]["status"], first["final"]) == ("completed", False)
         show_runs(followed, run("COMPLETED", {"n": 1}), run("COMPLETED", {"n": 2}, "01RUNB"))
         [*_, last] = await follow_to_the_end(client)
-    assert [one["output"] for one in last["otherRuns"]] == [{"n": 2}]
+    assert [(one["output"], one["url"]) for one in last["otherRuns"]] == [
+        ({"n": 2}, "http://inngest.test/branch/01RUNB")
+    ]
     assert followed.runs.environments == {"branch"}
     assert followed.runs.asked_for == {"01RUN": 1, "01RUNB": 1}  # what has ended stays known
 
@@ -198,7 +201,12 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
             await deliver(followed)
         followed.runs.used["order-1"] = "01OTHER"
         client = await aiohttp_client(followed.app)
-        used, [*_, other] = await follow_to_the_end(client), await follow_to_the_end(client, "e-2")
+        with capture_logs() as logs:
+            used = await follow_to_the_end(client)
+            [*_, other] = await follow_to_the_end(client, "e-2")
+    assert [(one["event"], one["event_id"], one["used_by"]) for one in logs] == [
+        ("event_id_used_before", "e-1", "01OTHER")
+    ]
     assert [(view["noRun"], view["idUsed"]) for view in used] == [(False, False), (True, True)]
     assert (other["noRun"], other["idUsed"]) == (True, False)
     assert followed.runs.environments == {"branch"}
@@ -209,7 +217,7 @@ async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client)
     show_runs(followed, run("FAILED", {"error": ERROR}))
     mine = await (await client.get("/api/events/e-1")).json()
     assert mine["run"]["output"] == {"name": "E", "message": "no"}
-    assert mine["run"]["url"] == "http://inngest.test/01RUN"
+    assert mine["run"]["url"] == "http://inngest.test/own/01RUN"
     answer = await client.get("/api/events/e-1", headers={"X-User": "kim"})
     assert (await answer.json())["run"]["output"]["stack"] == "at /srv"
 

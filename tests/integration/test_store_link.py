@@ -162,12 +162,14 @@ async def test_a_store_that_says_nothing_is_away(
             pass
 
     impatient = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01, silence_seconds=0.1)
-    async with (
-        scripted_store(listening, say_no_more),
-        front(short_path / "store", impatient) as remote,
-    ):
-        with pytest.raises(OutboxUnavailableError):
-            await remote.intake.append(event())
+    with capture_logs() as logged:
+        async with (
+            scripted_store(listening, say_no_more),
+            front(short_path / "store", impatient) as remote,
+        ):
+            with pytest.raises(OutboxUnavailableError):
+                await remote.intake.append(event())
+    assert logged[0]["event"] == "store_process_hangs"
 
 
 async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(

@@ -125,6 +125,10 @@ class Followed:
     rows: WithInngestIds
 
 
+def _page_of(run_id: str, environment: str | None) -> str:
+    return f"http://inngest.test/{environment or 'own'}/{run_id}"
+
+
 @contextlib.asynccontextmanager
 async def followed_events(
     folder: Path,
@@ -143,11 +147,7 @@ async def followed_events(
     ):
         runs = MadeUpRuns()
         rows = WithInngestIds(outbox)
-        asker = (
-            RunAsker(runs, lambda run_id, _: f"http://inngest.test/{run_id}", policy, reveal)
-            if with_runs
-            else None
-        )
+        asker = RunAsker(runs, _page_of, policy, reveal) if with_runs else None
         follower = EventFollower(rows, asker, policy)
         supervisor.watch("following", follower.look)
         supervisor.watch("ending-waits", follower.end_waits)

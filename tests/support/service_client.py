@@ -9,11 +9,24 @@ from typing import Any
 
 from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import BaseRunner
 
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
+from service.web.server.server import HttpServer
 
 Client = TestClient[Any, Any]
+
+
+class _Server(TestServer):
+    """The server that `serve` runs."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service.app)
+        self._recorder = service.recorder
+
+    async def _make_runner(self, **_: Any) -> BaseRunner:
+        return HttpServer(self.app, self._recorder)
 
 
 @contextlib.asynccontextmanager
@@ -29,6 +42,6 @@ async def service_client(
     cookies = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
     async with (
         run_service(Settings.load(given)) as service,
-        TestClient(TestServer(service.app), **cookies) as client,
+        TestClient(_Server(service), **cookies) as client,
     ):
         yield service, client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 from unittest import mock
 
@@ -118,6 +119,21 @@ async def test_a_body_without_an_owner_counts_for_its_peer() -> None:
         assert await size_from(peer) == 2 * FREE_BYTES
     with pytest.raises(OutboxUnavailableError):
         await size_from("10.0.0.1")
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("kib_a_second", "is_read"), [(80, True), (48, False)])
+async def test_a_large_body_may_take_its_time_at_64_kib_a_second(
+    kib_a_second: int, *, is_read: bool
+) -> None:
+    request = made_request(b"x" * 2 * FREE_BYTES, ends=False)
+    later = asyncio.get_running_loop().call_later
+    for second in range(1, 25):
+        later(second, request.content.feed_data, b"x" * 1024 * kib_a_second)
+    later(25, request.content.feed_eof)
+    reading = read_raw_body(request, max_bytes=2**22)
+    with contextlib.nullcontext() if is_read else pytest.raises(BodyTimeoutError):
+        assert len(await reading) == 2 * FREE_BYTES + 24 * 1024 * kib_a_second
 
 
 @in_virtual_time

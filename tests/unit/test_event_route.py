@@ -93,13 +93,12 @@ async def refused(kind: type[Exception], body: object = None, **changes: Any) ->
 async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() -> None:
     taken = Taken()
     before = int(time.time() * 1000)
-    answer, request = await post(taken, {"size": 7})
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer, request = await post(taken, {"size": 7}, headers=[("traceparent", trace)])
     [(event, key)] = taken.appended
     assert key is None
-    assert (event.name, event.owner, event.user_id, event.meta.due_at_ms) == (
-        *("thing/made", ADA.owner),
-        *("u-1", 0),
-    )
+    assert (event.name, event.owner, event.user_id) == ("thing/made", ADA.owner, "u-1")
+    assert (event.meta.due_at_ms, event.meta.trace) == (0, trace)
     assert before <= event.accepted_at_ms <= int(time.time() * 1000)
     assert json.loads(event.payload)["data"] == {"body": {"size": 7}, "by": "u-1"}
     assert (answer.status, answer.content_type) == (200, "application/json")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import msgspec
 
 from service.errors import OutboxUnavailableError
-from service.inngest.runs import EventRun
+from service.inngest.runs import EventRun, Run, RunStatus
 from service.outbox.model import Filter, Row, State
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.follower import EventFollower
@@ -60,12 +62,13 @@ async def ask_for_a_minute(inngest: SlowInngest, events: int) -> None:
 
 @in_virtual_time
 async def test_a_slow_inngest_is_asked_less_often() -> None:
-    quick, slow = SlowInngest(0.01), SlowInngest(1.0)
-    await ask_for_a_minute(quick, 1)
-    await ask_for_a_minute(slow, 1)
+    quick, slow, slowest = SlowInngest(0.01), SlowInngest(1.0), SlowInngest(4.0)
+    for one in (quick, slow, slowest):
+        await ask_for_a_minute(one, 1)
     assert quick.asked > 60
     assert quick.thorough[:21] == [True, *[False] * 9, True, *[False] * 9, True]
     assert 18 <= slow.asked <= 22
+    assert slowest.asked == 7  # it rests for 5 s at most
 
 
 @in_virtual_time
@@ -81,6 +84,69 @@ def test_an_event_for_later_is_held_from_its_own_time_on() -> None:
     later = msgspec.structs.replace(one, meta=msgspec.structs.replace(one.meta, ts_ms=T + 60_000))
     followed = FollowedEvent(later, POLICY, runs_follow=True)
     assert followed.held_seconds(T + 61_000) == 1
+
+
+async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delivery() -> None:
+    delivered = row("a", 0, LONG_AGO)
+    answered = msgspec.structs.replace(delivered, state=State.SENT)
+    followed = FollowedEvent(answered, POLICY, runs_follow=True)
+    followed.id_used = True
+    told = [followed.is_known]
+    waiting = asyncio.create_task(followed.change(math.inf, SimpleNamespace(transport=True)))
+    await asyncio.sleep(0)
+    for held_ms in (1, 10**9):
+        followed.show_runs([], now=0, wall_ms=LONG_AGO + held_ms)
+        assert followed.snapshot
+        view = msgspec.json.decode(followed.snapshot.body)
+        told += [followed.is_known, view["noRun"], view["idUsed"], view["final"]]
+        await asyncio.sleep(0)
+        assert waiting.done()  # that there are no runs is told at once
+    followed.show_row(delivered)
+    told += [followed.snapshot.final]
+    assert told == [False, True, False, False, False, True, True, True, False, True]
+
+
+def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
+    followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    ended = Run("r-1", "f", RunStatus.COMPLETED, LONG_AGO, LONG_AGO, None)
+    other = msgspec.structs.replace(ended, id="r-2", status=RunStatus.RUNNING, ended_at=None)
+    finals = []
+    for seconds, runs in ((1, [ended]), (2, [ended, other]), (5, [ended] * 2), (8, [ended] * 2)):
+        followed.show_runs(runs, now=seconds, wall_ms=T)
+        finals.append(followed.snapshot and followed.snapshot.final)
+    assert finals == [False, False, False, True]
+
+
+@in_virtual_time
+async def test_a_first_question_that_took_too_long_is_asked_again() -> None:
+    inngest = SlowInngest(2 * POLICY.first_ask_seconds)
+    asker = RunAsker(inngest, lambda *_: None, POLICY)
+    followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    began = now()
+    await asker.ask_soon(followed)
+    assert now() == began + POLICY.first_ask_seconds
+    await asker.ask_some([followed])
+    await asyncio.sleep(0)
+    assert inngest.asked == 2
+    await asker.stop()
+
+
+class Running(SlowInngest):
+    """Each event has one run, which goes on."""
+
+    async def run_ids(self, *event: str | None, thorough: bool = False) -> Sequence[str]:
+        await super().run_ids(*event, thorough=thorough)  # type: ignore[arg-type]
+        return ("r-1",)
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        return EventRun(run_id, "RUNNING")
+
+
+@in_virtual_time
+async def test_once_no_other_run_can_begin_none_is_looked_for() -> None:
+    inngest = Running(0.01)
+    await ask_for_a_minute(inngest, 1)
+    assert inngest.asked == 1
 
 
 @in_virtual_time

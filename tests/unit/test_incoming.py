@@ -64,6 +64,8 @@ def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
     [later], _ = taken(b'{"name":"a","ts":1900000000000}')
     assert later.meta.ts_ms == 1_900_000_000_000
     assert event.id != "mine"
+    now, _ = taken(b'[{"name":"a","sendat":1900000000000},{"name":"a","sendAt":1900000000000}]')
+    assert [one.meta.due_at_ms for one in now] == [0, 0]
 
 
 def test_an_event_belongs_to_the_machine_and_goes_to_the_environment() -> None:

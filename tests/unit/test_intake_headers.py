@@ -94,7 +94,7 @@ async def test_the_trace_of_a_request_is_that_of_its_events(
     door: Door, sent: str, kept: str | None
 ) -> None:
     await door.said(traceparent=sent)
-    assert [one.meta.trace for one in door.events] == [kept]
+    assert [(one.meta.trace, one.meta.wire_id) for one in door.events] == [(kept, "")]
 
 
 async def test_an_empty_environment_is_our_own(door: Door) -> None:

@@ -12,7 +12,7 @@ from service.event_types.declaration import Declaration
 from service.outbox.event import MAX_EVENT_BYTES, Event
 from service.web.intake.lenient_json import BadEventError
 
-_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,10 +41,10 @@ class SealedEvents:
         """
         if event.name not in self._fields:
             return event
-        wire: dict[str, Any] = dict(_fields_of(event.payload))
-        data: dict[str, Any] = dict(_fields_of(wire["data"]))
-        if _is_encrypted(data.get(FIELD)):
-            return event  # by the sender's SDK
+        wire: dict[str, Any] = dict(_fields_of(event.payload) or {})
+        data: dict[str, Any] = dict(_fields_of(wire.get("data", b"null")) or {})
+        if not data or _is_encrypted(data.get(FIELD)):
+            return event  # there is nothing to encrypt, or the sender's SDK has done so
         wire["data"] = self._encryption.encrypt(data, self._fields[event.name])
         payload = _encode(wire)
         if len(payload) > MAX_EVENT_BYTES:

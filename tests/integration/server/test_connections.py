@@ -14,6 +14,7 @@ from service.observe.recorder import NullRecorder
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening
+from tests.support.storage import PATIENCE_SECONDS
 
 NEVER = 3600.0
 TURNS = 16  # of the loop, until a stop waits for the requests at work
@@ -79,6 +80,15 @@ async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> Non
         served.may_answer.set()
         assert (await served.reader.read()).endswith(b"answer 2")
         await stopping
+
+
+async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
+    async with serving(shutdown_seconds=0.05) as served, asyncio.timeout(PATIENCE_SECONDS / 2):
+        served.may_answer.clear()
+        served.writer.write(ASK)
+        await served.began.wait()
+        await served.server.cleanup()
+        assert await served.reader.read() == b""
 
 
 async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() -> None:

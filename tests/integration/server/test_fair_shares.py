@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service.observe.metrics import PrometheusRecorder
 from service.web.server.admission import AdmissionPolicy
@@ -21,7 +22,7 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /kind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-NO_TIME = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
+NO_TIME = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0), shutdown_seconds=0.1)
 
 
 async def kind(request: web.Request) -> web.Response:
@@ -46,7 +47,9 @@ async def unread(request: web.Request) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]:
+async def serving(
+    policy: ServerPolicy, kind: Handler = kind
+) -> AsyncIterator[tuple[HttpServer, int]]:
     app = web.Application()
     app.add_routes([web.get("/kind", kind), web.get("/large", large), web.post("/echo", echo)])
     app.add_routes([web.post("/unread", unread)])
@@ -114,6 +117,28 @@ async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_
     async with serving(policy) as (_, port), connected(port) as (reader, writer):
         writer.write(ASK * 49 + LAST)
         assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 50
+
+
+async def test_a_pipelined_request_waits_behind_others_and_counts_from_its_arrival() -> None:
+    began = list[tuple[str, float, float]]()
+
+    async def note(request: web.Request) -> web.Response:
+        assert isinstance(request.protocol, Connection)
+        began.append((request.query_string, request.protocol.arrived_at or 0, time.monotonic()))
+        return web.Response()
+
+    policy = ServerPolicy(admission=AdmissionPolicy(least=1, most=1, pipelined_share=9))
+    async with contextlib.AsyncExitStack() as stack:
+        server, port = await stack.enter_async_context(serving(policy, note))
+        for _ in "apb":
+            await stack.enter_async_context(connected(port))
+        assert server.server
+        three = await eventually(lambda: server.server.connections, lambda all_: len(all_) == 3)
+        for connection, name, count in zip(three, (b"a", b"p", b"b"), (1, 2, 1), strict=True):
+            connection.data_received(ASK.replace(b"kind", b"kind?" + name) * count)
+        await eventually(lambda: len(began) == 4)
+    assert [name for name, *_ in began] == ["a", "b", "p", "p"]
+    assert began[2][1] < began[1][2]
 
 
 async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:

@@ -128,12 +128,20 @@ async def test_the_share_of_a_client_that_leaves_is_free_again(site: Site) -> No
     assert (await waiting)[0] == 200
 
 
+@pytest.mark.parametrize(
+    "begun",
+    [
+        head("ada", f"Content-Length: {LARGE}") + b"x" * KIB,
+        chunked("ada", LARGE).removesuffix(b"0\r\n\r\n"),
+    ],
+    ids=["declared", "chunked"],
+)
 async def test_a_large_body_that_comes_too_slowly_loses_its_share(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr("service.web.server.body.SLOW_SECONDS", 0.1)
     async with connected(site.port) as (reader, writer):
-        writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
+        writer.write(begun)
         told = await reader.readuntil(b"}")
     first, _, body = told.partition(b"\r\n\r\n")
     assert (first.split()[1], json.loads(body)["code"]) == (b"408", "body_timeout")
