@@ -45,6 +45,19 @@ INSERT INTO plain (data) SELECT jsonb_array_elements(%(array)s::jsonb)
 -- name: EMPTY
 TRUNCATE plain
 """
+BY_HAND = """
+-- name: SETUP
+CREATE TABLE by_hand (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+                      at timestamptz NOT NULL DEFAULT now(), name text NOT NULL,
+                      user_id text NOT NULL, data jsonb NOT NULL)
+-- name: ONE
+INSERT INTO by_hand (name, user_id, data) VALUES ('n', 'u-1', %(data)s) RETURNING id
+-- name: MANY
+INSERT INTO by_hand (name, user_id, data)
+SELECT 'n', 'u-1', jsonb_array_elements(%(array)s::jsonb) RETURNING id
+-- name: EMPTY
+TRUNCATE by_hand
+"""
 LEASE = """
 -- name: SETUP
 CREATE TABLE lease (id bigserial PRIMARY KEY, until timestamptz, data jsonb);
@@ -226,7 +239,7 @@ def main() -> None:
     parser.add_argument("--passing", type=int, default=60, help="seconds of passing through")
     parser.add_argument("--only-beside", action="store_true")
     options = parser.parse_args()
-    named = {"plain table": PLAIN, "ours": OURS, "lease table": LEASE}
+    named = {"plain table": PLAIN, "by hand": BY_HAND, "ours": OURS, "lease table": LEASE}
     queues = {name: statements(text) for name, text in named.items()}
     queues |= {one.stem: statements(one.read_text()) for one in options.peer}
     settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "150"}
