@@ -26,7 +26,7 @@ from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import TooManyPendingError
 from service.outbox.model import Filter, Named, Row, State
-from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
@@ -117,6 +117,29 @@ async def test_a_receiver_in_trouble_holds_up_nobody_and_is_told_later(
             await told(hearing, "dead", ["raised"] * (1 if trouble == "hangs" else 2))
         assert len(set(hearing.ids)) == 1
         assert elsewhere.requests == 0
+
+
+async def test_a_store_that_takes_no_events_and_a_name_without_runs_are_told(
+    path: Path,
+    inngest: FakeInngest,
+    hearing: Receiver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SqliteOutbox, "failure", "The disk is full.")
+    types = tmp_path / "types.yaml"
+    types.write_text("types: [{name: a/b, path: /api/a, body: {type: object}, expects_run: true}]")
+    changes = {
+        "ALARM_URL": hearing.url,
+        "ALARM_SECRET": SECRET,
+        "EVENT_TYPES_FILE": str(types),
+        "OUTBOX_NO_RUN_AFTER": "1s",
+    }
+    inngest.runs.declare(Function(id="one", trigger="nowhere"))
+    async with watched_service(path, inngest.url, **changes) as part:
+        await post(part.outbox.intake, "a/b")
+        for alarm in ("not_stored", "no_runs a/b"):
+            await told(hearing, alarm, ["raised"])
 
 
 async def test_alarms_are_events_that_count_in_no_alarm(path: Path, inngest: FakeInngest) -> None:

@@ -22,7 +22,9 @@ from service.documents.bucket import Bucket
 from service.identity.user import User
 from service.outbox.event import Event, Meta
 from service.relay.relay import Relay
+from service.supervisor import Supervisor
 from service.web.server.body_budget import Share, body_budget_key
+from service.web.server.proxies import proxies_key
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_command import outbox_json
 from tests.support.service_client import Client, service_client
@@ -178,7 +180,8 @@ async def test_in_production_an_http_origin_is_another_site(
 async def test_a_forwarded_host_counts_from_a_trusted_proxy(
     tmp_path: Path, proxies: str, status: int
 ) -> None:
-    async with served(tmp_path, TRUSTED_PROXIES=proxies) as client:
+    async with service_client(tmp_path, TRUSTED_PROXIES=proxies) as (service, client):
+        assert service.app[proxies_key].is_trusted("127.0.0.1") is (status == 200)
         cookie = await signed_in(client)
         headers = {
             "Cookie": cookie,
@@ -506,3 +509,10 @@ async def test_a_bucket_is_opened_at_the_start_where_posts_ask_it(
     given = {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents", "DOCUMENT_CHECK": mode}
     async with served(tmp_path, **given):
         assert opened == (["documents"] if opens else [])
+
+
+async def test_a_relay_that_works_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: set[str] = set()
+    monkeypatch.setattr(Supervisor, "beat", lambda _, name: beats.add(name))
+    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS):
+        await eventually(lambda: "relay" in beats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from tests.support.storage import claim, storage_at
 from tests.support.storage import event as new_event
 
 KEY, NEW = "my-secret-key", "another-secret-key"
+CRON = "0123456789abcdef"
 CANARY = "canary-3141592653"
 REPORT: dict[str, Any] = {
     "name": "report/requested",
@@ -91,15 +93,29 @@ async def test_a_type_that_declines_stays_readable(tmp_path, inngest_api):
 @pytest.mark.parametrize("keys", [KEY, f"{NEW},{KEY}"])
 async def test_a_repeat_is_known_after_a_key_was_set_or_rotated(tmp_path, inngest_api, keys):
     before = {} if keys == KEY else {"OUTBOX_ENCRYPTION_KEY": KEY}
-    answers = []
+    answers, event = [], {"name": "report/requested", "data": BODY}
+    machine = {"OUTBOX_EVENT_KEYS": f"cron:{CRON}"}
     for environ in (before, {"OUTBOX_ENCRYPTION_KEY": keys}):
-        async with declared_service(tmp_path, inngest_api, [REPORT], **environ) as service:
+        async with declared_service(
+            tmp_path, inngest_api, [REPORT], **environ, **machine
+        ) as service:
             answer = await service.post("/api/reports", BODY, key="k-1")
             answers.append((await answer.json(), answer.headers.get("Idempotent-Replayed")))
             other = await service.post("/api/reports", {"report": "other"}, key="k-1")
             assert other.status == 422
+            sent = await service.post("/api/events", event, user=f"Bearer {CRON}", key="k-1")
+            assert sent.status == 200
     (first, _), second = answers
     assert second == (first, "true")
+    message = b"/api/reports\0" + msgspec.json.encode(BODY, order="sorted")
+    for digested in (message, json.dumps(event).encode()):
+        assert is_digested(digested, tmp_path) is (keys == KEY)
+
+
+def is_digested(message: bytes, folder: Path) -> bool:
+    """True when a digest without a key is in the file: whoever reads it can try what it is of."""
+    files = b"".join(one.read_bytes() for one in folder.glob("outbox.db*"))
+    return hashlib.sha256(message).hexdigest().encode() in files
 
 
 async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path, inngest_api):

@@ -554,6 +554,10 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
     assert (code, "this file's" in out) == (0, True)
     code, _, err = await outbox_command(path, "journal", "--restore", "0" * 12)
     assert code == 1, err
+    lost = path.with_name("lost.db")
+    s3_environment.setenv("OUTBOX_URL", f"sqlite:///{lost}")
+    code, out, _ = await outbox_command(lost, "journal")
+    assert (code, "this file's" in out, "another file's" in out) == (0, False, True)
 
 
 async def test_a_command_without_a_service_marks_what_it_removes(

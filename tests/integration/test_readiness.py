@@ -73,6 +73,7 @@ async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> 
         status, told = await readiness(client)
         assert (status, told["status"], told["faults"]) == (200, "ready", [])
         assert told["detail"]["delivery"]["reason"]
+        assert told["detail"]["undelivered"] == 1
         through_a_proxy = await client.get("/readyz", headers={"Via": "1.1 proxy"})
         delivery = (await through_a_proxy.json())["detail"]["delivery"]
         assert delivery["state"] == "backing_off"
@@ -99,13 +100,13 @@ async def test_a_service_whose_relay_ends_again_and_again_is_unready(
 async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(
     short_path: Path,
 ) -> None:
-    fault = "relay keeps failing"
+    failure, fault = "The disk is full.", "relay keeps failing"
     settings = Settings.load({"SESSION_SECRET": "s" * 32, "INNGEST_DEV": AWAY, **BUCKET})
     with unix_socket(short_path / "store") as listening:
         async with (
-            serve_link(listening, [], lambda: Status(faults=(fault,))),
+            serve_link(listening, [], lambda: Status(failure, faults=(fault,))),
             run_front_process(settings, str(short_path / "store")) as (app, _),
             TestClient(TestServer(app)) as client,
         ):
             status, told = await readiness(client)
-    assert (status, told["faults"]) == (503, [fault])
+    assert (status, told["faults"]) == (503, [failure, fault])

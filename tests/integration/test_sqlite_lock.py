@@ -14,6 +14,7 @@ from service.outbox.sqlite.file.lock import lock_path, writer_of
 from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import run
+from tests.support.outbox_command import outbox_json
 from tests.support.posting import can_append
 from tests.support.storage import append_all, event, eventually
 
@@ -114,5 +115,6 @@ async def test_an_empty_file_beside_a_log_with_content_is_no_new_outbox(
         async with open_sqlite_outbox(copy, max_pending=9, max_pending_per_user=9):
             pass
     copy.write_bytes(whole)
+    assert (await outbox_json(copy, "stats"))["pending"] == 3  # the log is read too
     async with open_sqlite_outbox(copy, max_pending=9, max_pending_per_user=9) as outbox:
         assert (await outbox.inspector.stats()).pending == 3

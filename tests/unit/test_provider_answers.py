@@ -247,7 +247,7 @@ async def test_a_code_is_exchanged_as_the_provider_wants_it(
     assert tokens == Tokens("id", "access")
     method, url, options = web.asked[-1]
     assert (method, url) == ("POST", f"{ISSUER}/token")
-    assert dict(parse_qsl(options["data"])) == {
+    assert dict(parse_qsl(options["data"], keep_blank_values=True)) == {
         "grant_type": "authorization_code",
         "code": "c/1",
         "code_verifier": "verifier",
