@@ -144,8 +144,6 @@ def _request_body(body: Body, schemas: Schemas) -> dict[str, Any]:
 def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     responses = {str(code): _answer(one, schemas) for code, one in endpoint.answers.items()}
     for status, codes in _codes(endpoint).items():
-        if status in endpoint.answers:
-            continue
         headers = _REQUEST_ID | (_RETRY_AFTER if status in _MAY_BE_RETRIED else {})
         responses[str(status)] = _error(codes, headers)
     unreadable = {code: text for code, (_, text) in SERVER_CODES.items() if code != INTERNAL_ERROR}
