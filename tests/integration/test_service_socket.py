@@ -22,6 +22,7 @@ from service.outbox.link.served import COMMAND_POLICY, OneProcess, Served, runni
 from service.outbox.link.server import ServedPart, serve_link
 from service.outbox.link.socket_folder import service_socket, sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
+from tests.support.storage import eventually
 
 URL = "sqlite:///outbox.db"
 QUICK = LinkPolicy(
@@ -108,6 +109,25 @@ async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
                 pass
 
 
+async def test_a_service_that_answers_after_seconds_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time
+
+    async def find() -> str:
+        async with running_service(URL) as service:
+            return await service.outbox()
+
+    with service_socket() as listening:
+        assert listening
+        command = asyncio.create_task(find())
+        await eventually(lambda: "store-link" in {task.get_name() for task in asyncio.all_tasks()})
+        monkeypatch.setattr(loop, "time", lambda: now() + 3)
+        async with serve_link(listening, [ServedPart(Served, OneProcess(URL))], Status):
+            assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
+
+
 def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +190,7 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
         )
         dead = Path(done.stdout.strip())
         assert dead.exists()
+        assert sockets_of_services() == [Path(living.getsockname())]
         with service_socket() as other:
             assert other
             names = {one.name for one in short_path.iterdir()}

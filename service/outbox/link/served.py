@@ -28,7 +28,6 @@ COMMAND_POLICY = LinkPolicy(
     away="The service holds the outbox, but its socket does not answer.",
     lost="The service has not answered. The command may still be carried out.",
 )
-_LOOK = LinkPolicy(patience_seconds=0.5, away="There is no service.", lost=COMMAND_POLICY.lost)
 
 
 class Served(Protocol):
@@ -90,5 +89,5 @@ def outbox_at(url: str) -> str:
 
 @contextlib.asynccontextmanager
 async def _service(path: Path) -> AsyncIterator[Served]:
-    async with open_link(str(path), _LOOK) as link:
+    async with open_link(str(path), COMMAND_POLICY) as link:
         yield cast("Served", remote(Served, link))

@@ -74,27 +74,26 @@ def service_socket() -> Iterator[socket.socket | None]:
 
 
 def sockets_of_services() -> list[Path]:
-    """The sockets in the folders of this user's services, some of them killed."""
+    """The sockets in the folders of this user's services that live."""
     parents = dict.fromkeys((_own_parent(), UNIT_FOLDER, Path(tempfile.gettempdir())))
     found = [path for parent in parents for path in _found(parent, f"{_PREFIX}*/{SERVICE}")]
-    return [path for path in found if _is_own(path.parent)]
+    return [path for path in found if _is_own(path.parent) and not _is_dead(path.parent)]
 
 
 def _sweep() -> None:
     """Remove the folders of this user's killed services."""
     for folder in _found(_own_parent(), f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if _is_own(folder) and _is_dead(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+        if _is_own(folder) and _is_dead(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_dead(folder: Path) -> bool:
-    """True when the process that made the folder has ended. Raises OSError where it has no lock."""
-    with (folder / _LOCK).open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+    """True when the process that made the folder has ended."""
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it is held, or not there yet
+        return False
     return True
 
 
