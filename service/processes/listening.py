@@ -102,6 +102,7 @@ def _bound(host: str, port: int) -> list[socket.socket]:
                 one.listen(BACKLOG)
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+                    one.close()
                     continue  # a name of both versions of IP, on a machine that has one of them
                 raise OSError(error.errno, f"{error.strerror}: {url_of(host, port)}") from error
             port = one.getsockname()[1]

@@ -120,6 +120,7 @@ async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_clo
 async def closes_a_kept_connection(url: str, parent: Process) -> None:
     host, port = parent.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
+    idle = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
     upgrading = asyncio.gather(*(upgraded_by_a_process(url) for _ in range(2)))
     closes = False
     while not closes:
@@ -132,5 +133,10 @@ async def closes_a_kept_connection(url: str, parent: Process) -> None:
         await asyncio.sleep(PACE_SECONDS)
     assert await reader.read() == b""
     writer.close()
+    await asyncio.sleep(2.5)  # longer than a stop would leave them
+    for reader, writer in idle:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
     assert await upgrading == [(0, b"The new version serves.\n")] * 2
     assert sum("Upgrade: the new version loads" in line for line in parent.lines) == 1

@@ -24,6 +24,7 @@ from tests.support.open_files import open_files
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 WAITING = 50
+HOSTS = ("192.0.2.1", "127.0.0.1")
 TURNS = 8  # of the loop, from the accepted socket to its connection
 
 
@@ -185,6 +186,32 @@ def test_an_address_of_another_machine_is_named() -> None:
         pass
 
 
+def test_every_address_of_a_host_has_one_port() -> None:
+    with open_listening("", 0) as listening:
+        addresses = [one.getsockname() for one in listening.sockets]
+    assert len(addresses) == (2 if socket.has_dualstack_ipv6() else 1)
+    assert len({address[1] for address in addresses}) == 1
+
+
+def test_an_address_that_a_name_has_beside_those_of_this_machine_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in HOSTS]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with open_listening("a-name", 0) as listening:
+        assert [one.getsockname()[0] for one in listening.sockets] == ["127.0.0.1"]
+
+
+def test_an_address_is_listened_at_again_though_a_client_s_connection_has_just_ended() -> None:
+    with open_listening("127.0.0.1", 0) as listening:
+        address = listening.sockets[0].getsockname()
+        with socket.create_connection(address) as client:
+            listening.sockets[0].accept()[0].close()  # first, so that this side keeps its address
+            assert client.recv(1) == b""
+    with open_listening(*address):
+        pass
+
+
 def test_the_look_for_a_shortage_leaves_no_file_open() -> None:
     before = open_files("/dev/null")
     assert not is_out_of_descriptors()
@@ -201,30 +228,34 @@ async def test_sockets_that_were_meant_for_another_process_are_not_taken(
     assert "LISTEN_FDS" not in os.environ  # no child takes the descriptors for its own
 
 
-def passed(one: socket.socket, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Make a socket the one that systemd has passed to this process; its descriptor."""
-    handle = one.detach()
-    monkeypatch.setattr("service.processes.listening._FIRST_PASSED", handle)
+def passed(monkeypatch: pytest.MonkeyPatch, *sockets: socket.socket) -> int:
+    """Make sockets those that systemd has passed to this process; their first descriptor."""
+    first = 800
+    for handle, one in enumerate(sockets, first):
+        os.dup2(one.fileno(), handle)
+        one.close()
+    monkeypatch.setattr("service.processes.listening._FIRST_PASSED", first)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    return handle
+    monkeypatch.setenv("LISTEN_FDS", str(len(sockets)))
+    return first
 
 
 async def test_a_socket_of_systemd_says_where_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = socket.create_server(("127.0.0.1", 0))
-    port = made.getsockname()[1]
-    passed(made, monkeypatch)
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = [one.getsockname()[1] for one in made]
+    passed(monkeypatch, *made)
     with open_listening("192.0.2.1", 3000) as listening:
-        assert listening.url == f"http://127.0.0.1:{port}"
+        assert listening.url == f"http://127.0.0.1:{ports[0]}"
         assert listening.are_kept
-        assert not os.get_inheritable(listening.sockets[0].fileno())
+        assert [one.getsockname()[1] for one in listening.sockets] == ports
+        assert not any(os.get_inheritable(one.fileno()) for one in listening.sockets)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 async def test_a_descriptor_that_does_not_listen_is_named(
     kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = passed(socket.socket(socket.AF_INET, kind), monkeypatch)
+    handle = passed(monkeypatch, socket.socket(socket.AF_INET, kind))
     with (
         pytest.raises(ConfigurationError) as error,
         open_listening("127.0.0.1", 0),

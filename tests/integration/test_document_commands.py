@@ -150,6 +150,8 @@ def test_check_hides_the_password_in_an_address(command, address):
     assert "OUTBOX_URL=postgresql://" in done.stdout
     assert "********" in done.stdout
     assert not re.search("tell|nobody", done.stdout)
+    assert done.exit_code == 1
+    assert "\noutbox: " in done.stderr
 
 
 def test_check_hides_the_token_in_a_tracing_address(command):

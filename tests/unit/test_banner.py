@@ -12,9 +12,14 @@ from service.errors import OutboxUnavailableError
 from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
 from service.outbox.ports import Inspector
-from service.processes.banner import Announcer, Standing, banner, standing_of
+from service.processes.banner import Announcer, Standing, announcer_for, banner, standing_of
 
 URL = "http://127.0.0.1:3000"
+OIDC = {
+    "OIDC_ISSUER": "https://id.example.com",
+    "OIDC_CLIENT_ID": "outbox",
+    "OIDC_CLIENT_SECRET": "secret",
+}
 
 
 def lines(waiting: int | None = 0, **environ: str) -> dict[str, str]:
@@ -49,6 +54,8 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
         ({"HOST": "localhost"}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "127.0.0.2"}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER"),
+        ({"HOST": "0.0.0.0", "DEV_LOGIN": "1"}, "sign in", f"{URL}/auth/dev-login (development)"),
+        (OIDC, "sign in", f"{URL}/auth/login (https://id.example.com)"),
         ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", "cookies of next-auth"),
         (
             {"OUTBOX_EVENT_KEYS": "shop:0123456789abcdef,cron:x,cron:y"},
@@ -137,12 +144,12 @@ def test_what_waits_is_left_out_where_it_is_not_known() -> None:
 
 
 def test_the_banner_is_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    Announcer(as_json=False).say("Listening on x", {"outbox": "y"})
+    announcer_for(Settings.load({})).say("Listening on x", {"outbox": "y"})
     assert capsys.readouterr().out == "Listening on x\n  outbox        y\n"
 
 
 def test_the_banner_is_one_line_of_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    Announcer(as_json=True).say("Listening on x", {"outbox": "y"})
+    announcer_for(Settings.load({"LOG_FORMAT": "json"})).say("Listening on x", {"outbox": "y"})
     told = json.loads(capsys.readouterr().out)
     assert (told["message"], told["outbox"], told["level"]) == ("Listening on x", "y", "info")
 

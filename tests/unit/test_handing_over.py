@@ -24,7 +24,7 @@ class Process:
     """In place of a ChildProcess; remembers what it was told."""
 
     started: ClassVar[list[Process]]
-    starting_seconds = letting_go_seconds = 0.0
+    starting_seconds = letting_go_seconds = opening_seconds = 0.0
     start_errors: ClassVar[list[OSError]]
 
     def __init__(self, child: Child, said: Callable[[bytes], None]) -> None:
@@ -61,9 +61,14 @@ class Process:
             self.fault = self.fault_of_fronts
             self._stop(-2)
             return
-        if self.is_waiting and self.opens:
-            self.is_waiting, self.serves = False, True
-            self._said(READY)
+        if self.opening_seconds and self.child.name == STORE.name:
+            asyncio.get_running_loop().call_later(self.opening_seconds, self._open)
+        elif self.is_waiting and self.opens:
+            self._open()
+
+    def _open(self) -> None:
+        self.is_waiting, self.serves = False, True
+        self._said(READY)
 
     is_waiting = False
 
@@ -236,12 +241,13 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
 
 @in_virtual_time
 async def test_an_upgrade_after_a_crash_starts_each_process_once(processes: type[Process]) -> None:
-    processes.letting_go_seconds = 1.0
+    processes.letting_go_seconds, processes.opening_seconds = 50.0, 500.0
     async with working_pool() as own:
         processes.started[0].signal(signal.SIGKILL)
         await asyncio.sleep(10)
         crashed = len(processes.started)
         await own.upgrade()
+        assert await processes.started[1].ended() == 0  # the front lets go, no signal ends it
         assert serving(processes, "store") == serving(processes, "front") == 1
         assert len(processes.started) == crashed + 2
 
@@ -278,7 +284,9 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
     async with working_pool() as own:
         processes.started[0].opens = True
         processes.opens = False
-        with pytest.raises(UpgradeError, match=r"^The old version continues"):
+        later = asyncio.get_running_loop().call_later
+        later(9, lambda: processes.started[2].signal(signal.SIGKILL))
+        with pytest.raises(UpgradeError, match=r"^The old version continues.* ended with -9; see"):
             await own.upgrade()
         assert processes.started[0].serves
 
@@ -309,6 +317,19 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
         ):
             await own.upgrade()
         assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
+
+
+@in_virtual_time
+async def test_a_kill_in_an_upgrade_ends_the_new_processes_too(processes: type[Process]) -> None:
+    processes.letting_go_seconds = 5.0
+    own, running = await ready_pool()
+    upgrading = asyncio.create_task(own.upgrade())
+    await asyncio.sleep(3)
+    upgrading.cancel()
+    own.kill()
+    assert len(processes.started) == 4
+    assert not any(one.is_running for one in processes.started)
+    await running
 
 
 @in_virtual_time
