@@ -13,20 +13,25 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 from yarl import URL
 
-from service.bootstrap import delivery
+from service.bootstrap import delivery, stores
+from service.bootstrap.identity import session_secrets
+from service.config.settings import Settings
 from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.documents.bucket import Bucket
+from service.errors import ConfigurationError
 from service.identity.user import User
 from service.outbox.event import Event, Meta
 from service.relay.relay import Relay
 from service.supervisor import Supervisor
 from service.web.server.body_budget import Share, body_budget_key
 from service.web.server.proxies import proxies_key
+from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
-from tests.support.outbox_command import outbox_json
+from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -516,3 +521,49 @@ async def test_a_relay_that_works_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Supervisor, "beat", lambda _, name: beats.add(name))
     async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS):
         await eventually(lambda: "relay" in beats)
+
+
+async def test_readiness_says_that_delivery_is_paused_and_that_inngest_can_not_be_asked(
+    tmp_path: Path,
+) -> None:
+    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
+        given = self_hosted(api.url, INNGEST_SIGNING_KEY="signkey-test-ff")
+        del given["OUTBOX_DRAIN_SECONDS"]
+        async with served(tmp_path, INNGEST_DEV="", OUTBOX_EVENT_KEYS=KEYS, **given) as client:
+
+            async def state(of: str) -> str | None:
+                told = (await (await client.get("/readyz")).json())["detail"][of]
+                return told["state"] if isinstance(told, dict) else None
+
+            assert await sent(client, "a", {"name": "a/b"}) == 200
+            await eventually(lambda: state("confirmation"), lambda said: said == "failing")
+            assert (await outbox_command(tmp_path / "outbox.db", "pause"))[0] == 0
+            await eventually(lambda: state("delivery"), lambda said: said == "paused")
+
+
+async def test_a_secret_is_made_beside_the_usual_file_where_the_outbox_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load({"OUTBOX_URL": "postgresql://h/x"})
+    made = session_secrets(settings)
+    assert made == session_secrets(settings)
+    secret = tmp_path / "data" / "development-session-secret"
+    assert made == [secret.read_text()]
+    secret.unlink()
+    secret.mkdir()
+    with pytest.raises(ConfigurationError, match="SESSION_SECRET: none is set, and data/"):
+        session_secrets(settings)
+
+
+@pytest.mark.parametrize(("journal", "is_told"), [("", True), ("s3://bucket/a", False)])
+async def test_an_outbox_that_may_be_lost_with_its_container_is_told_unless_a_journal_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str, *, is_told: bool
+) -> None:
+    monkeypatch.setattr(stores, "loss_of_volume", lambda path: f"{path} is in the image.")
+    given = {"OUTBOX_JOURNAL": journal, "AWS_S3_REGION": "eu-west-1"}
+    with capture_logs() as logged:
+        async with served(tmp_path, **given):
+            pass
+    told = [line["reason"] for line in logged if line["event"] == "outbox_may_be_lost"]
+    assert told == ([f"{tmp_path / 'outbox.db'} is in the image."] if is_told else [])

@@ -124,16 +124,18 @@ async def test_check_tells_whether_inngest_takes_the_key(command, inngest_api):
     good = await asyncio.to_thread(command, "check", INNGEST_DEV=inngest_api.url)
     assert good.exit_code == 0
     assert f"inngest: {inngest_api.url} answers and takes the event key" in good.stderr
-    inngest_api.faults.add(ScriptedAnswer(401), times=None)
-    bad = await asyncio.to_thread(command, "check", INNGEST_DEV=inngest_api.url)
-    assert bad.exit_code == 1
-    assert f"inngest: {inngest_api.url} refuses the event key (HTTP 401)" in bad.stderr
+    refuses, answers = "refuses the event key", "does not answer as Inngest does"
+    for status, words in ((401, refuses), (403, refuses), (404, refuses), (500, answers)):
+        inngest_api.faults.add(ScriptedAnswer(status), times=1)
+        bad = await asyncio.to_thread(command, "check", INNGEST_DEV=inngest_api.url)
+        assert bad.exit_code == 1
+        assert f"inngest: {inngest_api.url} {words} (HTTP {status})" in bad.stderr
 
 
 def test_check_tells_of_an_inngest_that_is_configured_and_away(command):
     done = command("check", INNGEST_DEV="http://127.0.0.1:1")
     assert done.exit_code == 1
-    assert "inngest: http://127.0.0.1:1 does not answer as Inngest does" in done.stderr
+    assert "inngest: http://127.0.0.1:1 does not answer as Inngest does (Client" in done.stderr
 
 
 @pytest.mark.parametrize(

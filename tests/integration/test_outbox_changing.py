@@ -57,6 +57,11 @@ async def test_a_process_that_takes_no_commands_is_named(path: Path) -> None:
     assert f"A process (pid {os.getpid()}) holds {path} and takes no commands." in err
 
 
+async def test_an_outbox_without_a_journal_says_so(path: Path) -> None:
+    code, _, err = await outbox_command(path, "journal")
+    assert (code, "OUTBOX_JOURNAL names no journal" in err) == (2, True)
+
+
 async def test_nothing_changes_without_yes(served: Outbox, path: Path) -> None:
     ids = await one_of_each(served)
     before = await states(path)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from service.dev.fake_inngest.faults import Hang, Slow
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
@@ -82,10 +83,12 @@ async def test_a_stop_waits_for_sends_so_long(
     inngest_api.faults.add(Slow(seconds=answered_after))
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
         [event] = await append_events(outbox.intake, 1)
-        async with confirmed_delivery(
-            outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_DRAIN_SECONDS=drain
-        ):
-            await inngest_api.ledger.wait_for_requests(1)
+        with capture_logs() as logged:
+            async with confirmed_delivery(
+                outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_DRAIN_SECONDS=drain
+            ):
+                await inngest_api.ledger.wait_for_requests(1)
+        assert [line for line in logged if line["log_level"] == "error"] == []
         row = await outbox.intake.find(event.id)
         assert row
         assert row.state is state

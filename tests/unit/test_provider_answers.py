@@ -192,6 +192,14 @@ async def test_an_issuer_on_this_machine_may_do_without_https(web: Web, clock: C
     assert await provider(web, clock, issuer=local).metadata()
 
 
+async def test_a_provider_that_refuses_to_be_read_is_no_sign_in_that_failed(
+    web: Web, clock: Clock
+) -> None:
+    web.status = 403
+    with pytest.raises(ProviderUnavailableError):
+        await provider(web, clock).metadata()
+
+
 async def test_its_keys_are_read_again_after_an_hour_or_when_asked(web: Web, clock: Clock) -> None:
     one = provider(web, clock)
     assert [key.kid for key in (await one.keys()).keys] == ["o"]
