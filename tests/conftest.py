@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from tests.support.postgres_server import PostgresServer, needed_postgres, share
 # Tests start hundreds of processes: they share the modules that one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Far from UTC, a time that is read or shown in the machine's zone by mistake is wrong.
+os.environ["TZ"] = "Asia/Kolkata"
+time.tzset()
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import html
 import io
 import re
 import sqlite3
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from service.console.pages import lists
 from service.dev.fake_inngest.server import FakeInngest
-from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Meta
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Filter, Named, Retry, Row, Settlement
-from tests.support.operator_pages import Visitor, bury, deliverable, served, visitor
+from tests.support.operator_pages import Visitor, bury, deliverable, read, served, visitor
 from tests.support.storage import SqliteStorage, claim, deliver
 
+FORMULAS = "=+-@\t\r"  # what a cell of a spreadsheet that runs begins with
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
@@ -81,39 +82,153 @@ async def operator(
         yield one
 
 
-def facts(page: str) -> dict[str, str]:
-    """The terms of the event's facts with their words."""
-    pairs = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index('<dl class="facts">') :])
-    words = [[" ".join(re.sub("<.*?>", " ", one).split()) for one in pair] for pair in pairs]
-    return {term.replace("\u2019", "'"): said for term, said in words}
+def told(page: str, rows: dict[str, Row]) -> list[str]:
+    """The lines of a page at 96 columns, the same in each run: rows are named by their states."""
+    text = "\n".join(read(page)).replace("</outbox", "<").replace("</", "<").replace("\u2019", "'")
+    for state, row in rows.items():
+        text = text.replace(row.id, state.upper()).replace(row.inngest_id or "-", "ULID")
+    text = re.sub(r"(?s)(as a table\n).*(Dead events\n)", r"\1\2", text)
+    text = re.sub(r"(?m)http://[0-9.:]+|(?<=seen=)\d+|[\d.]+ s$|(?<=, at )[\d :-]+UTC", "N", text)
+    wrapped = {"width": 96, "break_long_words": False, "break_on_hyphens": False}
+    lines = (textwrap.wrap(line, **wrapped) for line in text.splitlines())  # type: ignore[arg-type]
+    return [part for line in lines for part in line]
 
 
-async def test_an_event_has_each_fact_under_its_own_name(
+PAGES = """
+Overview - Outbox
+Overview
+Delivery
+Delivery is paused (paused by kim). Nothing is sent until somebody resumes delivery. Posts are
+still accepted.
+As of 0 h ago; reload for newer figures.
+Resume delivery… <resume>
+Pending <events?state=pending> | 1
+Delivering <events?state=delivering> | 0
+Delivered <events?state=delivered> | 1
+Dead <events?state=dead> | 1
+Oldest pending | N
+Accepted per second | 0.0
+Delivered per second | 0.0
+Drained in | not while paused
+Next send | after the resume
+Database | 0.1 MiB
+The last hour
+* Hour <?span=hour#charts-heading> Day <?span=day#charts-heading>
+Backlog events that wait delivery in trouble
+Events per second delivered accepted
+The last hour as a table
+Dead events
+There are other dead events by now: reload <>.
+| Event name | Reason | Events | Latest | Actions
+| @sum/a <events?state=dead&name=%22%40sum/a%22&reason=%22rejected%22> | rejected no
+<script>alert(1)<script>�reversed | 1 | 1 h ago |
+state=dead name="@sum/a" reason="rejected" all=yes Replay… <replay> Discard… <discard>
+All dead events <events?state=dead> (1)
+Pending events - Outbox
+Events
+All 3 <events?user=ada&since=2026-01-01> * Pending 1
+<events?state=pending&user=ada&since=2026-01-01> Delivering 0
+<events?state=delivering&user=ada&since=2026-01-01> Sent 0
+<events?state=sent&user=ada&since=2026-01-01> Delivered 1
+<events?state=delivered&user=ada&since=2026-01-01> Dead 1
+<events?state=dead&user=ada&since=2026-01-01>
+Filter these events <#filter>
+state=pending user=ada since=2026-01-01
+Discard selected… <discard> Discard all that match… <discard>
+| | Event | User | Accepted | Reason
+| | documents/aws.index PENDING <events/PENDING> | ada | 0 h ago | HTTP 500, 2 sends
+Export all that match: CSV <export?state=pending&user=ada&since=2026-01-01&as=csv> JSON
+<export?state=pending&user=ada&since=2026-01-01&as=json>
+Filter
+state=pending
+Id or its beginning id=
+Event name name=
+User user=ada
+Text in the payload payload=
+Upper and lower case count in payloads, and the audit notes the search.
+Accepted from (UTC) since=2026-01-01
+Accepted until (UTC) until=
+A part of the text is enough; "in quotes" is the whole text.
+Search <events> Clear <events?state=pending>
+Event DEAD - Outbox
+Events: dead <events?state=dead>
+Event DEAD dead
+Dead: Inngest refused it (no <script>alert(1)<script>�reversed) after 3 attempts, at N; it stays
+until a replay sends it again under the same id or somebody removes it; it may first have been
+sent 2 d ago and Inngest forgets an id after 24 h, so another send may run its functions a
+second time.
+event=DEAD Replay… <replay>
+event=DEAD Discard… <discard>
+Facts
+Event name | @sum/a
+User | -u
+Owner | dev -u
+Inngest's id | ULID <N/event?eventID=ULID> Opens the event and its runs in Inngest.
+Attempts | 3 answers that judged this event alone
+Sends | 1
+Reason | rejected no <script>alert(1)<script>�reversed
+Payload | 176 bytes
+Timeline
+Accepted, and synced to disk 2 h ago
+Sent to Inngest for the first time 48 h ago
+Delivery was backing off: at the acceptance, for 1 min 2 h ago
+Dead: rejected 1 h ago +1 h
+Payload
+The payload is personal data. The audit names whoever looks at it.
+Show the payload <events/DEAD/payload>
+Replay 1 event? - Outbox
+Replay 1 event?
+Dead events become pending again and go out under their old ids, with no attempts counted.
+Nothing has been changed yet.
+1 event may first have been sent more than 24 h ago, and Inngest forgets an id after 24 h: what
+it took then runs a second time.
+1 event can't be replayed, as only dead events can.
+event=DEAD event=PENDING seen=N confirmed=yes
+Replay 1 event <replay> Leave them as they are <events?>
+Which events
+| Event | User | Accepted | Reason
+| @sum/a DEAD <events/DEAD> | -u | 2 h ago | rejected no <script>alert(1)<script>�reversed
+Discard 2 events? - Outbox
+Discard 2 events?
+The events are removed for good. Nothing has been changed yet.
+2 events never reached Inngest, and never will after this.
+event=DEAD event=PENDING seen=N confirmed=yes
+Discard 2 events <discard> Leave them as they are <events?>
+Which events
+| Event | User | Accepted | State | Reason
+| documents/aws.index PENDING <events/PENDING> | ada | 0 h ago | pending | HTTP 500, 2 sends
+| @sum/a DEAD <events/DEAD> | -u | 2 h ago | dead | rejected no
+<script>alert(1)<script>�reversed
+"""
+
+
+async def test_each_page_says_this(operator: Visitor, rows: dict[str, Row]) -> None:
+    dead, both = rows["dead"].id, [("event", rows[one].id) for one in ("dead", "pending")]
+    pages = [
+        await operator.see("/outbox"),
+        await operator.see("/outbox/events?state=pending&user=ada&since=2026-01-01"),
+        await operator.see(f"/outbox/events/{dead}"),
+        await operator.send("/outbox/replay", *both),
+        await operator.send("/outbox/discard", *both),
+    ]
+    assert [line for page in pages for line in told(page, rows)] == PAGES.strip().splitlines()
+
+
+async def test_an_event_has_its_payload_and_its_senders_words(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
-    dead, waiting = rows["dead"], rows["pending"]
-    page = await operator.see(f"/outbox/events/{dead.id}")
-    assert facts(page) == {
-        "Event name": "@sum/a",
-        "User": "-u",
-        "Owner": "dev -u",
-        "Inngest's id": f"{dead.inngest_id} Opens the event and its runs in Inngest.",
-        "Attempts": "3 answers that judged this event alone",
-        "Sends": "1",
-        "Reason": f"rejected {html.escape(printable(dead.detail or ''))}",
-        "Payload": f"{dead.payload_bytes} bytes",
-    }
-    assert 'href="/outbox/events?state=dead">Events: dead</a>' in page
-    assert re.search(r'<p class="lead">[A-Z]', page)
-    shown = await operator.send(f"/outbox/events/{dead.id}/payload")
+    shown = await operator.send(f"/outbox/events/{rows['dead'].id}/payload")
     assert ("a secret document" in shown, "The data is encrypted." in shown) == (True, False)
-    waits = facts(await operator.see(f"/outbox/events/{waiting.id}"))
-    assert waits["Sender's id"] == "order-1795 the id that Inngest sees"
-    assert (waits["Environment"], waits["Attempts"][0]) == ("branch-7", "0")
-    assert waits["Sends"] == "2 sent alone, because it may be the cause of trouble"
-    gone = await operator.see(f"/outbox/events/{rows['delivered'].id}")
-    assert facts(gone)["Payload"] == "removed"
-    assert "Replay…" not in gone
+    assert {
+        "Sender\u2019s id | order-1795 the id that Inngest sees",
+        "Environment | branch-7",
+        "Attempts | 0 answers that judged this event alone",
+        "Sends | 2 sent alone, because it may be the cause of trouble",
+        "Pending: delivery is paused by kim; it is sent after somebody resumes delivery.",
+    } < set(read(await operator.see(f"/outbox/events/{rows['pending'].id}")))
+    gone = read(await operator.see(f"/outbox/events/{rows['delivered'].id}"))
+    assert ("Payload | removed" in gone, "Replay…" in "".join(gone)) == (True, False)
+    assert "There are no such events." in read(await operator.see("/outbox/events?state=sent"))
 
 
 async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone(
@@ -160,43 +275,26 @@ async def test_an_event_is_told_what_troubled_delivery_in_its_time(
     assert "at the acceptance" in page
     assert "after its end" not in page
     assert "Delivery was paused" not in page
+    assert "Delivery was paused" in await operator.see(f"/outbox/events/{rows['pending'].id}")
     assert "<code>outbox " not in page
 
 
-async def test_an_event_that_waits_has_its_senders_words_and_no_command(
-    operator: Visitor, rows: dict[str, Row]
-) -> None:
-    listed = await operator.see("/outbox/events?state=pending")
-    assert ("Discard selected" in listed, "Replay selected" in listed) == (True, False)
-    assert ("all that match…" in listed, 'name="reason"' in listed) == (True, False)
-    assert ('<span class="pill state-' in listed, ">Clear</a>" in listed) == (False, False)
+async def test_a_list_of_all_has_states_and_a_filter_is_cleared(operator: Visitor) -> None:
     listed = await operator.see("/outbox/events")
     assert ("all that match…" in listed, 'name="reason"' in listed) == (False, True)
     assert '<span class="pill state-pending">pending</span>' in listed
     listed = await operator.see("/outbox/events?user=nobody")
     assert '<a class="button" href="/outbox/events?state=">Clear</a>' in listed
-    page = await operator.see(f"/outbox/events/{rows['pending'].id}")
-    assert "order-1795" in page
-    assert "<dd>branch-7</dd>" in page
-    assert "Delivery was paused" in page
-    assert "it is sent after somebody resumes delivery" in page
 
 
-async def test_a_dry_run_warns_of_what_may_run_twice_and_of_what_is_lost(
+async def test_a_discard_and_one_event_have_no_rate(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
     dead, pending = ("event", rows["dead"].id), ("event", rows["pending"].id)
-    late = "1 event may first have been sent more than 24 h ago"
-    asked = await operator.send("/outbox/replay", dead)
-    assert late in asked
-    assert "go out under their old ids, with no attempts counted" in asked
-    assert 'name="perMinute"' not in asked  # of one event
-    assert '<a class="button" href="/outbox/events?">Leave them' in asked
+    assert 'name="perMinute"' not in await operator.send("/outbox/replay", dead)
     asked = await operator.send("/outbox/discard", dead, pending)
-    assert late not in asked
-    assert "2 events never reached Inngest" in asked
-    assert "The events are removed for good. Nothing has been changed yet." in asked
     assert '<button class="danger">Discard 2 events</button>' in asked
+    assert 'name="perMinute"' not in asked
     too_fast = (("confirmed", "yes"), ("perMinute", "30001"))
     await operator.send("/outbox/replay", dead, *too_fast, expected=400)
     at_a_rate = (("confirmed", "yes"), ("perMinute", "1"))
@@ -210,12 +308,7 @@ async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
 ) -> None:
     page = await operator.see("/outbox")
     assert "Waiting over the last hour: 1 now, 7 at most." in page
-    assert 'action="/outbox/resume"' in page
     assert 'class="card now delivery-paused"' in page
-    assert '<a href="/outbox?span=hour#charts-heading" aria-current="true">Hour</a>' in page
-    assert '<a href="/outbox?span=day#charts-heading">Day</a>' in page
-    assert '<a href="/outbox/events?state=dead">Dead</a></dt><dd data-figure="dead">1<' in page
-    assert '<a href="/outbox/events?state=dead">All 1 dead events</a></p>' in page
     page = await operator.see("/outbox?span=day")
     assert page.count("<td>7</td><td>1.5</td><td>2.5</td><td>3</td>") == 2
     minutes = re.findall(r'<th scope="row"><time datetime="([^"]+)"', page)
@@ -237,10 +330,12 @@ async def test_live_figures_tell_dead_events_that_were_removed(
 
 
 async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
-    storage: SqliteStorage, inngest_api: FakeInngest
+    storage: SqliteStorage, inngest_api: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lists, "GROUPED_ROWS", 5)
     async with storage.open() as outbox:
-        many = await bury(outbox, *(deliverable("ada", f"n/{n % 12}") for n in range(213)))
+        users = (f"{FORMULAS[n % 6]}ada" for n in range(213))
+        many = await bury(outbox, *(deliverable(u, f"n/{n % 12}") for n, u in enumerate(users)))
         await outbox.repairs.discard(Named(tuple(many[12:])), actor="ada")
         for _ in range(2):
             await outbox.repairs.set_paused(paused=True, actor="kim", reason="x" * 10)
@@ -258,9 +353,17 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         assert (one.count('href="/outbox/events/'), "and 1 more:" in one) == (200, True)
         shown = await operator.send(f"/outbox/events/{unsent.id}/payload")
         assert "The data is encrypted." in shown
+        await operator.send(f"/outbox/events/{unsent.id}/payload")
+        page = await operator.see(f"/outbox/audit?limit=1&event={unsent.id}")
+        assert f'href="/outbox/audit?event={unsent.id}&amp;limit=2">Show more' in page
         new = await operator.see(f"/outbox/events/{unsent.id}")
         assert re.search(r"s id</dt><dd><code data-copy>[0-9A-Z]{26}<", new)
-        assert "with 2 more groups" in await operator.see("/outbox")
+        page = await operator.see("/outbox")
+        assert ("with 2 more groups" in page, "Of the newest" in page) == (True, False)
+        assert "Of the newest 5." in await operator.see("/outbox/events?state=dead")
+        table = io.StringIO(await operator.see("/outbox/export?state=dead"))
+        cells = {row["user"] for row in csv.DictReader(table)}
+        assert cells == {f"'{one}ada" for one in FORMULAS}
         reason = ("reason", "  " + "y" * 300)
         page = await operator.send("/outbox/pause", ("confirmed", "yes"), reason)
         assert "y" * 200 in page

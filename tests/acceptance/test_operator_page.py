@@ -240,6 +240,12 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await browser.shows("#zone", "Local time")
         exact = "return document.querySelector('td[data-label=Accepted] time').title"
         assert "UTC" not in await browser.run(exact)
+        await browser.open(f"{service.url}/outbox?span=day")
+        await browser.shows("#connection", "Live.")
+        # Drawn anew they are as long as before, and in the machine's zone.
+        await browser.run("find('charts').replaceChildren(); follow()")
+        await browser.shows("#charts text[data-at]", ":30")
+        assert "over the last day" in (await browser.role("#charts svg"))[1]
         await browser.open(f"{service.url}/outbox/events?state=dead")
         await browser.click("#zone")
         assert (await browser.run(exact)).endswith(" UTC")
@@ -308,6 +314,8 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
         with_run=2,
         held_median_seconds=0.04,
         held_p95_seconds=0.21,
+        start_median_seconds=1.5,
+        start_p95_seconds=3.0,
         outcomes={"completed": 2, "failed": 1},
         per_second=31.5,
         dead=1200,
@@ -321,11 +329,14 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
     async with service_here(unwatched) as service, visitor(service.url) as operator:
         page = await operator.see("/outbox/names")
         overview = await operator.see("/outbox")
+        listed = await operator.see("/outbox/events")
     assert "starts no run since" in overview
     assert "its trigger has this name" in page
     assert HOSTILE not in page
     assert page.index("z/") < page.index("No run since") < page.index("a/well")
     assert page.index("a/well") < page.index("b/other")
-    assert "<td>31.5</td><td>0.04 s (0.21 s)</td>" in page
-    assert "<td>2 of 3</td><td>2 completed, 1 failed</td>" in page
+    assert "<td>31.5</td><td>0.04 s (0.21 s)</td><td>1.5 s (3 s)</td><td>2 of 3</td>" in page
+    assert "<td>2 completed, 1 failed</td>" in page
+    assert "<code>outbox " not in page
+    assert '<option value="a/well">' in listed
     assert '<a href="/outbox/events?state=dead&amp;name=%22a/well%22">1,200</a>' in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -309,6 +310,8 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     await live.intake.append(event(name="other"))
     rows = {row.id: row for row in await live.inspector.rows(Filter(name=old.name))}
     _, out, _ = await outbox_command(path, "tail", "--name", old.name)
+    settled_ms = rows[old.id].settled_at_ms or 0
+    assert out[:9] == time.strftime("%H:%M:%S ", time.gmtime(settled_ms / 1000))
     assert [line[9:] for line in out.splitlines()] == [
         f"delivered  {old.id} after 1 d",
         f"dead       {dead} rejected: {rows[dead].detail}",

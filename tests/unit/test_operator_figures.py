@@ -54,19 +54,23 @@ def test_the_axis_of_time_has_round_times() -> None:
     ]
     assert all(0 <= tick.place <= 100 for tick in (*hour.x_ticks, *day.x_ticks))
     half_past = charts([], HOUR, NOW - NOW % MINUTE_MS)[0].x_ticks
-    assert [(tick.place, tick.anchor) for tick in half_past] == [
-        (0.0, "start"),
-        (25.0, "middle"),
-        (50.0, "middle"),
-        (75.0, "middle"),
-        (100.0, "end"),
+    assert [(tick.place, tick.anchor, (NOW - tick.at_ms) // MINUTE_MS) for tick in half_past] == [
+        (0.0, "start", 60),
+        (25.0, "middle", 45),
+        (50.0, "middle", 30),
+        (75.0, "middle", 15),
+        (100.0, "end", 0),
     ]
 
 
 def test_a_time_without_samples_is_a_gap() -> None:
     ages = (50, 49, 45, 40, 39, 38)  # of four minutes none, of five one
     chart, _ = charts([point(age, 5) for age in ages], HOUR, NOW)
-    assert [len(places(piece)) for piece in chart.lines[0].pieces] == [3, 3]
+    pieces, areas = chart.lines[0].pieces, chart.lines[0].areas
+    assert [len(places(piece)) for piece in pieces] == [3, 3]
+    assert [places(area)[1:-1] for area in areas] == [places(piece) for piece in pieces]
+    ends = [(places(area)[0], places(area)[-1]) for area in areas]
+    assert ends == [((166.7, 100.0), (250.0, 100.0)), ((333.3, 100.0), (366.7, 100.0))]
 
 
 def test_both_rates_share_one_scale() -> None:
@@ -179,6 +183,8 @@ def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:
     [band] = chart.bands
     assert (band.state, band.x, band.width) == ("backing_off", 516.7, 100.0)
     assert "Times of trouble with delivery: 1." in chart.words
+    chart, _ = charts([replace(point(5), state="paused"), point(4), point(0)], HOUR, NOW)
+    assert [(one.state, one.width >= 3) for one in chart.bands] == [("paused", True)]
 
 
 def test_each_figure_has_its_own_place() -> None:
@@ -216,13 +222,23 @@ def test_points_of_one_interval_are_their_mean_rate() -> None:
     assert "accepted 2.0, delivered 18.0 now, 18.0 at most" in rates.words
 
 
+CALM = "Delivery is healthy. Events are sent as they come."
+
+
 @pytest.mark.parametrize(
-    ("confirmation", "words"),
-    [("failing (HTTP 401)", " Confirmation is failing (HTTP 401)."), ("on (OUTBOX_CONFIRM)", "")],
+    ("state", "confirmation", "words"),
+    [
+        ("healthy", "failing (HTTP 401)", f"{CALM} Confirmation is failing (HTTP 401)."),
+        ("healthy", "on (OUTBOX_CONFIRM)", CALM),
+        ("recovering", "", "Delivery is recovering. Inngest takes events again. Batches grow"),
+        ("backing_off", "", "Delivery is backing off. Inngest is in trouble. One event is tried"),
+        ("misconfigured", "", "Delivery is misconfigured. Inngest refuses the key or the address."),
+        (None, "", "Delivery has not begun: no service has run on this outbox."),
+    ],
 )
-def test_a_confirmation_that_fails_is_told_beside_the_delivery(
-    confirmation: str, words: str
+def test_the_state_of_delivery_is_told_in_words(
+    state: str | None, confirmation: str, words: str
 ) -> None:
-    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation=confirmation)
+    record = DeliveryRecord(state, "", 1, 0, 0.0, 0, confirmation=confirmation) if state else None
     view = stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=True)
-    assert delivery_words(view) == f"Delivery is healthy. Events are sent as they come.{words}"
+    assert delivery_words(view)[: len(words) + (words == CALM)] == words
