@@ -539,6 +539,8 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
             "Nothing was changed: give --yes to do it.",
         ]
         assert code == 0
+        _, out, _ = await outbox_command(path, "journal")
+        assert "  this file's, runs or was killed: 0 objects, 0 bytes; 0 events" in out
         assert (await outbox_json(path, "stats"))["pending"] == 0
         code, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
         back = "Brought back 2 pending and 0 dead events; 0 are older than Inngest remembers"
@@ -552,8 +554,8 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
         assert "\n2 events came back from it, 0 dead; 0 may run twice\n" in out
     code, out, _ = await outbox_command(path, "journal")
     assert (code, "this file's" in out) == (0, True)
-    code, _, err = await outbox_command(path, "journal", "--restore", "0" * 12)
-    assert code == 1, err
+    code, out, err = await outbox_command(path, "journal", "--restore", "0" * 12)
+    assert (code, out.splitlines()[0]) == (1, "There is nothing of that in the journal."), err
     lost = path.with_name("lost.db")
     s3_environment.setenv("OUTBOX_URL", f"sqlite:///{lost}")
     code, out, _ = await outbox_command(lost, "journal")

@@ -206,6 +206,12 @@ async def test_purge_removes_delivered_rows_only(
     assert (await outbox_json(path, *now, "--yes", "--actor", ""))["rows"] == 1
     actor = (await outbox_json(path, "audit"))[0]["actor"]  # who is told to be nobody
     assert actor == f"{getpass.getuser()}@{platform.node()}"
+    monkeypatch.setattr(getpass, "getuser", lambda: {}["a user without a name"])
+    _, out, _ = await outbox_command(path, "purge", "--yes")
+    assert out == "Removed 0 delivered rows.\n"
+    await outbox_command(path, "pause")
+    actor = (await outbox_json(path, "audit"))[0]["actor"]
+    assert actor == f"uid {os.getuid()}@{platform.node()}"
     assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
 
 

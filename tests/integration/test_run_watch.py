@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from service.bootstrap.store_part import StorePart
 from service.dev.fake_inngest.functions import Function
@@ -23,6 +24,13 @@ types:
   - {name: reports/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
   - {name: reports/unknown, path: /api/unknown, body: {type: object}}
 """
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """The log of the service, which would share the standard output of the commands."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture
@@ -97,6 +105,9 @@ async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_
             in said
         )
         assert "may leave an event without a run" in said
+        told = await outbox_json(path, "explain", "reports/limited")
+        assert (told["name"], told["known"]["name"]) == ("reports/limited", "reports/limited")
+        assert "\n".join(told["explanation"]).count("have a run.") == 1
         stats = await outbox_json(path, "stats")
         by_name = {one["name"]: one for one in stats["names"]}
         assert by_name["reports/failing"]["outcomes"] == {"failed": 1}

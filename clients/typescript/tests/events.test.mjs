@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { afterEach, mock, test } from "node:test";
 import { OutboxClient } from "inngest-outbox-client";
 import { refused, service, settled, stoppedClock } from "./service.mjs";
@@ -42,10 +43,12 @@ test("a stream may end its lines with CRLF, wherever it is cut", async () => {
   const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
   const cuts = Array.from(new TextEncoder().encode(text), (byte) => Uint8Array.of(byte));
   const { requests, fetch } = service(() => new Response(ReadableStream.from(cuts)));
+  const timeout = mock.method(AbortSignal, "timeout");
   const seen = [];
   for await (const event of new OutboxClient({ fetch }).watch("e")) seen.push(event.final);
   assert.deepEqual(seen, [false, true]);
   assert.equal(requests[0].headers.get("accept"), "text/event-stream");
+  assert.equal(timeout.mock.callCount(), 0); // it may last
 });
 
 test("a stream that ends, also within an event, is opened again, and nothing is told twice", async () => {
@@ -83,12 +86,14 @@ test("a stream is opened again after a pause, which grows until something is tol
 test("a read is repeated after pauses that grow", async () => {
   const pass = stoppedClock();
   const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
-  void new OutboxClient({ fetch, retry: RETRY }).get("e");
+  const { signal } = new AbortController();
+  void new OutboxClient({ fetch, retry: RETRY }).get("e", { signal });
   await settled();
   for (const [ms, count] of [[99, 1], [1, 2], [199, 2], [1, 3], [399, 3], [1, 4]]) {
     await pass(ms);
     assert.equal(requests.length, count);
   }
+  assert.equal(getEventListeners(signal, "abort").length, 1); // of the pause that lasts
 });
 
 test("a stream that is silent for 45 s is opened again", async () => {

@@ -30,7 +30,12 @@ test("a request is repeated with its key and bytes until the service answers", a
 
 test("a refusal rejects with its code and leaves the queue", async () => {
   const headers = { "x-request-id": "r" };
-  for (const [status, code] of [[400, "invalid_field"], [503, "storage_not_configured"]]) {
+  for (const [status, code] of [
+    [400, "invalid_field"],
+    [403, "sender_not_allowed"],
+    [409, "idempotency_key_reused"],
+    [503, "storage_not_configured"],
+  ]) {
     const { requests, outbox } = quick(() => refused(status, code, headers));
     const told = { status, code, message: "Refused.", requestId: "r", queuedAs: undefined };
     await assert.rejects(outbox.submit(BODY), told);
