@@ -539,8 +539,7 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
             "Nothing was changed: give --yes to do it.",
         ]
         assert code == 0
-        _, out, _ = await outbox_command(path, "journal")
-        assert "  this file's, runs or was killed: 0 objects, 0 bytes; 0 events" in out
+        assert ", runs or was killed: 0 objects, " in (await outbox_command(path, "journal"))[1]
         assert (await outbox_json(path, "stats"))["pending"] == 0
         code, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
         back = "Brought back 2 pending and 0 dead events; 0 are older than Inngest remembers"
