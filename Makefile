@@ -105,22 +105,27 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 	$(BIN)/python -m pytest -m soak -s -q
 
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table
-proof: export POWER_CUT_STATES ?= 135000
-proof: export DEVICE_FAULTS_EVERY ?= 2
-proof: export SIMULATED_HISTORIES ?= 100
-proof: export JOURNAL_HISTORIES ?= 1000
 proof: export JOURNAL_LOSSES ?= 50
-proof: export OPERATOR_HISTORIES ?= 60
+POWER_CUT_STATES    ?= 135000
+DEVICE_FAULTS_EVERY ?= 2
+SIMULATED_HISTORIES ?= 100
+JOURNAL_HISTORIES   ?= 1000
+OPERATOR_HISTORIES  ?= 60
+TRIAL := $(BIN)/python -m tests.support
 
 # Each part runs whatever the others found; what one has found is in the exit code and the table.
 proof: $(MUTMUT) ## 100,000 states after power cuts (15 minutes), faults of a device, histories, operators' views, mutants
 	@rm -f $(PROOF_TABLE)
-	@$(BIN)/python -m pytest -q -s -m "not soak" \
-		tests/acceptance/test_power_cuts.py tests/acceptance/test_device_faults.py \
-		tests/acceptance/test_simulation.py tests/acceptance/test_journal_losses.py \
-		tests/acceptance/test_linearizability.py || failed=1; \
-	$(BIN)/python -m tests.support.mutants || failed=1; \
-	$(BIN)/python -m tests.support.proof_table; exit $${failed:-0}
+	@$(TRIAL).power_cuts $(POWER_CUT_STATES) || failed=1; \
+	$(TRIAL).power_cuts.device_faults $(DEVICE_FAULTS_EVERY) || failed=1; \
+	$(TRIAL).simulation 1 $(SIMULATED_HISTORIES) 1 || failed=1; \
+	$(TRIAL).journal.history 0 $(JOURNAL_HISTORIES) || failed=1; \
+	$(TRIAL).linearizability $(OPERATOR_HISTORIES) sqlite || failed=1; \
+	$(TRIAL).linearizability $(OPERATOR_HISTORIES) postgresql || failed=1; \
+	$(BIN)/python -m pytest -q -s -m "not soak" tests/acceptance/test_journal_losses.py || failed=1; \
+	$(BIN)/python -m tests.planted --trials || failed=1; \
+	$(TRIAL).mutants || failed=1; \
+	$(TRIAL).proof_table; exit $${failed:-0}
 
 mutants: $(MUTMUT) ## one small change at a time in the modules that judge answers and people; prints what no test noticed
 	$(BIN)/python -m tests.support.mutants

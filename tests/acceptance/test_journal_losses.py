@@ -1,15 +1,11 @@
-"""The machine is gone, no event is: histories by seed, and real kills with the files removed.
+"""The machine is gone, no event is: a service is killed, and its files are removed.
 
-JOURNAL_HISTORIES and JOURNAL_LOSSES say how many. A failure names its seed, and the same seed lives
-through nearly the same again: `python -m tests.support.journal.history SEED 1`.
+JOURNAL_LOSSES says how many times.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import boto3
@@ -18,21 +14,6 @@ import pytest
 from tests.support.proof_table import add_row
 from tests.support.s3_server import running_s3
 from tests.support.trial import trial
-
-HISTORIES = int(os.environ.get("JOURNAL_HISTORIES", "6"))
-
-
-@pytest.mark.timeout(14400)
-def test_no_history_loses_an_answered_event_or_gives_an_id_twice() -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.journal.history"]
-    done = subprocess.run(
-        [*command, "0", str(HISTORIES)], capture_output=True, text=True, check=False, timeout=14400
-    )
-    print(done.stdout)
-    faults = re.findall(r"(\d+) with faults", done.stdout) or ["not ended"]
-    add_row("histories of a journal", f"{HISTORIES:,} histories", "-", faults[0])
-    assert done.returncode == 0, done.stdout + done.stderr
-
 
 ROUNDS = int(os.environ.get("JOURNAL_LOSSES", "2"))
 REGION = "eu-west-1"

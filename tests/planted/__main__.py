@@ -1,8 +1,10 @@
-"""`python -m tests.planted [WORD…]`: plants bugs in a copy of the code, runs the tests near each.
+"""`python -m tests.planted [--trials] [WORD…]`: plants bugs in a copy of the code, and judges it.
 
 The bugs stand in the TOML files beside this one, each as a table with its name: `file`, `old` (a
-text that stands there once), `new`, and `tests` (what pytest is asked for). A WORD picks bugs by
-their names. Prints the survivors and the stale ones, and exits with 1 when a bug survives.
+text that stands there once), `new`, and who must find it: `tests` (what pytest is asked for), or
+with `--trials` each of `trials` (a module of `tests.support` and its arguments, which exits with
+`FOUND`). A WORD picks bugs by their names. Prints the survivors and the stale ones, and exits with
+1 when a bug survives, or is stale for a trial.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.proof_table import add_row
+from tests.support.proof_table import FOUND, add_row
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_SECONDS = 300
+_TRIAL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Bug:
     file: str
     old: str
     new: str
-    tests: str
+    tests: str = ""
+    trials: tuple[str, ...] = ()
 
     def is_stale(self, tree: Path) -> bool:
         """True when the text does not stand in the file once."""
@@ -38,26 +42,32 @@ class Bug:
         return not path.is_file() or path.read_text().count(self.old) != 1
 
     def is_found(self, tree: Path) -> bool:
-        """True when a test near the bug fails or hangs; the file is put back afterwards."""
+        """True when its tests fail or hang, or each of its trials finds it.
+
+        The file is put back afterwards.
+        """
         path = tree / self.file
         sound = path.read_text()
         path.write_text(sound.replace(self.old, self.new))
         try:
-            return _fails(tree, self.tests.split())
+            if self.tests:
+                return _fails(tree, self.tests.split())
+            return all(_finds(tree, trial.split()) for trial in self.trials)
         finally:
             path.write_text(sound)
 
 
-def bugs(words: list[str]) -> Iterator[Bug]:
-    """The bugs whose names have one of the words; all without words."""
-    for file in sorted(Path(__file__).parent.glob("*.toml")):
+def bugs(words: Sequence[str] = (), *, trials: bool = False) -> Iterator[Bug]:
+    """The bugs for tests, or for trials, whose names have one of the words; all without words."""
+    for file in sorted(Path(__file__).parent.rglob("*.toml")):
         for name, bug in tomllib.loads(file.read_text()).items():
-            if not words or any(word in name for word in words):
+            if trials is ("trials" in bug) and (not words or any(word in name for word in words)):
                 yield Bug(name, **bug)
 
 
 def main(words: list[str]) -> int:
-    wanted = list(bugs(words))
+    trials = words[:1] == ["--trials"]
+    wanted = list(bugs(words[1:] if trials else words, trials=trials))
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "copy"
         _copy(tree)
@@ -68,8 +78,9 @@ def main(words: list[str]) -> int:
         print(f"stale     {bug.name}")
     found = len(tried) - len(survivors)
     print(f"{len(tried)} tried, {found} found, {len(survivors)} survive, {len(stale)} stale")
-    add_row("planted bugs", f"{len(tried)} bugs", f"{found} of {len(tried)}", "-")
-    return 1 if survivors else 0
+    kind = "bugs for trials" if trials else "bugs for tests"
+    add_row(kind, f"{len(wanted)} bugs", f"{found} of {len(wanted)}", "-")
+    return 1 if survivors or (trials and stale) else 0
 
 
 def _told(bug: Bug, *, found: bool) -> bool:
@@ -89,23 +100,34 @@ def _copy(tree: Path) -> None:
 
 
 def _fails(tree: Path, tests: list[str]) -> bool:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not soak", *tests]
-    environment = os.environ | {"PYTHONPATH": str(tree)}
+    command = ["pytest", "-q", "-x", "-m", "not soak", *tests]
     try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env=environment,
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE_SECONDS,
-        )
+        code = _exit_code(tree, command, _PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         return True
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"pytest could not run {tests}: exit code {done.returncode}")
-    return bool(done.returncode)
+    if code not in (0, 1):
+        raise SystemExit(f"pytest could not run {tests}: exit code {code}")
+    return bool(code)
+
+
+def _finds(tree: Path, trial: list[str]) -> bool:
+    code = _exit_code(tree, [f"tests.support.{trial[0]}", *trial[1:]], _TRIAL_SECONDS)
+    if code not in (0, FOUND):
+        raise SystemExit(f"{trial} could not run: exit code {code}")
+    return code == FOUND
+
+
+def _exit_code(tree: Path, module: list[str], seconds: float) -> int:
+    """The exit code of a module that runs in the copy; raises TimeoutExpired."""
+    return subprocess.run(
+        [sys.executable, "-m", *module],
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=seconds,
+    ).returncode
 
 
 if __name__ == "__main__":

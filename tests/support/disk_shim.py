@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +19,14 @@ SOURCE = Path(__file__).with_suffix(".c")
 _HEAD = struct.Struct("=cIQQI")
 
 
+def find_compiler() -> str | None:
+    """The machine's compiler of C, None where it has none."""
+    return shutil.which("cc")
+
+
 @functools.cache
 def _built() -> Path | None:
-    compiler = shutil.which("cc")
+    compiler = find_compiler()
     if compiler is None:
         return None
     folder = tempfile.mkdtemp(prefix="disk-shim-")
@@ -31,6 +38,18 @@ def _built() -> Path | None:
         capture_output=True,
     )
     return library if built.returncode == 0 else None
+
+
+def preload(module: str) -> None:
+    """Run the command that `module` is again with the shim preloaded, unless it is; then exit."""
+    if "disk_shim" in os.environ.get("LD_PRELOAD", ""):
+        return
+    library = _built()
+    if library is None:
+        sys.exit("The shim needs a compiler of C.")
+    command = [sys.executable, "-m", module, *sys.argv[1:]]
+    environment = os.environ | {"LD_PRELOAD": str(library)}
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 class Operation(NamedTuple):

@@ -9,6 +9,8 @@ import json
 import os
 from pathlib import Path
 
+FOUND = 3
+"""The exit code of a trial that searched for a fault and found one."""
 HEAD = ("trial", "tried", "planted bugs found", "faults")
 
 

@@ -35,6 +35,7 @@ from service.outbox.sqlite.file import log
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.journal.bucket import LATE_SECONDS, BucketLine, MemoryBucket
 from tests.support.memory_folder import memory_folder
+from tests.support.proof_table import add_row
 from tests.support.simulation.inline_world import Disk, install
 from tests.support.virtual_time import VirtualLoop
 
@@ -385,6 +386,7 @@ def main(first: int, count: int) -> int:
             bad += 1
             print(f"seed {seed}: {len(faults)} faults, {faults[:4]}", flush=True)
     print(f"{count} histories, {bad} with faults")
+    add_row("histories of a journal", f"{count:,} histories", "-", str(bad))
     return 1 if bad else 0
 
 

@@ -64,12 +64,12 @@ class Trial:
         self._recorder = Recorder(self._log, "tables")
         self._is_sqlite = sqlite_path(url) is not None
 
-    def run(self, lives: int, plant: Callable[[], None] | None = None) -> list[Call]:
+    def run(self, lives: int) -> list[Call]:
         """Live through it; the calls in their order."""
         for number in range(lives):
-            self._live(number, plant)
+            self._live(number)
             self._recorder.note("truth", self._truth())
-        last = self._started(service_process.end, self._url, self._log, "last", plant=plant)
+        last = _started(service_process.end, self._url, self._log, "last")
         last.join(START_SECONDS)
         last.kill()
         if last.exitcode != 0:
@@ -82,32 +82,25 @@ class Trial:
         """Raises NotLinearizableError."""
         Linearization(calls, recovers=self._is_sqlite).check()
 
-    def _live(self, number: int, plant: Callable[[], None] | None) -> None:
+    def _live(self, number: int) -> None:
         name, seed = f"service{number}", f"{self._seed} {number}"
         ready, front_ready = self._folder / name, self._folder / f"front{number}"
-        processes = [
-            self._started(
-                service_process.serve, self._url, self._log, name, seed, ready, plant=plant
-            )
-        ]
+        processes = [_started(service_process.serve, self._url, self._log, name, seed, ready)]
         try:
             _wait_for(ready.exists)
             name = f"terminal{number}"
             processes.append(
-                self._started(
-                    service_process.look, self._url, self._log, name, f"{seed} t", plant=plant
-                )
+                _started(service_process.look, self._url, self._log, name, f"{seed} t")
             )
             if self._is_sqlite:
                 processes.append(
-                    self._started(
+                    _started(
                         service_process.front,
                         self._url,
                         self._log,
                         f"front{number}",
                         f"{seed} f",
                         front_ready,
-                        plant=plant,
                     )
                 )
                 _wait_for(front_ready.exists)
@@ -162,20 +155,11 @@ class Trial:
             with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
                 yield connection
 
-    def _started(
-        self, work: Callable[..., None], *given: object, plant: Callable[[], None] | None
-    ) -> BaseProcess:
-        process = _FORK.Process(target=_run, args=(work, given, plant))
-        process.start()
-        return process
 
-
-def _run(
-    work: Callable[..., None], given: tuple[object, ...], plant: Callable[[], None] | None
-) -> None:
-    if plant:
-        plant()
-    work(*given)
+def _started(work: Callable[..., None], *given: object) -> BaseProcess:
+    process = _FORK.Process(target=work, args=given)
+    process.start()
+    return process
 
 
 def _wait_for(reached: Callable[[], object]) -> None:

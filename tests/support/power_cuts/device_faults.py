@@ -1,9 +1,9 @@
-"""`python -m tests.support.power_cuts.device_faults EVERY STATES [BUG …]`: a device fails once.
+"""`python -m tests.support.power_cuts.device_faults EVERY`: a device fails once.
 
 Each sync of the database and its log fails in turn, and each write. After it the process goes on,
-or is killed at one of the next changes. One of `EVERY` such faults is tried. STATES are the power
-cuts that are tried in each recording. Exits with 1 when one shows a fault, or a planted bug shows
-none. Needs the shim of `tests/support/disk_shim.py` preloaded.
+or is killed at one of the next changes; then the power is cut. One of `EVERY` such faults is tried.
+Exits with 1 when one shows a fault. `search` instead of EVERY tries them until one does, and exits
+with `FOUND` then.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from pathlib import Path
 
 import structlog
 
-from tests.support.disk_shim import Operation
+from tests.support.disk_shim import Operation, preload
 from tests.support.memory_folder import memory_folder
-from tests.support.power_cuts.recording import DEVICE, Fault, record
+from tests.support.power_cuts.recording import Fault, record
 from tests.support.power_cuts.small_files import ANSWERS
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
-from tests.support.proof_table import add_row
+from tests.support.proof_table import FOUND, add_row
 
+LOAD = "device"
+STATES = 24  # of the power cuts after a fault
 # After a fault: until a copy of the log has ended, and until the process is well again.
 MOMENTS = (30, 120)
 LEAST = 3
 KILLS = (None, 0, 1, 2, 3, 5, 8, 13, 21)
 
 
-def main(every: int, states: int, bugs: list[str]) -> int:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    with tempfile.TemporaryDirectory(prefix="outbox-device-", dir=memory_folder()) as folder:
-        tried, faults, events = _tried(Path(folder), DEVICE, every, states, first_fault=False)
-        words = f"{len(tried.marks):,} states, {faults:,} faults, {events:,} events"
-        print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}", flush=True)
-        found = []
-        for bug in bugs:
-            shown, *_ = _tried(Path(folder), bug, 1, states, first_fault=True)
-            found += [bug] if shown.faults else []
-            print(f"{bug}: {dict(shown.faults) or 'not found'}", flush=True)
-    print(f"{len(found)} of {len(bugs)} planted bugs found")
-    add_row("device faults", words, f"{len(found)} of {len(bugs)}", str(tried.faults.total()))
-    return 1 if tried.faults or len(found) < len(bugs) else 0
+def main(every: int) -> int:
+    tried, faults, events = _tried(every)
+    words = f"{len(tried.marks):,} states, {faults:,} faults, {events:,} events"
+    print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}", flush=True)
+    add_row("device faults", words, "-", str(tried.faults.total()))
+    return 1 if tried.faults else 0
 
 
-def _tried(
-    folder: Path, name: str, every: int, states: int, *, first_fault: bool
-) -> tuple[Tried, int, int]:
+def search() -> int:
+    tried, *_ = _tried(1, first_fault=True)
+    print(dict(tried.faults) or "no fault")
+    return FOUND if tried.faults else 0
+
+
+def _tried(every: int, *, first_fault: bool = False) -> tuple[Tried, int, int]:
     """What was tried, after how many faults, and how many events were answered there."""
     tried, faults, events = Tried(), 0, 0
-    for number, fault in enumerate(_faults(folder, name, every)):
-        recording = record(folder / "one", name, fault)
-        after = MOMENTS[number % len(MOMENTS)]
-        plan = Plan(states, LEAST, first_fault=first_fault, seed=number, after_fault=after)
-        tried.add(try_cuts(recording, plan, workers=os.cpu_count() or 1))
-        shutil.rmtree(folder / "one")
-        faults += 1
-        events += sum(map(_is_answer, recording.operations))
-        if first_fault and tried.faults:
-            break
+    with tempfile.TemporaryDirectory(prefix="outbox-device-", dir=memory_folder()) as made:
+        folder = Path(made)
+        for number, fault in enumerate(_faults(folder, every)):
+            recording = record(folder / "one", LOAD, fault)
+            after = MOMENTS[number % len(MOMENTS)]
+            plan = Plan(STATES, LEAST, first_fault=first_fault, seed=number, after_fault=after)
+            tried.add(try_cuts(recording, plan, workers=os.cpu_count() or 1))
+            shutil.rmtree(folder / "one")
+            faults += 1
+            events += sum(map(_is_answer, recording.operations))
+            if first_fault and tried.faults:
+                break
     return tried, faults, events
 
 
@@ -71,11 +71,11 @@ def _is_answer(one: Operation) -> bool:
     return one.path.endswith(ANSWERS) and one.operation == "W" and not one.data.startswith(b"-")
 
 
-def _faults(folder: Path, name: str, every: int) -> Iterator[Fault]:
+def _faults(folder: Path, every: int) -> Iterator[Fault]:
     """Faults of syncs and writes, as many as a load without one makes; the syncs first."""
     counts = Counter(
         one.operation
-        for one in record(folder / "whole", name).operations
+        for one in record(folder / "whole", LOAD).operations
         if ".db" in one.path and ANSWERS not in one.path and not one.path.endswith(".lock")
     )
     shutil.rmtree(folder / "whole")
@@ -85,4 +85,6 @@ def _faults(folder: Path, name: str, every: int) -> Iterator[Fault]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    preload("tests.support.power_cuts.device_faults")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    sys.exit(search() if sys.argv[1:] == ["search"] else main(int(sys.argv[1])))

@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.disk_shim import Operation, read_record
-from tests.support.power_cuts.planted import DEVICE_BUGS, PLANTED
 from tests.support.power_cuts.small_files import keep_files_small
 
-# Each is a module `<name>_load` with a function `run`, imported where it runs.
-LOADS = ("posts", "service", "backup", "migration", "move", "restore")
-DEVICE = "device"  # a load whose device fails, as `Fault` says
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -44,36 +39,31 @@ class LoadError(Exception):
     """A load has not come to its end."""
 
 
-def record(folder: Path, name: str, fault: Fault | None = None) -> Recording:
-    """The record of a load, or of a planted bug under its load; made in the new folder `folder`.
+def record(folder: Path, load: str, fault: Fault | None = None) -> Recording:
+    """The record of a load, made in the new folder `folder`.
 
-    A load that its `fault` has killed is begun again, on a device that is well. Raises LoadError.
+    A load is a module `<name>_load` with a function `run`, imported where it runs. One that its
+    `fault` has killed is begun again, on a device that is well. Raises LoadError.
     """
-    of_device = (DEVICE, DEVICE_BUGS[name]) if name in DEVICE_BUGS else (name, None)
-    load, plant = PLANTED.get(name, of_device)
     root = folder / "disk"
     root.mkdir(parents=True)
-    killed = _exit_code(folder, load, plant, fault)
+    killed = _exit_code(folder, load, fault)
     if killed and fault and fault.kill_after is not None:
-        killed = _exit_code(folder, load, plant, None)
+        killed = _exit_code(folder, load, None)
     if killed:
-        raise LoadError(name)
+        raise LoadError(load)
     return Recording(load, str(root), read_record(folder / "record"))
 
 
-def _exit_code(
-    folder: Path, load: str, plant: Callable[[], None] | None, fault: Fault | None
-) -> int | None:
-    recorded = _FORK.Process(target=_run, args=(folder, load, plant, fault))
+def _exit_code(folder: Path, load: str, fault: Fault | None) -> int | None:
+    recorded = _FORK.Process(target=_run, args=(folder, load, fault))
     recorded.start()
     recorded.join()
     return recorded.exitcode
 
 
-def _run(folder: Path, load: str, plant: Callable[[], None] | None, fault: Fault | None) -> None:
+def _run(folder: Path, load: str, fault: Fault | None) -> None:
     keep_files_small()
-    if plant:
-        plant()
     if fault:
         os.environ["DISK_SHIM_NTH"] = fault.nth
         if fault.kill_after is not None:
