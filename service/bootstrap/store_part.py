@@ -150,7 +150,6 @@ def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Stat
         detail["journal"] = msgspec.to_builtins(outbox.journal.state)
     return Status(
         failure=outbox.failure,
-        undelivered=outbox.undelivered,
         settings_revision=outbox.settings.scope_revision,
         faults=tuple(faults),
         detail=detail,

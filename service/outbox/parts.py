@@ -59,11 +59,6 @@ class WebOutbox(ReadParts, Protocol):
         """Why events can't be stored now, None while they can."""
         ...
 
-    @property
-    def undelivered(self) -> int:
-        """The number of rows that are pending or delivering, lately; reading it costs nothing."""
-        ...
-
 
 class StoreIntake(Intake, Protocol):
     """The Intake of the process that owns the store."""
@@ -80,6 +75,11 @@ class StoreIntake(Intake, Protocol):
 
 class StoreParts(WebOutbox, Protocol):
     """The parts in the process that owns the store."""
+
+    @property
+    def undelivered(self) -> int:
+        """The number of rows that are pending or delivering, lately; reading it costs nothing."""
+        ...
 
     @property
     def intake(self) -> StoreIntake:

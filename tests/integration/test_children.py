@@ -137,10 +137,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stdin", "is_heard"), [(Terminal(), False), (io.StringIO(), True)])
+@pytest.mark.parametrize(
+    ("stdin", "is_heard"), [(Terminal(), False), (io.StringIO(), True), (None, True)]
+)
 async def test_a_hangup_at_a_terminal_asks_for_no_upgrade(
     monkeypatch: pytest.MonkeyPatch,
-    stdin: io.StringIO,
+    stdin: io.StringIO | None,
     is_heard: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setattr("sys.stdin", stdin)

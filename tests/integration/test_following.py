@@ -105,7 +105,7 @@ async def test_a_tag_that_a_compressing_proxy_made_weak_is_known(client):
     assert (answer.status, answer.headers["ETag"]) == (304, known)
 
 
-@pytest.mark.parametrize("wait", ["61", "-1", "soon", "1.5", "٣"])
+@pytest.mark.parametrize("wait", ["61", "-1", "soon", "1.5", "٣", ""])
 async def test_a_wait_that_makes_no_sense_is_refused(client, wait):
     answer = await client.get(f"/api/events/e-1?wait={wait}")
     assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
@@ -199,7 +199,7 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
             chosen = msgspec.structs.replace(event(event_id), meta=meta)
             await followed.outbox.intake.append(chosen)
             await deliver(followed)
-        followed.runs.used["order-1"] = "01OTHER"
+        followed.runs.used[event().name, "order-1"] = "01OTHER"
         client = await aiohttp_client(followed.app)
         with capture_logs() as logs:
             used = await follow_to_the_end(client)

@@ -50,7 +50,7 @@ class MadeUpRuns:
         self.asked_for = Counter[str]()
         self.environments = set[str | None]()
         self.thorough = 0
-        self.used = dict[str, str]()
+        self.used = dict[tuple[str, str], str]()
         self.hanging = False
 
     async def run_ids(
@@ -77,7 +77,7 @@ class MadeUpRuns:
         self, ulid: str, event_id: str, name: str, environment: str | None = None
     ) -> str | None:
         self.environments.add(environment)
-        return self.used.get(event_id)
+        return self.used.get((name, event_id))
 
 
 def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:

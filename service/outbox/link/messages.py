@@ -57,7 +57,6 @@ class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """
 
     failure: str | None = None
-    undelivered: int = 0
     settings_revision: int = 0
     faults: tuple[str, ...] = ()
     detail: dict[str, object] = {}

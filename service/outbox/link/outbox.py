@@ -42,11 +42,6 @@ class RemoteOutbox:
         """Why events can't be stored now, None while they can."""
         return self._link.status.failure
 
-    @property
-    def undelivered(self) -> int:
-        """The number of rows that are pending or delivering, lately."""
-        return self._link.status.undelivered
-
 
 @contextlib.asynccontextmanager
 async def open_remote_outbox(
