@@ -159,10 +159,10 @@ async def test_a_second_service_on_one_file_ends_with_2_and_a_sentence(tmp_path:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-async def test_a_sync_precedes_each_answer(tmp_path: Path, inngest_api: FakeInngest) -> None:
+async def test_a_sync_precedes_each_answer(memory_path: Path, inngest_api: FakeInngest) -> None:
     """One post at a time, traced: between a request's read and its answer lies an fdatasync."""
-    log = tmp_path / "trace"
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    log = memory_path / "trace"
+    settings = environment(f"sqlite:///{memory_path / 'outbox.db'}", inngest_api.url)
     async with running("serve", environment=settings) as service, client() as poster:
         await poster.sign_in(service.url)
         calls = "trace=fdatasync,fsync,recvfrom,read,sendto,write,writev,sendmsg"
