@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from service.documents.bucket import Bucket, BucketHealth
+from tests.support.virtual_time import in_virtual_time
 
 REGION = "eu-west-1"
 
@@ -16,13 +19,24 @@ async def test_it_tells_what_was_said_and_asks_in_the_background(bucket):
     assert health.tell() == "ok"
 
 
-async def test_a_fresh_answer_is_not_asked_for_again(bucket):
-    health = BucketHealth(bucket)
-    health.tell()
-    asking = health._asking
-    await asking
-    health.tell()
-    assert health._asking is asking
+class Probed:
+    """Counts its probes."""
+
+    probes = 0
+
+    async def probe(self):
+        self.probes += 1
+
+
+@in_virtual_time
+async def test_an_answer_is_not_asked_for_again_within_ten_seconds():
+    probed = Probed()
+    health = BucketHealth(probed)
+    for later, probes in ((0.0, 1), (9.8, 1), (0.2, 2)):
+        await asyncio.sleep(later)
+        health.tell()
+        await asyncio.sleep(0.01)
+        assert probed.probes == probes
 
 
 async def test_callers_while_it_is_asked_share_one_question(bucket):

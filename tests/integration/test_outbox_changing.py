@@ -240,8 +240,9 @@ async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
     assert writer_of(path) is None
 
 
-async def test_a_change_makes_no_outbox_where_there_is_none(path: Path) -> None:
-    code, _, err = await outbox_command(path, "pause")
+@pytest.mark.parametrize("command", ["pause", "backup new.db", "recover new.db"])
+async def test_a_command_makes_no_outbox_where_there_is_none(path: Path, command: str) -> None:
+    code, _, err = await outbox_command(path, *command.split())
     assert code == 2
     assert "no outbox file" in err
     assert list(path.parent.iterdir()) == []

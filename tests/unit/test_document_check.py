@@ -10,6 +10,7 @@ from service.documents import document_check
 from service.documents.bucket import DocumentObject
 from service.documents.document_check import DocumentCheck
 from service.errors import DocumentNotFoundError, StorageUnavailableError
+from tests.support.virtual_time import in_virtual_time
 
 FOUND = DocumentObject(3, "e1", "text/plain", None)
 EXTRA = {"object": {"size": 3, "etag": "e1", "contentType": "text/plain", "versionId": None}}
@@ -69,13 +70,15 @@ async def test_a_document_that_was_found_is_not_asked_about_again():
     assert shelf.asked == ["a"]
 
 
-async def test_what_was_found_is_forgotten_after_a_while(monkeypatch):
-    monkeypatch.setattr(document_check, "_KNOWN_SECONDS", 0.0)
+@in_virtual_time
+async def test_what_was_found_is_forgotten_after_five_seconds():
     shelf = Shelf(a=FOUND)
     check = DocumentCheck("enrich", shelf)
     await check("a")
     del shelf.answers["a"]
-    assert await check("a") == {}
+    for later, extra in ((4.9, EXTRA), (0.1, {})):
+        await asyncio.sleep(later)
+        assert await check("a") == extra
 
 
 async def test_a_document_that_is_uploaded_after_a_refusal_is_found_at_once():

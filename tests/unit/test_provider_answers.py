@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -16,8 +17,11 @@ from joserfc.jwk import ECKey
 from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider, ProviderRequests, Tokens
+from service.identity.sign_in_attempt import begin_attempt
 from tests.support.clock import Clock
+from tests.support.virtual_time import in_virtual_time
 
 ISSUER = "https://issuer.example"
 DISCOVERY = f"{ISSUER}/.well-known/openid-configuration"
@@ -279,3 +283,21 @@ async def test_the_userinfo_is_asked_with_the_token_where_there_is_one(
     web.said[DISCOVERY] = {**METADATA, "userinfo_endpoint": None}
     assert await provider(web, clock).userinfo("access") == {}
     assert web.paths.count("/userinfo") == 1
+
+
+class Hanging:
+    """A provider that never answers."""
+
+    async def metadata(self) -> None:
+        await asyncio.Event().wait()
+
+
+@in_virtual_time
+async def test_a_browser_waits_ten_seconds_for_the_provider() -> None:
+    signing_in = OidcSignIn(cast("OidcProvider", Hanging()), user_issuer=ISSUER)
+    attempt = begin_attempt("https://own/cb", "/")
+    for step in (signing_in.begin(attempt), signing_in.finish(attempt, {"state": attempt.state})):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ProviderUnavailableError):
+            await step
+        assert asyncio.get_running_loop().time() - began == 10.0
