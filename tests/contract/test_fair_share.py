@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -110,6 +111,18 @@ async def test_a_claim_stays_within_its_bytes_beside_a_flood(
             commas = len(batch.entries) - 1
             assert len(batch.payloads) - commas <= 4000 or commas == 0
             await deliver(outbox, batch)
+
+
+async def test_half_of_the_bytes_are_for_those_who_have_few(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        for user_id, count, size in (("flood", 60, 100), ("ada", 2, 100), ("ada", 2, 300)):
+            events = [event(user_id, size=size) for _ in range(count)]
+            await asyncio.gather(*(outbox.intake.append(one) for one in events))
+        assert await owners(outbox, 10, max_bytes=400) == {"flood": 2, "ada": 2}
+        found = Counter[str]()
+        for _ in range(4):  # each has its turn with a row that is larger than half
+            found += await owners(outbox, 10, max_bytes=400)
+        assert found["ada"] == 2
 
 
 async def test_the_share_outlives_a_restart(storage: Storage) -> None:

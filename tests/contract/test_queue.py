@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from service.outbox.event import Meta
-from service.outbox.model import Batch
+from service.outbox.model import Batch, ClaimRequest, Isolated, Retry, Settlement
 from tests.support.storage import (
     Outbox,
     append_all,
@@ -61,6 +61,61 @@ async def test_a_claim_stays_within_the_bytes_that_are_wanted(outbox: Outbox) ->
         await outbox.intake.append(event(size=1000))
     assert len((await claim(outbox, ask(max_bytes=2500))).entries) == 2
     assert len((await claim(outbox, ask(max_bytes=3000))).entries) == 3
+
+
+async def places(outbox: Outbox, count: int, wanted: ClaimRequest) -> list[int]:
+    """The places, from 1, that a claim takes of so many rows of 100 bytes. Then all are gone."""
+    events = [event(size=100) for _ in range(count)]
+    await asyncio.gather(*(outbox.intake.append(each) for each in events))
+    batch = await claim(outbox, wanted)
+    await deliver(outbox, batch)
+    if len(batch.entries) < count:
+        await deliver(outbox, await claim(outbox))
+    numbers = {each.id: place for place, each in enumerate(events, 1)}
+    return [numbers[one] for one in ids(batch)]
+
+
+async def test_the_oldest_rows_are_taken_up_to_both_bounds_and_one_always(outbox: Outbox) -> None:
+    for max_events, max_bytes, taken in (
+        (2, 1000, [1, 2]),
+        (10, 1000, [1, 2, 3, 4]),
+        (4, 400, [1, 2, 3, 4]),
+        (10, 400, [1, 2, 3, 4]),
+        (10, 399, [1, 2, 3]),
+        (10, 200, [1, 2]),
+        (10, 199, [1]),
+        (10, 50, [1]),
+        (1, 50, [1]),
+        (2, 150, [1]),
+    ):
+        assert await places(outbox, 4, ask(max_events, max_bytes=max_bytes)) == taken, taken
+
+
+async def test_the_newest_rows_have_their_share_of_rows_and_bytes(outbox: Outbox) -> None:
+    for count, wanted, taken in (
+        (10, ask(4, fresh_share=0.5), [1, 2, 9, 10]),
+        (10, ask(4, fresh_share=0.25), [1, 2, 3, 10]),
+        (10, ask(4, fresh_share=1.0), [7, 8, 9, 10]),
+        (10, ask(1, fresh_share=0.5), [1]),
+        (4, ask(4, fresh_share=0.5), [1, 2, 3, 4]),
+        (2, ask(2, fresh_share=1.0), [1, 2]),
+        (10, ask(6, fresh_share=0.5, max_bytes=400), [1, 2, 9, 10]),
+        (10, ask(6, fresh_share=0.25, max_bytes=300), [1, 2, 3]),
+        (10, ask(6, fresh_share=0.5, max_bytes=50), [1]),
+        (10, ask(6, fresh_share=1.0, max_bytes=250), [9, 10]),
+        (10, ask(6, fresh_share=1.0, max_bytes=50), [10]),
+    ):
+        assert await places(outbox, count, wanted) == taken, wanted
+
+
+async def test_the_newest_rows_share_has_no_row_that_is_isolated_or_delayed(outbox: Outbox) -> None:
+    events = await append_all(outbox, 6)
+    newest = await claim(outbox, ask(2, fresh_share=1.0))
+    five, six = (entry.seq for entry in newest.entries)
+    again = [Retry(five, 60, 0, isolated=False), Retry(six, 0, 0, isolated=True)]
+    await outbox.queue.settle(Settlement(newest.claim, retry=again))
+    batch = await claim(outbox, ask(2, fresh_share=0.5, isolated=Isolated.NONE))
+    assert ids(batch) == [events[0].id, events[3].id]
 
 
 async def test_one_row_is_taken_however_large(outbox: Outbox) -> None:

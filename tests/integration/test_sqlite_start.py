@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from service.outbox.sqlite.file.disk import Disk
 from service.outbox.sqlite.state import BytesCount
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.sqlite_faults import fault, sqlite_error
-from tests.support.sqlite_room import Room
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event, eventually
 
 QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
@@ -153,13 +153,13 @@ async def test_earlier_bytes_are_counted_a_page_at_a_time(
         await outbox.intake.append(event(size=500))
 
 
-def test_rows_that_came_after_the_start_are_not_counted_again() -> None:
-    room = Room()
-    room.append(event("ada", size=100))
-    pages = BytesCount(page_rows=2)
-    pages.begin(room.connection)
-    room.append(event("bob", size=100))
-    assert pages.count_page(room.connection) == {"ada": 100}
+async def test_rows_that_came_after_the_start_are_not_counted_again(filled: Path) -> None:
+    pages = BytesCount(page_rows=4)
+    with contextlib.closing(sqlite3.connect(filled)) as connection:
+        pages.begin(connection)
+        async with open_sqlite_outbox(filled, **LIMITS) as outbox:
+            await outbox.intake.append(event("bob"))
+        assert pages.count_page(connection) == {"u-1": 3000}
     assert pages.is_done
 
 
