@@ -81,7 +81,10 @@ async def test_one_bad_event_refuses_all_and_is_named_by_its_place(machine: Mach
             400,
             "invalid_json",
         ),
-        ({"data": b"x", "headers": {"Content-Type": "application/json"}}, 400, "invalid_json"),
+        *(
+            ({"data": body, "headers": {"Content-Type": "application/json"}}, 400, "invalid_json")
+            for body in (b"x", b"1", b'[{"name":"a"},')
+        ),
         (
             {"json": EVENTS, "headers": {"Idempotency-Key": "two words"}},
             400,
