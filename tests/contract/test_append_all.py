@@ -85,9 +85,12 @@ async def test_a_call_that_is_made_again_is_a_replay_of_the_whole(outbox: Outbox
 
 async def test_a_key_twice_in_one_call_is_a_replay_of_the_first(outbox: Outbox) -> None:
     events = [event() for _ in range(3)]
-    receipts = await outbox.intake.append_all(events, [key("a"), key("b"), key("a")])
-    assert replayed(receipts) == [False, False, True]
-    assert receipts[2].event_id == events[0].id
+    receipts = await outbox.intake.append_all(events, [key("a"), key("a"), key("b")])
+    assert replayed(receipts) == [False, True, False]
+    assert receipts[1].event_id == events[0].id
+    last = await outbox.intake.find(events[2].id)
+    assert last
+    assert receipts[2].inngest_id == last.inngest_id
     assert await pending(outbox) == 2
 
 

@@ -61,7 +61,8 @@ async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded
         await outbox.intake.append(event("u-1", size=900))
         await outbox.intake.append(event("u-2", size=900))
         with pytest.raises(OutboxFullError, match="limit in bytes"):
-            await outbox.intake.append(event("u-3", size=600))
+            await outbox.intake.append(event("u-3", size=201))
+        assert await has_room(outbox, "u-3", 200)
         await outbox.repairs.discard(
             await named(outbox.inspector, Filter(owner="u-2")), actor="ada"
         )

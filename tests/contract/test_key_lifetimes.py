@@ -55,6 +55,12 @@ async def test_a_refused_call_takes_no_expired_key(outbox: Outbox) -> None:
     assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
+async def test_a_key_does_not_expire_within_a_call_however_old_its_event(outbox: Outbox) -> None:
+    daily = key("a", lifetime_seconds=100)
+    receipts = await outbox.intake.append_all([aged(200), aged(200)], [daily, daily])
+    assert replayed(receipts) == [False, True]
+
+
 async def test_an_expired_key_at_one_instant_takes_one_event(outbox: Outbox) -> None:
     daily = key("a", lifetime_seconds=100)
     await outbox.intake.append(aged(200), key=daily)

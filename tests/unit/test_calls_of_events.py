@@ -1,4 +1,4 @@
-"""The events of a call, the calls of a commit, and owners who share their event ids."""
+"""Events as they are encoded, stored and put in order, and owners who share their event ids."""
 
 from __future__ import annotations
 
@@ -17,41 +17,34 @@ from service.outbox.event import (
     Event,
     Meta,
     by_environment,
-    check_call,
     encode_event,
-    payload_bytes,
 )
 from service.outbox.event_ids import named_apart
+from service.outbox.storable import storable
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
 NOW_MS = 1_795_559_419_447
 
 
-def event(owner: str = "a", *, environment: str | None = None, payload: bytes = b"{}") -> Event:
-    return Event("id", "a/b", owner, "u-1", NOW_MS, payload, Meta(environment=environment))
+def event(environment: str | None = None) -> Event:
+    return Event("id", "a/b", "a", "u-1", NOW_MS, b"{}", Meta(environment=environment))
 
 
-def test_a_call_has_events_of_one_owner_and_a_key_or_none_for_each() -> None:
-    check_call([event(), event()], [None, "key"])
-    check_call([], [])
-    with pytest.raises(ValueError, match="of one owner"):
-        check_call([event("a"), event("b")], [None, None])
-    for keys in ([None], [None, None, None]):
-        with pytest.raises(ValueError, match="a key or None for each"):
-            check_call([event(), event()], keys)
-
-
-def test_an_event_is_due_at_once_unless_it_says_otherwise() -> None:
-    assert event().meta.due_at_ms == 0
-
-
-def test_the_size_of_a_call_is_that_of_all_payloads() -> None:
-    assert payload_bytes([event(payload=b"12345"), event(payload=b"123")]) == 8
-    assert payload_bytes([]) == 0
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a/b", "a/b"),
+        ("a\x00b", "a\ufffdb"),
+        ("\ud800x", "?x"),
+        ("\u00e9\U0001f600", "\u00e9\U0001f600"),
+    ],
+)
+def test_what_postgresql_cannot_store_is_replaced(text: str, kept: str) -> None:
+    assert storable(text) == kept
 
 
 def test_events_for_one_environment_follow_each_other_in_their_order() -> None:
-    calls = [[event(environment=name)] for name in ("b", None, "a", "b", "a")]
+    calls = [[event(name)] for name in ("b", None, "a", "b", "a")]
     assert list(by_environment(calls)) == [1, 2, 4, 0, 3]
 
 

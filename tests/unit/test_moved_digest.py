@@ -1,37 +1,11 @@
-"""The values of the queue say what an event is that nothing has happened to."""
+"""The digest of a moved event: what changes it, and what does not."""
 
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from service.outbox.event import Meta
-from service.outbox.inngest_id import WantedEvent
-from service.outbox.model import Entry, Filter, Named, Row, SentEntry, State
 from service.outbox.move.transfer import TransferRow
-from tests.support.made_row import made_row
-
-ENTRY = Entry(3, "own", 1000, "u-1")
-SENT = SentEntry(3, "own", 1000, 1.5)
-ROW = made_row(id="own")
-
-
-@pytest.mark.parametrize("value", [ENTRY, SENT, ROW])
-def test_inngest_has_an_event_under_its_own_id_or_under_the_one_its_sender_chose(
-    value: Entry | SentEntry | Row,
-) -> None:
-    assert value.as_sent == WantedEvent("own")
-    chosen = msgspec.structs.replace(value, meta=Meta("mine", "branch"))
-    assert chosen.as_sent == WantedEvent("mine", "branch")
-
-
-def test_named_rows_are_found_by_all_their_ids_and_what_else_is_given() -> None:
-    ids = tuple(f"e-{number}" for number in range(150))
-    assert Named(ids).filter == Filter(ids=ids, limit=150)
-    given = Named(ids[:2], State.DEAD, "ada", never_sent=True)
-    wanted = Filter(ids=ids[:2], state=State.DEAD, owner="ada", never_sent=True, limit=2)
-    assert given.filter == wanted
-
 
 MOVED = TransferRow(
     *(3, "own", "a/b", "owner", "u-1", 1000, "dead", 1, 2, True, 1100, 1200),
