@@ -25,36 +25,6 @@ async def test_what_is_stored_becomes_delivered_soon_after_at_three_questions_fo
 
 
 @in_virtual_time
-async def test_a_slow_inngest_with_a_long_queue_is_waited_for():
-    async with world(rate=20) as one:
-        for batch in range(10):
-            one.send(range(1 + 100 * batch, 101 + 100 * batch))
-            await asyncio.sleep(1)
-        await one.until(lambda: len(one.delivered) == 1_000, 100)
-        assert not one.resent
-
-
-@in_virtual_time
-async def test_what_a_stop_lost_goes_again_and_what_was_stored_does_not():
-    async with world(rate=500) as one:
-        one.send(range(1, 1_001))
-        await asyncio.sleep(1)
-        one.inngest.stop()
-        held = set(one.inngest.stored)
-        await asyncio.sleep(10)
-        assert not one.resent
-        one.inngest.away = False
-        await one.until(lambda: not one.sent, 20)
-        assert one.delivered == held
-        assert set(one.resent) == set(range(1, 1_001)) - held
-        assert one.notes == {NOTES[ResendReason.RESTARTED]}
-        again = sorted(one.resent)
-        one.send(again)
-        await one.until(lambda: len(one.delivered) == 1_000, 20)
-        assert set(one.resent.values()) == {1}
-
-
-@in_virtual_time
 async def test_a_stop_too_short_to_be_seen_is_found_by_the_events_behind_it():
     async with world(rate=500) as one:
         for batch in range(60):
@@ -152,18 +122,6 @@ async def test_a_store_that_can_not_write_now_is_asked_again():
 
 
 @in_virtual_time
-async def test_room_grows_with_each_confirmation():
-    async with world(rate=1_000) as one:
-        grown: list[int] = []
-        one.unconfirmed.on_room = lambda: grown.append(one.unconfirmed.room(0))
-        one.send(range(1, 2_001))
-        assert one.unconfirmed.room(in_flight=500) == 7_500
-        await one.until(lambda: one.unconfirmed.count == 0, 10)
-        assert grown == sorted(grown)
-        assert grown[-1] == 10_000
-
-
-@in_virtual_time
 async def test_a_restart_between_two_questions_is_seen_by_its_connection():
     async with world(rate=0) as one:
         one.send(range(1, 101))
@@ -197,24 +155,6 @@ async def test_a_row_is_judged_by_what_was_known_when_inngest_was_asked():
             one.send(range(1 + 200 * batch, 201 + 200 * batch))
             await asyncio.sleep(0.5)
         await one.until(lambda: len(one.delivered) == 12_000, 120)
-        assert not one.resent
-
-
-@in_virtual_time
-async def test_a_refused_environment_is_told_and_holds_up_no_other():
-    async with world(rate=1_000) as one:
-        one.inngest.refused = {"branch"}
-        one.send(range(1, 11), "branch")
-        one.send(range(11, 1_011))
-        await one.until(lambda: len(one.delivered) == 1_000, 20)
-        assert one.sent == set(range(1, 11))
-        assert one.faults == ["refuses branch"]
-        await asyncio.sleep(3_600)
-        assert one.sent == set(range(1, 11))
-        one.inngest.refused = set()
-        await one.until(lambda: not one.sent, 20)
-        await asyncio.sleep(10)
-        assert one.faults == ["refuses branch", None]
         assert not one.resent
 
 

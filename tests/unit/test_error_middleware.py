@@ -24,15 +24,6 @@ from service.web.server.middleware import (
 from tests.support.figures import Figures
 from tests.support.made_request import made_request
 
-HTML = {"Accept": "text/html"}
-
-
-class Pages:
-    """Marks the answers that become pages."""
-
-    def page(self, request: web.Request, answer: web.Response, request_id: str) -> web.Response:
-        return web.Response(text=f"page of {request_id}", status=answer.status)
-
 
 class Lines:
     def __init__(self) -> None:
@@ -62,10 +53,8 @@ async def fine(request: web.Request) -> web.Response:
     return web.Response(text=request[request_id_key])
 
 
-async def answered(
-    handler: Any, *, recorder: Any = None, pages: Any = None, **request: Any
-) -> web.Response:
-    answer = error_middleware(recorder or Figures(), pages)
+async def answered(handler: Any, *, recorder: Any = None, **request: Any) -> web.Response:
+    answer = error_middleware(recorder or Figures())
     found = await answer(made_request(**request), handler)
     assert isinstance(found, web.Response)
     return found
@@ -108,7 +97,7 @@ async def test_a_refusal_is_answered_and_counted_by_its_code(
     error: BaseException, status: int, code: str, lines: Lines
 ) -> None:
     counts = Figures()
-    answer = await answered(raises(error), recorder=counts, pages=Pages())
+    answer = await answered(raises(error), recorder=counts)
     assert answer.status == status
     assert answer.body
     assert f'"code":"{code}"'.encode() in bytes(answer.body)  # type: ignore[arg-type]
@@ -153,23 +142,6 @@ async def test_another_error_after_the_client_left_is_a_fault() -> None:
 async def test_a_redirect_is_left_to_the_server(redirect: web.HTTPException) -> None:
     with pytest.raises(type(redirect)):
         await answered(raises(redirect))
-
-
-@pytest.mark.parametrize(
-    ("handler", "headers", "pages", "is_page"),
-    [
-        (raises(NotFoundError()), HTML, Pages(), True),
-        (raises(NotFoundError()), {}, Pages(), False),
-        (raises(NotFoundError()), HTML, None, False),
-        (fine, HTML, Pages(), False),
-    ],
-)
-async def test_a_browser_gets_an_error_as_a_page(
-    handler: Any, headers: dict[str, str], pages: Any, *, is_page: bool
-) -> None:
-    answer = await answered(handler, headers=headers, pages=pages, method="GET")
-    made = answer.headers["X-Request-Id"]
-    assert (answer.text == f"page of {made}") is is_page
 
 
 @pytest.mark.parametrize(

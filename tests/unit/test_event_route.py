@@ -20,18 +20,17 @@ from service.errors import (
 )
 from service.event_types.body_schema import BodySchema
 from service.event_types.event_type import EventType
-from service.identity.user import EVENT_KEY_ISSUER, User
+from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt, plain_digests
 from service.web.intake.event_route import EventRoute
-from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key, idempotency_key
+from service.web.intake.idempotency import given_key, idempotency_key
 from service.web.server.middleware import event_id_key
 from tests.support.made_request import JSON, made_request
 
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")
-NIGHTLY = User(issuer=EVENT_KEY_ISSUER, id="nightly", email=None, name=None)
 MILLION = 1024 * 1024
 FAR_MS = 4_000_000_000_000
 
@@ -43,24 +42,20 @@ class Taken(NullRecorder):
         self.appended: list[tuple[Event, IdempotencyKey | None]] = []
         self.counted: list[tuple[str, dict[str, str]]] = []
         self.order: list[str] = []
-        self.replayed = False
         self.error: Exception | None = None
-        self.user: User | Exception = ADA
 
     async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         if self.error:
             raise self.error
         self.appended.append((event, key))
-        return Receipt(event.id, 1, event.accepted_at_ms, InngestIds(bytes(6)), self.replayed)
+        return Receipt(event.id, 1, event.accepted_at_ms, InngestIds(bytes(6)))
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         self.counted.append((name, labels))
 
     async def sender(self, request: web.Request) -> User:
         self.order.append("sender")
-        if isinstance(self.user, Exception):
-            raise self.user
-        return self.user
+        return ADA
 
 
 def made(taken: Taken, **changes: Any) -> EventRoute:
@@ -126,41 +121,6 @@ async def test_others_run_while_a_large_body_is_checked() -> None:
     assert gc.isenabled()
 
 
-async def test_an_event_of_a_machine_is_counted_by_its_key_too() -> None:
-    taken = Taken()
-    taken.user = NIGHTLY
-    await post(taken, senders=Everyone())
-    assert taken.counted == [
-        ("accepted_by_type", {"name": "thing/made"}),
-        ("accepted_by_key", {"key": "nightly"}),
-    ]
-
-
-class Everyone:
-    """Lets everybody post."""
-
-    def check(self, user: User) -> None:
-        del user
-
-
-async def test_a_repeat_says_so_and_is_not_counted() -> None:
-    taken = Taken()
-    taken.replayed = True
-    answer, _ = await post(taken, headers=[("Idempotency-Key", "k-1")])
-    assert answer.headers["Idempotent-Replayed"] == "true"
-    assert taken.counted == []
-
-
-async def test_a_key_stands_for_the_path_and_the_body() -> None:
-    keys = []
-    for path, body in (("/a", {"size": 1}), ("/b", {"size": 1}), ("/a", {"size": 2})):
-        taken = Taken()
-        await post(taken, body, headers=[("Idempotency-Key", "k-1")], path=path)
-        keys += [key for _, key in taken.appended if key]
-    assert {key.key for key in keys} == {"k-1"}
-    assert len({key.digest for key in keys}) == 3
-
-
 async def test_a_key_is_checked_before_the_data_is_asked_for() -> None:
     async def data(body: Any, user: User) -> dict[str, Any]:
         raise AssertionError("the key is wrong")
@@ -216,21 +176,10 @@ async def test_a_key_of_visible_ascii_is_taken(key: str) -> None:
     assert given_key(made_request(headers=headers(key))) == key
 
 
-async def test_a_request_may_have_no_key() -> None:
-    assert given_key(made_request()) is None
-    assert idempotency_key(made_request(), "/p", {}, plain_digests) is None
-
-
 @pytest.mark.parametrize("keys", [("",), ("x" * 256,), ("a b",), ("é",), ("a\x7f",), ("a", "a")])
 async def test_another_key_or_a_second_one_is_refused(keys: tuple[str, ...]) -> None:
     with pytest.raises(IdempotencyKeyInvalidError):
         idempotency_key(made_request(headers=headers(*keys)), "/p", {}, plain_digests)
-
-
-async def test_the_description_says_which_keys_are_taken() -> None:
-    assert IDEMPOTENCY_PARAMETER.place == "header"
-    schema = IDEMPOTENCY_PARAMETER.schema
-    assert (schema["minLength"], schema["maxLength"]) == (1, 255)
 
 
 async def digest(path: str, body: Any) -> bytes:

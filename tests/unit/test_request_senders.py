@@ -11,11 +11,9 @@ from aiohttp.test_utils import make_mocked_request
 from service.errors import (
     CrossSiteRequestError,
     EventKeyRequiredError,
-    NotFoundError,
     RateLimitedError,
     SessionRequiredError,
 )
-from service.event_types.event_type import Senders
 from service.identity.user import EventKeys, User
 from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from tests.support.clock import Clock
@@ -93,11 +91,6 @@ def without_keys(checks: Checks) -> EventKeyAuth:
     return EventKeyAuth(EventKeys({}), authenticator(checks), cast("RateLimit", checks))
 
 
-def test_without_keys_there_is_nothing_to_find() -> None:
-    with pytest.raises(NotFoundError):
-        without_keys(Checks()).by_key(KEY)
-
-
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
 def test_a_machine_s_key_is_its_bearer_token(scheme: str) -> None:
     assert auth(Checks()).machine(request(f"{scheme} {KEY} ")) == CRON
@@ -122,26 +115,6 @@ async def test_an_owner_is_the_machine_or_else_the_user() -> None:
 
 async def test_without_a_token_nobody_s_empty_key_counts() -> None:
     assert await auth(Checks(), **{"": "empty"}).owner(request()) == ADA
-
-
-@pytest.mark.parametrize(
-    ("senders", "with_key", "with_session"),
-    [
-        (Senders(["session"]), ADA, ADA),
-        (Senders(["session", "key"]), CRON, ADA),
-        (Senders(["key"]), CRON, None),
-    ],
-)
-async def test_an_event_type_says_who_may_send(
-    senders: Senders, with_key: User, with_session: User | None
-) -> None:
-    sender = auth(Checks()).sender(senders)
-    assert await sender(request(f"Bearer {KEY}")) == with_key
-    if with_session:
-        assert await sender(request()) == with_session
-    else:
-        with pytest.raises(EventKeyRequiredError):
-            await sender(request())
 
 
 @pytest.fixture
