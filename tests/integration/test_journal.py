@@ -131,7 +131,6 @@ def journalled(bucket_name, tmp_path):
 @pytest.fixture
 async def line(s3, s3_environment) -> AsyncIterator[TcpProxy]:
     """The way to the bucket."""
-    s3_environment.setattr(bucket, "_ASK_SECONDS", 5.0)
     async with TcpProxy(urlsplit(s3.meta.endpoint_url).port) as proxy:
         s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
         yield proxy
@@ -328,8 +327,9 @@ async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
 
 
 async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is_put_later(
-    journalled, stored, line
+    journalled, stored, line, monkeypatch
 ):
+    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
     key = IdempotencyKey.of("k", b"body", plain_digests)
     async with journalled(**AWAY_SOON) as one:
         first, second = event(), event()
@@ -355,7 +355,10 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
         assert await one.outbox.intake.find(second.id) is None
 
 
-async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, stored, line):
+async def test_events_may_be_accepted_while_the_bucket_is_away(
+    journalled, stored, line, monkeypatch
+):
+    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
     async with journalled(accepts=True, **AWAY_SOON) as one:
         line.swallow()
         sent = await append_all(one.outbox, 3)
