@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -359,16 +360,19 @@ async def test_a_sign_in_at_the_provider(
             "OIDC_ISSUER": f"{provider.issuer}/",
             "OIDC_CLIENT_ID": CLIENT_ID,
             "OIDC_CLIENT_SECRET": CLIENT_SECRET,
+            "TRUSTED_PROXIES": "10.0.0.0/24",
         }
         async with service_client(tmp_path, keeps_cookies=False, **oidc, **environ) as (
             service,
             client,
         ):
-            begun = await client.get("/auth/login", allow_redirects=False)
+            forwarded = {"X-Forwarded-Host": "elsewhere.example"}
+            begun = await client.get("/auth/login", headers=forwarded, allow_redirects=False)
             attempt = begun.headers["Set-Cookie"]
             assert ("; Secure" in attempt) is (scheme == "https")
             asked = dict(URL(begun.headers["Location"]).query)
-            assert URL(asked["redirect_uri"]).scheme == scheme
+            own = URL(asked["redirect_uri"])
+            assert (own.scheme, own.host) == (scheme, "127.0.0.1")
             back = {"code": provider.authorize(asked), "state": asked["state"]}
             headers = {"Cookie": attempt.partition(";")[0]}
             ended = await client.get(
@@ -391,18 +395,20 @@ async def test_a_sign_in_at_the_provider(
     ],
 )
 async def test_how_much_is_taken(
-    tmp_path: Path, environ: dict[str, str], senders: str, statuses: list[int]
+    store_url: str, tmp_path: Path, environ: dict[str, str], senders: str, statuses: list[int]
 ) -> None:
-    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS, **environ) as client:
+    given = {"OUTBOX_URL": store_url, "SESSION_SECRET": NEW, "OUTBOX_EVENT_KEYS": KEYS}
+    async with served(tmp_path, **given, **environ) as client:
         assert [await sent(client, one, {"name": "a/b"}) for one in senders] == statuses
 
 
 @pytest.mark.parametrize(("shared", "times"), [("a,b", 2), ("a", 1), ("b", 1)])
 async def test_machines_that_share_ids_send_the_same_one(
-    tmp_path: Path, inngest_api: FakeInngest, shared: str, times: int
+    store_url: str, tmp_path: Path, inngest_api: FakeInngest, shared: str, times: int
 ) -> None:
-    keys = {"OUTBOX_EVENT_KEYS": KEYS, "OUTBOX_EVENT_IDS_SHARED": shared}
-    async with served(tmp_path, INNGEST_DEV=inngest_api.url, **keys) as client:
+    given = {"OUTBOX_URL": store_url, "SESSION_SECRET": NEW, "OUTBOX_EVENT_KEYS": KEYS}
+    shares = {"OUTBOX_EVENT_IDS_SHARED": shared, "INNGEST_DEV": inngest_api.url}
+    async with served(tmp_path, **given, **shares) as client:
         for one in "ab":
             assert await sent(client, one, {"name": "a/b", "id": "same"}) == 200
         await inngest_api.ledger.wait_for_arrivals(2)
@@ -516,11 +522,19 @@ async def test_a_bucket_is_opened_at_the_start_where_posts_ask_it(
         assert opened == (["documents"] if opens else [])
 
 
-async def test_a_relay_that_works_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_works_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beats: set[str] = set()
     monkeypatch.setattr(Supervisor, "beat", lambda _, name: beats.add(name))
-    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS):
+    async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS) as client:
         await eventually(lambda: "relay" in beats)
+
+        async def figures() -> str:
+            return await (await client.get("/metrics")).text()
+
+        lag = re.compile(r"\noutbox_event_loop_lag_seconds \S*[1-9]")
+        await eventually(figures, lambda said: lag.search(said) is not None)
 
 
 async def test_readiness_says_that_delivery_is_paused_and_that_inngest_can_not_be_asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +110,10 @@ async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(
             TestClient(TestServer(app)) as client,
         ):
             status, told = await readiness(client)
+
+            async def figures() -> str:
+                return await (await client.get("/metrics")).text()
+
+            lag = re.compile(r"\noutbox_event_loop_lag_seconds \S*[1-9]")
+            await eventually(figures, lambda said: lag.search(said) is not None)
     assert (status, told["faults"]) == (503, [failure, fault])

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from service.bootstrap.stores import open_outbox
+from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.file import log
 from service.outbox.sqlite.file.backup import back_up
@@ -39,6 +41,8 @@ SERVED = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
+from service.bootstrap.stores import open_outbox
+from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, eventually
@@ -77,7 +81,8 @@ async def killed(path: Path, events: int = 5) -> Path:
 
 
 async def pending(path: Path, *, accepts_loss: bool = False) -> int:
-    async with open_sqlite_outbox(path, **LIMITS, accepts_loss=accepts_loss) as outbox:
+    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
+    async with open_outbox(settings.with_accepted_loss(accepts=accepts_loss)) as outbox:
         return (await outbox.inspector.stats()).pending
 
 

@@ -29,6 +29,7 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+KEY = "0123456789abcdef"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
@@ -65,6 +66,7 @@ async def signed_in(folder: Path, api: FakeInngest) -> AsyncIterator[Client]:
         "AWS_S3_BUCKET": "documents",
         "INNGEST_DEV": api.url,
         "DEV_LOGIN": "1",
+        "OUTBOX_EVENT_KEYS": f"cron:{KEY}",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
     }
     async with service_client(folder, **given) as (_, client):
@@ -88,7 +90,8 @@ async def post(client: Client, headers: Mapping[str, str]) -> str:
 async def test_a_send_links_to_the_append_within_the_callers_trace(
     client: Client, traces: Traced, inngest_api: FakeInngest
 ) -> None:
-    event_id = await post(client, {"traceparent": PARENT})
+    headers = {"traceparent": PARENT, "Idempotency-Key": "k"}
+    event_id = await post(client, headers)
     [request] = await traces.spans("POST /api/route", 1)
     [append] = await traces.spans("outbox append", 1)
     [send] = await traces.spans("outbox send", 1)
@@ -102,7 +105,27 @@ async def test_a_send_links_to_the_append_within_the_callers_trace(
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
     assert [link.context.trace_id for link in send.links] == [int(TRACE, 16)]
     assert send.parent is None
+    assert await post(client, headers) == event_id
     assert inngest_api.ledger.times(event_id) == 1
+
+
+async def test_what_a_machine_sends_is_one_append_and_the_last_spans_leave_with_the_service(
+    tmp_path: Path, inngest_api: FakeInngest, traces: Traced
+) -> None:
+    async with signed_in(tmp_path, inngest_api) as client:
+        headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "k"}
+        answers = [
+            await client.post("/api/events", json=[{"name": "a/b"}] * 2, headers=headers)
+            for _ in range(2)
+        ]
+        first, again = [(await answer.json())["eventIds"] for answer in answers]
+        assert first == again
+        [append, _] = await traces.spans("outbox append", 2)
+        assert append.attributes is not None
+        assert append.attributes["messaging.batch.message_count"] == 2
+        await client.get("/healthz")
+    last = [span.name for span in traces.exporter.get_finished_spans()]
+    assert "GET /healthz" in last
 
 
 async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) -> None:
