@@ -329,9 +329,11 @@ async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
 async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is_put_later(
     journalled, stored, line, monkeypatch
 ):
-    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
     key = IdempotencyKey.of("k", b"body", plain_digests)
-    async with journalled(**AWAY_SOON) as one:
+    async with journalled() as one:
+        await eventually(lambda: one.outbox.failure is None)
+        monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
+        one.upkeep._journal.timings = replace(QUICK, **AWAY_SOON)
         first, second = event(), event()
         line.swallow()
         with pytest.raises(OutboxUnavailableError, match="can't be written"):
