@@ -36,11 +36,15 @@ async def readiness(process: Process) -> dict[str, Any]:
         return detail
 
 
-async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
+async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(
+    tmp_path: Path, processes: str
+) -> None:
     needs_no_dev_server()
-    settings = without_inngest(tmp_path)
+    settings = without_inngest(tmp_path, WEB_CONCURRENCY=processes)
     async with running("serve", "--fake-inngest", environment=settings) as process, client() as one:
         fake = (await process.said(SAID)).group(1)
+        await process.said("events go to +a fake Inngest")
         assert not fake.endswith(":8288")
         detail = await readiness(process)
         assert detail["inngest"] == "fake"

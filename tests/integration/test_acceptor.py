@@ -24,7 +24,7 @@ from tests.support.open_files import open_files
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 WAITING = 50
-HOSTS = ("192.0.2.1", "127.0.0.1")
+HOSTS = ("192.0.2.1", "127.0.0.1", "127.0.0.1")
 TURNS = 8  # of the loop, from the accepted socket to its connection
 
 

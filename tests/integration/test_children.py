@@ -83,7 +83,8 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             parent.send(b"h")
             await again
             waiting = asyncio.create_task(line.may_go(stop))  # the word before was used
-            for _ in range(5):
+            parent.send(b"h")  # asks for nothing that is here
+            for _ in range(20):
                 await asyncio.sleep(0)
             assert not waiting.done()
             parent.send(b"g")

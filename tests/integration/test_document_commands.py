@@ -117,6 +117,7 @@ def test_check_names_the_storage_variables_that_are_missing(command):
     assert done.exit_code == 0
     assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
     assert "PORT=3000\n" in done.stdout
+    assert "OUTBOX_MAX_BODY_BYTES_IN_FLIGHT=134217728\n" in done.stdout
     assert command("check", "--no-show").stdout == ""
 
 
