@@ -329,6 +329,9 @@ async def test_selected_events_that_can_not_be_changed_so_are_left_out(
     asked = await operator.send("/outbox/replay", ("event", first), ("event", second))
     assert "Replay 1 event?" in asked
     assert "only dead events" in asked
+    asked = await operator.send("/outbox/replay", ("event", first))
+    assert "<h1>Nothing to replay</h1>" in asked
+    assert "Nothing has been changed yet" not in asked
 
 
 @ON_SQLITE

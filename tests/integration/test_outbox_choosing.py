@@ -91,8 +91,9 @@ async def test_rows_are_changed_by_how_their_ids_begin(store_url: str) -> None:
 
 @pytest.mark.usefixtures("outbox")
 async def test_an_id_that_does_not_match_the_filter_is_refused(store_url: str) -> None:
-    code, _, err = await outbox_command(store_url, "replay", "019f-b", "--user", "u-0", "--yes")
-    assert (code, "019f-b: it does not match the filter" in err) == (1, True)
+    for command in ("replay", "discard"):
+        code, _, err = await outbox_command(store_url, command, "019f-b", "--user", "u-0", "--yes")
+        assert (code, "019f-b: it does not match the filter" in err) == (1, True)
     assert len(await listed(store_url, "--state", "dead")) == 4
 
 
