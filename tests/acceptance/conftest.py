@@ -12,7 +12,6 @@ import uuid_utils
 
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
-from tests.support.forged_provider import ForgedProvider
 from tests.support.front_end import FRONT, SECRET
 from tests.support.memory_folder import memory_folder
 from tests.support.plain_browser import Browser
@@ -36,14 +35,8 @@ async def inngest() -> AsyncIterator[FakeInngest]:
 
 
 @module_fixture
-async def provider() -> AsyncIterator[ForgedProvider]:
-    async with ForgedProvider() as provider:
-        yield provider
-
-
-@module_fixture
 async def development(
-    tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest, provider: ForgedProvider
+    tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest
 ) -> AsyncIterator[Process]:
     path = tmp_path_factory.mktemp("development") / "outbox.db"
     settings = environment(
