@@ -14,7 +14,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from service.bootstrap.stores import open_served_outbox
+from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
+from service.observe.recorder import NullRecorder
 from service.outbox.link import socket_folder
 from service.outbox.link.messages import PROTOCOL, Fault, Hello, Status
 from service.outbox.link.outbox import remote
@@ -22,7 +25,7 @@ from service.outbox.link.served import COMMAND_POLICY, OneProcess, Served, runni
 from service.outbox.link.server import ServedPart, serve_link
 from service.outbox.link.socket_folder import service_socket, sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
-from tests.support.storage import eventually
+from tests.support.storage import append_all, eventually
 
 URL = "sqlite:///outbox.db"
 QUICK = LinkPolicy(
@@ -51,6 +54,15 @@ async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
         await asyncio.sleep(0)
         async with serve_link(listening, [ServedPart(Served, OneProcess(URL))], Status):
             assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
+
+
+async def test_a_service_takes_events_where_there_can_be_no_socket(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path / "none"))
+    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{short_path / 'outbox.db'}"})
+    async with open_served_outbox(settings, NullRecorder()) as outbox:
+        await append_all(outbox, 1)
 
 
 async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_every_fault_is_told_at_once_under_its_variable():
 
 
 def test_faults_of_variables_together_are_told_too():
-    assert "OUTBOX_SCHEMA" in faults(OUTBOX_URL="postgresql://h/x", OUTBOX_SCHEMA="a-b")
+    for schema in ("a-b", "q" * 64):
+        assert "OUTBOX_SCHEMA" in faults(OUTBOX_URL="postgresql://h/x", OUTBOX_SCHEMA=schema)
+    Settings.load({"OUTBOX_URL": "postgresql://h/x", "OUTBOX_SCHEMA": "q" * 63})
     assert "INNGEST_BASE_URL" in faults(INNGEST_BASE_URL="http://inngest.test nowhere")
     assert "ALARM_SECRET" in faults(ALARM_URL="https://alarms.test/x")
 
@@ -245,6 +247,10 @@ def webhook_secret(size: int) -> str:
         ("JWT_ISSUER", "http://[::1]:9000", "http://[::2]:9000"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "10.0.0.1/8"),
         ("OUTBOX_JOURNAL", "s3://bucket/a", "s3://b/a"),
+        ("OUTBOX_JOURNAL", f"s3://{'b' * 63}", f"s3://{'b' * 64}"),
+        ("OUTBOX_JOURNAL", f"s3://bucket/{'a' * 500}", f"s3://bucket/{'a' * 501}"),
+        ("OUTBOX_EVENT_KEYS", f"{'n' * 64}:k", f"{'n' * 65}:k"),
+        ("OUTBOX_EVENT_KEYS", f"n:{'k' * 255}", f"n:{'k' * 256}"),
     ],
 )
 def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(

@@ -58,6 +58,8 @@ def test_a_name_that_is_missing_is_required():
     [
         "application/pdf",
         "image/svg+xml",
+        "Text/HTML; charset=UTF-8",
+        "a/" + "b" * 127,
         "text/plain; charset=utf-8",
         "text/plain;charset=utf-8;format=flowed",
         'multipart/mixed; boundary="a b"',
