@@ -128,8 +128,10 @@ class Inngest:
         return found
 
     async def running(self, ulid: str) -> dict[str, Any]:
-        """The run of an event, once it runs."""
+        """The run of an event, once it runs and any later event has a higher ULID."""
         found = await eventually(lambda: self.runs(ulid))
+        seen_ms = int(time.time() * 1000)
+        await eventually(lambda: int(time.time() * 1000) > seen_ms)
         return found[0]
 
     async def ended(self, ulid: str, count: int = 1) -> list[dict[str, Any]]:
