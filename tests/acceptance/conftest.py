@@ -14,7 +14,6 @@ from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.front_end import FRONT, SECRET
 from tests.support.memory_folder import memory_folder
-from tests.support.plain_browser import Browser
 from tests.support.poster import Poster
 
 
@@ -54,17 +53,19 @@ async def development(
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def browser(development: Process) -> AsyncIterator[Browser]:
-    browser = Browser(development.url)
-    yield browser
-    await browser.http.close()
+async def user(development: Process) -> AsyncIterator[Poster]:
+    """Nobody yet."""
+    one = Poster(development.url)
+    yield one
+    await one.http.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def other(development: Process) -> AsyncIterator[Browser]:
-    browser = Browser(development.url)
-    yield browser
-    await browser.http.close()
+async def other(development: Process) -> AsyncIterator[Poster]:
+    """Nobody yet, either."""
+    one = Poster(development.url)
+    yield one
+    await one.http.close()
 
 
 @module_fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.outbox_command import outbox_command, outbox_json
-from tests.support.plain_browser import Browser
+from tests.support.poster import Poster
 
 
-async def who(browser: Browser) -> str | None:
-    user = (await browser.ask("GET", "/auth/session"))[1]["user"]
+async def who(poster: Poster) -> str | None:
+    user = (await poster.ask("GET", "/auth/session"))[1]["user"]
     return user and user["id"]
 
 
@@ -21,7 +21,7 @@ async def test_a_running_service_ends_the_sessions_at_once(
     path = tmp_path / "outbox.db"
     settings = environment(f"sqlite:///{path}", inngest_api.url)
     async with running("serve", environment=settings) as service:
-        ada, bob = Browser(service.url), Browser(service.url)
+        ada, bob = Poster(service.url), Poster(service.url)
         await ada.sign_in("ada")
         await bob.sign_in("bob")
         code, out, _ = await outbox_command(path, "sign-out", "ada", "--actor", "kim")

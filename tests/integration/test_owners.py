@@ -12,7 +12,7 @@ from service.dev.fake_inngest.server import FakeInngest
 from service.documents.document_name import upload_prefix
 from tests.support.fleet import environment
 from tests.support.front_end import SECRET
-from tests.support.plain_browser import Browser
+from tests.support.poster import Poster
 from tests.support.service_here import service_here
 from tests.support.session_tokens import FLAVOURS, make
 
@@ -56,7 +56,7 @@ async def ask(url):
 @pytest.fixture
 async def people(url):
     """The same id from three issuers: next-auth 4 (as text and as number), Auth.js 5, own."""
-    browser = Browser(url)
+    browser = Poster(url)
     await browser.sign_in("1")
     [cookie] = [f"{one.key}={one.value}" for one in browser.http.cookie_jar]
     await browser.http.close()
@@ -142,7 +142,7 @@ async def test_a_user_who_asks_too_fast_is_told_when_to_come_back(ask, people):
 
 
 async def test_signing_out_everywhere_ends_the_sessions_of_one_issuer_only(ask, people, url):
-    elsewhere = Browser(url)
+    elsewhere = Poster(url)
     await elsewhere.sign_in("1")
     await elsewhere.ask("POST", "/auth/logout")
     assert (await ask("GET", "/auth/session", people["dev"]))[1]["user"]["id"] == "1"

@@ -1,4 +1,4 @@
-"""A browser of one user that posts to /api/route, and checks the form of each answer."""
+"""A user of the API over HTTP, with cookies; the form of each answer is checked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ class Poster:
         self.headers: Any = {}
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        async with self.http.request(method, self.url + path, **options) as answer:
+        async with self.http.request(
+            method, self.url + path, allow_redirects=False, **options
+        ) as answer:
             self.headers = answer.headers
             assert answer.headers["X-Request-Id"]
+            if answer.status == 204:
+                return 204, {}
             assert answer.content_type == "application/json"
             return answer.status, await answer.json()
 
-    async def sign_in(self, user_id: str) -> None:
-        body = {"email": f"{user_id}@example.com", "id": user_id}
+    async def sign_in(self, user_id: str, **more: str) -> None:
+        body = {"email": f"{user_id}@example.com", "id": user_id, **more}
         assert (await self.ask("POST", "/auth/dev-login", json=body))[0] == 200
 
     async def post(self, body: object = GOOD, **headers: str) -> tuple[int, dict[str, Any]]:
