@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 from typing import cast
@@ -152,6 +154,25 @@ def test_the_banner_is_one_line_of_json_for_programs(capsys: pytest.CaptureFixtu
     announcer_for(Settings.load({"LOG_FORMAT": "json"})).say("Listening on x", {"outbox": "y"})
     told = json.loads(capsys.readouterr().out)
     assert (told["message"], told["outbox"], told["level"]) == ("Listening on x", "y", "info")
+
+
+class Gone(io.StringIO):
+    """A standard output whose reader has gone, or whose disk is full."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self._code = code
+
+    def flush(self) -> None:
+        raise OSError(self._code, "gone")
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC])
+def test_a_sentence_that_nobody_hears_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr("sys.stdout", Gone(code))
+    Announcer(as_json=False).say("Store process ended with -9: starting it again.")
 
 
 def test_a_sentence_for_a_reader_that_is_stuck_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

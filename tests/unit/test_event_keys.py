@@ -6,7 +6,6 @@ import pytest
 
 from service.config.settings import Settings
 from service.config.values import parse_event_keys
-from service.errors import ConfigurationError
 from service.identity.user import EventKeys
 
 KEY = "0123456789abcdef"
@@ -49,19 +48,3 @@ def test_keys_are_read_from_the_environment_and_never_shown() -> None:
     assert len(settings.event_keys) == 2
     assert KEY not in repr(settings)
     assert KEY not in settings.model_dump_json()
-
-
-@pytest.mark.parametrize(
-    ("given", "fault"),
-    [
-        ({"OUTBOX_EVENT_KEYS": "cron"}, "OUTBOX_EVENT_KEYS: write pair 1 as name:key"),
-        (
-            {"OUTBOX_EVENT_KEYS": "cron:short", "APP_ENV": "production"},
-            "OUTBOX_EVENT_KEYS: a key of cron is shorter than 16 characters",
-        ),
-    ],
-)
-def test_faulty_keys_stop_the_start(given: dict[str, str], fault: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.load(given)
-    assert any(one.startswith(fault) for one in refused.value.faults)

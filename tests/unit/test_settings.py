@@ -158,6 +158,12 @@ def test_production_refuses_to_start_without_an_event_key():
     assert Settings.load({**secret, "INNGEST_EVENT_KEY": "key"}).production
 
 
+def test_production_tells_of_everything_that_signing_in_lacks() -> None:
+    told = faults(APP_ENV="production", DEV_LOGIN="1", OIDC_CLIENT_ID="outbox")
+    for variable in ("SESSION_SECRET", "DEV_LOGIN", "OIDC_ISSUER"):
+        assert variable in told
+
+
 def test_a_number_that_can_not_be_read_is_told_in_plain_words() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.load({"PORT": "x", "DEV_LOGIN": "perhaps"})
@@ -242,9 +248,14 @@ def webhook_secret(size: int) -> str:
         ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
         ("ALLOWED_ORIGINS", "http://a.test", "ftp://a.test"),
-        ("NEXTAUTH_URL", "https://a.test", "http://a.test"),
-        ("NEXTAUTH_URL", "http://localhost:3000", "a.test"),
-        ("JWT_ISSUER", "http://[::1]:9000", "http://[::2]:9000"),
+        *(("ALLOWED_ORIGINS", "http://a.test", bad) for bad in ("*", "a.test", "https://[x")),
+        *(
+            (name, "http://[::1]:9000", bad)
+            for name in ("NEXTAUTH_URL", "JWT_ISSUER")
+            for bad in ("http://a.test", "http://[::2]:9000", "a.test", "https://[x")
+        ),
+        ("NEXTAUTH_URL", "http://localhost:3000", "ftp://a.test"),
+        ("JWT_ISSUER", "https://a.test", "ftp://a.test"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "10.0.0.1/8"),
         ("OUTBOX_JOURNAL", "s3://bucket/a", "s3://b/a"),
         ("OUTBOX_JOURNAL", f"s3://{'b' * 63}", f"s3://{'b' * 64}"),
@@ -302,15 +313,26 @@ PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVEN
             {"ALARM_URL": "https:///alarms", "ALARM_SECRET": webhook_secret(24)},
             {"ALARM_URL": "http://a.test/x"},
         ),
-        (
-            "OIDC_ISSUER: write it as",
-            {"OIDC_ISSUER": "https://a.test https://b.test", "OIDC_CLIENT_ID": "outbox"},
-            {"OIDC_ISSUER": "http://127.0.0.1:9000"},
+        *(
+            (
+                "OIDC_ISSUER: write it as",
+                {"OIDC_ISSUER": bad, "OIDC_CLIENT_ID": "outbox"},
+                {"OIDC_ISSUER": good},
+            )
+            for bad, good in (
+                ("https://a.test https://b.test", "http://127.0.0.1:9000"),
+                ("http://a.test", "https://a.test"),
+                ("a.test", "https://a.test/realm"),
+                ("https://[x", "https://a.test"),
+            )
         ),
-        (
-            "JWT_AUDIENCE, JWT_JWKS_URL: these need",
-            {"JWT_AUDIENCE": "outbox"},
-            {"JWT_ISSUER": "https://a.test"},
+        *(
+            (
+                "JWT_AUDIENCE, JWT_JWKS_URL: these need",
+                {name: "https://a.test/keys"},
+                {"JWT_ISSUER": "https://a.test"},
+            )
+            for name in ("JWT_AUDIENCE", "JWT_JWKS_URL")
         ),
         (
             "OIDC_ISSUER, OIDC_CLIENT_ID: set both",
