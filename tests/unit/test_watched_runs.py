@@ -1,37 +1,35 @@
-"""The watch of runs measures names, keeps what it knows, and is quiet after trouble."""
+"""The watch of runs asks Inngest seldom, measures names, keeps what it knows, waits out trouble."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import pytest
 import structlog
 
-from service.errors import InngestApiError
+from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Named
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Meta
+from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.event import NO_META, Meta
 from service.outbox.figures import DeadGroup
 from service.outbox.model import Filter, Row, State
+from service.runs import questions, run_watch
 from service.runs.figures import NAMES, NameView, names_of
 from service.runs.questions import RunQuestions
+from service.runs.run_watch import RunWatch
 from service.runs.sampling import Candidate
-from service.runs.turn import SCOPE, Turn
+from service.runs.turn import SCOPE, Turn, WatchPace
 from tests.support.memory_scopes import MemoryScopes, Tree
 from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import row
-from tests.unit.test_run_questions import (
-    BEGAN_MS,
-    NO_RUN_SECONDS,
-    Inngest,
-    Rows,
-    wall_now_ms,
-    watch_for,
-    watching,
-)
 
+BEGAN_MS = 1_800_000_000_000
+EVENT_NAMES = ("a", "b", "c", "d")
+NO_RUN_SECONDS = 30
 DAY_MS = 86_400_000
 GAUGES = (
     "no_runs",
@@ -40,6 +38,107 @@ GAUGES = (
     "held_p95_seconds",
     "run_start_p95_seconds",
 )
+
+
+def wall_now_ms() -> int:
+    return BEGAN_MS + int(now() * 1000)
+
+
+class Inngest:
+    """It knows the `known` runs of each event by its ULID.
+
+    Without these it knows two of each event, but of those of `stopped` from a time on. `asked` are
+    the times of the questions, `questions` their kinds, what they were about, and where. A function
+    whose `skips` are None is one about which it fails, a `fault` is its answer to everything.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Sequence[EventRun]] | None = None,
+        *,
+        stopped: str = "",
+        from_seconds: float = 0.0,
+        used_by: str | None = "01OTHER",
+        skips: Mapping[str, bool | None] | None = None,
+        fault: InngestApiError | None = None,
+    ) -> None:
+        self.asked: list[float] = []
+        self.questions: list[tuple[str | None, ...]] = []
+        self.skips = skips
+        self._known, self._used_by, self._fault = known, used_by, fault
+        self._stopped, self._from = stopped, from_seconds * 100
+
+    def about(self, kind: str) -> list[str | None]:
+        """What the questions of a kind were about."""
+        return [about for one, about, *_ in self.questions if one == kind]
+
+    @property
+    def names(self) -> set[str]:
+        return {(ulid or "").partition("-")[0] for ulid in self.about("words")}
+
+    def _ask(self, *question: str | None) -> None:
+        self.asked.append(now())
+        self.questions.append(question)
+        if self._fault:
+            raise self._fault
+
+    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
+        self._ask("words", ulid, environment)
+        if self._known is not None:
+            return {one.id: one.status for one in self._known.get(ulid, [])}
+        name, _, number = ulid.partition("-")
+        has_none = name == self._stopped and int(number) >= self._from
+        return {} if has_none else {"r-1": "Scheduled", "r-2": "Running"}
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        self._ask("run", run_id, environment)
+        if self._known is None:
+            return run(run_id, "RUNNING")
+        known = (one for runs in self._known.values() for one in runs if one.id == run_id)
+        return None if run_id == "gone" else next(known)
+
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> str | None:
+        self._ask("used", ulid, event_id, name, environment)
+        return self._used_by
+
+    async def may_skip(
+        self, app: str, function: str, environment: str | None = None
+    ) -> bool | None:
+        self._ask("skips", function, environment)
+        if self.skips is None:
+            return None
+        if self.skips[function] is None:
+            raise InngestApiError
+        return self.skips[function]
+
+
+class Rows:
+    """A hundred events a second of each name are delivered."""
+
+    def __init__(
+        self, names: Sequence[str], meta: Meta = NO_META, *, away_seconds: float = 0.0
+    ) -> None:
+        self._names = names
+        self._meta = meta
+        self._away_seconds = away_seconds
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        if now() < self._away_seconds:
+            raise OutboxUnavailableError
+        if wanted.state is not State.DELIVERED:
+            return []
+        newest = int(now() * 100)
+        names = [wanted.name] if wanted.name else self._names
+        at = range(newest, max(0, newest - wanted.limit // len(names)), -1)
+        rows = [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
+        return [msgspec.structs.replace(one, meta=self._meta) for one in rows]
+
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        reasons = {"rejected": 18_000, "too_large": 5}
+        assert limit >= sum(reasons.values())
+        return [DeadGroup("a", reason, dead, 0, "") for reason, dead in reasons.items()]
 
 
 class Fixed:
@@ -64,28 +163,6 @@ class Fixed:
 
     async def dead_groups(self, limit: int) -> list[DeadGroup]:
         return []
-
-
-class Runs(Inngest):
-    """It knows the runs of each event by its ULID. `fault` is what it answers instead."""
-
-    def __init__(
-        self, known: dict[str, list[EventRun]] | None = None, fault: InngestApiError | None = None
-    ) -> None:
-        super().__init__()
-        self._known = known or {}
-        self._fault = fault
-
-    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
-        self.asked.append(now())
-        if self._fault:
-            raise self._fault
-        return {one.id: one.status for one in self._known.get(ulid, [])}
-
-    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
-        self.asked.append(now())
-        known = (one for runs in self._known.values() for one in runs if one.id == run_id)
-        return None if run_id == "gone" else next(known)
 
 
 class Gauges(NullRecorder):
@@ -140,6 +217,83 @@ class Handed(Turn):
         return not self._until <= now() < self._from
 
 
+@contextlib.contextmanager
+def watching(
+    inngest: Inngest,
+    rows: Rows | Fixed,
+    *,
+    scopes: MemoryScopes | None = None,
+    turn: Turn | None = None,
+    recorder: Recorder | None = None,
+    names: Sequence[str] = (),
+    no_run_seconds: float = NO_RUN_SECONDS,
+) -> Iterator[RunWatch]:
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (run_watch, questions):
+            patched.setattr(module, "wall_now_ms", wall_now_ms)
+        yield RunWatch(
+            inngest,
+            rows,
+            scopes or MemoryScopes(),
+            turn or Turn(MemoryScopes(), alone=True),
+            recorder or NullRecorder(),
+            no_run_seconds=no_run_seconds,
+            pace=WatchPace(),
+            names=names,
+        )
+
+
+async def watch_for(seconds: float, watch: RunWatch) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await watch.run()
+
+
+@in_virtual_time
+async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> None:
+    inngest = Inngest()
+    with watching(inngest, Rows(EVENT_NAMES, away_seconds=10)) as watch:
+        await watch_for(240, watch)
+    assert inngest.names == set(EVENT_NAMES)
+    # Their runs had not ended: each is asked about once more.
+    assert max(Counter(inngest.about("words")).values()) == 2
+    assert len(inngest.asked) > 60
+    assert min(b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)) >= 1
+
+
+@in_virtual_time
+async def test_of_forty_names_one_that_stops_is_told_within_a_minute_after_its_time() -> None:
+    names = [f"name{number}" for number in range(40)]
+    inngest = Inngest(stopped="name7", from_seconds=600)
+    with watching(inngest, Rows(names)) as watch:
+        await watch_for(600 + NO_RUN_SECONDS + 60, watch)
+        known = watch.kept.missing_runs(wall_now_ms())
+    assert [one.name for one in known] == ["name7"]
+
+
+@in_virtual_time
+async def test_all_dead_events_of_a_name_are_counted() -> None:
+    with watching(Inngest(), Rows(EVENT_NAMES)) as watch:
+        await watch_for(120, watch)
+    assert {one.name: one.dead for one in watch.kept.names if one.dead} == {"a": 18_005}
+
+
+@in_virtual_time
+async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
+    inngest = Inngest(stopped="a", from_seconds=100)
+    with watching(inngest, Rows(EVENT_NAMES, Meta("chosen"))) as watch:
+        await watch_for(300, watch)
+        assert watch.kept.missing_runs(wall_now_ms()) == []
+        assert all(one.asked == one.ran > 0 for one in watch.kept.names)
+
+
+@in_virtual_time
+async def test_names_that_keep_their_runs_are_never_told() -> None:
+    with watching(Inngest(), Rows([f"name{number}" for number in range(40)])) as watch:
+        await watch_for(300, watch)
+        assert watch.kept.missing_runs(wall_now_ms()) == []
+
+
 @in_virtual_time
 async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost() -> None:
     rows = [row("a", number, BEGAN_MS + number * 1000) for number in (3, 2, 1, 0)]
@@ -152,7 +306,7 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
         "a-2": [run("2", "RUNNING", moment(3.0))],
     }
     gauges = Gauges()
-    with watching(Runs(known), Fixed(rows), recorder=gauges, turn=Handed(120, 1e9)) as watch:
+    with watching(Inngest(known), Fixed(rows), recorder=gauges, turn=Handed(120, 1e9)) as watch:
         await watch_for(119, watch)
         assert gauges.of("a") == (0.0, 0.25, 0.2, 0.1, 2.5)
         assert watch.kept.names
@@ -169,7 +323,7 @@ async def test_where_no_other_waits_the_start_of_each_run_is_asked_for() -> None
         "a-1": [run("1", "COMPLETED", moment(13.0))],
     }
     scopes = Scopes()
-    with watching(Runs(known), Fixed(rows), scopes=scopes) as watch:
+    with watching(Inngest(known), Fixed(rows), scopes=scopes) as watch:
         await watch_for(119, watch)
     told = scopes.names()["a"]
     assert (told.start_median_seconds, told.start_p95_seconds) == (2.0, 3.0)
@@ -182,7 +336,7 @@ async def test_where_no_other_waits_the_start_of_each_run_is_asked_for() -> None
 async def test_runs_that_had_not_ended_are_asked_about_once_more(status: str, word: str) -> None:
     unended = EventRun("0", status, moment(1.0), None, None, Named("f"), Named("app"))
     known, scopes = {"a-0": [unended]}, Scopes()
-    with watching(Runs(known), Fixed([row("a", 0, BEGAN_MS + 5_000)]), scopes=scopes) as watch:
+    with watching(Inngest(known), Fixed([row("a", 0, BEGAN_MS + 5_000)]), scopes=scopes) as watch:
         await watch_for(80, watch)
         assert scopes.names()["a"].outcomes == {word: 1}
         known["a-0"] = [run("0", "COMPLETED", moment(2.0))]
@@ -197,7 +351,7 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
     rows = [row("a", at, BEGAN_MS - 60_000 + at * 1_000) for at in range(29, -1, -1)]
     scopes = Scopes()
     known = {one.id: [run(f"r{one.id}", "COMPLETED", moment(1.0))] for one in rows}
-    with watching(Runs(known), Fixed(rows), scopes=scopes) as watch:
+    with watching(Inngest(known), Fixed(rows), scopes=scopes) as watch:
         await watch_for(18, watch)
     told = scopes.names()["a"].outcomes
     assert told["running"] > told["completed"] > 2
@@ -205,18 +359,18 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
 
 @in_virtual_time
 async def test_where_runs_are_missing_it_is_asked_again_whether_they_may_skip() -> None:
-    inngest = Skipping({"a-0": [run("0", "COMPLETED", moment(1.0))]}, f=False)
+    inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, skips={"f": False})
     rows = [row("a", at, BEGAN_MS + at * 400_000) for at in (1, 0)]
     with watching(inngest, Fixed(rows)) as watch:
         await watch_for(500, watch)
-    assert inngest.functions == ["f", "f"]
+    assert inngest.about("skips") == ["f", "f"]
 
 
 @in_virtual_time
 async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
     missing = NameView(name="a", expected=True, no_run_since=BEGAN_MS)
     gauges = Gauges()
-    with watching(Runs(), Fixed(), recorder=gauges, scopes=Scopes(missing)) as watch:
+    with watching(Inngest({}), Fixed(), recorder=gauges, scopes=Scopes(missing)) as watch:
         await watch_for(1, watch)
     assert gauges.last["no_runs", "a"] == 1.0
 
@@ -225,7 +379,7 @@ async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
 async def test_with_its_turn_it_takes_over_what_another_process_kept() -> None:
     first = NameView(name="a", expected=True, asked=1, ran=1, last_run_at=BEGAN_MS)
     scopes = Scopes(first)
-    with watching(Runs(), Fixed(), scopes=scopes, turn=Handed(60, 120)) as watch:
+    with watching(Inngest({}), Fixed(), scopes=scopes, turn=Handed(60, 120)) as watch:
         await watch_for(100, watch)
         later = msgspec.structs.replace(first, asked=9, ran=9)
         kept = [later, msgspec.structs.replace(later, name="b")]
@@ -242,7 +396,7 @@ async def test_names_are_remembered_a_week_and_while_they_miss_their_runs() -> N
         NameView(name="missing", expected=True, ran=1, no_run_since=BEGAN_MS - 60_000),
         NameView(name="never", expected=False),
     )
-    with watching(Runs(), Fixed(), scopes=scopes) as watch:
+    with watching(Inngest({}), Fixed(), scopes=scopes) as watch:
         await watch_for(30, watch)
     assert sorted(scopes.names()) == ["missing", "week"]
 
@@ -254,7 +408,7 @@ async def test_of_many_names_those_with_the_latest_runs_are_remembered() -> None
         for at in range(110)
     ]
     scopes = Scopes(*reversed(names))
-    with watching(Runs(), Fixed(), scopes=scopes) as watch:
+    with watching(Inngest({}), Fixed(), scopes=scopes) as watch:
         await watch_for(30, watch)
     assert sorted(scopes.names()) == [f"n{at:03}" for at in range(100)]
 
@@ -262,7 +416,7 @@ async def test_of_many_names_those_with_the_latest_runs_are_remembered() -> None
 @in_virtual_time
 async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> None:
     scopes = Scopes()
-    with watching(Runs(), Fixed(), scopes=scopes, names=["a"]) as watch:
+    with watching(Inngest({}), Fixed(), scopes=scopes, names=["a"]) as watch:
         await watch_for(1_000, watch)
     gaps = [after - before for before, after in zip(scopes.saved, scopes.saved[1:], strict=False)]
     assert len(gaps) == 3
@@ -285,7 +439,7 @@ async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_a
     scopes = Scopes()
     found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
     accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
-    with watching(Runs(), Fixed(accepted), scopes=scopes) as watch:
+    with watching(Inngest({}), Fixed(accepted), scopes=scopes) as watch:
         await watch_for(0.5, watch)
     rates = {name: one.per_second for name, one in scopes.names().items()}
     assert {name: rate for name, rate in rates.items() if rate} == per_second
@@ -296,7 +450,7 @@ async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_a
 async def test_after_trouble_it_is_quiet_for_ten_seconds(
     *, refused: bool, least: float, most: float
 ) -> None:
-    inngest = Runs(fault=InngestApiError(refused=refused))
+    inngest = Inngest(fault=InngestApiError(refused=refused))
     rows = [row("a", number, BEGAN_MS + number * 1000) for number in range(9, -1, -1)]
     with watching(inngest, Fixed(rows)) as watch:
         await watch_for(90, watch)
@@ -304,25 +458,6 @@ async def test_after_trouble_it_is_quiet_for_ten_seconds(
     assert len(gaps) >= 4
     assert least <= min(gaps)
     assert max(gaps) <= most
-
-
-class Skipping(Runs):
-    """`skips` are what its functions may do. None raises."""
-
-    def __init__(
-        self, known: dict[str, list[EventRun]] | None = None, **skips: bool | None
-    ) -> None:
-        super().__init__(known)
-        self.skips = skips
-        self.functions: list[str] = []
-
-    async def may_skip(
-        self, app: str, function: str, environment: str | None = None
-    ) -> bool | None:
-        self.functions.append(function)
-        if self.skips[function] is None:
-            raise InngestApiError
-        return self.skips[function]
 
 
 @pytest.mark.parametrize(
@@ -340,50 +475,46 @@ class Skipping(Runs):
 async def test_a_name_may_skip_where_each_of_its_functions_may(
     skips: dict[str, bool | None], *, may_skip: bool | None
 ) -> None:
-    inngest = Skipping(**skips)
+    inngest = Inngest(skips=skips)
     questions = RunQuestions(inngest, 1.0)
     assert await questions.skips({("app", one) for one in skips}, None) is may_skip
-    assert inngest.functions == sorted(skips)[:5]
+    assert inngest.about("skips") == sorted(skips)[:5]
 
 
 @in_virtual_time
 async def test_the_functions_of_a_busy_name_are_learnt_with_its_first_answer() -> None:
     at_ms = BEGAN_MS - 2 * NO_RUN_SECONDS * 1000
     rows = [row("a", number, at_ms + number * 1000) for number in range(9, -1, -1)]
-    inngest = Skipping({one.id: [run(f"r{one.id}", "RUNNING")] for one in rows[:5]}, f=True)
+    known = {one.id: [run(f"r{one.id}", "RUNNING")] for one in rows[:5]}
+    inngest = Inngest(known, skips={"f": True})
     with watching(inngest, Fixed(rows)) as watch:
         await watch_for(5, watch)
-        assert inngest.functions == ["f"]
+        assert inngest.about("skips") == ["f"]
         await watch_for(55, watch)  # others are asked about briefly, and some have no run
-    assert inngest.functions == ["f"]
+    assert inngest.about("skips") == ["f"]
 
 
 @in_virtual_time
 async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
-    inngest = Skipping(a=False)
+    inngest = Inngest(skips={"a": False})
     with watching(Inngest(), Fixed()):
         questions = RunQuestions(inngest, 1.0)
         for _ in range(2):
             await questions.skips({("app", "a")}, None)
-        assert inngest.functions == ["a"]
+        assert inngest.about("skips") == ["a"]
         for skips in (True, None):  # what was known stays where Inngest is in trouble
-            inngest.skips["a"] = skips
+            inngest.skips = {"a": skips}
             await asyncio.sleep(300)
             assert await questions.skips({("app", "a")}, None)
-        assert inngest.functions == ["a"] * 3
+        assert inngest.about("skips") == ["a"] * 3
 
 
 @in_virtual_time
 async def test_of_events_that_run_it_is_asked_once_whether_they_may_skip() -> None:
-    class Declined(Inngest):
-        async def may_skip(self, *_: object) -> bool:
-            self.asked_about.append("may skip")
-            return False
-
-    inngest = Declined()
+    inngest = Inngest(skips={"f": False})
     with watching(inngest, Rows(["a"])) as watch:
         await watch_for(700, watch)
-    assert inngest.asked_about.count("may skip") == 1
+    assert inngest.about("skips") == ["f"]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +529,7 @@ async def test_of_events_that_run_it_is_asked_once_whether_they_may_skip() -> No
 async def test_of_an_event_three_runs_are_asked_about(
     *, briefly: bool, statuses: list[str], asked: int
 ) -> None:
-    inngest = Runs({"u": [run(f"{at}", status) for at, status in enumerate(statuses)]})
+    inngest = Inngest({"u": [run(f"{at}", status) for at, status in enumerate(statuses)]})
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS + NO_RUN_SECONDS * 1000)
     found = await RunQuestions(inngest, 1.0).runs(one, briefly=briefly)
     assert [run.id for run in found] == ["0", "1", "2"]
@@ -413,60 +544,34 @@ async def test_a_repeat_is_looked_for_under_the_id_and_in_the_environment_of_its
     one = Candidate("u", "branch/a", BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
     with structlog.testing.capture_logs() as lines:
         assert await RunQuestions(inngest, 1.0).is_repeat("a", one)
-    assert inngest.ids_asked_about == [("u", "order-1", "a", "branch/a")]
+    assert inngest.questions == [("used", "u", "order-1", "a", "branch/a")]
     assert inngest.asked == [1.0]
     told = {"event": "event_id_used_before", "log_level": "warning"}
     assert lines == [{**told, "inngest_id": "u", "used_by": "01OTHER"}]
 
 
-class Placed(Inngest):
-    """`environments` are those in which it was asked; it knows no runs of an event `b`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.environments: set[tuple[str, str | None]] = set()
-
-    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
-        self.environments.add(("words", environment))
-        return {} if ulid.startswith("b") else await super().run_words(ulid, environment)
-
-    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
-        self.environments.add(("run", environment))
-        return await super().run(run_id, environment)
-
-    async def used_before(
-        self, ulid: str, event_id: str, name: str, environment: str | None = None
-    ) -> None:
-        self.environments.add(("used", environment))
-
-    async def may_skip(self, app: str, function: str, environment: str | None = None) -> None:
-        self.environments.add(("skip", environment))
-
-
 @in_virtual_time
 async def test_all_is_asked_in_the_environment_of_the_event() -> None:
-    meta, inngest = Meta("order-1", "branch/a"), Placed()
+    meta = Meta("order-1", "branch/a")
+    inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, used_by=None)
     rows = [msgspec.structs.replace(row(name, 0, BEGAN_MS), meta=meta) for name in "ab"]
     with watching(inngest, Fixed(rows)) as watch:
         await watch_for(60, watch)
-    assert inngest.environments == {(one, "branch/a") for one in ("words", "run", "used", "skip")}
+    asked = {(kind, where) for kind, *_, where in inngest.questions}
+    assert asked == {(one, "branch/a") for one in ("words", "run", "used", "skips")}
 
 
 @in_virtual_time
 async def test_an_id_that_was_not_used_before_is_no_repeat() -> None:
-    class First(Inngest):
-        async def used_before(self, *_: object) -> None:
-            return None
-
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
     with structlog.testing.capture_logs() as lines:
-        assert not await RunQuestions(First(), 1.0).is_repeat("a", one)
+        assert not await RunQuestions(Inngest(used_by=None), 1.0).is_repeat("a", one)
     assert lines == []
 
 
 @in_virtual_time
 async def test_a_run_that_inngest_has_forgotten_has_no_word() -> None:
-    inngest = Runs({"u": [run("gone", "Scheduled")]})
+    inngest = Inngest({"u": [run("gone", "Scheduled")]})
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS)
     assert await RunQuestions(inngest, 1.0).runs(one, briefly=False) == [EventRun("gone", "")]
 
