@@ -13,7 +13,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.limits import FairShare
-from service.outbox.model import DeliveryRecord, Retry, Settlement
+from service.outbox.model import DeliveryRecord, Settlement
 from service.outbox.schema import known_ids, migrate
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append
@@ -228,52 +228,6 @@ async def test_migrations_at_one_instant_apply_once(postgres: PostgresServer) ->
     with postgres.database("migrated") as url:
         applied = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(4)))
         assert sorted(itertools.chain.from_iterable(applied)) == known_ids()
-
-
-async def test_claims_and_settles_use_their_indexes(
-    postgres: PostgresServer, postgres_url: str
-) -> None:
-    """Of the tables that grow, none is read from end to end."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, payload) "
-            "SELECT n, 'n', 'u', 'u', 0, '\\x00' FROM generate_series(1, 20000) AS n"
-        )
-        # Read from end to end, which shows in the counts, also where autovacuum came before.
-        connection.execute("SET enable_indexscan = off; SET enable_indexonlyscan = off")
-        connection.execute(
-            "INSERT INTO outbox.ready (seq, payload_bytes) SELECT seq, 1 FROM outbox.events"
-        )
-        connection.execute("ANALYZE outbox.events; ANALYZE outbox.ready; ANALYZE outbox.claims")
-
-    def scans() -> dict[str, int]:
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            rows = connection.execute(
-                "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'outbox'"
-            ).fetchall()
-        return dict(rows)
-
-    storage = PostgresStorage(postgres_url)
-    async with storage.open(max_pending=10**9, max_pending_per_user=10**9) as outbox:
-        await outbox.intake.append(event())
-        await eventually(lambda: scans()["events"] >= 20_000)
-        before = scans()
-        for _ in range(5):
-            await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))
-        late = await claim(outbox, ask(500, lease_seconds=0.001))
-        batch = await claim(outbox)
-        retry = [Retry(entry.seq, 0, 1, isolated=True) for entry in batch.entries[:3]]
-        await outbox.queue.settle(Settlement(batch.claim, retry=retry))
-        await claim(outbox)
-        [sent] = await append_all(outbox, 1)
-        assert await outbox.intake.find(sent.id)
-        assert await outbox.intake.find("19000")
-        assert await outbox.repairs.purge(older_than_seconds=-1, actor="test")
-        assert late
-        counts = scans()
-    # A count for the limits reads `ready`, at most once a second.
-    parts = ("events", "done")
-    assert [counts[part] for part in parts] == [before[part] for part in parts]
 
 
 async def test_one_of_two_processes_asks_inngest_until_it_stops_or_is_away(
