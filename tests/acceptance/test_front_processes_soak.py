@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from tests.support.postgres_rows import append_rows
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 HTTP_OK = 200
-CONNECTIONS = 64
+RESTS = [15.0, *[8.0] * 7] * 8  # the most seconds that a client's connection has nothing to do
 UPGRADES = 30
 ROWS = 300_000
 MIGRATIONS = {
@@ -38,10 +38,11 @@ MIGRATIONS = {
 
 
 class Posters:
-    """Clients that post without a pause, and the longest time that a post took."""
+    """Clients that post, and the longest time that a post took."""
 
     def __init__(self, clients: list[Client]) -> None:
         self._clients = clients
+        self._chance = random.Random(1)
         self.longest = 0.0
 
     @property
@@ -54,46 +55,25 @@ class Posters:
         refused = [status for one in self._clients for status in one.refused]
         return [*refused, *(0 for one in self._clients for _ in range(one.broken))]
 
-    async def post(self, poster: Client, url: str) -> None:
+    async def post(self, poster: Client, url: str, most_rest: float) -> None:
         while True:
-            if await self.post_once(poster, url) != HTTP_OK:
-                await asyncio.sleep(0.05)
-
-    async def post_once(self, poster: Client, url: str) -> int:
-        began = time.monotonic()
-        status = await poster.post(url)
-        self.longest = max(self.longest, time.monotonic() - began)
-        return status
+            began = time.monotonic()
+            status = await poster.post(url)
+            self.longest = max(self.longest, time.monotonic() - began)
+            rest = self._chance.uniform(0, most_rest)
+            await asyncio.sleep(rest if status == HTTP_OK else max(rest, 0.05))
 
 
 @contextlib.asynccontextmanager
-async def keeping(url: str, connections: int, chance: random.Random) -> AsyncIterator[Posters]:
-    """Each client keeps one connection, and rests for up to 8 s between two posts, some for 15."""
-
-    async def keep(posters: Posters, one: Client, most: float) -> None:
-        while True:
-            await posters.post_once(one, url)
-            await asyncio.sleep(chance.uniform(0, most))
-
+async def posting(url: str, most_rests: Sequence[float]) -> AsyncIterator[Posters]:
+    """A client for each of them, which keeps its connection and rests so long between two posts."""
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(client()) for _ in range(connections)]
+        clients = [await stack.enter_async_context(client()) for _ in most_rests]
         for one in clients:
             await one.sign_in(url)
         posters = Posters(clients)
-        rests = [15.0 if number % 8 == 0 else 8.0 for number in range(connections)]
-        keepers = (keep(posters, one, rest) for one, rest in zip(clients, rests, strict=True))
-        async with beside(*keepers):
-            yield posters
-
-
-@contextlib.asynccontextmanager
-async def posting(url: str, connections: int) -> AsyncIterator[Posters]:
-    async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(client()) for _ in range(connections)]
-        for one in clients:
-            await one.sign_in(url)
-        posters = Posters(clients)
-        async with beside(*(posters.post(one, url) for one in clients)):
+        pairs = zip(clients, most_rests, strict=True)
+        async with beside(*(posters.post(one, url, rest) for one, rest in pairs)):
             yield posters
 
 
@@ -150,11 +130,11 @@ VERSIONS = (
 async def test_thirty_upgrades_of_all_kinds_refuse_no_post_and_cut_no_connection(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    program, chance, migrations = tmp_path / "program", random.Random(1), 0
+    program, migrations = tmp_path / "program", 0
     variables = install(program)
     outcomes = Counter[str]()
     async with running("serve", environment=settings_of(tmp_path, inngest_api, **variables)) as it:
-        async with keeping(it.url, CONNECTIONS, chance) as posters:
+        async with posting(it.url, RESTS) as posters:
             for number in range(UPGRADES):
                 version = VERSIONS[number % len(VERSIONS)]
                 kept = tmp_path / f"before-{number}"
@@ -171,7 +151,7 @@ async def test_thirty_upgrades_of_all_kinds_refuse_no_post_and_cut_no_connection
         await delivered(inngest_api, posters.accepted, within_seconds=60)
         told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
         print(
-            f"\n{UPGRADES} upgrades ({told}) under {CONNECTIONS} kept connections: "
+            f"\n{UPGRADES} upgrades ({told}) under {len(RESTS)} kept connections: "
             f"{len(posters.accepted)} posts, {len(posters.statuses) - posters.statuses.count(0)} "
             f"refused, {posters.statuses.count(0)} cut, the longest answer {posters.longest:.2f} s"
         )
@@ -196,7 +176,7 @@ async def test_a_migration_of_many_rows_refuses_no_post(
         **install(program),
     )
     async with running("serve", environment=settings) as parent:
-        async with posting(parent.url, 16) as posters:
+        async with posting(parent.url, [0.0] * 16) as posters:
             kind = "PostgreSQL" if file is None else "SQLite"
             for number, statements in enumerate(("SELECT 1;", MIGRATIONS[kind]), 1):
                 posters.longest = 0.0
