@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from service.console.operations.bulk import find_all
-from service.console.operations.search import Counted, Search, SearchPolicy, list_rows
+from service.console.operations.search import Counted, Listing, Search, SearchPolicy, list_rows
 from service.outbox.model import Filter, State
 from tests.support.rows import bury_all
 from tests.support.storage import Outbox, append_all, claim, deliver, event
@@ -109,7 +109,9 @@ async def test_rows_are_counted_up_to_a_limit_or_until_a_pause(outbox: Outbox) -
     )
 
 
-async def test_a_listing_says_of_how_many_it_is_a_part(outbox: Outbox) -> None:
+async def test_a_listing_says_of_how_many_it_is_a_part(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await append_all(outbox, 8)
     patient, hasty = (
         Search(outbox.inspector, outbox.positions, policy) for policy in (AMONG_OWN, HASTY)
@@ -123,6 +125,9 @@ async def test_a_listing_says_of_how_many_it_is_a_part(outbox: Outbox) -> None:
     assert (await list_rows(patient, hasty, Filter(limit=2))).words == "2 of more than 5"
     paused = await list_rows(hasty, patient, Filter(user_id="nobody", limit=2))
     assert (paused.words, paused.found.paused_at_ms is None) == ("0 of more than 0", False)
+    assert Listing(part.found, 1_202, is_bounded=False).words == "2 of 1,202"
+    monkeypatch.setattr("service.console.operations.search.MAX_COUNTED", 4)
+    assert (await list_rows(patient, patient, Filter(limit=2))).words == "2 of more than 4"
 
 
 async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:

@@ -256,56 +256,59 @@ class Turns:
 
 
 async def replay_for(
-    seconds: float, rows: list[Row], replays: PacedReplays, repairs: Replays
-) -> None:
-    found = Finds(rows)
+    seconds: float, rows: list[Row], scopes: MemoryScopes, repairs: Replays
+) -> PacedReplay | None:
+    """Replay these rows; what is under way afterwards."""
+    found, replays = Finds(rows), PacedReplays(scopes)
     replayer = PacedReplayer(replays, found, repairs, Turns())  # type: ignore[arg-type]
     running = asyncio.create_task(replayer.run())
     await asyncio.sleep(seconds)
     running.cancel()
     assert {one.name for one in found.asked} <= {"n"}
+    return await PacedReplays(scopes).current()
+
+
+async def begun(one: PacedReplay = ONE) -> MemoryScopes:
+    scopes = MemoryScopes()
+    await PacedReplays(scopes).start(one)
+    return scopes
+
+
+def dead(count: int, *, later: tuple[int, ...] = ()) -> list[Row]:
+    """Dead rows, of which those in `later` died after the dry run."""
+    return [
+        msgspec.structs.replace(row, settled_at_ms=int(NOW * 1000) + (at in later))
+        for at, row in enumerate(rows_in(*[State.DEAD] * count))
+    ]
 
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() -> None:
-    repairs, scopes = Replays(), MemoryScopes()
     one = msgspec.structs.replace(ONE, total=4)
-    await PacedReplays(scopes).start(one)
-    rows = rows_in(*[State.DEAD] * 7)
-    rows[0] = msgspec.structs.replace(rows[0], settled_at_ms=int(NOW * 1000))
-    rows[1] = msgspec.structs.replace(rows[1], settled_at_ms=int(NOW * 1000) + 1)
-    await replay_for(0.5, rows, PacedReplays(scopes), repairs)
-    assert await PacedReplays(scopes).current() == msgspec.structs.replace(one, done=1, before=99)
+    repairs, scopes, rows = Replays(), await begun(one), dead(7, later=(1,))
+    under_way = await replay_for(0.5, rows, scopes, repairs)
+    assert under_way == msgspec.structs.replace(one, done=1, before=99)
     await asyncio.sleep(0.5)
-    await replay_for(60, rows, PacedReplays(scopes), repairs)
-    assert [
-        (at, *(one.ids)) for (at, _), (one, *_) in zip(repairs.seen, repairs.asked, strict=True)
-    ] == [
-        (0, "e-0"),
-        (1, "e-2", "e-3"),
-        (2, "e-4"),
-    ]
+    assert await replay_for(60, rows, scopes, repairs) is None
+    times = [at for at, _ in repairs.seen]
+    asked = [(at, *one.ids) for at, (one, *_) in zip(times, repairs.asked, strict=True)]
+    assert asked == [(0, "e-0"), (1, "e-2", "e-3"), (2, "e-4")]
     assert {(one.state, *by) for one, *by in repairs.asked} == {(State.DEAD, "ada", ACT)}
     assert scopes.stored["watch", "paced-replay"] == {}
 
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_passes_over_events_that_died_later() -> None:
-    repairs, scopes = Replays(), MemoryScopes()
-    await PacedReplays(scopes).start(ONE)
-    rows = rows_in(*[State.DEAD] * 4)
-    for at in (0, 1):
-        rows[at] = msgspec.structs.replace(rows[at], settled_at_ms=int(NOW * 1000) + 1)
-    await replay_for(9, rows, PacedReplays(scopes), repairs)
+    repairs = Replays()
+    await replay_for(9, dead(4, later=(0, 1)), await begun(), repairs)
     assert [one.ids for one, *_ in repairs.asked] == [("e-2", "e-3")]
 
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_ends_where_fewer_are_left_than_were_shown() -> None:
-    repairs, scopes = Replays(), MemoryScopes()
-    await PacedReplays(scopes).start(ONE)
-    await replay_for(9, rows_in(State.DEAD), PacedReplays(scopes), repairs)
-    assert (len(repairs.asked), await PacedReplays(scopes).current()) == (1, None)
+    repairs = Replays()
+    assert await replay_for(9, dead(1), await begun(), repairs) is None
+    assert len(repairs.asked) == 1
 
 
 @in_virtual_time
@@ -314,18 +317,14 @@ async def test_events_that_another_replayed_meanwhile_do_not_count() -> None:
         async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
             return (await super().replay(wanted, actor=actor, act=act))[1:]
 
-    repairs, scopes = Late(), MemoryScopes()
-    await PacedReplays(scopes).start(ONE)
-    await replay_for(0.5, rows_in(*[State.DEAD] * 7), PacedReplays(scopes), repairs)
-    assert await PacedReplays(scopes).current() == msgspec.structs.replace(ONE, done=1, before=99)
+    under_way = await replay_for(0.5, dead(7), await begun(), Late())
+    assert under_way == msgspec.structs.replace(ONE, done=1, before=99)
 
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None:
     repairs, scopes = Replays(), MemoryScopes()
-    running = asyncio.create_task(
-        replay_for(60, rows_in(*[State.DEAD] * 5), PacedReplays(scopes), repairs)
-    )
+    running = asyncio.create_task(replay_for(60, dead(5), scopes, repairs))
     with structlog.testing.capture_logs() as lines:
         await asyncio.sleep(7)
         scopes.is_away = True
@@ -341,15 +340,13 @@ async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None
 
 @in_virtual_time
 async def test_a_stop_between_two_steps_of_a_replay_holds() -> None:
-    scopes = MemoryScopes()
-    replays = PacedReplays(scopes)
+    scopes = await begun()
 
     class Stopped(Replays):
         async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
-            await replays.stop()
+            await PacedReplays(scopes).stop()
             return await super().replay(wanted, actor=actor, act=act)
 
     repairs = Stopped()
-    await replays.start(ONE)
-    await replay_for(9, rows_in(*[State.DEAD] * 5), replays, repairs)
+    await replay_for(9, dead(5), scopes, repairs)
     assert (len(repairs.asked), scopes.stored["watch", "paced-replay"]) == (1, {})

@@ -14,7 +14,6 @@ from service.console.operations.search import (
     Search,
     SearchPolicy,
     find_ids,
-    list_rows,
 )
 from service.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
@@ -151,47 +150,6 @@ async def test_of_a_beginning_the_rows_in_a_state_are_found_and_more_are_told() 
         found = await search.find(Filter(id_prefix="e", state=State.DEAD, limit=limit))
         assert ([row.seq for row in found.rows], found.is_cut) == ([3, 2, 1][:limit], is_cut)
     assert {(one.state, one.limit) for one in outbox.asked} == {(None, 10_000)}
-
-
-class Counts:
-    """A search with five rows on its first page of two, and more that are counted."""
-
-    def __init__(self, found: Found, counted: Counted) -> None:
-        self._found, self._counted = found, counted
-        self.asked: list[Filter] = []
-
-    async def find(self, wanted: Filter) -> Found:
-        del wanted
-        return self._found
-
-    async def count(self, wanted: Filter) -> Counted:
-        self.asked.append(wanted)
-        return self._counted
-
-
-@pytest.mark.parametrize(
-    ("next_seq", "paused_at_ms", "is_bounded", "words", "limits"),
-    [
-        (7, None, False, "2 of 1,202", [(7, 99_998)]),
-        (7, None, True, "2 of more than 1,202", [(7, 99_998)]),
-        (None, None, True, "2 of 2", []),
-        (7, 9, False, "2 of more than 2", []),
-    ],
-)
-async def test_a_listing_counts_what_follows_up_to_a_hundred_thousand(
-    *,
-    next_seq: int | None,
-    paused_at_ms: int | None,
-    is_bounded: bool,
-    words: str,
-    limits: list[tuple[int, int]],
-) -> None:
-    found = Found(rows([9, 8]), next_seq, paused_at_ms)
-    counts: Any = Counts(found, Counted(1_200, is_bounded))
-    listing = await list_rows(counts, counts, Filter(name="n", limit=2))
-    assert (listing.words, listing.found) == (words, found)
-    asked = [(one.before_seq, one.limit) for one in counts.asked if one.name == "n"]
-    assert asked == limits
 
 
 async def test_of_an_ambiguous_beginning_eleven_events_are_shown() -> None:
