@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -75,6 +76,15 @@ def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp
         done = command("migrate", OUTBOX_URL=f"sqlite:///{tmp_path / 'outbox.db'}")
         assert done.exit_code == 0
         assert done.stdout.startswith(said)
+
+
+def test_a_worker_whose_health_port_is_taken_does_not_start(process):
+    bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = process("-m", "service", "worker", "--health-port", port, **bucket)
+    assert done.returncode == 1
+    assert done.stderr.startswith("can't start: ")
 
 
 def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path):
@@ -168,8 +178,9 @@ def test_check_hides_the_token_in_a_tracing_address(command):
 def test_a_faulty_settings_file_is_told_with_every_other_fault(command, tmp_path, name):
     faulty = tmp_path / "settings.json"
     faulty.write_text("[]")
-    done = command(name, PORT="x", APP_SETTINGS_FILE=str(faulty))
+    done = command(name, PORT="x", APP_SETTINGS_FILE=str(faulty), EVENT_TYPES_FILE="absent")
     assert done.exit_code == 2
+    assert "configuration: EVENT_TYPES_FILE: " in done.stderr
     assert "configuration: PORT: " in done.stderr
     assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
 

@@ -270,8 +270,10 @@ async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aioh
     entries = yaml.safe_load(example.read_text())["types"]
     validate(document)
     components = {"components": document["components"]}
+    own = {"/api/route": "Hand a document over for indexing"}
     for entry in entries:
         described = document["paths"][entry["path"]]["post"]
-        assert described["summary"] == entry.get("summary", f"Post the event {entry['name']}")
+        summary = own.get(entry["path"], f"Post the event {entry['name']}")
+        assert described["summary"] == entry.get("summary", summary)
         content = described["requestBody"]["content"]["application/json"]
         Draft202012Validator({**content["schema"], **components}).validate(content["example"])

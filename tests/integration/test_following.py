@@ -214,12 +214,15 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
 
 async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client):
     await deliver(followed)
-    show_runs(followed, run("FAILED", {"error": ERROR}))
+    show_runs(followed, *(run("FAILED", {"error": ERROR}, one) for one in ("01RUN", "01RUNB")))
     mine = await (await client.get("/api/events/e-1")).json()
     assert mine["run"]["output"] == {"name": "E", "message": "no"}
     assert mine["run"]["url"] == "http://inngest.test/own/01RUN"
     answer = await client.get("/api/events/e-1", headers={"X-User": "kim"})
-    assert (await answer.json())["run"]["output"]["stack"] == "at /srv"
+    shown = await answer.json()
+    for one in (shown["run"], *shown["otherRuns"]):
+        assert one["output"]["stack"] == "at /srv"
+    assert len(shown["otherRuns"]) == 1
 
 
 async def test_a_stream_has_its_request_id_and_is_held_up_by_no_proxy(client):

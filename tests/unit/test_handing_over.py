@@ -112,10 +112,10 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
     return Own
 
 
-async def ready_pool() -> tuple[ProcessPool, asyncio.Task[int]]:
-    """A store and a front at work, and the task that keeps them."""
+async def ready_pool(*more: Child) -> tuple[ProcessPool, asyncio.Task[int]]:
+    """A store, a front and `more` at work, and the task that keeps them."""
     own = ProcessPool(
-        STORE, [FRONT], {}, say=print, ended=lambda _: None, store_once=["--accept-loss"]
+        STORE, [FRONT, *more], {}, say=print, ended=lambda _: None, store_once=["--accept-loss"]
     )
     running = asyncio.create_task(own.run())
     await own.ready()
@@ -123,9 +123,9 @@ async def ready_pool() -> tuple[ProcessPool, asyncio.Task[int]]:
 
 
 @contextlib.asynccontextmanager
-async def working_pool() -> AsyncIterator[ProcessPool]:
+async def working_pool(*more: Child) -> AsyncIterator[ProcessPool]:
     """Such a pool, which stops well at the end of the block."""
-    own, running = await ready_pool()
+    own, running = await ready_pool(*more)
     yield own
     own.stop()
     assert await running == 0
@@ -310,7 +310,7 @@ async def test_a_stop_when_the_store_has_just_let_go_gives_it_the_outbox_for_the
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:
-    async with working_pool() as own:
+    async with working_pool(Child("a front that comes", ["front"], ())) as own:
         processes.fault_of_fronts = "no such module"
         with pytest.raises(
             UpgradeError, match=r"of the old one: .* did not come\. no such module$"
