@@ -100,6 +100,7 @@ async def browser(
     patient = functools.partial(Bucket, ask_seconds=PATIENCE_SECONDS)
     monkeypatch.setattr(web_part, "Bucket", patient)
     monkeypatch.setitem(bucket._CLIENT, "connect_timeout", PATIENCE_SECONDS)
+    monkeypatch.setattr(bucket, "_OPEN_SECONDS", PATIENCE_SECONDS)
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
         service_here(settings) as service,

@@ -66,6 +66,7 @@ def s3_environment(s3_url, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_url)
     # A machine that stalls is no S3 that can't be reached.
     monkeypatch.setitem(documents_bucket._CLIENT, "connect_timeout", PATIENCE_SECONDS)
+    monkeypatch.setattr(documents_bucket, "_OPEN_SECONDS", PATIENCE_SECONDS)
     return monkeypatch
 
 

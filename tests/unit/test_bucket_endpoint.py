@@ -17,11 +17,13 @@ from service.documents import bucket as bucket_module
 from service.documents.boto import Boto, load_boto
 from service.documents.bucket import Bucket
 from service.errors import StorageUnavailableError
+from tests.support.storage import PATIENCE_SECONDS
 from tests.support.virtual_time import in_virtual_time
 
 
 @pytest.fixture(autouse=True)
 def _aws(monkeypatch):
+    monkeypatch.setattr(bucket_module, "_OPEN_SECONDS", PATIENCE_SECONDS)
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
