@@ -132,6 +132,15 @@ async def test_an_s3_that_refuses_can_not_be_asked(s3_environment, misbehaving, 
             await bucket.head("a")
 
 
+async def test_a_document_without_a_type_is_bytes(s3_environment, misbehaving):
+    url = await misbehaving(
+        b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: "e"\r\n\r\n', close=True
+    )
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
+    async with opened() as bucket:
+        assert await bucket.head("a") == DocumentObject(3, "e", "application/octet-stream", None)
+
+
 async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, misbehaving):
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
     async with opened(ask_seconds=0.1) as bucket:

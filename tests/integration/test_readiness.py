@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.bootstrap.store_part import run_store_process
 from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
 from service.outbox.link.messages import Status
@@ -84,18 +85,38 @@ async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> 
 async def test_a_service_whose_relay_ends_again_and_again_is_unready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def ends(relay: Relay) -> None:
-        raise RuntimeError
-
-    monkeypatch.setattr(Relay, "run", ends)
+    monkeypatch.setattr(Relay, "run", _ends)
     async with service_client(tmp_path, **BUCKET) as (_, client):
+        await the_relay_is_at_fault(client)
 
-        async def unready() -> list[str]:
-            status, told = await readiness(client)
-            return told["faults"] if status == 503 else []
 
-        [fault] = await eventually(unready)
-        assert fault.startswith("relay ")
+async def _ends(relay: Relay) -> None:
+    raise RuntimeError
+
+
+async def the_relay_is_at_fault(client: Client) -> None:
+    async def unready() -> list[str]:
+        status, told = await readiness(client)
+        return told["faults"] if status == 503 else []
+
+    [fault] = await eventually(unready)
+    assert fault.startswith("relay ")
+
+
+async def test_a_front_process_is_unready_for_a_relay_that_ends_again_and_again(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Relay, "run", _ends)
+    path = short_path / "store"
+    given = {"OUTBOX_URL": f"sqlite:///{short_path / 'outbox.db'}", "SESSION_SECRET": "s" * 32}
+    settings = Settings.load({**given, "INNGEST_DEV": AWAY, **BUCKET})
+    with unix_socket(path) as listening:
+        async with (
+            run_store_process(settings, listening),
+            run_front_process(settings, str(path)) as (app, _),
+            TestClient(TestServer(app)) as client,
+        ):
+            await the_relay_is_at_fault(client)
 
 
 async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(

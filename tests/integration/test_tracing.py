@@ -25,7 +25,7 @@ from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.ended_threads import ended_threads
 from tests.support.service_client import Client, service_client
-from tests.support.storage import PATIENCE_SECONDS, eventually
+from tests.support.storage import PATIENCE_SECONDS, event, eventually
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -138,6 +138,19 @@ async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) ->
     assert "415" in text
     for secret in ("ada@example.com", "example", "cookie"):
         assert secret not in text
+
+
+@pytest.mark.parametrize("name", ["inngest-outbox", "ours"])
+async def test_a_service_is_traced_under_its_name_or_the_one_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "ours":
+        monkeypatch.setenv("OTEL_SERVICE_NAME", name)
+    traced = Traced()
+    with traced.tracing.around_append([event()]):
+        pass
+    [span] = await traced.spans("outbox append", 1)
+    assert span.resource.attributes["service.name"] == name
 
 
 @pytest.mark.parametrize(("status", "is_error"), [(499, False), (500, True)])

@@ -85,6 +85,10 @@ class Silent:
     def client(self, *_: object, **__: object) -> Any:
         return contextlib.nullcontext(self)
 
+    async def generate_presigned_post(self, **_: object) -> dict[str, Any]:
+        await asyncio.sleep(4.9)  # as credentials that have to be asked for
+        return {"url": "https://s3.own.test", "fields": {}}
+
     async def head_object(self, **_: object) -> None:
         await asyncio.Event().wait()
 
@@ -110,3 +114,4 @@ async def test_a_post_waits_one_second_for_s3_and_credentials_are_looked_for_eve
         await asyncio.sleep(0.1)
         assert await refused(opened) == "S3 does not answer in time."
         assert loop.time() == pytest.approx(6.0)
+        assert (await opened.presign_upload("a", "a/b", 1)).url == "https://s3.own.test"

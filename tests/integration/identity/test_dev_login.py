@@ -223,7 +223,9 @@ async def test_there_is_no_form_in_production(start):
     assert (await (await client.get("/auth/dev-login")).json())["code"] == "not_found"
 
 
-async def test_a_form_without_an_email_is_refused(start):
+async def test_a_form_without_an_email_or_with_too_much_is_refused(start):
     client = await start(issuer="dev")
-    answer = await client.post("/auth/dev-login", data={"name": "Ada"}, headers=BROWSER)
-    assert (await answer.json())["code"] == "invalid_field"
+    large = {"email": "a@b", "name": "n" * 65_536}
+    for fields, code in (({"name": "Ada"}, "invalid_field"), (large, "body_too_large")):
+        answer = await client.post("/auth/dev-login", data=fields, headers=BROWSER)
+        assert (await answer.json())["code"] == code
