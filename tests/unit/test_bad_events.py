@@ -88,16 +88,6 @@ async def test_bad_events_do_not_delay_a_trickle_of_good_ones(kind: str, senders
 
 
 @in_virtual_time
-async def test_a_bad_event_alone_in_the_outbox_holds_back_no_newcomer_for_long() -> None:
-    random.seed(1)
-    world = World()
-    world.add(FAILING)
-    async with world.running():
-        await asyncio.sleep(120)
-        await world.until(world.add(HEALTHY), 12)
-
-
-@in_virtual_time
 async def test_an_isolated_event_asks_again_when_nothing_else_comes() -> None:
     world = World()
     rows = world.add(REFUSED)

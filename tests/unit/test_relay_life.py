@@ -206,8 +206,8 @@ async def test_what_is_confirmed_counts_for_the_rate() -> None:
     world = World()
     sharing = asyncio.create_task(world.relay.sync_breaker())
     world.relay.confirmed(100)
-    await asyncio.sleep(1.5)
-    assert world.relay.rate == pytest.approx(30)
+    await asyncio.sleep(2.5)  # what one exchange has counted, the next one tells
+    assert (await world.outbox.delivery.load()).rate == pytest.approx(30)
     sharing.cancel()
 
 
@@ -248,15 +248,3 @@ async def test_batches_shrink_until_they_are_not_too_large_and_no_event_dies() -
     async with world.running():
         await world.until(rows, 60)
     check(rows)
-
-
-@in_virtual_time
-async def test_a_paused_delivery_sends_nothing_until_it_is_resumed() -> None:
-    world = World()
-    await world.outbox.repairs.set_paused(paused=True, actor="ada")
-    rows = world.add(*[HEALTHY] * 10)
-    async with world.running():
-        await asyncio.sleep(60)
-        assert not world.inngest.sent_at
-        await world.outbox.repairs.set_paused(paused=False, actor="ada")
-        await world.until(rows, 3)
