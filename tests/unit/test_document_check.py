@@ -40,27 +40,18 @@ async def test_off_adds_nothing_and_asks_nothing():
     assert shelf.asked == []
 
 
-@pytest.mark.parametrize("mode", ["enrich", "require"])
-async def test_a_document_that_is_there_is_described(mode):
-    assert await DocumentCheck(mode, Shelf(a=FOUND))("a") == EXTRA
-
-
-async def test_enrich_adds_nothing_for_a_document_that_is_not_there():
-    assert await DocumentCheck("enrich", Shelf())("a") == {}
-
-
-async def test_require_refuses_a_document_that_is_not_there():
-    with pytest.raises(DocumentNotFoundError):
-        await DocumentCheck("require", Shelf())("a")
-
-
-async def test_enrich_adds_nothing_when_nobody_can_be_asked():
-    assert await DocumentCheck("enrich", Shelf(a=StorageUnavailableError()))("a") == {}
-
-
-async def test_require_accepts_and_marks_what_it_could_not_ask_about():
-    check = DocumentCheck("require", Shelf(a=StorageUnavailableError()))
-    assert await check("a") == {"unchecked": True}
+@pytest.mark.parametrize(
+    ("mode", "answer", "extra"),
+    [
+        ("enrich", FOUND, EXTRA),
+        ("require", FOUND, EXTRA),
+        ("enrich", None, {}),
+        ("enrich", StorageUnavailableError(), {}),
+        ("require", StorageUnavailableError(), {"unchecked": True}),
+    ],
+)
+async def test_an_event_has_what_is_known_of_its_document(mode, answer, extra):
+    assert await DocumentCheck(mode, Shelf(a=answer))("a") == extra
 
 
 async def test_a_document_that_was_found_is_not_asked_about_again():
@@ -81,21 +72,14 @@ async def test_what_was_found_is_forgotten_after_five_seconds():
         assert await check("a") == extra
 
 
-async def test_a_document_that_is_uploaded_after_a_refusal_is_found_at_once():
+async def test_a_document_that_was_not_there_is_refused_and_asked_about_again():
     shelf = Shelf()
     check = DocumentCheck("require", shelf)
     with pytest.raises(DocumentNotFoundError):
         await check("a")
-    shelf.answers["a"] = FOUND
-    assert await check("a") == EXTRA
-
-
-async def test_an_s3_that_is_back_is_asked_at_once():
-    shelf = Shelf(a=StorageUnavailableError())
-    check = DocumentCheck("require", shelf)
-    await check("a")
-    shelf.answers["a"] = FOUND
-    assert await check("a") == EXTRA
+    for answer, extra in ((StorageUnavailableError(), {"unchecked": True}), (FOUND, EXTRA)):
+        shelf.answers["a"] = answer
+        assert await check("a") == extra
 
 
 async def test_what_is_kept_is_bounded(monkeypatch):
