@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from service.errors import OutboxUnavailableError
 from service.outbox.schema import known_ids, migrate
 from service.outbox.sqlite.file.schema import SqliteSchema, make_folder
+from tests.support.open_files import open_files
 from tests.support.storage import eventually
 
 GOOD = ("0001_good", "CREATE TABLE good (x);")
@@ -38,11 +39,6 @@ def open_umask() -> Iterator[None]:
 def run(path: Path, statement: str) -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return connection.execute(statement).fetchall()
-
-
-def open_files() -> list[str]:
-    """What this process has open."""
-    return sorted(str(one.readlink()) for one in OPEN.iterdir() if one.is_symlink())
 
 
 @pytest.mark.usefixtures("open_umask")
