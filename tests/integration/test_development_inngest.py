@@ -51,13 +51,17 @@ async def test_a_blank_variable_counts_as_none(environment: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("environment")
-async def test_beside_another_fake_it_takes_a_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with FakeInngest() as other:
         taken = urlsplit(other.url).port
         monkeypatch.setattr(development_inngest, "FAKE_INNGEST_PORT", taken)
         nowhere = Settings.load({}).with_known_inngest(NOWHERE)
         async with open_inngest(nowhere, fake=True, say=str) as known:
             assert known.fake_inngest_url not in (None, other.url)
+    async with open_inngest(nowhere, fake=True, say=str) as known:
+        assert known.fake_inngest_url == other.url
 
 
 @pytest.mark.usefixtures("environment")
