@@ -249,7 +249,7 @@ async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_sett
         assert set(stored()) == {each.id for each in await sending}
 
 
-async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names, monkeypatch):
+async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names, line, monkeypatch):
     class FailingCommits(sqlite3.Connection):
         def execute(self, sql, *args):
             if sql == "COMMIT" and fails:
@@ -269,9 +269,13 @@ async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names,
         await eventually(lambda: one.outbox.failure is None)
         later = await one.outbox.intake.append(event())
         assert len(names()) == 2
-    async with journalled() as two:
+    async with asyncio.timeout(PATIENCE_SECONDS), journalled() as two:
         rows = await two.outbox.inspector.rows(Filter())
         assert {row.id for row in rows} == {before.id, later.event_id}
+        line.truncate_answers(0)  # the stop does not wait until a group is void
+        fails.append(True)
+        with pytest.raises(OutboxUnavailableError):
+            await two.outbox.intake.append(event())
 
 
 async def test_an_object_stays_while_one_of_its_events_waits(journalled, names, stored):
