@@ -183,6 +183,11 @@ def test_as_much_is_taken_as_inngest_takes_and_with_the_same_content(body: bytes
     compare(body)
 
 
+@pytest.mark.parametrize("pad", range(4))
+def test_an_escape_is_whole_wherever_a_piece_of_a_large_event_ends(pad: int) -> None:
+    compare(b'{"name":"a","more":1,"data":{"x":"%b%b"}}' % (b"y" * pad, rb"\\\"" * 30_000))
+
+
 def test_of_fuzzed_requests_as_much_is_taken_as_inngest_takes() -> None:
     for body in fuzzed_bodies(1, 2000):
         compare(body)
