@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -100,10 +101,9 @@ async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_
         assert "reports/wanted starts no run since" in said
         assert said.count("starts no run") == 2
         _, said, _ = await outbox_command(path, "explain", "reports/limited")
-        assert (
-            f"1 of {limited.sampled} events that were asked about within 15 minutes have a run."
-            in said
-        )
+        asked = r"1 of (\d+) events that were asked about within 15 minutes have a run\."
+        [count] = re.findall(asked, said)
+        assert int(count) >= limited.sampled  # more may have been asked about since
         assert "may leave an event without a run" in said
         told = await outbox_json(path, "explain", "reports/limited")
         assert (told["name"], told["known"]["name"]) == ("reports/limited", "reports/limited")
