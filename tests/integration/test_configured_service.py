@@ -33,6 +33,7 @@ from service.web.server.proxies import proxies_key
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.raw_http import send
 from tests.support.service_client import Client, service_client
 from tests.support.session_tokens import FLAVOURS, make
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -327,6 +328,12 @@ async def test_who_is_let_in(
     async with served(tmp_path, **environ) as client:
         method = "GET" if path == "/metrics" else "POST"
         assert (await client.request(method, path, headers=headers)).status == status
+
+
+async def test_a_token_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path, METRICS_TOKEN=TOKEN) as client:
+        head = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer "
+        assert (await send(client.port, head + b"\xff\r\n\r\n"))[0] == 401
 
 
 @pytest.mark.parametrize(

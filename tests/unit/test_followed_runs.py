@@ -131,6 +131,18 @@ async def test_a_first_question_that_took_too_long_is_asked_again() -> None:
     await asker.stop()
 
 
+@in_virtual_time
+async def test_a_stop_ends_the_questions_under_way() -> None:
+    asker = RunAsker(SlowInngest(60), lambda *_: None, POLICY)
+    follower = EventFollower(Store(), asker, POLICY)
+    follower.begin(row("a", 0, LONG_AGO), "ada")
+    asking = asyncio.create_task(follower.ask())
+    await asyncio.sleep(1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert "ask-for-runs" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 class Running(SlowInngest):
     """Each event has one run, which goes on."""
 
