@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
+import platform
 from pathlib import Path
 
 import msgspec
@@ -109,6 +111,7 @@ async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store
     ]
     [audit] = await outbox_json(store_url, "audit")
     assert "since=2026-11-25T12:01:00Z, until=2026-11-25T12:02:00Z" in audit["detail"]
+    assert audit["actor"] == f"{getpass.getuser()}@{platform.node()}"
     assert await listed(store_url, "--until", "9999d") == []
 
 

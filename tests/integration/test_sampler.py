@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.console.operations.sampler import DELIVERY_STATES, Sampler, keep_lag
 from service.errors import OutboxUnavailableError
-from service.observe.metrics import PrometheusRecorder
+from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder
 from service.outbox.figures import Stats
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord
@@ -153,3 +156,20 @@ async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:
     measuring = asyncio.create_task(keep_lag(recorder))
     await eventually(lambda: values(recorder)["outbox_event_loop_lag_seconds"] > 0.0)
     measuring.cancel()
+
+
+def test_of_several_processes_the_longest_lag_and_the_latest_figure_of_the_outbox_count(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys; from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
+        "shared = PrometheusRecorder(); names = ('event_loop_lag_seconds', 'wal_bytes'); "
+        "[shared.gauge(one, float(sys.argv[1])) for one in names]; "
+        "print(shared.render()[0].decode())"
+    )
+    environ = os.environ | {SHARED_FOLDER: str(tmp_path)}
+    for value in ("5", "1"):
+        command = [sys.executable, "-c", script, value]
+        text = subprocess.check_output(command, env=environ, text=True)
+    assert "\noutbox_event_loop_lag_seconds 5.0\n" in text
+    assert "\noutbox_wal_bytes 1.0\n" in text
