@@ -367,10 +367,10 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
     journalled, stored, line, monkeypatch
 ):
     monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
-    async with journalled(accepts=True, **AWAY_SOON) as one:
+    async with journalled(accepts=True, dead_seconds=60.0, **AWAY_SOON) as one:
         line.swallow()
-        sent = await append_all(one.outbox, 3)
-        assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 3)
+        sent = [*await append_all(one.outbox, 3), *await append_all(one.outbox, 2)]
+        assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 5)
         assert one.outbox.failure is None
         line.heal()
         one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)  # nothing else covers them
