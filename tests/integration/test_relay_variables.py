@@ -24,16 +24,17 @@ async def delivered(outbox: Outbox, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "most_events", "most_bytes"),
+    ("changes", "least_events", "most_events", "most_bytes"),
     [
-        ({"OUTBOX_BATCH_EVENTS": "7"}, 7, 1024 * 1024),
-        ({"OUTBOX_BATCH_BYTES": "1024"}, 500, 1024),
+        ({"OUTBOX_BATCH_EVENTS": "7"}, 5, 7, 1024 * 1024),
+        ({"OUTBOX_BATCH_BYTES": "1024"}, 1, 500, 1024),
     ],
 )
 async def test_a_request_has_at_most_so_many_events_and_bytes(
     tmp_path: Path,
     inngest_api: FakeInngest,
     changes: dict[str, str],
+    least_events: int,
     most_events: int,
     most_bytes: int,
 ) -> None:
@@ -42,7 +43,7 @@ async def test_a_request_has_at_most_so_many_events_and_bytes(
         async with confirmed_delivery(outbox, inngest_api, OUTBOX_CONFIRM="off", **changes):
             await delivered(outbox, 60)
     requests = inngest_api.ledger.requests
-    assert max(request.events for request in requests) <= most_events
+    assert least_events <= max(request.events for request in requests) <= most_events
     assert max(request.body_bytes for request in requests) <= most_bytes
 
 
@@ -67,7 +68,11 @@ async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
         [event] = await append_events(outbox.intake, 1)
         async with confirmed_delivery(
-            outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_SEND_TIMEOUT="200ms"
+            outbox,
+            inngest_api,
+            OUTBOX_CONFIRM="off",
+            OUTBOX_SEND_TIMEOUT="200ms",
+            OUTBOX_DRAIN_SECONDS="60s",
         ):
             # Without the variable it would be given up after 30 s.
             await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=20)
