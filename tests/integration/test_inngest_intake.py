@@ -9,11 +9,13 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from aiohttp import ClientResponse
 
 from service.bootstrap.service import Service
+from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.model import Filter
 from service.web.intake.event_batch import MAX_BATCH_BYTES
@@ -198,6 +200,15 @@ async def test_a_full_outbox_says_when_to_try_again(tmp_path: Path) -> None:
         answer = await door.answer({"name": "a"})
         assert (answer.status, json.loads(await answer.read())["ids"]) == (503, [""])
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_a_store_that_is_away_is_told_as_inngest_would(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = mock.AsyncMock(side_effect=OutboxUnavailableError)
+    monkeypatch.setattr(type(door.service.outbox.intake), "append_all", away)
+    told = {"ids": [""], "status": 503, "error": str(OutboxUnavailableError())}
+    assert await door.send({"name": "a"}) == (503, told)
 
 
 async def test_a_name_has_its_own_rate(tmp_path: Path) -> None:
