@@ -20,6 +20,7 @@ import pytest
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
+from service.bootstrap import journal as journal_parts
 from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
@@ -418,9 +419,17 @@ async def test_the_configuration_says_whether_events_are_accepted_without_the_bu
     bucket_name, tmp_path, s3_environment
 ):
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    made = []
+
+    def make(*given):
+        made.append(given)
+        return Bucket(*given)
+
+    s3_environment.setattr(journal_parts, "Bucket", make)
     settings = configured(tmp_path / "one.db", bucket_name, OUTBOX_JOURNAL_AWAY="accept")
     async with open_outbox(settings) as outbox:
         await outbox.intake.append(event())
+    assert made == [(bucket_name, REGION)]
     async with open_outbox(configured(tmp_path / "two.db", bucket_name)) as outbox:
         with pytest.raises(OutboxUnavailableError, match="can't be reached"):
             await outbox.intake.append(event())

@@ -35,3 +35,13 @@ async def test_a_bucket_has_five_seconds_to_answer_to_who_looks(
     settings = Settings.load({"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"})
     assert (await probes.probe_storage(settings)).ok
     assert Bucket.opened == ("documents", "eu-west-1", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("AWS_S3_BUCKET", "AWS_S3_REGION"), ("AWS_S3_REGION", "AWS_S3_BUCKET")]
+)
+async def test_a_bucket_without_a_region_or_without_a_name_is_not_asked(
+    given: str, missing: str
+) -> None:
+    probe = await probes.probe_storage(Settings.load({given: "eu-west-1"}))
+    assert (probe.ok, probe.words) == (None, f"not configured: {missing}")
