@@ -79,6 +79,8 @@ def test_an_event_shows_its_own_tries_times_and_reason():
     assert failed.reason == "rejected: no name"
     bare = msgspec.structs.replace(dead, detail=None)
     assert event_view(bare, runs_follow=False).reason == "rejected"
+    unknown = msgspec.structs.replace(stored, inngest_id=None)
+    assert event_view(unknown, runs_follow=True).final  # nothing can be asked about it
 
 
 async def test_a_list_whose_search_takes_long_goes_on_at_the_cursor(tmp_path, aiohttp_client):

@@ -215,6 +215,8 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
 async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client):
     await deliver(followed)
     show_runs(followed, *(run("FAILED", {"error": ERROR}, one) for one in ("01RUN", "01RUNB")))
+    [listed] = (await (await client.get("/api/events")).json())["events"]
+    assert listed["final"] is False  # its runs are not asked for
     mine = await (await client.get("/api/events/e-1")).json()
     assert mine["run"]["output"] == {"name": "E", "message": "no"}
     assert mine["run"]["url"] == "http://inngest.test/own/01RUN"
