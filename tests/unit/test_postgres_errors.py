@@ -133,6 +133,13 @@ def test_of_several_hosts_the_one_that_answered_is_told(words: str, told: str) -
     assert told_to_people.endswith(f" used: {reason(error)}.")
 
 
+@pytest.mark.parametrize("password", ["tell/this", "12/this", "tell/@this"])
+def test_a_password_that_is_not_percent_encoded_is_not_told(password: str) -> None:
+    error = psycopg.OperationalError('invalid integer value "tell" for connection option "port"')
+    told = fault_at(f"postgresql://ada:{password}@h/outbox", error)
+    assert told.startswith("The address of the outbox can't be read.")
+
+
 def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
     error = psycopg.OperationalError(
         'connection is bad: connection to server at "10.0.0.1", port 5432 failed: '
