@@ -151,7 +151,7 @@ class _Reader(HTMLParser):
 def read(page: str) -> list[str]:
     """The lines of a page: its title, and what is in it beside the frame."""
     reader = _Reader()
-    reader.feed(page[page.index("<title>") : page.index("</title>")])
-    reader.feed(f"<p>{page[page.index('<main') : page.index('</main>')]}</p>")
+    title = page[page.index("<title>") : page.index("</title>")]
+    reader.feed(f"{title}</title><p>{page[page.index('<main') : page.index('</main>')]}</p>")
     lines = (" ".join(line.split()) for line in reader.words.split("\n"))
     return [line for line in lines if line]
