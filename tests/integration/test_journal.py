@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import random
 import shutil
 import sqlite3
 import threading
@@ -25,17 +26,19 @@ from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
-from service.journal import bucket, journal
+from service.journal import bucket, journal, upkeep
 from service.journal.bucket import JournalBucket
 from service.journal.journal import JournalTimings, S3Journal
 from service.journal.objects import decode_group
 from service.journal.upkeep import Upkeep
 from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.keys import IdempotencyKey, plain_digests
 from service.outbox.model import Dead, Filter, Named, Settlement, State
 from service.outbox.sqlite.file import connection
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.free_port import free_port
+from tests.support.journal.bucket import BucketLine, MemoryBucket
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.poster import Poster
 from tests.support.service_here import service_here
@@ -279,13 +282,19 @@ async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names,
             await two.outbox.intake.append(event())
 
 
-async def test_an_object_stays_while_one_of_its_events_waits(journalled, names, stored):
-    async with journalled(dead_seconds=60.0) as one:
+async def test_an_object_stays_while_one_of_its_events_waits(
+    journalled, names, stored, monkeypatch
+):
+    monkeypatch.setattr(upkeep, "_SWEPT", 1)  # the others take turns, again and again
+    turns = Turns()
+    async with journalled(dead_seconds=60.0, sweep_seconds=0.0, recorder=turns) as one:
         first, other = event(), event()
         await one.outbox.intake.append_all([first, other], [None, None])
         await deliver(one.outbox, await claim(one.outbox, ask(1)))
         alone = await one.outbox.intake.append(event())
         kept, _ = names()
+        swept = turns.made + 5
+        await eventually(lambda: turns.made >= swept)
         batch = await claim(one.outbox)
         seqs = [entry.seq for entry in batch.entries if entry.seq == alone.seq]
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=seqs))
@@ -504,6 +513,47 @@ async def test_events_for_another_inngest_are_left_alone_unless_told(journalled)
             lambda found: any(each.objects for each in found if each.id != start.id),
         )
         assert not any(each.unknown for each in starts)  # also of what it put itself
+
+
+async def test_what_can_not_be_read_stays_and_is_told_whatever_else_comes_back(
+    journalled, s3, bucket_name, names
+):
+    unread = "a/b/0123456789ab/0000000000000099-1"
+    s3.put_object(Bucket=bucket_name, Key=unread, Body=b"another form")
+    async with journalled() as one:
+        assert "a form that can't be read" in one.upkeep.state.refused[0]
+        for _ in range(17):  # more objects than are read at a time
+            await one.outbox.intake.append(event())
+        old = set(names()) - {unread}
+    async with journalled() as two:
+        assert two.upkeep.state.restored == 17
+        [words] = two.upkeep.state.refused
+        assert "1 events under 0123456789ab" in words
+        await eventually(lambda: old.isdisjoint(names()))
+        assert unread in names()
+
+
+@pytest.mark.parametrize("kind", ["S3", "memory"])
+async def test_a_bucket_has_what_was_put_once_and_tells_what_is_missing(
+    kind, bucket_name, s3_environment
+):
+    s3_environment.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")  # of one answer
+    async with Bucket(bucket_name, REGION) as opened:
+        other = JournalBucket(opened, "another")
+        await other.put("a", b"", seconds=PATIENCE_SECONDS)
+        memory = BucketLine(MemoryBucket(random.Random(1)))
+        one = JournalBucket(opened, "an") if kind == "S3" else memory
+        for name in "abcde":
+            assert await one.put(name, name.encode(), seconds=PATIENCE_SECONDS, is_new=True)
+        assert not await one.put("a", b"new", seconds=PATIENCE_SECONDS, is_new=True)
+        assert await one.put("b", b"newer", seconds=PATIENCE_SECONDS)
+        assert [await one.get(name) for name in "abz"] == [b"a", b"newer", None]
+        assert [await one.exists(name) for name in "az"] == [True, False]
+        await one.delete(["c", "z"])
+        before_ms = wall_now_ms() - 60_000
+        found = [each async for each in one.listed()]
+        assert [each[:2] for each in found] == [("a", 1), ("b", 5), ("d", 1), ("e", 1)]
+        assert all(before_ms < each.modified_ms < before_ms + 120_000 for each in found)
 
 
 async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journalled):

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from service.console.commands import main as script
-from service.observe.logs import RequestLine, configure_logs, request_log
+from service.observe.logs import LogStream, RequestLine, configure_logs, request_log
 from service.observe.printable import escaped_json
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -100,14 +100,18 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
 @pytest.mark.usefixtures("root_logger")
 def test_a_warning_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.observe.logs.FLUSH_SECONDS", 3600.0)
+    flushed, flush = [], LogStream.flush
+    monkeypatch.setattr(LogStream, "flush", lambda stream: flushed.append(flush(stream)))
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as pipe, os.fdopen(read_end, "rb", buffering=0) as reader:
         logs = configure_logs(level="info", format_name="json", stream=pipe)
         structlog.get_logger().warning("loud")
         assert select.select([reader], [], [], PATIENCE_SECONDS)[0]
         events = [json.loads(line)["event"] for line in reader.read(10**6).splitlines()]
+        structlog.get_logger().info("quiet")
         logs.close()
     assert events == ["loud"]
+    assert len(flushed) == 1  # a thread is not woken for each line
 
 
 def test_a_control_character_of_ascii_is_an_escape_in_json() -> None:

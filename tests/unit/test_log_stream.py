@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 import pytest
 
 from service.observe import logs
-from service.observe.logs import MAX_BUFFERED_LINES, LogStream, timestamp
+from service.observe.logs import LogStream, timestamp
 from tests.support.storage import eventually
 
+MOST_LINES = 50_000
 FILL = b"x" * 100_000 + b"\n"  # more than a pipe takes
 
 
@@ -34,7 +35,7 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     stream.write_line(FILL)
     stream.flush()
     await eventually(lambda: not full.poll(0))
-    for _ in range(MAX_BUFFERED_LINES + 3):
+    for _ in range(MOST_LINES + 3):
         stream.write_line(b"a\n")
     seen: list[bytes] = []
     read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
@@ -46,7 +47,7 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     os.write(writing, b"end")
     read.join(60)
     lines = b"".join(seen).splitlines()[1:]
-    assert lines[:-3] == [b"a"] * MAX_BUFFERED_LINES
+    assert lines[:-3] == [b"a"] * MOST_LINES
     lost = b'{"event":"log_lines_lost","level":"warning","count":3}'
     assert lines[-3:] == [lost, b"b", b"end"]
 
