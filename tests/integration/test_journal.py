@@ -222,6 +222,23 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
         assert two.upkeep.state.restored_dead == 1
 
 
+async def test_the_bucket_knows_what_became_of_an_event_alone_in_its_object(
+    journalled, stored, names
+):
+    async with journalled() as one:
+        [sent] = await append_all(one.outbox, 1)
+        batch = await claim(one.outbox)
+        dead = [Dead(batch.entries[0].seq, 1, "rejected", "")]
+        await one.outbox.queue.settle(Settlement(batch.claim, dead=dead))
+        await eventually(lambda: stored() == {sent.id: True})
+        await one.outbox.repairs.replay(Named((sent.id,)), actor="ada")
+        await deliver(one.outbox, await claim(one.outbox))
+        await eventually(lambda: not names())
+        again = Named((sent.id,), State.DELIVERED)
+        assert await one.outbox.repairs.replay(again, actor="ada") == [sent.id]
+        await eventually(lambda: stored() == {sent.id: False})
+
+
 async def test_an_object_goes_when_all_its_events_are_delivered(journalled, names):
     async with journalled() as one:
         await append_all(one.outbox, 4)
