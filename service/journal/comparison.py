@@ -151,13 +151,14 @@ class Comparison:
             for (id_, group), data in zip(reversed(part), reversed(found), strict=True):
                 upto -= group.numbers
                 content = _content(data) if data else _NOTHING
+                had = self.known.get(id_, _UNKNOWN).had
                 if whose := self._foreign(content, is_told=id_ in told):
                     refused[id_] = whose
                 elif content:
                     rows += [
                         ReturningRow(upto + row.seq - group.first, content.id, row)
                         for row in reversed(content.rows)
-                        if row.id not in marked
+                        if row.seq > had and row.id not in marked
                     ]
             compared.restored = compared.restored.plus(await self._file.restore(rows[::-1]))
         for id_, those in unknown.items():

@@ -25,6 +25,7 @@ from service.outbox.sqlite.file.journalled import JournalRow, Range
 
 MAX_UNDER_WAY = 2  # the next group is put while the last one's callers post again
 _BUSY_SECONDS = 1.0  # an ended put wakes the writer before
+_PEACE_SECONDS = 1.0
 _UNREAD = "The journal has not been compared with the file yet."
 _REMOVED = (
     "The events are removed. The journal's bucket does not know it yet: until it does, a new start "
@@ -81,9 +82,9 @@ class Pace:
         self._left -= 1
 
     async def in_peace(self) -> None:
-        """Wait until a put leaves groups half of the pace, and count it."""
-        enough = min(self._most, self._most / 2 + 1)
-        while wait := self.wait_seconds(enough):  # noqa: ASYNC110  (a clock, no event)
+        """Wait until a put leaves groups half of the pace, a second at most, and count it."""
+        enough, ends = min(self._most, self._most / 2 + 1), self._clock() + _PEACE_SECONDS
+        while (wait := min(self.wait_seconds(enough), ends - self._clock())) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait)
         self.take()
 
@@ -259,7 +260,8 @@ class S3Journal:
             put.done.set_exception(OutboxUnavailableError("The journal is closed."))
             return
         if put.range:
-            self.pace.take()
+            if not self.away:
+                self.pace.take()
             self.under_way[put.range] = put.done
             self.contents.missing[put.range] = 0.0
         put.task = self._start(self._carry(put))

@@ -68,8 +68,8 @@ class Start:
     is_live: bool = False
 
     def after(self, number: int) -> list[GroupObject]:
-        """The groups above this number, in order."""
-        return [group for group in self.groups if group.first > number]
+        """The groups with events above this number, in order."""
+        return [group for group in self.groups if group.range[1] > number]
 
 
 def group_name(id_: str, first: int, count: int) -> str:

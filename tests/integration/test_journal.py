@@ -28,7 +28,7 @@ from service.documents.bucket import Bucket
 from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
 from service.journal import bucket, journal, upkeep
 from service.journal.bucket import JournalBucket
-from service.journal.journal import JournalTimings, S3Journal
+from service.journal.journal import JournalTimings, Pace, S3Journal
 from service.journal.objects import decode_group
 from service.journal.upkeep import Upkeep
 from service.observe.recorder import NullRecorder, Recorder
@@ -54,6 +54,7 @@ from tests.support.storage import (
     eventually,
 )
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.virtual_time import in_virtual_time, now
 
 REGION = "eu-west-1"
 # A machine that stalls is no bucket that is away.
@@ -359,6 +360,25 @@ async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
         assert three.upkeep.state.restored == 2
 
 
+async def test_an_older_file_gets_the_rest_of_an_object_of_which_it_has_a_part(
+    journalled, line, names, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
+    folder, copy = tmp_path / "kept", tmp_path / "copy"
+    async with journalled(folder, accepts=True, dead_seconds=60.0, **AWAY_SOON) as one:
+        line.swallow()
+        sent = await append_all(one.outbox, 2)
+        shutil.copytree(folder, copy)
+        sent += await append_all(one.outbox, 2)
+        line.heal()
+        one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)
+        await eventually(lambda: one.upkeep.state.missing == 0)
+        assert len(names()) == 1
+    async with journalled(copy) as two:
+        rows = await two.outbox.inspector.rows(Filter())
+        assert sorted(row.id for row in rows) == sorted(each.id for each in sent)
+
+
 async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is_put_later(
     journalled, stored, line, monkeypatch
 ):
@@ -396,14 +416,19 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
     monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
     async with journalled(accepts=True, dead_seconds=60.0, **AWAY_SOON) as one:
         line.swallow()
-        sent = [*await append_all(one.outbox, 3), *await append_all(one.outbox, 2)]
-        assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 5)
+        sent = await append_all(one.outbox, 3)
+        one.upkeep._journal.pace = Pace(3.0, lambda: 0.0)  # three puts in all
+        for _ in range(3):
+            sent += await append_all(one.outbox, 1)
+        assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 6)
         assert one.outbox.failure is None
         line.heal()
         one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)  # nothing else covers them
         await eventually(lambda: one.upkeep.state.missing == 0)
         assert set(stored()) == {each.id for each in sent}
         assert one.upkeep.state.state == "ok"
+        async with asyncio.timeout(PATIENCE_SECONDS):  # those while it was away were no puts
+            await one.outbox.intake.append(event())
 
 
 async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3, s3_environment):
@@ -579,6 +604,22 @@ async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journal
     async with journalled(prefix="two") as two:
         assert two.upkeep.state.restored == 0
         assert two.upkeep.state.refused == ()
+
+
+@in_virtual_time
+async def test_posts_that_use_the_whole_pace_leave_the_upkeep_its_turns():
+    pace = Pace(20.0, now)
+
+    async def post():
+        while True:
+            await asyncio.sleep(pace.wait_seconds())
+            pace.take()
+
+    posting = asyncio.create_task(post())
+    async with asyncio.timeout(60):
+        for _ in range(20):
+            await pace.in_peace()
+    posting.cancel()
 
 
 def test_a_journal_is_of_sqlite_only():
