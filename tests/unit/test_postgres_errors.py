@@ -140,6 +140,12 @@ def test_a_password_that_is_not_percent_encoded_is_not_told(password: str) -> No
     assert told.startswith("The address of the outbox can't be read.")
 
 
+@pytest.mark.parametrize("url", ["postgresql://h/a%40b", "host=h dbname=a@b"])
+def test_a_database_may_have_an_at_sign_in_its_name(url: str) -> None:
+    told = fault_at(url, psycopg.OperationalError("gone"))
+    assert told == "PostgreSQL at h:5432, database a@b, can't be used: gone."
+
+
 def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
     error = psycopg.OperationalError(
         'connection is bad: connection to server at "10.0.0.1", port 5432 failed: '

@@ -119,7 +119,7 @@ def fault_at(url: str, error: BaseException) -> str:
         address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error:
         return _UNREADABLE
-    if _holds_a_part_of_the_password(address):
+    if _holds_a_part_of_the_password(url, address):
         return _UNREADABLE
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return told_at(url, "it is a standby or read-only, and takes no writes.")
@@ -127,13 +127,15 @@ def fault_at(url: str, error: BaseException) -> str:
     return f"{_place(address)}{comma} can't be used: {_cause(error, address)}."
 
 
-def _holds_a_part_of_the_password(address: Mapping[str, str]) -> bool:
+def _holds_a_part_of_the_password(url: str, address: Mapping[str, str]) -> bool:
     """True for an address with a `/` in its password that is not percent-encoded.
 
     The driver takes what is before the `/` for the port, and the rest for the database's name.
     """
+    _, is_url, places = url.partition("://")
+    named = places.partition("/")[2].partition("?")[0] if is_url else ""
     ports = address.get("port", _DEFAULT_PORT).split(",")
-    return "@" in address.get("dbname", "") or not all(port.isdecimal() for port in ports if port)
+    return "@" in named or not all(port.isdecimal() for port in ports if port)
 
 
 def told_at(url: str, words: str) -> str:
