@@ -12,8 +12,9 @@ from service.event_types.declaration import Declaration
 from service.outbox.event import MAX_EVENT_BYTES, Event
 from service.web.intake.lenient_json import BadEventError
 
-_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
+_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_NULL = b"null"
 
 
 class _Encrypted(msgspec.Struct):
@@ -41,10 +42,12 @@ class SealedEvents:
         """
         if event.name not in self._fields:
             return event
-        wire: dict[str, Any] = dict(_fields_of(event.payload) or {})
-        data: dict[str, Any] = dict(_fields_of(wire.get("data", b"null")) or {})
-        if not data or _is_encrypted(data.get(FIELD)):
-            return event  # there is nothing to encrypt, or the sender's SDK has done so
+        wire: dict[str, Any] = dict(_fields_of(event.payload))
+        if bytes(wire.get("data", _NULL)) == _NULL:
+            return event
+        data: dict[str, Any] = dict(_fields_of(wire["data"]))
+        if _is_encrypted(data.get(FIELD)):
+            return event  # by the sender's SDK
         wire["data"] = self._encryption.encrypt(data, self._fields[event.name])
         payload = _encode(wire)
         if len(payload) > MAX_EVENT_BYTES:
