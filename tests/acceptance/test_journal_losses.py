@@ -48,7 +48,7 @@ async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
         verdict = one.verdict("lost disks", recovered)
         print(verdict)
         tried = f"{ROUNDS} disks, {verdict.accepted:,} events"
-        add_row(f"lost disks, WEB_CONCURRENCY={fronts}", tried, "-", str(verdict.lost))
+        add_row(f"lost disks, WEB_CONCURRENCY={fronts}", tried, f"{verdict.lost} lost")
         verdict.check()
 
 

@@ -79,7 +79,7 @@ def main(words: list[str]) -> int:
     found = len(tried) - len(survivors)
     print(f"{len(tried)} tried, {found} found, {len(survivors)} survive, {len(stale)} stale")
     kind = "bugs for trials" if trials else "bugs for tests"
-    add_row(kind, f"{len(wanted)} bugs", f"{found} of {len(wanted)}", "-")
+    add_row(kind, f"{len(wanted)} bugs", f"{found} of {len(wanted)}")
     return 1 if survivors or (trials and stale) else 0
 
 

@@ -35,7 +35,7 @@ def main() -> None:
         subprocess.run(["mutmut", "show", name], check=True, env=_environment())
     print(f"{len(verdicts)} mutants: {dict(Counter(verdicts.values()))}")
     killed = len(verdicts) - len(survivors)
-    add_row("mutants", f"{len(verdicts)} mutants", f"{killed} of {len(verdicts)}", "-")
+    add_row("mutants", f"{len(verdicts)} mutants", f"{killed} of {len(verdicts)}")
 
 
 def _environment() -> dict[str, str]:

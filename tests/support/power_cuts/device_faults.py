@@ -38,7 +38,7 @@ def main(every: int) -> int:
     tried, faults, events = _tried(every)
     words = f"{len(tried.marks):,} states, {faults:,} faults, {events:,} events"
     print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}", flush=True)
-    add_row("device faults", words, "-", str(tried.faults.total()))
+    add_row("device faults", words, f"{tried.faults.total()} faults")
     return 1 if tried.faults else 0
 
 

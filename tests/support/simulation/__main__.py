@@ -71,7 +71,7 @@ def main(first: int, last: int, hours: float) -> int:
         f"{last - first + 1} histories, {lived:.0f} hours, {events} events, {kills} kills, "
         f"{lived / spent:.0f} hours an hour of processor time; failed: {failed or 'none'}"
     )
-    add_row("histories", f"{lived:,.0f} hours", "-", str(len(failed)))
+    add_row("histories", f"{lived:,.0f} hours", f"{len(failed)} faults")
     return 1 if failed else 0
 
 
