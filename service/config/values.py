@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, SecretStr
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_MOST_SECONDS = 36_500 * 86_400.0
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
 # A key is a segment of the path that clients post to, and they do not encode it.
@@ -31,7 +32,10 @@ def parse_duration(text: str) -> float:
     unit = (found and found.group(2)) or "s"
     if not found or unit not in _UNIT_SECONDS:
         raise ValueError("write a duration as a number with ms, s, m, h, d or w, such as 10s or 7d")
-    return float(found.group(1)) * _UNIT_SECONDS[unit]
+    seconds = float(found.group(1)) * _UNIT_SECONDS[unit]
+    if seconds > _MOST_SECONDS:
+        raise ValueError("a duration is at most 36500d")
+    return seconds
 
 
 def spelled_duration(seconds: float) -> str:

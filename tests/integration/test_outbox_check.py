@@ -124,6 +124,13 @@ async def test_it_can_not_tell_with_an_age_that_is_none(
     assert out.count("\n") == 1
 
 
+async def test_it_can_not_tell_of_a_schema_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTBOX_SCHEMA", "a b")
+    code, out, _ = await outbox_command("postgresql://h/x", "check")
+    assert (code, out.count("\n")) == (3, 1)
+    assert out.startswith("OUTBOX UNKNOWN - OUTBOX_SCHEMA: ")
+
+
 async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refused(_: str) -> None:
         raise OutboxUnavailableError("The database is away:\n  refused.")

@@ -98,6 +98,29 @@ async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: 
     assert "no event nothing" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "of_whole", "beyond"),
+    [
+        ("list --older-than", "36500d", "36501d"),
+        ("list --since", "36500d", "36501d"),
+        ("purge --older-than", "36500d", f"{'9' * 400}d"),
+        ("list --limit", "1000000000", "1000000001"),
+        ("list --cursor", f"{10**18}", f"{10**19}"),
+        ("audit --limit", "1000000000", f"{10**19}"),
+        ("replay --all --limit", "1000000000", f"{10**19}"),
+        ("tail --lines", None, f"{10**19}"),
+    ],
+)
+async def test_a_number_beyond_what_a_store_counts_is_refused_in_words(
+    path: Path, command: str, of_whole: str | None, beyond: str
+) -> None:
+    migrate(f"sqlite:///{path}")
+    code, _, err = await outbox_command(path, *command.split(), beyond)
+    assert (code, "Invalid value for" in err) == (2, True)
+    if of_whole:
+        assert (await outbox_command(path, *command.split(), of_whole))[0] == 0
+
+
 async def test_an_empty_id_names_nothing_and_exits_with_2(live: SqliteOutbox, path: Path) -> None:
     code, out, err = await outbox_command(path, "show", "")
     assert (code, out) == (2, "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -19,7 +21,7 @@ from service.bootstrap.operations import (
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import PAUSED, StatsView, stats_view
-from service.console.terminal.command import DEFAULT_URL, Url
+from service.console.terminal.command import DEFAULT_URL, in_schema, url_option
 from service.console.terminal.options import Json, duration
 from service.console.terminal.tables import print_json
 from service.errors import ServiceError
@@ -32,10 +34,22 @@ _KEYS = "OUTBOX_ENCRYPTION_KEY"
 
 def _age(text: str) -> float:
     """Seconds of a duration. For any other text it exits with 3: it can't tell."""
-    try:
+    with _unknown(f"{text}: "):
         return duration(text)
+
+
+def _address(url: str) -> str:
+    """The address in its schema. For a wrong schema it exits with 3: it can't tell."""
+    with _unknown():
+        return in_schema(url)
+
+
+@contextlib.contextmanager
+def _unknown(of: str = "") -> Iterator[None]:
+    try:
+        yield
     except typer.BadParameter as error:
-        _say(Severity.UNKNOWN, f"{text}: {error.message}", None, json=False)
+        _say(Severity.UNKNOWN, f"{of}{error.message}", None, json=False)
         raise typer.Exit(Severity.UNKNOWN) from error
 
 
@@ -60,7 +74,7 @@ def check(
     *,
     max_age: MaxAge = "5m",  # type: ignore[assignment]
     critical_age: CriticalAge = "1h",  # type: ignore[assignment]
-    url: Url = DEFAULT_URL,
+    url: Annotated[str, url_option(_address)] = DEFAULT_URL,
     json: Json = False,
 ) -> None:
     """Check for monitoring: one line and a Nagios exit code.

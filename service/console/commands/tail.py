@@ -16,14 +16,17 @@ from service.console.operations.explain import spoken_duration
 from service.console.operations.tail import Change, Tail
 from service.console.operations.views import row_view
 from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault
-from service.console.terminal.options import Json, OfName, OfState, OfUser, duration
+from service.console.terminal.options import MOST_ROWS, Json, OfName, OfState, OfUser, duration
 from service.errors import OutboxUnavailableError
 from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 
 Lines = Annotated[
-    int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the newest rows.")
+    int,
+    typer.Option(
+        "--lines", "-n", min=0, max=MOST_ROWS, help="Begin with so many of the newest rows."
+    ),
 ]
 _LEAST_SECONDS = 0.1  # so that the looks leave time for anything else
 

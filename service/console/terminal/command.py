@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -91,12 +91,14 @@ def in_schema(url: str) -> str:
         raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
 
 
-Url = Annotated[
-    str,
-    typer.Option(
+def url_option(callback: Callable[[str], str]) -> Any:
+    """The option of the outbox's address, which `callback` checks."""
+    return typer.Option(
         "--url",
         envvar="OUTBOX_URL",
-        callback=in_schema,
+        callback=callback,
         help="sqlite:///path/to/file or postgresql://host/database.",
-    ),
-]
+    )
+
+
+Url = Annotated[str, url_option(in_schema)]

@@ -33,6 +33,8 @@ Issuer = Annotated[
         show_default="OIDC_ISSUER, the development sign-in and shared ids",
     ),
 ]
+MOST_ROWS = 1_000_000_000
+_MOST_SEQ = 10**18
 _MAX_OFFERED = 30
 _SECONDS = 2.0
 
@@ -138,10 +140,17 @@ Until = Annotated[
         "--until", parser=moment, metavar="TIME", help="Only rows accepted before then; as --since."
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_ROWS, help="At most this many rows.")
+]
 Cursor = Annotated[
     int | None,
-    typer.Option("--cursor", min=1, help="Continue below these rows; the list before names it."),
+    typer.Option(
+        "--cursor",
+        min=1,
+        max=_MOST_SEQ,
+        help="Continue below these rows; the list before names it.",
+    ),
 ]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Without this, only say what would be done.")
