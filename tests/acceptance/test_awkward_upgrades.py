@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from service.config.outbox_url import sqlite_file
 from service.dev.fake_inngest.server import FakeInngest
+from service.processes.process_pool import STOPS
 from tests.support.front_processes import all_gone, children_of, two_fronts
 from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, ENDLESS_ON_POSTGRES, is_migrating
+from tests.support.notified import notified
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
 
@@ -20,16 +23,19 @@ pytestmark = pytest.mark.slow
 CONTINUES = "outbox: The old version continues."
 
 
-async def test_a_stop_while_the_new_store_process_migrates_ends_the_service(
-    tmp_path: Path, inngest_api: FakeInngest
+async def test_a_stop_while_the_new_store_process_migrates_ends_the_service_and_gives_it_up(
+    tmp_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
-    program = tmp_path / "program"
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
-    async with two_fronts(url, inngest_api, **install(program)) as (parent, _):
-        add_migration(program, ENDLESS)
-        parent.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: is_migrating(url))
-        assert await parent.stop() == 0
+    program, outbox = tmp_path / "program", tmp_path / "outbox.db"
+    with notified(short_path) as manager:
+        settings = {**install(program), **manager.environment}
+        async with two_fronts(f"sqlite:///{outbox}", inngest_api, **settings) as (parent, _):
+            add_migration(program, ENDLESS)
+            upgrading = asyncio.create_task(outbox_command(outbox, "upgrade"))
+            await eventually(lambda: is_migrating(f"sqlite:///{outbox}"))
+            assert await parent.stop() == 0
+            assert (await upgrading)[::2] == (2, f"outbox: {STOPS}\n")
+        assert manager.states() == ["READY=1", "RELOADING=1", "STOPPING=1"]
 
 
 async def test_a_parent_that_is_killed_while_a_child_migrates_leaves_no_child_and_no_lock(

@@ -81,3 +81,4 @@ async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_no
             waiting.close()
             await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=60)
             await fresh.sign_in("u-2")
+    assert '"level":"info"' not in "".join(process.lines)  # by the LOG_LEVEL of `environment`

@@ -28,12 +28,30 @@ async def test_a_stop_under_load_answers_every_post_that_was_taken(
 ) -> None:
     outbox_url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(outbox_url, inngest_api) as (parent, poster):
+        host, port = parent.url.removeprefix("http://").split(":")
+        reader, late = await asyncio.open_connection(host, int(port))
+        late.write(b"POST /auth/dev-login HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
         posts = [asyncio.create_task(poster.post(parent.url)) for _ in range(300)]
         await more_accepted(poster, 20)
-        assert await parent.stop() == 0
+        parent.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: is_refused(host, int(port)))
+        late.write(b"}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+        late.close()
+        assert await parent.ended() == 0
         assert set(await asyncio.gather(*posts)) <= {200, 0}
     async with running("serve", environment=environment(outbox_url, inngest_api.url)):
         await delivered(inngest_api, poster.accepted)
+
+
+async def is_refused(host: str, port: int) -> bool:
+    """True where no process listens any more."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 async def test_limits_are_exact_over_all_fronts(
@@ -79,9 +97,11 @@ async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path)
         assert await parent.ended() == 2
 
 
-@pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("fronts", "level"), [("1", "info"), pytest.param("2", "warning", marks=pytest.mark.slow)]
+)
 async def test_intake_and_delivery_run_apart(
-    postgres_url: str, short_path: Path, inngest_api: FakeInngest, fronts: str
+    postgres_url: str, short_path: Path, inngest_api: FakeInngest, fronts: str, level: str
 ) -> None:
     settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY=fronts)
     async with (
@@ -102,10 +122,12 @@ async def test_intake_and_delivery_run_apart(
         assert (await poster.metrics(intake.url))["outbox_confirmations_ok"] == 1
         assert not any(inngest_api.ledger.times(event_id) for event_id in poster.accepted)
         with notified(short_path) as manager:
-            told = {**settings, **manager.environment}
+            logs = {"LOG_LEVEL": level, "LOG_FORMAT": "console"}
+            told = {**settings, **manager.environment, **logs}
             async with running("relay", environment=told, ready="Delivering") as relay:
                 await delivered(inngest_api, poster.accepted)
                 assert await relay.stop() == 0
+            assert any("[info     ] send " in line for line in relay.lines) is (level == "info")
             assert manager.states() == ["READY=1", "STOPPING=1"]
 
 

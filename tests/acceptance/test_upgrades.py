@@ -45,7 +45,8 @@ async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it
 ) -> None:
     outbox = tmp_path / "outbox.db"
     with notified(short_path) as manager:
-        settings = environment(f"sqlite:///{outbox}", inngest_api.url, **manager.environment)
+        url, logs = f"sqlite:///{outbox}", {"LOG_LEVEL": "info", "LOG_FORMAT": "console"}
+        settings = environment(url, inngest_api.url, **manager.environment, **logs)
         await refuses_an_upgrade(outbox, settings)
         assert manager.states() == ["READY=1", "STOPPING=1"]
 
@@ -60,6 +61,7 @@ async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> None:
         await alone.said("systemctl restart inngest-outbox")
         assert await poster.post(alone.url) == 200
         assert await alone.stop() == 0
+        assert any("[info     ] request " in line for line in alone.lines)
 
 
 async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace(

@@ -69,7 +69,7 @@ async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
 async def test_connections_leave_a_quarter_of_few_file_descriptors_to_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("resource.getrlimit", lambda _: (40, 40))
+    monkeypatch.setattr("resource.getrlimit", lambda _: (40, 400))
     assert await accepted_at_once() == 30
 
 

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
+import resource
+import shutil
 import signal
 import socket
-import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from service.errors import ConfigurationError, OutboxUnavailableError
-from service.processes.child_process import Child, ChildProcess, lifeline, tell_fault
+from service.outbox.link.socket_folder import STORE, listen_in
+from service.processes.child_process import (
+    READY,
+    WAITS,
+    Child,
+    ChildProcess,
+    comes_first,
+    lifeline,
+    tell_fault,
+)
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.startup import exit_on_fault, on_hangup
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.fleet import ROOT, environment
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 TELLS = """
 import sys
@@ -69,6 +82,11 @@ async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
     assert (await process.ended(), process.fault) == (2, "no room")
 
 
+async def many_turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -> None:
     parent, child = socket.socketpair()
     stop, gone = asyncio.Event(), asyncio.Event()
@@ -79,13 +97,14 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             await line.hand_over(stop)
             parent.send(b"g")
             assert await line.may_go(stop)
-            again = asyncio.create_task(line.hand_over(stop))
+            again = asyncio.create_task(line.hand_over(stop))  # the word before was used
+            await many_turns()
+            assert not again.done()
             parent.send(b"h")
             await again
-            waiting = asyncio.create_task(line.may_go(stop))  # the word before was used
+            waiting = asyncio.create_task(line.may_go(stop))  # so was this one
             parent.send(b"h")  # asks for nothing that is here
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await many_turns()
             assert not waiting.done()
             parent.send(b"g")
             assert await waiting
@@ -93,17 +112,85 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             await gone.wait()
 
 
-def test_a_process_that_serves_may_open_many_files() -> None:
-    raised = """
-import resource
-from service.processes.startup import on_hangup
-from service.processes.startup import allow_many_connections
-_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
-allow_many_connections()
-print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65_536))
-"""
-    assert subprocess.check_output([sys.executable, "-c", raised], text=True) == "True\n"
+class Served:
+    """A child that serves on `listening`, started where few files may be open."""
+
+    def __init__(self, process: ChildProcess, said: asyncio.Queue[bytes]) -> None:
+        self.process, self.said = process, said
+
+    def may_open_many_files(self) -> bool:
+        soft, hard = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        return soft == min(hard, 65_536)
+
+
+@contextlib.asynccontextmanager
+async def child(outbox: Path, listening: socket.socket, *options: str) -> AsyncIterator[Served]:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+    command = [sys.executable, "-m", "service", "serve", *options]
+    handle = listening.fileno()
+    told = environment(f"sqlite:///{outbox}", "http://127.0.0.1:1", PYTHONPATH=str(ROOT))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        process = await ChildProcess.start(
+            Child("child", [*command, f"--listen-fd={handle}"], [handle]), told, said.put_nowait
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield Served(process, said)
+    finally:
+        process.signal(signal.SIGKILL)
+        await process.ended()
+
+
+async def test_one_process_may_open_many_files(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        async with child(tmp_path / "outbox.db", unused) as one:
+            await eventually(one.may_open_many_files)
+
+
+async def test_a_store_process_accepts_the_loss_of_its_log_at_its_first_start_alone(
+    tmp_path: Path, short_path: Path
+) -> None:
+    outbox = tmp_path / "outbox.db"
+    with listen_in(short_path, STORE) as listening:
+        async with (
+            child(outbox, listening, "--store", "--accept-loss") as store,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
+            assert await store.said.get() == READY
+            assert store.may_open_many_files()
+            shutil.copy(outbox, tmp_path / "copy")
+            store.process.hand_over()
+            assert await store.said.get() == WAITS
+            shutil.copy(tmp_path / "copy", outbox)
+            store.process.go()
+            assert await store.process.ended() == 2
+            assert "without its log" in str(store.process.fault)
+
+
+async def test_a_stop_does_not_wait_for_clients_that_a_replaced_front_leaves_time(
+    tmp_path: Path,
+) -> None:
+    """Two fronts without a store are replaced while they have a client; the second is stopped."""
+    fronts = []
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(2):
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            options = ("--store-socket", str(tmp_path / "none"))
+            front = await stack.enter_async_context(child(tmp_path, listening, *options))
+            assert await front.said.get() == READY
+            assert front.may_open_many_files()
+            reader, writer = await asyncio.open_connection(*listening.getsockname()[:2])
+            stack.callback(writer.close)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            front.process.hand_over()
+            fronts.append(front.process)
+        lingers, stops = fronts
+        stops.signal(signal.SIGTERM)
+        assert await comes_first(stops.ended(), lingers.ended())
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
             appended.extend(one.number for one in message.events)
             if len(appended) == 20:
                 line.say(Closing())
+        line.say(Status(settings_revision=1))  # a call that was under way has saved a scope
         for number in appended:
             line.say(to_fault(number, OutboxFullError()))
 
@@ -233,6 +234,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
             await asyncio.sleep(0)
         ends = await asyncio.gather(*posts, return_exceptions=True)
     answered = [one for one in ends if isinstance(one, OutboxFullError)]
+    assert remote.failure
     assert len(answered) == len(appended) >= 20
     assert {str(one) for one in ends if one not in answered} <= {"away"}
 

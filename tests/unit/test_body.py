@@ -117,23 +117,37 @@ async def test_a_body_without_an_owner_counts_for_its_peer() -> None:
 
     for peer in ("10.0.0.1", "10.0.0.2"):
         assert await size_from(peer) == 2 * FREE_BYTES
-    with pytest.raises(OutboxUnavailableError):
-        await size_from("10.0.0.1")
+    # One that says how large it is counts before any of it has come.
+    said = made_request(
+        b"", length(2 * FREE_BYTES), app=app, protocol=mock.Mock(spec=Connection), ends=False
+    )
+    coming = asyncio.create_task(
+        read_raw_body(said.clone(remote="10.0.0.3"), max_bytes=4 * FREE_BYTES)
+    )
+    await asyncio.sleep(1)
+    for peer in ("10.0.0.1", "10.0.0.3"):
+        with pytest.raises(OutboxUnavailableError):
+            await size_from(peer)
+    with pytest.raises(BodyTimeoutError):
+        await coming
 
 
 @in_virtual_time
-@pytest.mark.parametrize(("kib_a_second", "is_read"), [(80, True), (48, False)])
+@pytest.mark.parametrize(
+    ("begun", "kib_a_second", "is_read"),
+    [(2 * FREE_BYTES, 80, True), (2 * FREE_BYTES, 48, False), (0, 2, True)],
+)
 async def test_a_large_body_may_take_its_time_at_64_kib_a_second(
-    kib_a_second: int, *, is_read: bool
+    begun: int, kib_a_second: int, *, is_read: bool
 ) -> None:
-    request = made_request(b"x" * 2 * FREE_BYTES, ends=False)
+    request = made_request(b"x" * begun, ends=False)
     later = asyncio.get_running_loop().call_later
     for second in range(1, 25):
         later(second, request.content.feed_data, b"x" * 1024 * kib_a_second)
     later(25, request.content.feed_eof)
     reading = read_raw_body(request, max_bytes=2**22)
     with contextlib.nullcontext() if is_read else pytest.raises(BodyTimeoutError):
-        assert len(await reading) == 2 * FREE_BYTES + 24 * 1024 * kib_a_second
+        assert len(await reading) == begun + 24 * 1024 * kib_a_second
 
 
 @in_virtual_time

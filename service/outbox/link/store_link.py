@@ -246,7 +246,7 @@ class _Session:
                         answer.set_result(receipt)
             case Fault() as fault:
                 self._failed(fault)
-            case Status() as status:
+            case Status() as status if not self.is_closing:
                 self._heard(self, status)
             case Closing():
                 self.is_closing = True

@@ -152,11 +152,8 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies, connections = threading.Event(), threading.Event()
-    for module, seconds, event in (
-        (body_budget, "_IDLE_SECONDS", bodies),
-        (server, "_RETURN_SECONDS", connections),
-    ):
-        monkeypatch.setattr(module, seconds, 0.0)
+    monkeypatch.setattr(server, "_RETURN_SECONDS", 0.0)
+    for module, event in ((body_budget, bodies), (server, connections)):
         monkeypatch.setattr(module, "return_memory", event.set)
     await post(site, whole("ada", LARGE))
     for event in (bodies, connections):

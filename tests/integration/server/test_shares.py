@@ -165,6 +165,10 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
         one.close()
     await eventually(lambda: not site.server.server.connections)
     assert await site.asks("/again") == 200
+    held = site.holding(LIMIT // 4 + 1, b"X-Forwarded-For: 198.51.100.1")  # by no proxy
+    await site.until(at_work=LIMIT // 4 + 1)
+    site.may_end.set()
+    assert {await one for one in held} == {200}
 
 
 async def test_a_proxys_client_has_a_quarter_at_work_by_the_address_that_the_proxy_added(
