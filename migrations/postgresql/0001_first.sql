@@ -616,7 +616,13 @@ BEGIN
         INSERT INTO outbox.inbox
             (accepted_at_ms, event_id, name, owner, user_id, idempotency_key, data, rest)
         SELECT now_ms, n.event_id, e ->> 'name', n.owner, e ->> 'user_id', e ->> 'idempotency_key',
-               e ->> 'data', nullif(e - '{name,data,user_id,issuer,idempotency_key}'::text[], '{}')
+               e ->> 'data', CASE WHEN e - '{name,data,user_id,issuer,idempotency_key}'::text[] <> '{}'
+               THEN jsonb_build_object(
+                   'user_email', e ->> 'user_email', 'user_name', e ->> 'user_name',
+                   'trace', e ->> 'trace', 'id', e ->> 'id', 'ts', (e ->> 'ts')::bigint,
+                   'v', CASE WHEN e ? 'v' THEN e ->> 'v' ELSE '1' END,
+                   'environment', e ->> 'environment', 'send_at', (e ->> 'send_at')::bigint,
+                   'user_fields', e -> 'user_fields', 'meta', e -> 'meta') END
         FROM named AS n ORDER BY position
     )
     SELECT array_agg(n.event_id ORDER BY position) INTO ids FROM named AS n;

@@ -21,6 +21,7 @@ from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
+from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
 from service.outbox.postgres.database.pool import PostgresPool
@@ -173,6 +174,7 @@ async def test_many_events_are_appended_in_one_call_in_their_order(
     many = "SELECT outbox.append_many(%s)"
     events = [{"name": "n", "data": {"n": n}, "user_id": "u-1"} for n in range(20)]
     events[7] |= {"id": "seven", "user_email": "ada@example.com"}
+    events[8] |= {"v": 2, "ts": "1795559419447", "user_name": 5, "user_fields": None}
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         [(made,)] = connection.execute(many, (Jsonb(events),)).fetchall()
         for bad, words in (
@@ -188,7 +190,9 @@ async def test_many_events_are_appended_in_one_call_in_their_order(
             assert connection.execute(many, (none,)).fetchall() == [([],)]
     await eventually(outbox.inspector.stats, lambda stats: stats.pending == 20)
     await row_in(outbox, made[-1], State.PENDING)
-    assert ids(await claim(outbox)) == made
+    batch = await claim(outbox)
+    assert ids(batch) == made
+    assert b'"ts":1795559419447,"v":"2"' in batch.payloads
 
 
 async def test_a_transaction_that_is_rolled_back_leaves_no_event(
@@ -387,6 +391,14 @@ async def test_other_data_under_a_used_key_end_dead_and_name_the_first(
     assert dead.id.startswith(f"{first}-")
     assert (dead.reason, dead.owner) == ("idempotency_key_reused", "database u-1")
     assert ids(await claim(outbox)) == [first]
+    posted = event("database u-2")
+    await outbox.intake.append(posted, key=IdempotencyKey("k-2", bytes(32)))
+    with psycopg.connect(postgres_url) as connection:
+        other = call(connection, "'n', '{}', 'u-2', idempotency_key => 'k-2'")
+    await row_in(outbox, other, State.DEAD)
+    row = await outbox.intake.find(other)
+    assert row is not None
+    assert posted.id in (row.detail or "")
 
 
 async def test_an_id_means_the_same_event_here_and_at_the_door_for_a_day(
@@ -420,10 +432,14 @@ async def test_an_event_that_can_t_be_sent_ends_dead_and_holds_up_no_other(
     outbox: Outbox, postgres_url: str, data: str, words: str
 ) -> None:
     with psycopg.connect(postgres_url) as connection:
-        bad = call(connection, f"'n', ({data})::jsonb")
+        bad, again = (
+            call(connection, f"'n', ({data})::jsonb, idempotency_key => 'k'") for _ in range(2)
+        )
         good = append(connection)
     assert ids(await claim(outbox)) == [good]
     row = await outbox.intake.find(bad)
+    assert again == bad
+    assert (await outbox.inspector.stats()).dead == 2
     assert row is not None
     assert (row.state, row.reason) == (State.DEAD, "invalid")
     assert words in (row.detail or "")

@@ -219,7 +219,7 @@ class PostgresInbox:
             try:
                 found.append((row, row.event(self._read), row.idempotency_key))
             except BadRowError as error:
-                await self._bury(row, row.event_id, "invalid", str(error))
+                await self._bury(row, "invalid", str(error))
         keyed = [one for one in found if one[2]]
         if not keyed:
             return found
@@ -239,14 +239,12 @@ class PostgresInbox:
         for row, call in calls:
             error = call.done.exception()
             if isinstance(error, IdempotencyKeyReusedError):
-                await self._bury(
-                    row,
-                    f"{row.event_id}-reused-{row.no}",
-                    "idempotency_key_reused",
-                    f"The key was used for other data by {row.event_id}.",
-                )
+                stored = await self._appends.find_stored(call.events, call.keys, by_id=False)
+                first = ", ".join(use.event_id for use in stored.uses.values())
+                detail = f"The key was used for other data by {first or row.event_id}."
+                await self._bury(row, "idempotency_key_reused", detail)
             elif isinstance(error, ServiceError) and not isinstance(error, OutboxUnavailableError):
-                await self._bury(row, row.event_id, "invalid", str(error))
+                await self._bury(row, "invalid", str(error))
             elif error is not None:
                 raise error
             elif call.done.result()[0].replayed:
@@ -261,12 +259,12 @@ class PostgresInbox:
         is_new = not call.done.exception() and not call.done.result()[0].replayed
         self._quota.entered(event.owner, (1, size), (1, size) if is_new else (0, 0))
 
-    async def _bury(self, row: InboxRow, event_id: str, reason: str, detail: str) -> None:
-        log.warning("append_refused", event_id=event_id, reason=reason, detail=detail)
+    async def _bury(self, row: InboxRow, reason: str, detail: str) -> None:
+        log.warning("append_refused", event_id=row.event_id, reason=reason, detail=detail)
         given = {
             "xid": row.xid,
             "no": row.no,
-            "id": event_id,
+            "id": row.event_id,
             "payload": row.body,
             "reason": reason,
             "detail": detail,
