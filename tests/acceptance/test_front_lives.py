@@ -30,13 +30,14 @@ async def test_a_stop_under_load_answers_every_post_that_was_taken(
     async with two_fronts(outbox_url, inngest_api) as (parent, poster):
         host, port = parent.url.removeprefix("http://").split(":")
         reader, late = await asyncio.open_connection(host, int(port))
-        late.write(b"POST /auth/dev-login HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
+        late.write(b"POST /auth/dev-login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n")
+        late.write(b"Content-Type: application/json\r\n\r\n{")
         posts = [asyncio.create_task(poster.post(parent.url)) for _ in range(300)]
         await more_accepted(poster, 20)
         parent.process.send_signal(signal.SIGTERM)
         await eventually(lambda: is_refused(host, int(port)))
         late.write(b"}")
-        assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 4")
         late.close()
         assert await parent.ended() == 0
         assert set(await asyncio.gather(*posts)) <= {200, 0}

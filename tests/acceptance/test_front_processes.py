@@ -58,7 +58,8 @@ def run_folder() -> Iterator[Path]:
 @module_fixture
 async def parent(outbox_url: str, inngest: FakeInngest, run_folder: Path) -> AsyncIterator[Process]:
     """What every test leaves as it found it: two fronts that deliver, and at the end stop well."""
-    async with two_fronts(outbox_url, inngest, RUNTIME_DIRECTORY=str(run_folder)) as (parent, _):
+    settings = {"RUNTIME_DIRECTORY": str(run_folder), "OPERATOR_EMAILS": "ada@example.com"}
+    async with two_fronts(outbox_url, inngest, **settings) as (parent, _):
         yield parent
         assert await parent.stop() == 0
     assert "Traceback" not in "".join(parent.lines)
@@ -169,6 +170,7 @@ async def test_metrics_and_readiness_of_any_front_speak_for_the_whole_service(
         status, readiness = await poster.readiness(parent.url)
         assert status == 200
         assert readiness["detail"]["delivery"]["state"] == "healthy"
+    assert (await poster.figures(parent.url)).startswith("event: ")
 
 
 @contextlib.asynccontextmanager

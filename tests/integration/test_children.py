@@ -31,6 +31,7 @@ from service.processes.child_process import (
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.startup import exit_on_fault, on_hangup
 from tests.support.fleet import ROOT, environment
+from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 TELLS = """
@@ -182,15 +183,23 @@ async def test_a_stop_does_not_wait_for_clients_that_a_replaced_front_leaves_tim
             front = await stack.enter_async_context(child(tmp_path, listening, *options))
             assert await front.said.get() == READY
             assert front.may_open_many_files()
-            reader, writer = await asyncio.open_connection(*listening.getsockname()[:2])
-            stack.callback(writer.close)
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            port = listening.getsockname()[1]
+            await stack.enter_async_context(connected(port))
+            used = await stack.enter_async_context(connected(port))
             front.process.hand_over()
+            while not await is_last_answer(*used):
+                pass
             fronts.append(front.process)
         lingers, stops = fronts
         stops.signal(signal.SIGTERM)
         assert await comes_first(stops.ended(), lingers.ended())
+
+
+async def is_last_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readuntil(b"}")
+    return b"\r\nConnection: close\r\n" in head
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,12 @@ class Client:
         pairs = (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
         return {name: float(value) for name, value in pairs}
 
+    async def figures(self, url: str) -> str:
+        """What an operator's page shows first of the figures as they change."""
+        async with self._session.get(f"{url}/outbox/live") as answer:
+            assert answer.status == 200, await answer.text()
+            return (await answer.content.readuntil(b"\n\n")).decode()
+
     async def readiness(self, url: str) -> tuple[int, dict[str, object]]:
         async with self._session.get(f"{url}/readyz") as answer:
             return answer.status, await answer.json()
