@@ -41,8 +41,8 @@ def parse_duration(text: str) -> float:
 def spelled_duration(seconds: float) -> str:
     """A duration as `parse_duration` reads it, in the largest unit that divides it.
 
-    >>> spelled_duration(604800.0), spelled_duration(90.0), spelled_duration(0.25)
-    ('7d', '90s', '250ms')
+    >>> [spelled_duration(seconds) for seconds in (604800.0, 7200.0, 300.0, 90.0, 0.25)]
+    ['7d', '2h', '5m', '90s', '250ms']
     """
     for unit in ("d", "h", "m", "s", "ms"):
         count = seconds / _UNIT_SECONDS[unit]

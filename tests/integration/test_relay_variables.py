@@ -6,15 +6,18 @@ import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 from structlog.testing import capture_logs
 
-from service.dev.fake_inngest.faults import Hang, Slow
+from service.dev.fake_inngest.faults import Hang, ScriptedAnswer, Slow
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.outbox.event import Meta
 from service.outbox.model import Filter, State
-from tests.support.confirmed_delivery import append_events, confirmed_delivery
+from tests.support.confirmed_delivery import append_events, confirmed_delivery, event_for_inngest
 from tests.support.storage import PATIENCE_SECONDS, Outbox, SqliteStorage, eventually
 
 
@@ -50,15 +53,18 @@ async def test_a_request_has_at_most_so_many_events_and_bytes(
 async def test_so_many_requests_are_under_way_at_once(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    """None is answered. By default there would be four."""
+    """None is answered. By default there would be four, and a lease would end after 40 s."""
     inngest_api.faults.add(Hang(), times=None)
     changes = {"OUTBOX_SENDERS": "6", "OUTBOX_BATCH_EVENTS": "1", "OUTBOX_SEND_TIMEOUT": "300s"}
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
         await append_events(outbox.intake, 20)
         async with confirmed_delivery(
             outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_DRAIN_SECONDS="0", **changes
-        ):
+        ) as relay:
             await inngest_api.ledger.wait_for_requests(6)
+            assert relay.breaker.width == 6
+            claimed = await outbox.inspector.rows(Filter(state=State.DELIVERING))
+            assert all(600 < (row.lease_in_seconds or 0) <= 620 for row in claimed)
 
 
 async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
@@ -76,6 +82,31 @@ async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
         ):
             # Without the variable it would be given up after 30 s.
             await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=20)
+
+
+@web.middleware
+async def hanging_questions(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method == "GET":
+        await asyncio.Event().wait()
+    return await handler(request)
+
+
+async def test_a_question_that_is_not_answered_is_given_up_after_the_timeout_of_a_send(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    """One about a sent event, and one about an event that may have been sent long ago."""
+    old = msgspec.structs.replace(event_for_inngest(), meta=Meta(restored=True))
+    app = inngest_api.build_app()
+    app.middlewares.append(hanging_questions)
+    async with TestServer(app) as server, SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        inngest = SimpleNamespace(url=str(server.make_url("")).rstrip("/"))
+        limits = {"OUTBOX_SEND_TIMEOUT": "200ms", "OUTBOX_DRAIN_SECONDS": "300s"}
+        async with confirmed_delivery(outbox, inngest, **limits) as relay:
+            await append_events(outbox.intake, 1)
+            await eventually(lambda: relay.confirmation_fault)
+            inngest_api.faults.add(ScriptedAnswer(503), times=None)
+            await outbox.intake.append(old)
+            await eventually(lambda: outbox.intake.find(old.id), lambda row: "24 h" in str(row))
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ def test_of_two_session_cookies_the_one_for_https_counts(version):
     secured = made_for(version, f"__Secure-{flavour.cookie}", sub="secure")
     cookies = {flavour.cookie: made(version, sub="plain"), f"__Secure-{flavour.cookie}": secured}
     assert user(found_by(reader(version), request_with(cookies))).id == "secure"
+    cookies[f"__Secure-{flavour.cookie}"] = secured[:-1]
+    assert user(found_by(reader(version), request_with(cookies))).id == "plain"
 
 
 def made_for(version: str, cookie: str, **claims: object) -> str:

@@ -48,7 +48,7 @@ export class Events {
       let failure: unknown = new OutboxConnectionError("The stream has ended.");
       try {
         for await (const data of this.stream(id, signal)) {
-          failures = 0;
+          failures = 1;
           if (data === last) continue;
           last = data;
           const view = JSON.parse(data) as EventView;
@@ -60,7 +60,7 @@ export class Events {
         if (!(error instanceof TypeError) && !isTransient(error)) throw error;
         failure = error;
       }
-      await pause(delayMs(this.policy, Math.max(failures, 1), failure), signal);
+      await pause(delayMs(this.policy, failures, failure), signal);
     }
   }
 
@@ -117,9 +117,10 @@ async function* serverSentData(answer: Response): AsyncGenerator<string> {
   }
 }
 
+/** The service writes an event as JSON in one line of `data`. */
 function dataOf(block: string): string {
-  const lines = block.split("\n").filter((line) => line.startsWith("data:"));
-  return lines.map((line) => line.slice(5)).join("\n"); // JSON may begin with a space
+  const line = block.split("\n").find((one) => one.startsWith("data:"));
+  return line?.slice(5) ?? ""; // JSON may begin with a space
 }
 
 function within<T>(ms: number, work: Promise<T>): Promise<T> {

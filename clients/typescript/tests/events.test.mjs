@@ -40,7 +40,7 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
 });
 
 test("a stream may end its lines with CRLF, wherever it is cut", async () => {
-  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
+  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\nid: 2\r\ndata: {"final":true}\r\n\r\n`;
   const cuts = Array.from(new TextEncoder().encode(text), (byte) => Uint8Array.of(byte));
   const { requests, fetch } = service(() => new Response(ReadableStream.from(cuts)));
   const timeout = mock.method(AbortSignal, "timeout");
@@ -77,7 +77,7 @@ test("a stream is opened again after a pause, which grows until something is tol
   assert.deepEqual((await first).value, PENDING);
   void watching.next();
   await settled();
-  for (const [ms, count] of [[99, 3], [1, 4]]) {
+  for (const [ms, count] of [[99, 3], [1, 4], [199, 4], [1, 5]]) {
     await pass(ms);
     assert.equal(requests.length, count);
   }

@@ -138,13 +138,16 @@ test("useQueued counts what waits, not what was refused, and hears each change",
   await queue.put(entry);
   await queue.put({ ...entry, key: "b", refusal: { status: 400, code: "c", message: "m" } });
   const client = new OutboxClient({ queue, fetch: () => new Promise(() => undefined) });
-  const { seen, leave } = await mounted(t, useQueued, { client });
+  const { seen, show, leave } = await mounted(t, useQueued, { client });
   await later(() => undefined);
   assert.equal(seen.now, 1);
   await later(() => void client.submit({ documentName: "a" }));
   assert.equal(seen.now, 2);
   await later(() => client.forget("a"));
   assert.equal(seen.now, 1);
+  await show(undefined, new OutboxClient({ queue: memoryQueue() }));
+  assert.equal(seen.now, 0);
+  await show(undefined, client);
   await leave();
   const all = mock.method(queue, "all");
   await client.forget("b");

@@ -101,6 +101,7 @@ test("events are listed, taken back and looked at by their paths", async () => {
     "DELETE /api/events/a%2Fb",
     "GET /api/events/a",
   ]);
+  assert.ok(requests.every(({ headers }) => !headers.has("content-type"))); // there is no body
 });
 
 test("listeners hear each change of the queue, until they stop", async () => {

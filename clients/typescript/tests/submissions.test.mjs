@@ -30,7 +30,7 @@ test("four requests are under way side by side", async () => {
   const all = submit(client({ fetch }), "1", "2", "3", "4", "5", "6");
   await settled();
   assert.deepEqual(requests.map(nameOf), ["1", "2", "3", "4"]);
-  answers[2](accepted("e-3"));
+  answers[2](accepted("e-3", { "idempotent-replayed": "false" }));
   assert.deepEqual(await all[2], { eventId: "e-3", replayed: false });
   await settled();
   assert.deepEqual(requests.map(nameOf), ["1", "2", "3", "4", "5"]);
