@@ -391,6 +391,8 @@ async def test_other_data_under_a_used_key_end_dead_and_name_the_first(
     assert dead.id.startswith(f"{first}-")
     assert (dead.reason, dead.owner) == ("idempotency_key_reused", "database u-1")
     assert ids(await claim(outbox)) == [first]
+    await outbox.repairs.replay(Named((dead.id,)), actor="ada")
+    assert f'"id":"{dead.id}"'.encode() in (await claim(outbox)).payloads
     posted = event("database u-2")
     await outbox.intake.append(posted, key=IdempotencyKey("k-2", bytes(32)))
     with psycopg.connect(postgres_url) as connection:

@@ -261,11 +261,12 @@ class PostgresInbox:
 
     async def _bury(self, row: InboxRow, reason: str, detail: str) -> None:
         log.warning("append_refused", event_id=row.event_id, reason=reason, detail=detail)
+        ids = [row.event_id, f"{row.event_id}-reused-{row.no}"]
         given = {
             "xid": row.xid,
             "no": row.no,
-            "id": row.event_id,
-            "payload": row.body,
+            "ids": ids,
+            "payloads": [row.body_as(one) for one in ids],
             "reason": reason,
             "detail": detail,
         }

@@ -69,6 +69,10 @@ class InboxRow(msgspec.Struct, frozen=True):
     @property
     def body(self) -> bytes:
         """The event as a client would post it."""
+        return self.body_as(self.event_id)
+
+    def body_as(self, event_id: str) -> bytes:
+        """The event as a client would post it, with this id unless its sender chose one."""
         rest = self.rest
         user = {
             **(rest.user_fields or {}),
@@ -83,7 +87,7 @@ class InboxRow(msgspec.Struct, frozen=True):
             "user": user,
         }
         meta = rest.meta if bytes(rest.meta) not in (b"", b"null") else None
-        given = {"id": rest.id or self.event_id, "v": rest.v, "meta": meta}
+        given = {"id": rest.id or event_id, "v": rest.v, "meta": meta}
         fields |= {name: value for name, value in given.items() if value is not None}
         return msgspec.json.encode(fields)
 

@@ -54,18 +54,19 @@ DELETE FROM outbox.inbox WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM outbox.inbox WHERE xid = d.xid::xid8 AND no = d.no OFFSET 0) AS i))
 
 -- name: INBOX_BURY
--- An event that can't be sent: from the inbox it goes to the dead ones, under a number of its own
--- where an earlier event of its key has its id.
-WITH gone AS (
+-- An event that can't be sent: from the inbox it goes to the dead ones, under the second id and
+-- payload where an earlier event has the first id.
+WITH named AS (
+    SELECT count(*)::int + 1 AS place FROM outbox.events WHERE event_id = (%(ids)s::text[])[1]
+), gone AS (
     DELETE FROM outbox.inbox WHERE xid = %(xid)s::text::xid8 AND no = %(no)s::bigint
     RETURNING name, owner, nullif(coalesce(user_id, ''), outbox.user_of(owner)) AS user_id,
               accepted_at_ms
 ), put AS (
     INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, payload)
-    SELECT %(id)s::text || CASE WHEN EXISTS (SELECT FROM outbox.events WHERE event_id = %(id)s::text)
-                                THEN '-reused-' || %(no)s::bigint ELSE '' END,
-           name, owner, user_id, accepted_at_ms, %(payload)s::bytea
-    FROM gone RETURNING seq, owner, octet_length(payload) AS payload_bytes
+    SELECT (%(ids)s::text[])[place], name, owner, user_id, accepted_at_ms,
+           (%(payloads)s::bytea[])[place]
+    FROM gone, named RETURNING seq, owner, octet_length(payload) AS payload_bytes
 ), done AS (
     INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead, reason, detail)
     SELECT seq, (SELECT at_ms FROM outbox.moment), 0, 0, false, true, %(reason)s::text, %(detail)s::text
