@@ -45,7 +45,7 @@ class Announcer:
             line = "\n".join([sentence, *rows])
         # Without a reader the sentence is lost, as log lines are.
         with contextlib.suppress(OSError):
-            if _has_room(sys.stdout):
+            if sys.stdout and _has_room(sys.stdout):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 

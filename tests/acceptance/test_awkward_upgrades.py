@@ -15,7 +15,7 @@ from tests.support.front_processes import all_gone, children_of, two_fronts
 from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, ENDLESS_ON_POSTGRES, is_migrating
 from tests.support.notified import notified
-from tests.support.outbox_command import outbox_command
+from tests.support.outbox_command import outbox_command, outbox_process
 from tests.support.storage import eventually
 
 pytestmark = pytest.mark.slow
@@ -26,15 +26,15 @@ CONTINUES = "outbox: The old version continues."
 async def test_a_stop_while_the_new_store_process_migrates_ends_the_service_and_gives_it_up(
     tmp_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
-    program, outbox = tmp_path / "program", tmp_path / "outbox.db"
+    program, url = tmp_path / "program", f"sqlite:///{tmp_path / 'outbox.db'}"
     with notified(short_path) as manager:
         settings = {**install(program), **manager.environment}
-        async with two_fronts(f"sqlite:///{outbox}", inngest_api, **settings) as (parent, _):
+        async with two_fronts(url, inngest_api, **settings) as (parent, _):
             add_migration(program, ENDLESS)
-            upgrading = asyncio.create_task(outbox_command(outbox, "upgrade"))
-            await eventually(lambda: is_migrating(f"sqlite:///{outbox}"))
+            upgrading = asyncio.create_task(outbox_process("upgrade", "--url", url))
+            await eventually(lambda: is_migrating(url))
             assert await parent.stop() == 0
-            assert (await upgrading)[::2] == (2, f"outbox: {STOPS}\n")
+            assert await upgrading == (2, f"outbox: {STOPS}\n")
         assert manager.states() == ["READY=1", "RELOADING=1", "STOPPING=1"]
 
 

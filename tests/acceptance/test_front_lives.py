@@ -28,6 +28,7 @@ async def test_a_stop_under_load_answers_every_post_that_was_taken(
 ) -> None:
     outbox_url = f"sqlite:///{memory_path / 'outbox.db'}"
     async with two_fronts(outbox_url, inngest_api) as (parent, poster):
+        await parent.said(", 0 events wait")
         host, port = parent.url.removeprefix("http://").split(":")
         reader, late = await asyncio.open_connection(host, int(port))
         late.write(b"POST /auth/dev-login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n")

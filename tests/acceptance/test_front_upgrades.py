@@ -7,17 +7,16 @@ import contextlib
 import re
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.fleet import ROOT, Process, client
+from tests.support.fleet import Process, client
 from tests.support.front_processes import children_of, delivered, two_fronts
 from tests.support.installed import add_migration, install
 from tests.support.notified import notified
-from tests.support.outbox_command import outbox_command
+from tests.support.outbox_command import outbox_command, outbox_process
 
 PACE_SECONDS = 0.02
 
@@ -98,14 +97,6 @@ async def test_an_upgrade_with_a_migration_refuses_no_post(
             assert file.execute("SELECT count(more) FROM outbox").fetchall() == [(0,)]
 
 
-async def upgraded_by_a_process(url: str) -> tuple[int | None, bytes]:
-    """The exit code and the output of `outbox upgrade`, which may run beside another."""
-    command = (sys.executable, "-m", "service.console.commands.main", "upgrade", "--url", url)
-    done = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
-    out, _ = await done.communicate()
-    return done.returncode, out
-
-
 async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_closed(
     memory_path: Path, short_path: Path, inngest_api: FakeInngest
 ) -> None:
@@ -121,7 +112,7 @@ async def closes_a_kept_connection(url: str, parent: Process) -> None:
     host, port = parent.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     idle = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
-    upgrading = asyncio.gather(*(upgraded_by_a_process(url) for _ in range(2)))
+    upgrading = asyncio.gather(*(outbox_process("upgrade", "--url", url) for _ in range(2)))
     closes = False
     while not closes:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -138,5 +129,5 @@ async def closes_a_kept_connection(url: str, parent: Process) -> None:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()
-    assert await upgrading == [(0, b"The new version serves.\n")] * 2
+    assert await upgrading == [(0, "The new version serves.\n")] * 2
     assert sum("Upgrade: the new version loads" in line for line in parent.lines) == 1

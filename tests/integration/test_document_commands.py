@@ -67,7 +67,8 @@ def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, t
 
 def test_check_tells_the_event_types(command, tmp_path):
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
-    done = command("check", EVENT_TYPES_FILE="types.yaml")
+    done = command("check", EVENT_TYPES_FILE=" types.yaml ", APP_SETTINGS_FILE=" ")
+    assert done.exit_code == 0
     assert "event type: files/uploaded at POST /api/route, by session" in done.stderr
 
 

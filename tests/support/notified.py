@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+_PING = "WATCHDOG=1"
+
 
 @dataclass(frozen=True, slots=True)
 class Notified:
@@ -17,12 +19,16 @@ class Notified:
     bound: socket.socket
 
     def states(self) -> list[str]:
-        """The first lines of all messages since it was last asked."""
+        """The first lines of all messages since it was last asked, but those of its watchdog.
+
+        It was told at least once that the event loop turns.
+        """
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
                 found.append(self.bound.recv(4096).decode().partition("\n")[0])
-        return found
+        assert _PING in found
+        return [one for one in found if one != _PING]
 
 
 @contextlib.contextmanager
@@ -31,4 +37,5 @@ def notified(folder: Path) -> Iterator[Notified]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
         bound.bind(str(folder / "notify"))
         bound.settimeout(0)
-        yield Notified({"NOTIFY_SOCKET": str(folder / "notify")}, bound)
+        environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "60000000"}
+        yield Notified(environment, bound)

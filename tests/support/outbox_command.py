@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from service.console.commands.main import app
 from service.outbox.model import Dead, Retry, Settlement
+from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, append_all, claim
 
 
@@ -21,6 +24,14 @@ async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, s
     result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", url])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.stdout, result.stderr
+
+
+async def outbox_process(*arguments: str) -> tuple[int | None, str]:
+    """Exit code and output of one command in a process of its own: others may run beside it."""
+    command = (sys.executable, "-m", "service.console.commands.main", *arguments)
+    done = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+    out, _ = await done.communicate()
+    return done.returncode, out.decode()
 
 
 async def outbox_json(path: Path | str, *arguments: str) -> Any:

@@ -167,11 +167,11 @@ class Gone(io.StringIO):
         raise OSError(self._code, "gone")
 
 
-@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC])
+@pytest.mark.parametrize("stdout", [Gone(errno.EPIPE), Gone(errno.ENOSPC), None])
 def test_a_sentence_that_nobody_hears_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, code: int
+    monkeypatch: pytest.MonkeyPatch, stdout: Gone | None
 ) -> None:
-    monkeypatch.setattr("sys.stdout", Gone(code))
+    monkeypatch.setattr("sys.stdout", stdout)
     Announcer(as_json=False).say("Store process ended with -9: starting it again.")
 
 

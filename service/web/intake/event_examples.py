@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.event_types.body_schema import SEND_AT, SEND_AT_SCHEMA
+from service.web.intake.lenient_json import MAX_EVENTS
 from service.web.openapi.endpoint import Body, Parameter, ResponseHeader
 
 EVENT_ID = Parameter(
@@ -53,7 +54,7 @@ _EVENT_FIELDS: dict[str, object] = {
 def _body(schema: Mapping[str, object]) -> Body:
     """One event, or an array of them."""
     return Body(
-        {"oneOf": [schema, {"type": "array", "items": schema, "maxItems": 5_000}]},
+        {"oneOf": [schema, {"type": "array", "items": schema, "maxItems": MAX_EVENTS}]},
         [{"name": "report/requested", "data": {"month": "2026-10"}, "id": "report-2026-10"}],
     )
 
