@@ -14,6 +14,7 @@ _TRIALS = {
     "power cuts": "power_cuts",
     "device faults": "power_cuts.device_faults",
     "histories": "simulation",
+    "histories of a journal": "journal.history",
     "operators' view": "linearizability",
 }
 

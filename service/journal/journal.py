@@ -360,14 +360,21 @@ class S3Journal:
         self.garbage.append((name, self.timings.clock() + self.timings.late_seconds))
 
     async def _await_repeats(self, seqs: Iterable[int]) -> None:
-        """Wait until earlier rows are there, too. Raises OutboxUnavailableError."""
+        """Wait until earlier rows are there, too. Raises OutboxUnavailableError.
+
+        With `accepts`, those that were stored while the bucket was away are put later.
+        """
         ends = self.timings.clock() + self.timings.patience_seconds
         for seq in seqs:
-            while self._is_on_its_way(seq) and not self.accepts:
+            while self._is_on_its_way(seq):
+                if self.accepts and (self.away or not self._is_under_way(seq)):
+                    break
                 if self.away or self.timings.clock() >= ends:
                     raise OutboxUnavailableError(self.fault)
                 await asyncio.sleep(self.timings.again_seconds)
 
     def _is_on_its_way(self, seq: int) -> bool:
-        under_way = any(first <= seq <= last for first, last in self.under_way)
-        return under_way or self.contents.lacks(seq)
+        return self._is_under_way(seq) or self.contents.lacks(seq)
+
+    def _is_under_way(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, last in self.under_way)

@@ -431,6 +431,29 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
             await one.outbox.intake.append(event())
 
 
+@pytest.mark.parametrize("accepts", [False, True])
+async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, monkeypatch, accepts):
+    put, may_put = JournalBucket.put, asyncio.Event()
+
+    async def held_up(bucket: JournalBucket, name: str, *given: Any, **options: Any) -> bool:
+        await may_put.wait()
+        return await put(bucket, name, *given, **options)
+
+    key, first, turns = IdempotencyKey.of("k", b"body", plain_digests), event(), Turns()
+    async with journalled(accepts=accepts, live_seconds=3600.0, recorder=turns) as one:
+        await eventually(lambda: turns.made)
+        monkeypatch.setattr(JournalBucket, "put", held_up)
+        posts = [asyncio.create_task(one.outbox.intake.append(first, key=key))]
+        await eventually(lambda: one.outbox.intake.find(first.id))
+        posts.append(asyncio.create_task(one.outbox.intake.append(event(), key=key)))
+        await one.outbox.journalled.reserve(0)  # a commit after its own
+        later = turns.made + 2
+        await eventually(lambda: turns.made >= later)
+        assert not any(post.done() for post in posts)
+        may_put.set()
+        assert {receipt.event_id for receipt in await asyncio.gather(*posts)} == {first.id}
+
+
 async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3, s3_environment):
     url = s3.meta.endpoint_url
     async with journalled() as one:

@@ -38,6 +38,11 @@ class MemoryBucket:
         self.objects[name] = (data, wall_now_ms())
         return True
 
+    def has(self, event_id: str, *, marks: bool = False) -> bool:
+        """True if an event is in a group, or with `marks` in a mark."""
+        found = [name for name, (data, _) in self.objects.items() if event_id.encode() in data]
+        return any(("/mark-" in name) is marks for name in found)
+
 
 class BucketLine:
     """The bucket as one life of a service reaches it: JournalBucket in memory."""
