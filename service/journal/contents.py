@@ -37,13 +37,15 @@ class Contents:
     """The objects by their first numbers.
 
     `missing` are the ranges that have none yet, each with the time until which a put that began
-    may still land, 0 without one.
+    may still land, 0 without one. `marked` are numbers that a person removed while their object was
+    on its way: it may have them.
     """
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
         self._objects: dict[int, Stored] = {}
         self.missing: dict[Range, float] = {}
+        self.marked: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -54,10 +56,13 @@ class Contents:
 
     def add(self, stored: Stored) -> None:
         """Note an object; it is no longer missing."""
-        first = stored.range[0]
+        first, last = stored.range
         if first not in self._objects:
             bisect.insort(self._firsts, first)
         self._objects[first] = stored
+        if removed := {seq for seq in self.marked if first <= seq <= last}:
+            stored.is_marked = True
+            self.marked -= removed
         self.missing.pop(stored.range, None)
 
     def remove(self, stored: Stored) -> None:

@@ -184,9 +184,12 @@ class S3Journal:
         ids = []
         for seq, event_id in removed:
             stored = self.contents.covering(seq)
+            is_coming = not stored and self._is_on_its_way(seq)
             if stored:
                 stored.is_marked = True
-            if stored or not self.is_compared or self._is_on_its_way(seq):
+            elif is_coming:
+                self.contents.marked.add(seq)
+            if stored or is_coming or not self.is_compared:
                 ids.append(event_id)
         if not ids:
             return

@@ -228,7 +228,10 @@ class Upkeep:
             self._foreign.clear()
         await self._collect(now)
         if self._is_sure and not (
-            self._foreign or journal.garbage or any(one.is_marked for one in objects)
+            self._foreign
+            or journal.garbage
+            or contents.marked
+            or any(one.is_marked for one in objects)
         ):
             journal.garbage = [
                 (name, now) for name, at in journal.marks.items() if self._is_late(at, now)
@@ -250,7 +253,8 @@ class Upkeep:
         marked = [stored for stored in objects if stored.is_marked]
         left = await self._file.left([stored.range for stored in objects])
         for stored in marked:  # what was removed was in another one
-            stored.is_marked = sum(left[stored.range[0]]) != stored.rows
+            has_more = sum(left[stored.range[0]]) != stored.rows
+            stored.is_marked = has_more or stored.uncertain_until > stored.written_at
         empty: list[Stored] = []
         for stored in objects:
             waiting, dead = left[stored.range[0]]
@@ -269,12 +273,14 @@ class Upkeep:
         has_fewer = waiting + dead < stored.rows
         if has_fewer and (stored.is_marked or self._is_late(stored.written_at, now)):
             return True
+        if stored.is_marked and stored.written_at < stored.uncertain_until <= now:
+            return True  # an earlier put may have replaced it since
         waited = now - stored.written_at >= self._journal.timings.dead_seconds
         return dead > stored.dead and waited
 
     async def _write_anew(self, stored: Stored) -> None:
         """Replace an object by one with what is left of its events."""
-        journal = self._journal
+        journal, was_marked = self._journal, stored.is_marked
         stored.is_marked = False
         rows, _ = await self._file.rows(stored.range)
         if not rows:
@@ -291,6 +297,7 @@ class Upkeep:
             stored.uncertain_until = max(stored.uncertain_until, late)
         stored.rows, stored.written_at = len(rows), journal.timings.clock()
         stored.dead = sum(row.dead for row in rows)
+        stored.is_marked |= was_marked and stored.uncertain_until > stored.written_at
 
     async def _delete(self, names: Sequence[str]) -> None:
         for start in range(0, len(names), MAX_DELETED):

@@ -142,6 +142,21 @@ async def line(s3, s3_environment) -> AsyncIterator[TcpProxy]:
 
 
 @pytest.fixture
+def may_put(monkeypatch) -> asyncio.Event:
+    """Groups are not put while it is clear."""
+
+    async def held_up(bucket: JournalBucket, name: str, *given: Any, **options: Any) -> bool:
+        if "/0" in name:
+            await may_put.wait()
+        return await put(bucket, name, *given, **options)
+
+    put, may_put = JournalBucket.put, asyncio.Event()
+    may_put.set()
+    monkeypatch.setattr(JournalBucket, "put", held_up)
+    return may_put
+
+
+@pytest.fixture
 def names(s3, bucket_name):
     """The names of the groups in the bucket."""
 
@@ -330,6 +345,20 @@ async def test_what_a_person_took_back_does_not_come_back(journalled, stored):
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 
 
+async def test_what_a_person_took_back_while_it_was_put_is_soon_gone_from_its_object(
+    journalled, may_put, stored
+):
+    async with journalled() as one:
+        kept, gone = event(), event()
+        may_put.clear()
+        posting = asyncio.create_task(one.outbox.intake.append_all([kept, gone], [None, None]))
+        await eventually(lambda: one.outbox.intake.find(gone.id))
+        assert await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada") == [gone.id]
+        may_put.set()
+        await posting
+        await eventually(lambda: stored() == {kept.id: False})
+
+
 async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_back(
     journalled, line, stored, tmp_path
 ):
@@ -432,17 +461,10 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, monkeypatch, accepts):
-    put, may_put = JournalBucket.put, asyncio.Event()
-
-    async def held_up(bucket: JournalBucket, name: str, *given: Any, **options: Any) -> bool:
-        await may_put.wait()
-        return await put(bucket, name, *given, **options)
-
+async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, may_put, accepts):
     key, first, turns = IdempotencyKey.of("k", b"body", plain_digests), event(), Turns()
-    async with journalled(accepts=accepts, live_seconds=3600.0, recorder=turns) as one:
-        await eventually(lambda: turns.made)
-        monkeypatch.setattr(JournalBucket, "put", held_up)
+    async with journalled(accepts=accepts, recorder=turns) as one:
+        may_put.clear()
         posts = [asyncio.create_task(one.outbox.intake.append(first, key=key))]
         await eventually(lambda: one.outbox.intake.find(first.id))
         posts.append(asyncio.create_task(one.outbox.intake.append(event(), key=key)))
