@@ -303,12 +303,21 @@ async def test_a_discard_and_one_event_have_no_rate(
     )
 
 
+DRAWN = [
+    *("0", "4", "8", "rect band delivery-backing_off", "rect band delivery-paused"),
+    *("polygon waiting", "polyline waiting"),
+    *("0", "2", "4", "polyline delivered", "polyline accepted"),
+]
+
+
 async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
     operator: Visitor,
 ) -> None:
     page = await operator.see("/outbox")
     assert "Waiting over the last hour: 1 now, 7 at most." in page
     assert 'class="card now delivery-paused"' in page
+    drawn = re.findall(r'<(rect|polygon|polyline) class="([\w -]+)"|dy="-4">([\d.]+)<', page)
+    assert [" ".join(filter(None, one)) for one in drawn] == DRAWN
     page = await operator.see("/outbox?span=day")
     assert page.count("<td>7</td><td>1.5</td><td>2.5</td><td>3</td>") == 2
     minutes = re.findall(r'<th scope="row"><time datetime="([^"]+)"', page)

@@ -224,6 +224,10 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await browser.shows("td[data-label=Accepted] time", " ago")
         await browser.click(".rows button.copy")
         await browser.shows(".rows button.copy", "Copied")
+        # Over plain HTTP from elsewhere a browser has no clipboard.
+        await browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        await browser.click(".rows tr:nth-child(2) button.copy")
+        await browser.shows(".rows tr:nth-child(2) button.copy", "Copied")
         seconds = "[0, 1, 59, 60, 7199, 7200, 172800, -90]"
         ago = f"return {seconds}.map((one) => ago(Date.now() - one * 1000))"
         assert await browser.run(ago) == [

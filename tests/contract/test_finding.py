@@ -45,7 +45,8 @@ async def test_a_search_for_a_beginning_of_too_many_ids_says_that_it_is_cut(
 async def test_given_ids_are_found_whole_or_by_their_beginning(outbox: Outbox) -> None:
     for event_id in ("019e", "019e-ab", "019f-aa", "019f-ab"):
         await outbox.intake.append(named(event_id))
-    ids = await find_ids(outbox.inspector, ["019f-ab", "019e", "019e-", "019f", "x", "019f-a"])
+    given = ["019f-ab", "019e", "019e-", "019e-ab", "019f", "x", "019f-a"]
+    ids = await find_ids(outbox.inspector, given)
     assert [row.id for row in ids.rows] == ["019f-ab", "019e", "019e-ab"]
     assert ids.unknown == ("x",)
     assert [(one, [row.id for row in rows]) for one, rows in ids.ambiguous] == [

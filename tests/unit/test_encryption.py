@@ -70,9 +70,12 @@ def test_data_that_an_sdk_encrypted_stays_as_it_is() -> None:
     assert Encryption(["another"]).encrypt(data, None) == data
 
 
-def test_an_old_key_still_opens_and_an_unknown_one_does_not() -> None:
+def test_the_first_key_encrypts_an_old_one_still_opens_and_an_unknown_one_does_not() -> None:
     old = Encryption([KEY]).encrypt({"a": 1}, None)["encrypted"]
-    assert Encryption(["new", KEY]).decrypted(old) == {"a": 1}
+    rotated = Encryption(["new", KEY])
+    assert rotated.decrypted(old) == {"a": 1}
+    new = rotated.encrypt({"a": 1}, None)["encrypted"]
+    assert Encryption(["new"]).decrypted(new) == {"a": 1}
     assert Encryption(["new"]).decrypted(old) == old
     assert Encryption([KEY]).decrypted(marked("not base64")) == marked("not base64")
     assert Encryption([KEY]).decrypted({"__ENCRYPTED__": True}) == {"__ENCRYPTED__": True}

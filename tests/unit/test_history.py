@@ -37,7 +37,7 @@ def test_a_minute_is_summed_up_when_it_is_over() -> None:
     minute.add(NOON + MINUTE_MS + 30_000, seen(0, rate=3.0))
     following = minute.add(NOON + 2 * MINUTE_MS, seen(0))
     assert following is not None
-    assert following.accepted_rate == 30 * 3.0 / 40
+    assert (following.waiting, following.accepted_rate) == (0, 30 * 3.0 / 40)
     assert following.delivered_rate == 2 * 30 * 3.0 / 40
 
 
