@@ -20,6 +20,8 @@ NEXT_AUTH_ISSUER = "next-auth"
 AUTH_JS_ISSUER = "authjs"
 DEV_ISSUER = "dev"
 SHARED_ISSUER = "shared"
+# Whose the ids of users are by default that are appended in SQL.
+SQL_ISSUER = "database"
 # Whose ids the names of event keys are. An issuer of people is a URL or one of the words above.
 EVENT_KEY_ISSUER = "key"
 _MAX_ID_CHARS = 255

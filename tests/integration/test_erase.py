@@ -97,7 +97,9 @@ async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
         acts = {record.action: record.detail for record in await outbox.inspector.audit(10)}
         assert acts["erase"] == "everything of one owner"
         await outbox.intake.append(of_owner("key cron"))
-    _, out, _ = await outbox_command(path, "erase", "--user", "u-2", "--yes")
+        await outbox.intake.append(of_owner("next-auth u-2"))
+    _, out, err = await outbox_command(path, "erase", "--user", "u-2", "--yes")
+    assert err == "The same id of next-auth has events too: give --issuer next-auth.\n"
     assert out.startswith(f"Erased {counts}, 1 stored settings, the sessions, and the name in 2 ")
     assert "\nOut of reach: " in out
     _, out, _ = await outbox_command(path, "erase", "--owner", "cron", "--json")

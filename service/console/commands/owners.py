@@ -11,7 +11,15 @@ import typer
 from service.bootstrap.operations import open_erasure, open_reading, open_writing
 from service.console.operations.erasure import Certificate, erase, owned
 from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
-from service.console.terminal.options import Actor, Issuer, Json, Yes, actor_name, owners_of
+from service.console.terminal.options import (
+    Actor,
+    Issuer,
+    Json,
+    Yes,
+    actor_name,
+    owners_elsewhere,
+    owners_of,
+)
 from service.console.terminal.tables import print_json
 from service.identity.user import EVENT_KEY_ISSUER
 from service.observe.printable import printable
@@ -46,13 +54,19 @@ def erase_command(
     """Remove everything of one owner: events, settings, sessions, its name in the audit.
 
     Without --yes it only says how many events. Events that wait are discarded, or delivered first.
-    Prints a certificate. Exits with 1 when events were still under way: repeat the command.
+    Without --issuer it names other issuers with this id. Prints a certificate. Exits with 1 when
+    events were still under way: repeat the command.
 
     Example: `outbox erase --user u-1 --yes --json`
     """
     if (user is None) == (owner is None):
         raise typer.BadParameter("give --user or --owner")
     owners = [f"{EVENT_KEY_ISSUER} {owner}"] if owner else owners_of(user or "", issuer)
+    if user and not issuer:
+        others = [one for one in owners_elsewhere(user) if one not in owners]
+        for other in run(_with_events(url, others)):
+            name = other.partition(" ")[0]
+            typer.echo(f"The same id of {name} has events too: give --issuer {name}.", err=True)
     if not yes:
         _say_would(run(_counted(url, owners)), json=json)
         return
@@ -85,6 +99,11 @@ def _say(done: Certificate) -> None:
 def _counts(events: dict[str, int]) -> str:
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(events.items()))
     return f"{sum(events.values()):,} events" + (f" ({by_state})" if by_state else "")
+
+
+async def _with_events(url: str, owners: list[str]) -> list[str]:
+    async with open_erasure(url) as parts:
+        return [one for one in owners if await parts.inspector.rows(Filter(owner=one, limit=1))]
 
 
 async def _counted(url: str, owners: list[str]) -> dict[str, int]:

@@ -20,7 +20,13 @@ from service.bootstrap.operations import open_reading
 from service.config.values import parse_duration
 from service.console.terminal.command import DEFAULT_URL, in_schema
 from service.errors import ServiceError
-from service.identity.user import DEV_ISSUER, SHARED_ISSUER
+from service.identity.user import (
+    AUTH_JS_ISSUER,
+    DEV_ISSUER,
+    NEXT_AUTH_ISSUER,
+    SHARED_ISSUER,
+    SQL_ISSUER,
+)
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
@@ -286,3 +292,10 @@ def owners_of(user_id: str, issuer: str | None) -> list[str]:
     configured = os.environ.get("OIDC_ISSUER", "").strip()
     own = [*([configured] if configured else []), DEV_ISSUER, SHARED_ISSUER]
     return [f"{one.rstrip('/')} {user_id}" for one in ([issuer] if issuer else own)]
+
+
+def owners_elsewhere(user_id: str) -> list[str]:
+    """The owners that a user's id may mean of issuers with another sign-in than this service's."""
+    tokens = os.environ.get("JWT_ISSUER", "").strip().rstrip("/")
+    issuers = [*filter(None, [tokens]), NEXT_AUTH_ISSUER, AUTH_JS_ISSUER, SQL_ISSUER]
+    return [f"{one} {user_id}" for one in issuers]
