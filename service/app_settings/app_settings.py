@@ -77,14 +77,11 @@ def merge(below: Tree, above: Tree) -> Tree:
 class AppSettings:
     """Reads effective settings and replaces stored ones.
 
-    Caches the settings of at most `max_remembered` users, and at most 64 MiB.
+    Caches the settings of at most 10,000 users, and at most 64 MiB.
     """
 
-    def __init__(
-        self, scopes: Scopes, defaults: Tree, *, max_remembered: int = _MAX_REMEMBERED
-    ) -> None:
+    def __init__(self, scopes: Scopes, defaults: Tree) -> None:
         self._scopes = scopes
-        self._max_remembered = max_remembered
         self._defaults = defaults
         self._revision = scopes.scope_revision
         self._remembered: OrderedDict[tuple[str | None, str], msgspec.Raw] = OrderedDict()
@@ -128,7 +125,7 @@ class AppSettings:
         self._remembered[who] = encoded
         self._remembered_bytes += len(memoryview(encoded))
         while (
-            len(self._remembered) > self._max_remembered
+            len(self._remembered) > _MAX_REMEMBERED
             or self._remembered_bytes > _MAX_REMEMBERED_BYTES
         ):
             self._forget(next(iter(self._remembered)))

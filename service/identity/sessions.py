@@ -24,7 +24,7 @@ from service.identity.session_revision import SessionRevisions
 from service.identity.user import FoundUser, User
 
 _BEARER = "bearer"
-MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 _MAX_CHARS = 16 * 1024 * 1024
 
 
@@ -128,13 +128,12 @@ class Sessions:
         remote: Iterable[RemoteReader] = (),
         revisions: SessionRevisions,
         clock: Callable[[], float] = time.time,
-        max_remembered: int = MAX_REMEMBERED,
     ) -> None:
         self._own = own
         self._storage = SessionStorage(own, readers, remote, revisions)
         self._revisions = revisions
         self._clock = clock
-        self._remembered = RememberedUsers(max_remembered)
+        self._remembered = RememberedUsers()
         self._generation = revisions.generation
 
     def middleware(self) -> Middleware:
@@ -195,7 +194,7 @@ def _session(user: User, good_until: float | None = None) -> Session:
 class RememberedUsers:
     """At most `max_remembered` users, and 16 Mi characters of headers."""
 
-    def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(self, max_remembered: int = _MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
         self._found: OrderedDict[str, FoundUser] = OrderedDict()
         self._chars = 0

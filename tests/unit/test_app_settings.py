@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.app_settings import app_settings
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
 from service.errors import InvalidJsonError
 from service.identity.user import User
@@ -157,17 +156,17 @@ async def test_equal_ids_of_two_issuers_have_settings_of_their_own(scopes):
     assert await effective(settings, other) == {}
 
 
-async def test_what_is_remembered_is_bounded(scopes):
-    settings = AppSettings(scopes, {"a": 1}, max_remembered=2)
-    for name in ("a", "b", "c"):
-        await settings.effective(User("dev", name))
-    assert [owner for _, owner in settings._remembered] == ["dev b", "dev c"]
-    assert settings._remembered_bytes == 2 * len('{"a":1}')
-
-
-async def test_the_bytes_of_what_is_remembered_are_bounded(scopes, monkeypatch):
-    monkeypatch.setattr(app_settings, "_MAX_REMEMBERED_BYTES", 2 * len('{"a":1}'))
+async def test_the_settings_of_10000_users_are_remembered(scopes):
     settings = AppSettings(scopes, {"a": 1})
+    for number in (*range(10_001), *range(1, 10_001)):
+        await settings.effective(User("dev", str(number)))
+    assert scopes.loads == 10_001
+    await settings.effective(User("dev", "0"))
+    assert scopes.loads == 10_002
+
+
+async def test_of_what_is_remembered_64_mib_are_kept(scopes):
+    settings = AppSettings(scopes, {"a": "x" * (32 * 1024**2 - len('{"a":""}'))})
     for _ in range(2):
         for name in ("a", "b", "c"):
             await settings.effective(User("dev", name))

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from service.documents import document_check
 from service.documents.bucket import DocumentObject
 from service.documents.document_check import DocumentCheck
 from service.errors import DocumentNotFoundError, StorageUnavailableError
@@ -82,17 +81,16 @@ async def test_a_document_that_was_not_there_is_refused_and_asked_about_again():
         assert await check("a") == extra
 
 
-async def test_what_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setattr(document_check, "_MAX_KNOWN", 3)
-    shelf = Shelf(**dict.fromkeys("abcd", FOUND))
+async def test_1024_documents_are_kept():
+    names = [str(number) for number in range(1025)]
+    shelf = Shelf(**dict.fromkeys(names, FOUND))
     check = DocumentCheck("enrich", shelf)
-    for name in "abcd":
+    for name in names:
         await check(name)
-    assert len(check._known) == 3
     shelf.asked.clear()
-    for name in "bcda":
+    for name in (*names[1:], names[0]):
         await check(name)
-    assert shelf.asked == ["a"]
+    assert shelf.asked == ["0"]
 
 
 @pytest.mark.parametrize("answer", [FOUND, None, StorageUnavailableError()])

@@ -183,13 +183,6 @@ async def test_an_own_session_is_remembered_for_a_day() -> None:
     assert service.scopes.loads == 1
 
 
-async def test_no_more_are_remembered_than_was_said() -> None:
-    service = Service(FrontEnd("v4"), max_remembered=2)
-    for user in "abc":
-        assert await service.who(Cookie=f"v4={user}") == f"v4 {user}"
-    assert len(service.sessions._remembered) == 2
-
-
 async def test_what_is_remembered_goes_when_any_session_was_ended() -> None:
     front_end = FrontEnd("v4")
     service = Service(front_end)
