@@ -308,10 +308,10 @@ def _alone(path: Path) -> contextlib.AbstractAsyncContextManager[SqliteOutbox]:
     opening = functools.partial(
         open_sqlite_outbox, path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
     )
-    if not os.environ.get("OUTBOX_JOURNAL", "").strip():
+    if not os.environ.get("OUTBOX_JOURNAL"):
         return opening()
     settings = Settings.load(os.environ)
-    own = sqlite_path(settings.store_url)
+    own = sqlite_path(settings.store_url) if settings.journal else None
     if own is None or own.resolve() != path.resolve():
         return opening()
     from service.bootstrap.journal import open_journalled

@@ -17,6 +17,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from service.bootstrap.service import run_relay_alone, run_service
+from service.bootstrap.store_part import run_store_process
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.identity.user import User
@@ -28,6 +29,7 @@ from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.schema import migrate
 from service.web.intake.event_batch import BatchRequest, EventBatches
 from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.remote_storage import unix_socket
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -599,8 +601,9 @@ async def test_a_publication_for_all_tables_stops_nothing(postgres: PostgresServ
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "SERIALIZABLE"])
 async def test_an_encrypted_event_is_refused_as_the_last_started_service_says(
-    postgres_url: str, tmp_path: Path, level: str
+    postgres_url: str, tmp_path: Path, short_path: Path, level: str
 ) -> None:
+    """It is one process at one level, a store process at the other."""
     types = tmp_path / "types.yaml"
     types.write_text(DECLARED.format("encrypt: [phone]"))
     given = {"OUTBOX_URL": postgres_url, "EVENT_TYPES_FILE": str(types), "DEV_LOGIN": "true"}
@@ -608,11 +611,12 @@ async def test_an_encrypted_event_is_refused_as_the_last_started_service_says(
     types.with_name("plain.yaml").write_text(DECLARED.format("encrypt: false"))
     plain = Settings.load({**given, "EVENT_TYPES_FILE": str(types.with_name("plain.yaml"))})
     many = "SELECT outbox.append_many(%s)"
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(postgres_url) as connection, unix_socket(short_path / "store") as fronts:
         connection.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
+        serves = run_service(keyed) if level == "SERIALIZABLE" else run_store_process(keyed, fronts)
         append(connection, "app/secret")
         connection.execute("SELECT 1")  # its transaction stays open over the start
-        async with run_service(keyed), run_relay_alone(plain):
+        async with serves, run_relay_alone(plain):
             connection.commit()
             for statement, arguments in (
                 (APPEND, ("app/secret", Jsonb({}), "u-1")),
