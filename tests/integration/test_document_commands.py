@@ -214,4 +214,5 @@ async def test_check_sends_what_delivery_sends(command, monkeypatch):
     async with FakeInngest(options=FakeOptions(keys={"second-key"})) as api:
         given = {"INNGEST_BASE_URL": api.url, "INNGEST_DEV": "0", **keys}
         done = await asyncio.to_thread(command, "check", **given)
+        assert {one.body_bytes for one in api.ledger.requests} == {len("[]")}
     assert f"inngest: {api.url} answers and takes the event key" in done.stderr

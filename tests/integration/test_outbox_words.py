@@ -220,6 +220,7 @@ async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:
     assert "pending" in out
     assert "hidden" not in out
     assert "hidden" not in (await outbox_json(secret, "stats"))["outbox"]
+    assert (await outbox_json(secret, "sign-out", "ada"))["user"] == "ada"  # and no log line
 
 
 async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) -> None:
