@@ -37,7 +37,7 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 TELLS = """
 import sys
 from service.processes.child_process import tell_fault
-tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096)
+tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
 """
 
 
@@ -57,12 +57,13 @@ async def test_of_a_child_that_could_not_be_started_it_is_said_why(tmp_path: Pat
 
 async def test_a_long_fault_is_cut_between_characters() -> None:
     child = Child("Front process 1", [sys.executable, "-c", TELLS], ())
-    process = await ChildProcess.start(child, os.environ, lambda _: None)
+    said: list[bytes] = []
+    process = await ChildProcess.start(child, os.environ, said.append)
     assert os.getsid(process.pid) == process.pid  # Ctrl-C does not reach it
     async with asyncio.timeout(60):
         assert await process.ended() == 0
     process.signal(signal.SIGTERM)  # none is left
-    assert process.fault == "x" + "é" * 2047
+    assert (process.fault, said) == ("x" + "é" * 2047, [])
 
 
 class Ended:
@@ -111,6 +112,7 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             assert await waiting
             parent.shutdown(socket.SHUT_RDWR)
             await gone.wait()
+            line.ready()  # to nobody
 
 
 class Served:

@@ -30,7 +30,7 @@ OBJECTS = [
     b'{"name":"a"}',
     b' {"NAME" : "a" , "more":[1,{"name":"b"}],"data":{"x":[{},[]]} } ',
     b'{"name":"a","name":"b"}',
-    b'{"n\\u0061me":"a","x\\\\":"\\"},{"}',
+    b'{"\\u006e\\u0061\\u006d\\u0065":"a","x\\\\":"\\"},{"}',
     b'{"data":{"x":"\\\\\\"]},[{\\\\"},"id":"1"}',
     b'{"id":"\\ud800 \\\\ud800 \\ud83d\\ude00 \xff"}',
     b'{"' + b"k" * 100 + b'":1,"id":"2"}',
@@ -109,11 +109,22 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("body", ATTACKS.values(), ids=ATTACKS)
-def test_others_run_between_the_pieces_of_a_large_event(body: bytes) -> None:
-    found = list(read_events(body, User("key", "cron"), 1_800_000_000_000))
+@pytest.mark.parametrize(
+    ("attack", "pieces"),
+    [
+        ("escapes", 450),
+        ("surrogates", 330),
+        ("not UTF-8", 210),
+        ("fields", 190),
+        ("brackets", 90),
+        ("array", 180),
+        ("space", 90),
+    ],
+)
+def test_others_run_between_the_pieces_of_a_large_event(attack: str, pieces: int) -> None:
+    found = list(read_events(ATTACKS[attack], User("key", "cron"), 1_800_000_000_000))
     assert sum(one is not None for one in found) == 1
-    assert found.count(None) >= SIZE / 16_384 / 4
+    assert found.count(None) >= pieces
 
 
 @pytest.mark.parametrize("text", [b'"' * SIZE, b'"" ' * SIZE, b'{"name":"a"}' + b'""' * SIZE])

@@ -154,3 +154,5 @@ async def test_a_head_that_came_in_time_does_not_end_what_follows() -> None:
         await served.says("answer 1")
         served.writer.write(ASK)
         await served.says("answer 2")
+        served.writer.write(ASK[:20])
+        await served.says("408")  # the next head has as much time, and no more
