@@ -331,7 +331,9 @@ async def test_live_figures_tell_dead_events_that_were_removed(
     gone = (("event", rows["dead"].id), ("confirmed", "yes"))
     async with operator._session.get(f"{operator._url}/outbox/live") as stream:
         told = stream.content
-        await told.readuntil(b"event: dead\n")
+        first = (await told.readuntil(b"event: dead\n")).decode()
+        assert "event: state\ndata: paused\n\nevent: delivery\ndata: Delivery is paused (" in first
+        assert 'event: charts\ndata: <figure class="chart">\n' in first
         await operator.send("/outbox/discard", *gone)
         assert "card alarming" not in await operator.see("/outbox")
         assert b"@sum/a" in await told.readuntil(b"event: dead\n")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 import structlog
 
 from service.console.commands import main as script
+from service.console.terminal.tables import progress_bar, show_lines, state_text
 from service.observe.logs import LogStream, RequestLine, configure_logs, request_log
 from service.observe.printable import escaped_json
-from service.outbox.model import Dead, DeliveryRecord, Settlement
+from service.outbox.model import Dead, DeliveryRecord, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import PATIENCE_SECONDS, claim, event
@@ -147,6 +149,25 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
         piped = reader.readline()
     assert "{" not in shown
     assert json.loads(piped)["event"] == "send"
+
+
+def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    parent, child = os.openpty()
+    with os.fdopen(child, "w") as terminal, os.fdopen(parent, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress_bar("copying") as progress:
+            progress(1, 4)
+        show_lines(state_text(State.DEAD))
+        assert "copying" in (bar := screen.read(10**4).decode())
+        assert "25%" in bar
+        monkeypatch.setattr(sys, "stdout", terminal)
+        show_lines(state_text(State.DEAD))
+        assert screen.read(10**4).decode() == "\x1b[1;31mdead\x1b[0m\r\n"
+    assert capsys.readouterr().out == "dead\n"
 
 
 @pytest.mark.usefixtures("root_logger")

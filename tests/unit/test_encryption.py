@@ -68,6 +68,10 @@ def test_named_fields_move_and_the_others_stay_readable() -> None:
 def test_data_that_an_sdk_encrypted_stays_as_it_is() -> None:
     data = {"encrypted": marked(BY_JAVASCRIPT), "order": 7}
     assert Encryption(["another"]).encrypt(data, None) == data
+    for other in (False, "true", 1):
+        pretended = {"encrypted": {**marked(BY_JAVASCRIPT), "__ENCRYPTED__": other}}
+        made = Encryption([KEY]).encrypt(pretended, None)
+        assert Encryption([KEY]).decrypted(made["encrypted"]) == pretended
 
 
 def test_the_first_key_encrypts_an_old_one_still_opens_and_an_unknown_one_does_not() -> None:

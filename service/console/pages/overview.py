@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from weakref import WeakSet
 
 import msgspec
 from aiohttp import web
@@ -54,7 +55,7 @@ class Overview:
         self._inspector = inspector
         self._watched = watched
         self._drawn = drawn
-        self._streams: set[asyncio.Task[None]] = set()
+        self._streams: WeakSet[asyncio.Task[None]] = WeakSet()
         self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -119,7 +120,6 @@ class Overview:
             await asyncio.wait([stream])
         finally:
             stream.cancel()
-            self._streams.discard(stream)
         return response
 
     async def _stream(self, response: web.StreamResponse, span: Span) -> None:
