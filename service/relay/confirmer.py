@@ -204,13 +204,13 @@ class Confirmer:
 
     def _note(self, answer: _Answer) -> None:
         """Learn about Inngest from an answer or its absence."""
-        now, environment = self._clock(), answer.entries[0].meta.environment
+        now = self._clock()
         if answer.held is not None:
-            self._refused.pop(environment, None)
             progress = self._progress.with_answer(now)
             self._progress = progress.with_held(answer.held, answer.read_at)
         elif answer.fault and answer.fault.refused:
             until = now + self._policy.refused_seconds
+            environment = answer.entries[0].meta.environment
             self._refused[environment] = _Refusal(until, str(answer.fault))
         elif answer.fault:
             self._progress = self._progress.with_silence(now, away=not answer.fault.reached)
@@ -221,7 +221,7 @@ class Confirmer:
             return
         # Of rows that were asked for together, a newer one may have been stored meanwhile.
         known = replace(
-            answer.progress.with_answer(self._clock()).with_held(answer.held, answer.read_at),
+            answer.progress.with_held(answer.held, answer.read_at),
             newest_held=answer.progress.newest_held,
         )
         held = {entry.seq for entry in answer.held}

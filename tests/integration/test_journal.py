@@ -11,21 +11,29 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
+from botocore.exceptions import ClientError
 from structlog.testing import capture_logs
 
 from service.bootstrap import journal as journal_parts
 from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
-from service.errors import ConfigurationError, IdempotencyKeyReusedError, OutboxUnavailableError
+from service.errors import (
+    ConfigurationError,
+    IdempotencyKeyReusedError,
+    OutboxUnavailableError,
+    StorageUnavailableError,
+)
 from service.journal import bucket, journal, upkeep
 from service.journal.bucket import JournalBucket
 from service.journal.journal import JournalTimings, Pace, S3Journal
@@ -80,12 +88,19 @@ class Opened:
 
 
 class Turns(NullRecorder):
-    """Counts the turns of the upkeep."""
+    """Counts the turns of the upkeep, and has the figures."""
 
     made = 0
 
+    def __init__(self) -> None:
+        self.figures = Counter[str]()
+
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        self.figures[name] = value
         self.made += name == "journal_away"
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.figures[name] += value
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +206,9 @@ async def test_an_event_is_in_the_bucket_before_it_is_answered(journalled, store
 
 async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled):
     async with journalled() as one:
-        receipts = [await one.outbox.intake.append(event()) for _ in range(3)]
+        long_ago_ms = wall_now_ms() - 25 * 3600 * 1000
+        old = msgspec.structs.replace(event(), accepted_at_ms=long_ago_ms)
+        receipts = [await one.outbox.intake.append(each) for each in (event(), old, event())]
         key = IdempotencyKey.of("k", b"body", plain_digests)
         keyed = await one.outbox.intake.append(event(), key=key)
     async with journalled() as two:
@@ -208,17 +225,21 @@ async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled):
         other = IdempotencyKey.of("k", b"another", plain_digests)
         with pytest.raises(IdempotencyKeyReusedError):
             await two.outbox.intake.append(event(), key=other)
-        assert two.upkeep.state.restored == 4
+        assert (two.upkeep.state.restored, two.upkeep.state.may_run_twice) == (4, 1)
 
 
-async def test_what_came_back_is_safe_from_a_second_loss(journalled, stored, names):
+async def test_what_came_back_is_safe_from_a_second_loss(journalled, stored, names, monkeypatch):
+    turns = Turns()
     async with journalled() as one:
         sent = await append_all(one.outbox, 5)
     old = names()
-    async with journalled() as two:
+    monkeypatch.setattr(upkeep, "_PUT_BYTES", 300)  # they need three objects
+    async with journalled(dead_seconds=60.0, recorder=turns) as two:
         await eventually(lambda: set(names()).isdisjoint(old))
         assert set(stored()) == {each.id for each in sent}
+        assert len(names()) == 3
         assert two.upkeep.state.missing == 0
+        assert turns.figures["journal_restored"] == 5
     async with journalled() as three:
         assert three.upkeep.state.restored == 5
 
@@ -230,6 +251,11 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
         first, *others = [entry.seq for entry in batch.entries]
         dead = Dead(first, 1, "rejected", "in Inngest's words")
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=others, dead=[dead]))
+        await eventually(lambda: stored() == {sent[0].id: True})
+        again = Named((sent[1].id,), State.DELIVERED)
+        assert await one.outbox.repairs.replay(again, actor="ada") == [sent[1].id]
+        await eventually(lambda: stored() == {sent[0].id: True, sent[1].id: False})
+        await deliver(one.outbox, await claim(one.outbox))
         await eventually(lambda: stored() == {sent[0].id: True})
     async with journalled() as two:
         [row] = await two.outbox.inspector.rows(Filter())
@@ -255,12 +281,23 @@ async def test_the_bucket_knows_what_became_of_an_event_alone_in_its_object(
         await eventually(lambda: stored() == {sent.id: False})
 
 
-async def test_an_object_goes_when_all_its_events_are_delivered(journalled, names):
-    async with journalled() as one:
+async def test_an_object_goes_when_all_its_events_are_delivered(
+    journalled, names, s3, bucket_name, tmp_path
+):
+    folder = tmp_path / "kept"
+    async with journalled(folder) as one:
         await append_all(one.outbox, 4)
-        assert names()
+        [name] = names()
+        late = s3.get_object(Bucket=bucket_name, Key=name)["Body"].read()
         await deliver(one.outbox, await claim(one.outbox))
         await eventually(lambda: not names())
+        await one.outbox.repairs.purge(older_than_seconds=-1, actor=None)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket_name)  # not the start's own, too
+    async with journalled(folder):
+        pass
+    s3.put_object(Bucket=bucket_name, Key=name, Body=late)  # a try of its put lands
+    async with journalled(folder) as three:
+        assert three.upkeep.state.restored == 0
 
 
 async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_settled_one(
@@ -443,9 +480,11 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
     journalled, stored, line, monkeypatch
 ):
     monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
-    async with journalled(accepts=True, dead_seconds=60.0, **AWAY_SOON) as one:
+    turns = Turns()
+    async with journalled(accepts=True, dead_seconds=60.0, recorder=turns, **AWAY_SOON) as one:
         line.swallow()
         sent = await append_all(one.outbox, 3)
+        await eventually(lambda: turns.figures["journal_away"] == 1)
         one.upkeep._journal.pace = Pace(3.0, lambda: 0.0)  # three puts in all
         for _ in range(3):
             sent += await append_all(one.outbox, 1)
@@ -456,6 +495,7 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
         await eventually(lambda: one.upkeep.state.missing == 0)
         assert set(stored()) == {each.id for each in sent}
         assert one.upkeep.state.state == "ok"
+        await eventually(lambda: turns.figures["journal_away"] == 0)
         async with asyncio.timeout(PATIENCE_SECONDS):  # those while it was away were no puts
             await one.outbox.intake.append(event())
 
@@ -641,6 +681,43 @@ async def test_a_bucket_has_what_was_put_once_and_tells_what_is_missing(
         found = [each async for each in one.listed()]
         assert [each[:2] for each in found] == [("a", 1), ("b", 5), ("d", 1), ("e", 1)]
         assert all(before_ms < each.modified_ms < before_ms + 120_000 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("status", "tries"), [(400, 1), (403, 1), (404, 1), (408, 3), (409, 3), (429, 3), (503, 3)]
+)
+@in_virtual_time
+async def test_a_put_that_the_bucket_did_not_decide_is_tried_again(status, tries):
+    class Answering(BucketLine):
+        asked = 0
+
+        async def put(self, name: str, *given: Any, **options: Any) -> bool:
+            self.asked += 1
+            if self.asked < 3:
+                answer = {"ResponseMetadata": {"HTTPStatusCode": status}}
+                raise StorageUnavailableError from ClientError(answer, "PutObject")
+            return await super().put(name, *given, **options)
+
+    line = Answering(MemoryBucket(random.Random(1)))
+    made = S3Journal(line, "one", NullRecorder(), timings=JournalTimings(clock=now))
+    with contextlib.suppress(StorageUnavailableError):
+        await made.try_put("a", b"a")
+    assert line.asked == tries
+
+
+async def test_an_object_that_s3_keeps_is_told():
+    class Keeping:
+        name = "b"
+
+        @contextlib.asynccontextmanager
+        async def client_for(self, seconds: float) -> AsyncIterator[Any]:
+            yield self
+
+        async def delete_objects(self, **_: Any) -> dict[str, Any]:
+            return {"Errors": [{"Key": "a", "Code": "AccessDenied"}]}
+
+    with pytest.raises(StorageUnavailableError, match="AccessDenied"):
+        await JournalBucket(Keeping(), "").delete(["a", "b"])
 
 
 async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journalled):

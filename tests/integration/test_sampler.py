@@ -9,11 +9,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.console.operations.sampler import DELIVERY_STATES, Sampler, keep_lag
 from service.errors import OutboxUnavailableError
-from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder
+from service.observe.metrics import (
+    SHARED_FOLDER,
+    PrometheusRecorder,
+    forget_gauges,
+    shared_registry,
+)
 from service.outbox.figures import Stats
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord
@@ -173,3 +179,9 @@ def test_of_several_processes_the_longest_lag_and_the_latest_figure_of_the_outbo
         text = subprocess.check_output(command, env=environ, text=True)
     assert "\noutbox_event_loop_lag_seconds 5.0\n" in text
     assert "\noutbox_wal_bytes 1.0\n" in text
+    for path in tmp_path.glob("counter_*.db"):
+        forget_gauges(int(path.stem.removeprefix("counter_")), str(tmp_path))
+    text = generate_latest(shared_registry(str(tmp_path))).decode()
+    assert "outbox_event_loop_lag_seconds" not in text
+    assert "outbox_wal_bytes" not in text
+    assert "outbox_io_errors_total 0.0" in text
