@@ -25,6 +25,7 @@ from service.observe.recorder import NullRecorder
 from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
+from service.outbox.postgres import inbox
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.schema import migrate
 from service.web.intake.event_batch import BatchRequest, EventBatches
@@ -474,6 +475,22 @@ async def test_what_there_is_no_room_for_stays_and_is_taken_later(postgres_url: 
             await deliver(outbox, taken)
             await row_in(outbox, made[3], State.PENDING)
             assert ids(await claim(outbox)) == made[2:]
+
+
+async def test_owners_that_stay_at_their_limits_hold_up_no_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "_LEFT_SECONDS", 0.1)
+    async with PostgresStorage(postgres_url).open(max_pending_per_user=1) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for user in range(100, 151):
+                made = [call(connection, f"'n', '{{}}', 'u-{user}'") for _ in range(2)]
+        batch = await claim(outbox)
+        while made[0] not in ids(batch):
+            batch = await claim(outbox)
+        done = [entry.seq for entry in batch.entries if entry.event_id == made[0]]
+        await outbox.queue.settle(Settlement(batch.claim, delivered=done))
+        await row_in(outbox, made[1], State.PENDING)
 
 
 async def test_a_full_outbox_refuses_no_transaction(postgres_url: str) -> None:

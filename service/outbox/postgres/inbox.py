@@ -41,6 +41,7 @@ TURN_SECONDS = 10.0
 _TRY_AGAIN_SECONDS = 2.0
 _NOTE_SECONDS = 2.0
 _LEFT_SECONDS = 5.0
+_LEFT_OWNERS = 50
 _WHOLE_SECONDS = 600.0
 _STORE_SECONDS = 10.0
 _START = ("0", 0)
@@ -89,6 +90,7 @@ class PostgresInbox:
         self._holder = uuid.uuid4().hex
         self._seen = Position()
         self._is_noted = False
+        self._left_after = ""
         self._turn_until = self._left_at = self._note_at = self._whole_at = 0.0
 
     async def __aenter__(self) -> Self:
@@ -138,8 +140,14 @@ class PostgresInbox:
         await self._drain_after(self._seen)
         if now >= self._left_at:
             self._left_at = now + _LEFT_SECONDS
-            if rows := await self._pool.run("INBOX_LEFT"):
-                await self._drain([InboxRow.of(row) for row in rows])
+            rows = await self._pool.run(
+                "INBOX_LEFT", {"after": self._left_after, "owners": _LEFT_OWNERS}
+            )
+            left = [InboxRow.of(row) for row in rows]
+            owners = {row.owner for row in left}
+            # Owners that stay at their limits hold up none of those after them.
+            self._left_after = max(owners) if len(owners) == _LEFT_OWNERS else ""
+            await self._drain(left)
 
     async def _drain_after(self, seen: Position | None) -> None:
         """Drain what was appended since `seen`, None for the whole inbox."""

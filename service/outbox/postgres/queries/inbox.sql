@@ -24,13 +24,14 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_sn
 WHERE NOT EXISTS (SELECT FROM found)
 
 -- name: INBOX_LEFT
--- The first rows of each owner that were left over: at most 100 of each, of 50 owners.
+-- The first rows of each owner that were left over: at most 100 of each, of the next owners.
 WITH RECURSIVE owners AS (
-    (SELECT owner, 1 AS n FROM outbox.inbox WHERE left_over ORDER BY owner LIMIT 1)
+    (SELECT owner, 1 AS n FROM outbox.inbox WHERE left_over AND owner > %(after)s::text
+     ORDER BY owner LIMIT 1)
     UNION ALL
     SELECT (SELECT owner FROM outbox.inbox WHERE left_over AND owner > owners.owner
             ORDER BY owner LIMIT 1), n + 1
-    FROM owners WHERE owner IS NOT NULL AND n < 50
+    FROM owners WHERE owner IS NOT NULL AND n < %(owners)s::int
 )
 SELECT i.xid::text, i.no, i.accepted_at_ms, i.event_id, i.name, i.owner, i.user_id,
        i.idempotency_key, i.data, i.rest::text, pg_current_snapshot()::text
