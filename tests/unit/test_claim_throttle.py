@@ -101,6 +101,12 @@ def test_claims_of_a_stream_from_fronts_are_fewer_and_larger() -> None:
     assert process.drained(full=False) / BATCH < 0.5 / PACE.pause_seconds
 
 
+def test_where_cores_are_fewer_than_processes_a_drain_leaves_the_fronts_their_part() -> None:
+    paces = [timings_beside_fronts(3, cores).pace for cores in (2, 4, 8)]
+    shares = [pace.processor_share / PACE.processor_share for pace in paces]
+    assert shares == pytest.approx([0.5, 1, 1])
+
+
 @pytest.mark.parametrize(
     ("since", "came", "pause"),
     [

@@ -57,6 +57,7 @@ test("the next page of an account sends what the last left, and no other account
   void last.submit({ documentName: "a" });
   await until(() => away.requests.length === 1);
   last.close();
+  assert.equal((await indexedDbQueue("inngest-outbox:ada").all()).length, 1);
   const sent = [];
   for (const account of ["bob", "ada"]) {
     const fetch = async () => accepted(String(sent.push(account)));

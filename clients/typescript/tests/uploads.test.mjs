@@ -55,6 +55,12 @@ test("an upload is given up after five tries", async () => {
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
   await assert.rejects(outbox.upload(FILE), { code: "internal_error" });
   assert.equal(requests.length, 5);
+  const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
+  const full = async (url) =>
+    url === "/b" ? new Response(null, { status: 507 }) : Response.json(form);
+  const given = new OutboxClient({ fetch: full, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
+  const told = { name: "OutboxConnectionError", message: "The document storage answered 507." };
+  await assert.rejects(given.upload(FILE), told);
 });
 
 test("an upload is tried again after pauses that grow, until its signal ends it", async (t) => {
