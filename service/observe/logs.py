@@ -10,6 +10,7 @@ the reader does not keep up, lines beyond the buffer's limit are dropped, and a 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import logging
@@ -71,11 +72,12 @@ def timestamp() -> str:
 def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None) -> LogStream:
     """Send structlog's and the standard library's logs to `stream` (default: standard error).
 
-    `format_name` is `json`, `console` or `auto` (console on a terminal). The caller closes the
-    returned buffer at the end.
+    `format_name` is `json`, `console` or `auto` (console on a terminal). The returned buffer is
+    written when the process ends, after a crash too, but not by `os._exit`.
     """
     target = stream or sys.stderr
     buffer = LogStream(target.fileno())
+    atexit.register(buffer.close)
     console = format_name == "console" or (format_name == "auto" and target.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -42,4 +42,3 @@ async def serve_as_front(
                 if not stop.is_set():
                     await comes_first(server.let_go(_LINGER_SECONDS), stop.wait())
                 await server.let_go()
-    logs.close()

@@ -54,7 +54,6 @@ async def serve(
         manager.stopping()
         if listening.are_kept:
             await server.let_go()
-    logs.close()
 
 
 async def relay_only(settings: Settings, logs: LogStream) -> None:
@@ -67,4 +66,3 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
         async with ServiceManager(os.environ).told("Delivering"):
             await stop.wait()
         announcer.say("Stopping: finishing sends under way.")
-    logs.close()

@@ -45,4 +45,3 @@ async def serve_as_store(
                     line.ready()
                     await line.hand_over(stop)
                 may_open = not stop.is_set() and await line.may_go(stop)
-    logs.close()

@@ -34,11 +34,8 @@ def run(health_port: int | None) -> None:
     with exit_on_fault():
         settings = load_settings()
         event_name = documents_event_name(load_event_types(settings.event_types_file))
-        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        try:
-            uvloop.run(_run(settings, event_name, health_port))
-        finally:
-            logs.close()
+        configure_logs(level=settings.log_level, format_name=settings.log_format)
+        uvloop.run(_run(settings, event_name, health_port))
 
 
 async def _run(settings: Settings, event_name: str, health_port: int | None) -> None:

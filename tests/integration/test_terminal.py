@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -260,3 +261,17 @@ def test_a_command_logs_on_standard_error_and_leaves_its_own_faults_out(
     said = capsys.readouterr()
     assert (said.out, "file_check_incomplete" in said.err) == ("", True)
     assert "database_lost" not in said.err
+
+
+def test_the_lines_before_a_crash_are_written() -> None:
+    crash = """
+import structlog
+from service.observe.logs import configure_logs
+configure_logs(level="info", format_name="json")
+structlog.get_logger().info("last_words")
+raise RuntimeError
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", crash], capture_output=True, text=True, check=False
+    )
+    assert '"event":"last_words"' in done.stderr

@@ -128,6 +128,11 @@ async def test_a_first_question_that_took_too_long_is_asked_again() -> None:
     await asker.ask_some([followed])
     await asyncio.sleep(0)
     assert inngest.asked == 2
+    await asyncio.sleep(10)
+    await asker.ask_some([followed])
+    await asker.ask_soon(followed)  # which is being done
+    await asyncio.sleep(0)
+    assert inngest.asked == 3
     await asker.stop()
 
 
