@@ -97,7 +97,8 @@ class Comparison:
         }
         asked = [id_ for id_ in unknown if starts[id_].is_live and id_ not in told]
         for id_ in await self._living(asked) if asked else ():
-            compared.refused.append(_sentence(id_, unknown.pop(id_), "another outbox that runs"))
+            events = self._count(id_, unknown.pop(id_))
+            compared.refused.append(_sentence(id_, events, "another outbox that runs"))
         if unknown:
             await self._restore(unknown, await self._marked(starts), compared, told)
         self._take_in(starts, compared)
@@ -163,12 +164,15 @@ class Comparison:
             compared.restored = compared.restored.plus(await self._file.restore(rows[::-1]))
         for id_, those in unknown.items():
             if whose := refused.get(id_):
-                compared.refused.append(_sentence(id_, those, whose))
+                compared.refused.append(_sentence(id_, self._count(id_, those), whose))
                 continue
             had = those[-1].range[1]
             await self._file.had(id_, had)
             known = self.known.get(id_, _UNKNOWN)
             self.known[id_] = msgspec.structs.replace(known, had=had)
+
+    def _count(self, id_: str, groups: Sequence[GroupObject]) -> int:
+        return _count(groups, self.known.get(id_, _UNKNOWN))
 
     def _foreign(self, content: Content | None, *, is_told: bool) -> str | None:
         """The reason for which the content is not brought back, None where it is."""
@@ -238,7 +242,8 @@ async def _starts(bucket: JournalBucket) -> dict[str, Start]:
 
 
 def _view(id_: str, start: Start, known: Known | None) -> StartView:
-    unknown = start.after((known or _UNKNOWN).had)
+    had = known or _UNKNOWN
+    unknown = start.after(had.had)
     return StartView(
         id=id_,
         ours=known is not None,
@@ -246,14 +251,18 @@ def _view(id_: str, start: Start, known: Known | None) -> StartView:
         objects=len(start.groups),
         bytes=sum(group.size for group in start.groups),
         unknown_objects=len(unknown),
-        unknown=sum(group.numbers for group in unknown),
+        unknown=_count(unknown, had),
         marks=len(start.marks),
         oldest_at=min((group.modified_ms for group in start.groups), default=None),
     )
 
 
-def _sentence(id_: str, groups: Sequence[GroupObject], whose: str) -> str:
-    events = sum(group.numbers for group in groups)
+def _count(unknown: Sequence[GroupObject], known: Known) -> int:
+    """The number of events in the groups that a file has never had, at most."""
+    return sum(min(group.numbers, group.range[1] - known.had) for group in unknown)
+
+
+def _sentence(id_: str, events: int, whose: str) -> str:
     return (
         f"The journal has {events:,} events under {id_}, of {whose}: they are left alone. Give "
         "each outbox a prefix of its own, or bring them back by "

@@ -440,7 +440,12 @@ async def test_an_older_file_gets_the_rest_of_an_object_of_which_it_has_a_part(
         one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)
         await eventually(lambda: one.upkeep.state.missing == 0)
         assert len(names()) == 1
-    async with journalled(copy) as two:
+    async with journalled(copy, destination="two") as two:
+        [words] = two.upkeep.state.refused
+        assert "The journal has 2 events" in words
+        [start] = [each for each in await two.upkeep.starts() if each.unknown]
+        assert start.unknown == 2
+        await two.upkeep.restore([start.id])
         rows = await two.outbox.inspector.rows(Filter())
         assert sorted(row.id for row in rows) == sorted(each.id for each in sent)
 
