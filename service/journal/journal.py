@@ -26,6 +26,7 @@ from service.outbox.sqlite.file.journalled import JournalRow, Range
 MAX_UNDER_WAY = 2  # the next group is put while the last one's callers post again
 _BUSY_SECONDS = 1.0  # an ended put wakes the writer before
 _PEACE_SECONDS = 1.0
+_CLOSED = "The journal is closed."
 _UNREAD = "The journal has not been compared with the file yet."
 _REMOVED = (
     "The events are removed. The journal's bucket does not know it yet: until it does, a new start "
@@ -260,7 +261,7 @@ class S3Journal:
         if put.done.done():  # its commit failed meanwhile
             return
         if self._has_ended:
-            put.done.set_exception(OutboxUnavailableError("The journal is closed."))
+            put.done.set_exception(OutboxUnavailableError(_CLOSED))
             return
         if put.range:
             if not self.away:
@@ -270,11 +271,12 @@ class S3Journal:
         put.task = self._start(self._carry(put))
 
     async def _carry(self, put: GroupPut) -> None:
-        fault: OutboxUnavailableError | None = None
+        fault: OutboxUnavailableError | None = OutboxUnavailableError(_CLOSED)
         try:
             if put.range:
                 await self._put_rows(put, put.range)
             await self._await_repeats(put.repeats)
+            fault = None
         except OutboxUnavailableError as error:
             fault = error
         except Exception as error:

@@ -521,6 +521,16 @@ async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, may_p
         assert {receipt.event_id for receipt in await asyncio.gather(*posts)} == {first.id}
 
 
+async def test_a_stop_answers_no_event_that_is_not_in_the_bucket(journalled, may_put):
+    sent = event()
+    async with journalled() as one:
+        may_put.clear()
+        posting = asyncio.create_task(one.outbox.intake.append(sent))
+        await eventually(lambda: one.outbox.intake.find(sent.id))
+    with pytest.raises(OutboxUnavailableError, match="closed"):
+        await posting
+
+
 async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3, s3_environment):
     url = s3.meta.endpoint_url
     async with journalled() as one:
