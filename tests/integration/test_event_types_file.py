@@ -92,6 +92,8 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(path="/api/a b"), "path: write a path as /api/reports"),
         (changed(path="/api/events"), "path: /api/events is the service's own; choose another"),
         (changed(path="/api/events/mine"), "path: /api/events/mine is the service's own"),
+        (changed(path="/api/settings"), "path: /api/settings is the service's own"),
+        (changed(path="/api/uploads/mine"), "path: /api/uploads/mine is the service's own"),
         (changed(body="x"), "body: write a JSON Schema, as an object"),
         (changed(body={"type": "text"}), "body: type: "),
         (changed(data=["$body.report"]), "data: write an object"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import pytest
@@ -186,8 +187,10 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 async def test_a_browser_signs_in_with_the_form_and_goes_on_to_where_it_wanted(start):
     client = await start(issuer="dev")
-    form = await client.get("/auth/dev-login?returnTo=/outbox")
-    assert 'name="returnTo" value="/outbox"' in await form.text()
+    form = await (await client.get("/auth/dev-login?returnTo=/outbox")).text()
+    assert 'name="returnTo" value="/outbox"' in form
+    asked = re.findall(r'<input .*?name="(\w+)"', form)
+    assert asked == ["returnTo", "email", "name", "id", "organizationId"]
     fields = {"email": "Ada@example.com", "name": "", "returnTo": "/outbox"}
     answer = await client.post(
         "/auth/dev-login", data=fields, headers=BROWSER, allow_redirects=False
