@@ -13,7 +13,7 @@ from typing import cast
 from aiohttp import web
 
 from service.observe.recorder import Recorder
-from service.processes.listening import BACKLOG, url_of
+from service.processes.listening import url_of
 from service.web.server.server import HttpServer, ServerPolicy
 
 _OWN_HANDLES = 256
@@ -59,7 +59,6 @@ class Acceptor(web.BaseSite):
     async def start(self) -> None:
         """Begin to accept."""
         await super().start()
-        self._listening.listen(BACKLOG)
         self._listening.setblocking(False)
         self._resume()
 

@@ -173,6 +173,26 @@ async def test_a_store_process_accepts_the_loss_of_its_log_at_its_first_start_al
             assert "without its log" in str(store.process.fault)
 
 
+async def test_a_store_process_takes_back_an_outbox_that_can_not_be_written(
+    tmp_path: Path, short_path: Path
+) -> None:
+    """Else no version would serve; it takes none over that is so."""
+    with listen_in(short_path, STORE) as listening:
+        async with (
+            child(tmp_path / "outbox.db", listening, "--store", "--take-over") as store,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
+            assert await store.said.get() == WAITS
+            store.process.go()
+            assert await store.said.get() == READY
+            store.process.hand_over()
+            assert await store.said.get() == WAITS
+            _, hard = resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+            store.process.go()
+            assert await store.said.get() == READY
+
+
 async def test_a_stop_does_not_wait_for_clients_that_a_replaced_front_leaves_time(
     tmp_path: Path,
 ) -> None:

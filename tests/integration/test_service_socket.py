@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from service.outbox.link.served import COMMAND_POLICY, OneProcess, Served, runni
 from service.outbox.link.server import ServedPart, serve_link
 from service.outbox.link.socket_folder import service_socket, sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
-from tests.support.storage import append_all, eventually
+from tests.support.storage import PATIENCE_SECONDS, append_all, eventually
 
 URL = "sqlite:///outbox.db"
 QUICK = LinkPolicy(
@@ -78,9 +79,11 @@ async def test_a_service_of_another_version_is_said_at_once(short_path: Path) ->
         writer.close()
 
     server = await asyncio.start_unix_server(refuse, path=short_path / "other")
-    with pytest.raises(OutboxUnavailableError, match="It speaks version 7"):
-        async with open_link(str(short_path / "other"), COMMAND_POLICY):
-            pass
+    patient = dataclasses.replace(COMMAND_POLICY, patience_seconds=3600)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(OutboxUnavailableError, match="It speaks version 7"):
+            async with open_link(str(short_path / "other"), patient):
+                pass
     server.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -369,9 +370,11 @@ async def test_a_command_of_another_user_is_told_why_at_once(
         raise PermissionError
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refuse)
-    with pytest.raises(OutboxUnavailableError, match="runs as another user"):
-        async with open_link("/socket", COMMAND_POLICY):
-            pass
+    patient = dataclasses.replace(COMMAND_POLICY, patience_seconds=3600)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(OutboxUnavailableError, match="runs as another user"):
+            async with open_link("/socket", patient):
+                pass
 
 
 async def test_a_store_that_is_not_understood_answers_no_call(
