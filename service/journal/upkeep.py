@@ -145,9 +145,7 @@ class Upkeep:
 
     async def _step(self, now: float) -> None:
         journal, timings = self._journal, self._journal.timings
-        if now - self._live_at >= timings.live_seconds or journal.away:
-            self._live_at = now
-            await self._be_live()
+        await self._be_live()
         for mark in list(journal.unmarked):
             await journal.put_mark(*mark)
         while missing := self._missing():
@@ -166,10 +164,19 @@ class Upkeep:
     async def _be_live(self) -> None:
         """Show others that this start runs; a bucket that was away takes puts again."""
         journal, name = self._journal, live_name(self._journal.id)
+        now = journal.timings.clock()
+        if now - self._live_at < journal.timings.live_seconds and not journal.away:
+            return
+        self._live_at = now
         if journal.away or not await journal.bucket.exists(name):
             began = datetime.now(UTC).isoformat(timespec="seconds").encode()
             await journal.bucket.put(name, began, seconds=journal.timings.put_seconds)
             journal.is_back()
+
+    async def _in_peace(self) -> None:
+        """Wait for a turn beside the groups. A step may have thousands of puts."""
+        await self._be_live()
+        await self._journal.pace.in_peace()
 
     def _missing_events(self) -> int:
         """The number of events that are not in the bucket and on no way to it, at most."""
@@ -192,7 +199,7 @@ class Upkeep:
         rows, last = await self._file.rows((first, whole_last), _PUT_BYTES)
         name = group_name(journal.id, first, last - first + 1)
         if rows:
-            await journal.pace.in_peace()
+            await self._in_peace()
         late = 0.0
         for one in missing:  # an earlier put of a part may still land
             until = contents.missing.pop(one, 0.0)
@@ -280,12 +287,12 @@ class Upkeep:
 
     async def _write_anew(self, stored: Stored) -> None:
         """Replace an object by one with what is left of its events."""
+        await self._in_peace()
         journal, was_marked = self._journal, stored.is_marked
         stored.is_marked = False
         rows, _ = await self._file.rows(stored.range)
         if not rows:
             return
-        await journal.pace.in_peace()
         id_ = stored.name.partition("/")[0]
         try:
             await journal.try_put(stored.name, encode_group(id_, journal.destination, rows))

@@ -624,6 +624,18 @@ async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journall
             assert (await three.upkeep.restore([start.id])).pending == 2
 
 
+async def test_an_outbox_shows_that_it_runs_while_it_has_much_to_put(journalled, monkeypatch):
+    monkeypatch.setattr(upkeep, "_PUT_BYTES", 1)
+    async with journalled() as lost:
+        await append_all(lost.outbox, 30)
+    async with journalled() as one:
+        one.upkeep._journal.pace = Pace(1.0, time.monotonic)
+        [sent] = await append_all(one.outbox, 1)
+        async with journalled(ask_seconds=3.0) as two:
+            assert "another outbox that runs" in two.upkeep.state.refused[0]
+            assert await two.outbox.intake.find(sent.id) is None
+
+
 async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journalled):
     ahead_seconds = [0.0]
 
