@@ -117,6 +117,14 @@ async def test_fields_that_a_post_needs_are_required(document):
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
 
 
+async def test_an_event_of_a_machine_may_be_sent_later_and_one_of_inngests_protocol_not(document):
+    for path, takes_send_at in (("/api/events", True), ("/e/{key}", False)):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        one, many = body["schema"]["oneOf"]
+        assert one == many["items"]
+        assert ("sendAt" in one["properties"]) is takes_send_at
+
+
 async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):
     client = await aiohttp_client(app)
     answer = await client.get("/docs")
