@@ -178,6 +178,7 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     ids = await one_of_each(served)
     _, _, err = await outbox_command(path, "discard", ids["pending"], ids["delivered"])
     assert err == "1 of them never reached Inngest, and never will.\n"
+    assert (await outbox_command(path, "discard", ids["pending"], "--json"))[2] == ""
     _, out, _ = await outbox_command(path, "discard", "--all")
     assert "Would discard 1 row" in out
     answer = await outbox_json(path, "discard", ids["pending"], ids["dead"], "--yes")

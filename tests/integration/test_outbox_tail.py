@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.console.commands import tail
+from service.outbox.event import Event
 from tests.support.outbox_command import outbox_command
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury
@@ -120,19 +121,29 @@ def swapped(path: Path, content: bytes) -> bytes:
     return before
 
 
-async def test_each_outage_of_the_outbox_is_told_once(path: Path) -> None:
+async def test_each_outage_of_the_outbox_is_told_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with SqliteStorage(path).open() as outbox:
-        [waiting] = await append_all(outbox, 1)
-    async with tailing(f"sqlite:///{path}", "--json") as process, asyncio.timeout(PATIENCE_SECONDS):
-        assert process.stderr is not None
-        assert json.loads(await line(process))["id"] == waiting.id
-        for _ in range(2):
-            sound = swapped(path, b"x" * 5_000)
-            assert b"Looking again." in await process.stderr.readline()
-            swapped(path, sound)
+        await append_all(outbox, 1)
+    broken = b"x" * 5_000
+    swapped(path, sound := swapped(path, broken))
+    looks, new = iter([broken, broken, sound, broken]), list[Event]()
+
+    async def change(_: float) -> None:
+        content = next(looks, None)
+        if content is None:
+            raise KeyboardInterrupt
+        swapped(path, content)
+        if content is sound:
             async with SqliteStorage(path).open() as outbox:
-                [new] = await append_all(outbox, 1)
-            assert json.loads(await line(process))["id"] == new.id
+                new.extend(await append_all(outbox, 1))
+
+    monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=change))
+    _, out, err = await outbox_command(path, "tail", "--json")
+    assert err.count("Looking again.") == err.count("\n") == 2
+    told = [json.loads(line)["id"] for line in out.splitlines() if line.startswith("{")]
+    assert told[1:] == [new[0].id]
 
 
 async def test_its_looks_leave_time_for_anything_else(

@@ -95,7 +95,7 @@ def _say(found: Verification, resent: list[str] | None) -> None:
         typer.echo(f"and {len(found.missing) - _SHOWN:,} more; --json names all.")
     if resent is not None:
         typer.echo(f"{len(resent):,} are sent again.")
-        if left := len(found.missing) - len(resent):
+        if left := _left(found, resent):
             typer.echo(f"{left:,} are not sent again: payload_removed.")
 
 
