@@ -25,7 +25,7 @@ _UNREADY = 503
 def main() -> None:
     """Run the worker by the arguments of `python -m service worker`."""
     parser = argparse.ArgumentParser(prog="python -m service worker")
-    parser.add_argument("--health-port", type=int, default=None)
+    parser.add_argument("--health-port", type=int)
     run(parser.parse_args(sys.argv[2:]).health_port)
 
 

@@ -25,7 +25,6 @@ _PREFIX = "outbox-"
 _UNIT_VARIABLE = "RUNTIME_DIRECTORY"
 # Held by the process that made the folder. A folder that has none is being made.
 _LOCK = "lock"
-_BACKLOG = 1024
 _MAX_PATH_BYTES = 100  # of a Unix socket's address, 108 on Linux and 104 on macOS
 
 log = structlog.get_logger(__name__)
@@ -55,7 +54,7 @@ def listen_in(folder: Path, name: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
         bound.bind(str(path))
         path.chmod(0o600)
-        bound.listen(_BACKLOG)
+        bound.listen()
         yield bound
 
 
