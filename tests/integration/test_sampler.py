@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -162,6 +163,31 @@ async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:
     measuring = asyncio.create_task(keep_lag(recorder))
     await eventually(lambda: values(recorder)["outbox_event_loop_lag_seconds"] > 0.0)
     measuring.cancel()
+
+
+def test_the_figures_of_processes_are_added_up(tmp_path: Path) -> None:
+    script = (
+        "import sys; from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
+        "shared = PrometheusRecorder(); shared.count('io_errors'); print('ready', flush=True); "
+        "sys.stdin.read()"
+    )
+    environ = os.environ | {SHARED_FOLDER: str(tmp_path)}
+    with contextlib.ExitStack() as stack:
+        held = []
+        for _ in range(3):
+            child = subprocess.Popen(
+                [sys.executable, "-c", script],
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            stack.enter_context(child)
+            assert child.stdout.readline() == b"ready\n"
+            text = generate_latest(shared_registry(str(tmp_path))).decode()
+            [bytes_] = re.findall(r"\nprocess_resident_memory_bytes (\S+)", text)
+            held.append(float(bytes_))
+    assert held[1] > 1.5 * held[0]
+    assert held[2] > 1.2 * held[1]
 
 
 def test_of_several_processes_the_longest_lag_and_the_latest_figure_of_the_outbox_count(

@@ -52,6 +52,22 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
     assert lines[-3:] == [lost, b"b", b"end"]
 
 
+async def test_a_close_writes_what_came_while_the_reader_was_slow(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    full = select.poll()
+    full.register(writing, select.POLLOUT)
+    stream = LogStream(writing)
+    stream.write_line(FILL)
+    stream.flush()
+    await eventually(lambda: not full.poll(0))
+    stream.write_line(b"end")
+    stream.close()
+    seen: list[bytes] = []
+    read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
+    read.start()
+    await eventually(lambda: not read.is_alive())
+
+
 def _read(descriptor: int, seen: list[bytes]) -> None:
     while not seen or not seen[-1].endswith(b"end"):
         seen.append(os.read(descriptor, 1024 * 1024))

@@ -1,0 +1,35 @@
+"""A shortage of file descriptors is counted each time, and logged at its begin and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import Counter
+
+from structlog.testing import capture_logs
+
+from service.observe.file_descriptors import DescriptorShortage
+from service.observe.recorder import NullRecorder
+from tests.support.virtual_time import in_virtual_time
+
+
+class Counting(NullRecorder):
+    def __init__(self) -> None:
+        self.counts = Counter[tuple[str, str]]()
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.counts[name, labels["purpose"]] += int(value)
+
+
+@in_virtual_time
+async def test_a_shortage_is_counted_each_time_and_logged_at_its_begin_and_its_end() -> None:
+    recorder = Counting()
+    shortage = DescriptorShortage(recorder)
+    with capture_logs() as logs:
+        for number in (errno.EMFILE, errno.ENFILE, errno.ECONNREFUSED):
+            shortage.send_failed(OSError(number, "no"))
+        watching = asyncio.create_task(shortage.watch())
+        await asyncio.sleep(2)
+        watching.cancel()
+    assert recorder.counts == {("no_file_descriptors", "send"): 2}
+    assert [one["event"] for one in logs] == ["no_file_descriptors", "file_descriptors_are_back"]
