@@ -117,10 +117,12 @@ test("a stream is closed when nobody reads it on", async () => {
   assert.ok(isClosed);
 });
 
-test("watch ends with a refusal", async () => {
+test("a refusal ends watch and takeBack", async () => {
   const { fetch } = service(() => refused(404, "not_found"));
-  const unknown = new OutboxClient({ fetch }).watch("e");
-  await assert.rejects(unknown.next(), { code: "not_found" });
+  const outbox = new OutboxClient({ fetch });
+  for (const unknown of [outbox.watch("e").next(), outbox.takeBack("e")]) {
+    await assert.rejects(unknown, { code: "not_found" });
+  }
 });
 
 test("every read ends with its signal, also between two tries", async () => {

@@ -14,8 +14,8 @@ const quick = (answer) => {
 
 test("a request is repeated with its key and bytes until the service answers", async () => {
   const away = [408, 425, 429, 500, 502, 503, 504].map((status) => () => refused(status, "x"));
-  const empty = () => Response.json({});
-  const others = [() => html(200), () => html(502), empty, () => Promise.reject(new TypeError("reset"))];
+  const empty = [{}, null].map((body) => () => Response.json(body));
+  const others = [() => html(200), () => html(502), ...empty, () => Promise.reject(new TypeError("reset"))];
   const tries = [...away, ...others, () => accepted("e", { "idempotent-replayed": "true" })];
   const { requests, outbox } = quick((_, place) => tries[place]());
   assert.deepEqual(await outbox.submit(BODY, { key: "k" }), { eventId: "e", replayed: true });

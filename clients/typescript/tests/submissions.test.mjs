@@ -154,6 +154,35 @@ test("an answer to an event that storage does not let go counts all the same", a
   assert.equal((await outbox.submit({ documentName: "2" })).eventId, "e");
 });
 
+test("an answer counts, and is heard, once storage has it", async () => {
+  const queue = memoryQueue();
+  await queue.put(left);
+  const { remove } = queue;
+  let store;
+  queue.remove = (key) => new Promise((stored) => (store = () => stored(remove(key))));
+  const { fetch } = service((_, place) => (place ? refused(400, "invalid_field") : accepted("e")));
+  const outbox = client({ fetch, queue });
+  const ends = [];
+  for (const before of [[], ["e"]]) {
+    const posted = outbox.submit({ documentName: "1" });
+    void posted.then(({ eventId }) => ends.push(eventId), ({ code }) => ends.push(code));
+    await settled();
+    assert.deepEqual(ends, before);
+    store();
+    await settled();
+  }
+  assert.deepEqual(ends, ["e", "invalid_field"]);
+  queue.put = () => new Promise((stored) => (store = stored));
+  await outbox.flush();
+  let changes = 0;
+  outbox.onQueueChange(() => (changes += 1));
+  await settled();
+  assert.equal(changes, 0);
+  store();
+  await settled();
+  assert.equal(changes, 1);
+});
+
 test("each submission has a key of 32 hexadecimal digits", async () => {
   const { requests, fetch } = service(() => accepted("e"));
   mock.method(crypto, "getRandomValues", (bytes) => bytes.fill(7));
