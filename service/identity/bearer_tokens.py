@@ -25,7 +25,6 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _ALGORITHMS += ["EdDSA", "Ed25519"]
 _TOLERANCE_SECONDS = 15
 _MAX_TOKEN_CHARS = 16 * 1024
-_MAX_CACHED = 1_000
 _CACHED_SECONDS = 60.0
 _TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
@@ -60,7 +59,7 @@ class BearerTokens:
         self._user_issuer = user_issuer
         self._id_claim = id_claim
         self._clock = clock
-        self._valid = RememberedUsers(_MAX_CACHED)
+        self._valid = RememberedUsers()
 
     async def find(self, request: web.Request) -> User | None:
         """The user of the request's bearer token, None without a valid one.

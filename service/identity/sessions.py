@@ -192,10 +192,9 @@ def _session(user: User, good_until: float | None = None) -> Session:
 
 
 class RememberedUsers:
-    """At most `max_remembered` users, and 16 Mi characters of headers."""
+    """At most 10,000 users, and 16 Mi characters of headers."""
 
-    def __init__(self, max_remembered: int = _MAX_REMEMBERED) -> None:
-        self._max_remembered = max_remembered
+    def __init__(self) -> None:
         self._found: OrderedDict[str, FoundUser] = OrderedDict()
         self._chars = 0
 
@@ -218,7 +217,7 @@ class RememberedUsers:
         self._forget(cookies)
         self._found[cookies] = found
         self._chars += len(cookies)
-        while len(self._found) > self._max_remembered or self._chars > _MAX_CHARS:
+        while len(self._found) > _MAX_REMEMBERED or self._chars > _MAX_CHARS:
             self._forget(next(iter(self._found)))
 
     def clear(self) -> None:

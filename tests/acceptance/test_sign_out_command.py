@@ -26,6 +26,7 @@ async def test_a_running_service_ends_the_sessions_at_once(
         await bob.sign_in("bob")
         code, out, _ = await outbox_command(path, "sign-out", "ada", "--actor", "kim")
         assert (code, "Ended the sessions of ada" in out) == (0, True)
+        await service.said('"sign_out".*"operator_action"')
         assert (await who(ada), await who(bob)) == (None, "bob")
         await ada.sign_in("ada")
         assert await who(ada) == "ada"

@@ -157,25 +157,17 @@ def test_the_latest_user_of_the_same_cookies_counts() -> None:
     assert (users.get("a=1", 0.0), len(users)) == (FOUND_BOB, 1)
 
 
-def test_the_least_recently_used_one_goes_first() -> None:
-    users = RememberedUsers(2)
+def test_of_more_than_10000_the_least_recently_used_one_goes_first() -> None:
+    users = RememberedUsers()
+    for number in range(10_000):
+        users.put(str(number), FOUND_ADA)
+    users.get("0", 0.0)
+    users.put("1", FOUND_BOB)
     for cookies in ("a", "b"):
         users.put(cookies, FOUND_ADA)
-    users.get("a", 0.0)
-    users.put("c", FOUND_BOB)
-    assert [users.get(one, 0.0) for one in ("a", "b", "c")] == [FOUND_ADA, None, FOUND_BOB]
-    users.put("a", FOUND_ADA)
-    users.put("d", FOUND_BOB)
-    assert [users.get(one, 0.0) for one in ("a", "c", "d")] == [FOUND_ADA, None, FOUND_BOB]
-
-
-def test_no_more_than_10000_are_remembered() -> None:
-    users = RememberedUsers()
-    for number in range(10_001):
-        users.put(str(number), FOUND_ADA)
     assert len(users) == 10_000
-    assert users.get("0", 0.0) is None
-    assert users.get("1", 0.0) is FOUND_ADA
+    found = [users.get(one, 0.0) for one in ("0", "1", "2", "3", "4", "a")]
+    assert found == [FOUND_ADA, FOUND_BOB, None, None, FOUND_ADA, FOUND_ADA]
 
 
 def test_their_cookies_have_no_more_than_16_mi_characters() -> None:

@@ -138,8 +138,11 @@ test("useQueued counts what waits, not what was refused, and hears each change",
   await queue.put(entry);
   await queue.put({ ...entry, key: "b", refusal: { status: 400, code: "c", message: "m" } });
   const client = new OutboxClient({ queue, fetch: () => new Promise(() => undefined) });
-  const { seen, show, leave } = await mounted(t, useQueued, { client });
+  const slow = new OutboxClient({ queue: { ...queue, all: () => new Promise(() => undefined) } });
+  const { seen, show, leave } = await mounted(t, useQueued, { client: slow });
   await later(() => undefined);
+  assert.equal(seen.now, 0);
+  await show(undefined, client);
   assert.equal(seen.now, 1);
   await later(() => void client.submit({ documentName: "a" }));
   assert.equal(seen.now, 2);

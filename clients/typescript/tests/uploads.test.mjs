@@ -15,6 +15,7 @@ test("an upload that fails is tried again with a new form", async () => {
       return Response.json({ documentName: "users/b.txt", upload: form(sent.length) });
     }
     sent.push([url, [...body.keys()], body.get("file").name]);
+    if (sent.length === 2) throw new TypeError("fetch failed");
     return new Response(null, { status: [500, 403, 204][sent.length - 1] });
   };
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });
