@@ -475,7 +475,7 @@ async def test_each_part_of_a_store_is_there_for_fronts(store: Outbox) -> None:
         assert list(await remote.repairs.discard(Named((sent.event_id,)), actor="ada"))
 
 
-async def test_a_result_can_be_many_rows(
+async def test_a_result_can_be_many_rows_and_a_call_have_many_ids(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     for _ in range(300):
@@ -484,6 +484,8 @@ async def test_a_result_can_be_many_rows(
         rows = await remote.inspector.rows(Filter(limit=1000))
         assert len(rows) == 300
         assert {row.state for row in rows} == {State.PENDING}
+        ids = tuple(str(one) for one in range(100_000))  # a call that arrives in parts
+        assert await remote.inspector.rows(Filter(ids=ids, limit=1)) == []
 
 
 @pytest.mark.parametrize(

@@ -180,11 +180,13 @@ def test_a_sentence_for_a_reader_that_is_stuck_is_lost(monkeypatch: pytest.Monke
     for one in (reading, writing):
         os.set_blocking(one, False)
     with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        Announcer(as_json=False).say("At once.")
+        assert reader.read(100) == b"At once.\n"
         for size in (4096, 1):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     os.write(writing, b"x" * size)
-        monkeypatch.setattr("sys.stdout", stdout)
         Announcer(as_json=False).say("Nobody reads this.")
         assert b"Nobody" not in (reader.read(10**7) or b"")
         stdout.flush()

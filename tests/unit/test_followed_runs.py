@@ -168,7 +168,7 @@ async def test_once_no_other_run_can_begin_none_is_looked_for() -> None:
 
 @in_virtual_time
 async def test_rows_are_read_so_many_at_a_time() -> None:
-    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(3)]
+    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(501)]
     reads: list[tuple[str, ...]] = []
 
     class Rows:
@@ -177,11 +177,12 @@ async def test_rows_are_read_so_many_at_a_time() -> None:
             reads.append(wanted.ids)
             return [one for one in rows if one.id in wanted.ids]
 
-    follower = EventFollower(Rows(), None, FollowPolicy(rows_a_read=2))
+    follower = EventFollower(Rows(), None, POLICY)
     looking = asyncio.create_task(follower.look())
     followed = [follower.begin(one, "ada") for one in rows]
     await asyncio.sleep(0.1)
-    assert reads == [("a-0", "a-1"), ("a-2",)]
+    assert [len(ids) for ids in reads] == [500, 1]
+    assert {one for ids in reads for one in ids} == {one.id for one in rows}
     assert all(one.is_moving for one in followed)
     looking.cancel()
 
