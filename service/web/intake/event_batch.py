@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
 from service.observe.recorder import Recorder
@@ -153,6 +155,8 @@ class EventBatches:
                     await asyncio.sleep(0)
         except BadEventError as error:
             batch.error = str(error)
+        if not request.partly:
+            keyed.count(batch.keys)
         return batch
 
 
@@ -178,6 +182,23 @@ class _Keys:
             return None
         name = f"{self._mark} {position}"
         return IdempotencyKey.of(name, incoming.raw, self._digests, self._mark_seconds)
+
+    def count(self, keys: list[IdempotencyKey | None]) -> None:
+        """Have the first key by the mark stand for the number of events too.
+
+        So a request with fewer or more events is another one under the same mark.
+        """
+        for at, key in enumerate(keys):
+            if key and key.digest is not _ANY_CONTENT and len(keys) > 1:
+                digests = [_counted(one, len(keys)) for one in (key.digest, *key.earlier)]
+                keys[at] = msgspec.structs.replace(
+                    key, digest=digests[0], earlier=tuple(digests[1:])
+                )
+                break
+
+
+def _counted(digest: bytes, events: int) -> bytes:
+    return hashlib.sha256(digest + events.to_bytes(4)).digest()
 
 
 def _hashed(*words: str) -> str:
