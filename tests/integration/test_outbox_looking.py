@@ -26,6 +26,10 @@ async def test_stats_says_who_holds_how_much(live: SqliteOutbox, path: Path) -> 
         {"owner": "u-1", "rows": 2, "bytes": sum(sizes[:2])},
         {"owner": "u-2", "rows": 1, "bytes": sizes[2]},
     ]
+    for number in range(9):
+        await append_all(live, 1, f"o-{number}")
+    _, out, _ = await outbox_command(path, "stats", "--owners", "--json")
+    assert len(json.loads(out)["owners"]) == 10
 
 
 async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Path) -> None:
