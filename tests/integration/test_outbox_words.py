@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import events, tail
+from service.console.commands import events, repairs, tail
 from service.inngest.runs import EventRun, Named
 from service.outbox import model
 from service.outbox.event import Event, Meta
@@ -289,6 +289,9 @@ async def test_a_purge_keeps_what_the_retention_keeps(
     assert (await outbox_json(path, "purge"))["rows"] == 0
     _, out, _ = await outbox_command(path, "purge", "--older-than", "5d")
     assert out.startswith("Would remove 1 rows delivered longer than 5 d ago. ")
+    with monkeypatch.context() as few:
+        few.setattr(repairs, "_COUNTED", 1)  # that many were looked at, and one was settled later
+        assert "remove more than 0 rows" in (await outbox_command(path, "purge"))[1]
     monkeypatch.setenv("OUTBOX_RETENTION", "0s")
     assert (await outbox_json(path, "purge"))["rows"] == 1
 
@@ -310,6 +313,9 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
     old = await delivered(live)
     [dead] = await bury(live)
+    being = msgspec.structs.replace(event(), accepted_at_ms=old.accepted_at_ms)
+    await live.intake.append(being)
+    await claim(live)
     late = await waiting(live)
     [new] = await append_all(live, 1)
     await live.intake.append(event(name="other"))
@@ -321,12 +327,14 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     assert [line[9:] for line in out.splitlines()] == [
         f"delivered  {old.id} after 1 d",
         f"dead       {dead} rejected: {rows[dead].detail}",
+        f"delivering {being.id} {being.user_id} {being.name}",
         f"pending    {late.id} answered 500 alone",
         f"pending    {new.id} {new.user_id} {new.name}",
     ]
     _, out, _ = await outbox_command(path, "tail", "--name", old.name, "--json")
-    told = [json.loads(line) for line in out.splitlines()]
-    assert {one["id"]: one["at"] for one in told} == {
+    told = {one["id"]: one["at"] for one in map(json.loads, out.splitlines())}
+    assert told.pop(being.id) >= new.accepted_at_ms  # when it was seen
+    assert told == {
         old.id: rows[old.id].settled_at_ms,
         dead: rows[dead].settled_at_ms,
         late.id: rows[late.id].history[-1]["at"],

@@ -126,6 +126,8 @@ def schema(**properties: object) -> dict[str, object]:
         (schema(a={"$dynamicRef": "#a"}), "$dynamicRef is not taken"),
         (schema(a={"$anchor": "a"}), "$anchor is not taken"),
         ({"type": "object", "$id": "https://example.com/"}, "$id is not taken"),
+        (schema(a={"$dynamicAnchor": "a"}), "$dynamicAnchor is not taken"),
+        (schema(a={"$vocabulary": {"https://example.com/": True}}), "$vocabulary is not taken"),
         (
             {"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"},
             "the only $schema",
@@ -169,6 +171,9 @@ KINDS = {"oneOf": [{"const": number} for number in range(50)]}
         {"maxItems": 1_000, "items": {"maxItems": 1_000, "items": KINDS}},
         {"items": {"type": "number", "multipleOf": 0.01}},
         {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/kinds"}]}},
+        {"patternProperties": {"^a": KINDS}},
+        *({keyword: KINDS} for keyword in ("contains", "unevaluatedItems", "propertyNames")),
+        {"unevaluatedProperties": KINDS},
     ],
 )
 def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, object]) -> None:
@@ -185,8 +190,9 @@ def test_alternatives_of_a_bounded_number_of_values_are_taken() -> None:
 
 def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
     one = {"$ref": "#/$defs/one"}
+    named = {"dependentSchemas": {"$id": {}}, "patternProperties": {"$anchor": {}}}
     declared = {
-        **schema(a=one, b={"items": one}, c={"const": {"$ref": "x"}}),
+        **schema(a=one, b={"items": one}, c={"const": {"$ref": "x"}}, d=named),
         "$defs": {"one": schema(**{"$id": {"type": "string"}, "default": one["$ref"] and {}})},
     }
     BodySchema(declared).check({"a": {"$id": "x"}, "c": {"$ref": "x"}})
@@ -202,7 +208,8 @@ def test_a_reference_is_read_as_a_pointer_in_a_uri(reference: str) -> None:
 
 
 def test_data_of_a_schema_are_no_schemas_and_its_first_example_is_shown() -> None:
-    declared = schema(a={"default": {"$ref": "nothing", "$id": "x"}})
+    data = {"$ref": "nothing", "$id": "x"}
+    declared = schema(a={"default": data}, b={"enum": [data]}, c={"examples": [data]})
     dialect = "https://json-schema.org/draft/2020-12/schema#"
     shown = BodySchema({**declared, "$schema": dialect, "examples": [{"a": 1}, {"a": 2}]})
     assert shown.example == {"a": 1}

@@ -132,11 +132,11 @@ def purge(
         else:
             typer.echo(f"Removed {gone:,} delivered rows.")
         return
-    found = run(_settled_before(url, older_than))
+    found, is_bounded = run(_settled_before(url, older_than))
     if json:
         print_json({"action": "purge", "done": False, "rows": found})
         return
-    more = "more than " if found >= _COUNTED else ""
+    more = "more than " if is_bounded else ""
     age = spoken_duration(older_than)
     typer.echo(
         f"Would remove {more}{found:,} rows delivered longer than {age} ago. "
@@ -144,12 +144,13 @@ def purge(
     )
 
 
-async def _settled_before(url: str, older_than_seconds: float) -> int:
+async def _settled_before(url: str, older_than_seconds: float) -> tuple[int, bool]:
+    """The number of delivered rows settled longer ago; True where there may be more."""
     before_ms = int((time.time() - older_than_seconds) * 1000)
     wanted = Filter(state=State.DELIVERED, older_than_seconds=older_than_seconds, limit=_COUNTED)
     async with open_reading(url) as outbox:
         rows = await find_all(Search(outbox.inspector, outbox.positions), wanted, say_found)
-    return sum((row.settled_at_ms or 0) <= before_ms for row in rows)
+    return sum((row.settled_at_ms or 0) <= before_ms for row in rows), len(rows) >= _COUNTED
 
 
 async def _purge(url: str, older_than_seconds: float, actor: str) -> int:
