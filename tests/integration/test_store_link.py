@@ -617,6 +617,8 @@ def test_messages_arrive_whole_however_the_stream_is_cut(
         channel.data_received(stream[:cut])
         stream = stream[cut:]
     assert kept.messages == messages
+    channel.connection_lost(None)
+    channel.close()  # nothing is left to be closed
 
 
 def message(body: object) -> bytes:
