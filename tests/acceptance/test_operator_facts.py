@@ -191,7 +191,7 @@ Which events
 Discard 2 events? - Outbox
 Discard 2 events?
 The events are removed for good. Nothing has been changed yet.
-2 events never reached Inngest, and never will after this.
+2 events may not have reached Inngest, and never will after this.
 event=DEAD event=PENDING seen=N confirmed=yes
 Discard 2 events <discard> Leave them as they are <events?>
 Which events

@@ -107,7 +107,7 @@ def discard(
     removable = [row for row in found if row.state is not State.DELIVERING]
     lost = sum(row.state is not State.DELIVERED for row in removable)
     if lost and not json:
-        typer.echo(f"{lost:,} of them never reached Inngest, and never will.", err=True)
+        typer.echo(f"{lost:,} of them may not have reached Inngest, and never will.", err=True)
     change_chosen(Action.DISCARD, url, removable, wanted, how, json=json)
 
 
