@@ -188,7 +188,8 @@ def test_an_address_of_another_machine_is_named() -> None:
 def test_every_address_of_a_host_has_one_port() -> None:
     with open_listening("", 0) as listening:
         addresses = [one.getsockname() for one in listening.sockets]
-        socket.create_connection(("127.0.0.1", addresses[0][1])).close()  # waits to be accepted
+        for _ in range(WAITING):  # they wait to be accepted
+            socket.create_connection(("127.0.0.1", addresses[0][1]), PATIENCE_SECONDS).close()
     assert len(addresses) == (2 if socket.has_dualstack_ipv6() else 1)
     assert len({address[1] for address in addresses}) == 1
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import msgspec
 
-from service.errors import OutboxUnavailableError
+from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Run, RunStatus
 from service.outbox.model import Filter, Row, State
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
@@ -134,6 +134,25 @@ async def test_a_first_question_that_took_too_long_is_asked_again() -> None:
     await asyncio.sleep(0)
     assert inngest.asked == 3
     await asker.stop()
+
+
+class Failing(SlowInngest):
+    async def run_ids(self, *event: str | None, thorough: bool = False) -> Sequence[str]:
+        await super().run_ids(*event, thorough=thorough)  # type: ignore[arg-type]
+        raise InngestApiError("down")
+
+
+@in_virtual_time
+async def test_after_a_failure_no_first_answer_waits_for_inngest_for_two_seconds() -> None:
+    inngest = Failing(0.01)
+    asker = RunAsker(inngest, lambda *_: None, POLICY)
+    for number in (0, 1):
+        followed = FollowedEvent(row("a", number, LONG_AGO), POLICY, runs_follow=True)
+        await asker.ask_soon(followed)
+    assert inngest.asked == 1
+    await asyncio.sleep(2)
+    await asker.ask_soon(followed)
+    assert inngest.asked == 2
 
 
 @in_virtual_time
