@@ -13,7 +13,7 @@ from service.outbox.postgres.database.schema import PostgresSchema, fault_of_oth
 from service.outbox.schema import known_ids, migrate, pending
 from tests.support.postgres_server import PostgresServer
 from tests.support.service_command import service_command
-from tests.support.storage import PostgresStorage, append_all, claim, deliver
+from tests.support.storage import PostgresStorage, append_all, claim, deliver, event
 
 # A function of the schema that PostgreSQL would prefer to its own, which takes any number of texts.
 OVERLOAD = """
@@ -90,7 +90,10 @@ async def test_a_first_and_a_second_start_leave_no_error_in_the_server_s_log(
         assert "WARNING" not in said
 
 
-@pytest.mark.parametrize("setting", ["search_path = ''", "standard_conforming_strings = off"])
+@pytest.mark.parametrize(
+    "setting",
+    ["search_path = ''", "standard_conforming_strings = off", "client_encoding = LATIN1"],
+)
 async def test_settings_of_the_database_change_nothing(
     postgres: PostgresServer, setting: str
 ) -> None:
@@ -98,7 +101,7 @@ async def test_settings_of_the_database_change_nothing(
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE set_up SET {setting}".encode())
         async with PostgresStorage(url).open() as outbox:
-            await append_all(outbox, 1)
+            await outbox.intake.append(event("u-1", name="漢"))
             with psycopg.connect(url, autocommit=True) as connection:
                 key = "idempotency_key => 'visible!~'"
                 connection.execute(f"SELECT outbox.append('n', '{{}}', {key})".encode())

@@ -33,6 +33,7 @@ _CONNECTION: dict[str, str | int | None] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
     "application_name": "outbox",
+    "client_encoding": "UTF8",  # a role or a database may have another one set
 }
 
 # A plan that is made once must hold when the tables have grown, so it uses indexes in their order,
