@@ -274,6 +274,8 @@ async def test_an_event_is_told_what_troubled_delivery_in_its_time(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
+    kinds = re.findall(r'<li class="(\w+)"><span class="what">', page)
+    assert kinds == ["accepted", "claimed", "trouble", "dead"]
     assert "at the acceptance" in page
     assert "after its end" not in page
     assert "Delivery was paused" not in page
@@ -318,6 +320,7 @@ async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
     page = await operator.see("/outbox")
     assert "Waiting over the last hour: 1 now, 7 at most." in page
     assert 'class="card now delivery-paused"' in page
+    assert 'role="status" hidden>There are other dead events by now' in page
     drawn = re.findall(r'<(rect|polygon|polyline) class="([\w -]+)"|dy="-4">([\d.]+)<', page)
     assert [" ".join(filter(None, one)) for one in drawn] == DRAWN
     page = await operator.see("/outbox?span=day")

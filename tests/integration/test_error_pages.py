@@ -12,6 +12,7 @@ from tests.support.service_client import service_client
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PROVIDER = {"OIDC_CLIENT_ID": "outbox"}
+PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
 AGAIN = "Open this address again in a moment."
 SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"}
 
@@ -41,6 +42,7 @@ async def page(
             ['href="/auth/login?returnTo=/outbox"'],
         ),
         ("/auth/login", {}, 404, ["OIDC_ISSUER is not set"]),
+        ("/outbox", PRODUCTION, 401, ["<p>Sign in at your front end, then open"]),
         (
             "/auth/login",
             {"OIDC_ISSUER": "http://127.0.0.1:9", **PROVIDER},
@@ -98,8 +100,7 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
             text = await (await client.get("/")).text()
             assert (f"<b>{email}</b>, an operator" in text) is is_operator
         assert "reports/2026.pdf" in text
-    production = {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
-    answer, _ = await page(tmp_path, "/", **operators, **production)
+    answer, _ = await page(tmp_path, "/", **operators, **PRODUCTION)
     assert answer.status == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from service.console.operations.views import Movement
 from service.console.pages.changes import Changes
 from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
+from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
 from service.outbox.model import DeliveryRecord
@@ -63,6 +65,34 @@ async def test_live_figures_that_begin_during_a_stop_end_at_once(client, overvie
     await overview.close()
     async with asyncio.timeout(PATIENCE_SECONDS), client.get("/outbox/live") as answer:
         assert await answer.read() == b""
+
+
+class Away(Silence):
+    """Samples that end with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def watch(self) -> AsyncGenerator[Movement, None]:
+        raise self._error
+        yield cast("Movement", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OutboxUnavailableError(), 0), (ConnectionResetError(), 0), (ZeroDivisionError(), 1)],
+)
+async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client, error, told):
+    complaints = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, why: complaints.append(why))
+    nothing = cast("Any", None)
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app.add_routes(Overview(desk(), nothing, Away(error), nothing, nothing).routes())
+    client = await aiohttp_client(app)
+    assert await (await client.get("/outbox/live")).read() == b""
+    await client.close()
+    gc.collect()
+    assert len(complaints) == told
 
 
 async def test_a_form_of_too_many_fields_is_refused(client):

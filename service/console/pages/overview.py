@@ -119,7 +119,8 @@ class Overview:
         try:
             await asyncio.wait([stream])
         finally:
-            stream.cancel()
+            if not stream.done():  # a cancel would hide its fault from the log
+                stream.cancel()
         return response
 
     async def _stream(self, response: web.StreamResponse, span: Span) -> None:
