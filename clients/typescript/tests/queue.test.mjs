@@ -30,7 +30,9 @@ test("a queue that the browser did not open is opened at the next use", async ()
     return request;
   });
   const queue = indexedDbQueue("refused");
-  await assert.rejects(queue.all(), /no storage/);
+  for (const act of [() => queue.all(), () => queue.put(entry("a", 1)), () => queue.remove("a")]) {
+    await assert.rejects(act(), /no storage/);
+  }
   open.mock.restore();
   assert.deepEqual(await queue.all(), []);
 });

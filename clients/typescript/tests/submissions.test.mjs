@@ -331,6 +331,17 @@ test("a client that closes keeps no process running", async () => {
   assert.equal(timers(), before + 1);
   outbox.close();
   assert.equal(timers(), before);
+  const other = service(({ body: { documentName } }, _, signal) =>
+    documentName === "1"
+      ? refused(503, "outbox_unavailable", { "retry-after": "60" })
+      : new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason))),
+  );
+  const closed = client({ fetch: other.fetch });
+  submit(closed, "1", "2");
+  await settled();
+  closed.close();
+  await settled();
+  assert.equal(timers(), before);
 });
 
 test("headers may come later, and are asked for again when they fail", async () => {
@@ -343,15 +354,17 @@ test("headers may come later, and are asked for again when they fail", async () 
 });
 
 test("events of a machine share a request, each with an id of its own", async () => {
-  const { requests, fetch } = service(({ body }) =>
-    Response.json({ status: "ok", ids: [], eventIds: body.map(({ data }) => `e-${data.n}`) }),
+  const { requests, fetch } = service(({ body }, place) =>
+    place
+      ? Response.json({ status: "ok", ids: [], eventIds: body.map(({ data }) => `e-${data.n}`) })
+      : refused(503, "outbox_unavailable"),
   );
-  const outbox = client({ fetch });
+  const outbox = client({ fetch, retry: { firstDelayMs: 1 } });
   const all = Array.from({ length: 50 }, (_, n) => n).map((n) =>
     outbox.submit({ name: "n", data: { n }, id: n ? "" : "own" }, { path: "/api/events" }),
   );
   assert.deepEqual((await Promise.all(all)).map(({ eventId }) => eventId).at(-1), "e-49");
-  assert.equal(requests.length, 1);
+  assert.equal(requests.length, 2); // a service that was away makes none suspect
   assert.equal(requests[0].headers.get("idempotency-key"), null);
   assert.equal(requests[0].body[0].id, "own");
   assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);

@@ -52,9 +52,9 @@ test("an upload fails at once where the service has no credentials to sign it", 
 });
 
 test("an upload is given up after five tries", async () => {
-  const { requests, fetch } = service(() => refused(500, "internal_error"));
+  const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
-  await assert.rejects(outbox.upload(FILE), { code: "internal_error" });
+  await assert.rejects(outbox.upload(FILE), { code: "outbox_unavailable" });
   assert.equal(requests.length, 5);
   const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
   const full = async (url) =>
