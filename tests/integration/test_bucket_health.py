@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-import pytest
-
 from service.documents.bucket import BucketHealth
 from tests.support.storage import eventually
+from tests.support.virtual_time import in_virtual_time
 
 
 class Asked:
@@ -37,12 +36,13 @@ async def test_it_asks_in_the_background_and_keeps_the_answer_for_a_while() -> N
     assert bucket.times == 1
 
 
-async def test_trouble_is_told_and_forgotten_when_it_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("service.documents.bucket._FRESH_SECONDS", 0.0)
+@in_virtual_time
+async def test_an_answer_is_told_for_ten_seconds_and_then_asked_for_again() -> None:
     bucket = Asked()
     bucket.may_answer.set()
     health = BucketHealth(cast("Any", bucket))
-    for bucket.says in ("The bucket does not exist.", None):
-        await eventually(health.tell, lambda said: said == (bucket.says or "ok"))
+    told = []
+    for bucket.says, seconds in (("No.", 0.1), (None, 9.8), (None, 0.2), (None, 0.1), (None, 0.0)):
+        told.append((health.tell(), bucket.times))
+        await asyncio.sleep(seconds)
+    assert told == [("not asked yet", 0), ("No.", 1), ("No.", 1), ("No.", 1), ("ok", 2)]

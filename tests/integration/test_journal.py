@@ -894,5 +894,23 @@ async def test_a_command_without_a_service_marks_what_it_removes(
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 
 
+async def test_fake_inngests_at_two_addresses_are_one(
+    bucket_name: str, tmp_path: Path, s3_environment: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for port in (8288, 8289):
+        given = {
+            "OUTBOX_URL": f"sqlite:///{tmp_path / str(port)}.db",
+            "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
+            "AWS_S3_REGION": REGION,
+        }
+        settings = Settings.load(given).with_fake_inngest(f"http://127.0.0.1:{port}")
+        async with open_outbox(settings) as outbox:
+            if not found:
+                await append_all(outbox, 1)
+            found.append([row.id for row in await outbox.inspector.rows(Filter())])
+    assert found[0] == found[1]
+
+
 async def _starts(path: Path) -> list[dict[str, Any]]:
     return (await outbox_json(path, "journal"))["starts"]
