@@ -92,7 +92,12 @@ async def test_a_first_and_a_second_start_leave_no_error_in_the_server_s_log(
 
 @pytest.mark.parametrize(
     "setting",
-    ["search_path = ''", "standard_conforming_strings = off", "client_encoding = LATIN1"],
+    [
+        "search_path = ''",
+        "standard_conforming_strings = off",
+        "client_encoding = LATIN1",
+        "array_nulls = off",
+    ],
 )
 async def test_settings_of_the_database_change_nothing(
     postgres: PostgresServer, setting: str

@@ -45,6 +45,7 @@ SELECT pg_catalog.count(pg_catalog.set_config(name, setting, false)) > 0
        OR coalesce(pg_catalog.current_setting('outbox.prepare', true), '') = 'on'
 FROM (VALUES
     ('search_path', 'pg_catalog, pg_temp'), ('standard_conforming_strings', 'on'),
+    ('array_nulls', 'on'),
     ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
     ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'),
     ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
