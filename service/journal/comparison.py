@@ -95,10 +95,10 @@ class Comparison:
             for id_, start in starts.items()
             if (groups := start.after(self.known.get(id_, _UNKNOWN).had))
         }
-        asked = [id_ for id_ in unknown if starts[id_].is_live and id_ not in told]
-        for id_ in await self._living(asked) if asked else ():
-            events = self._count(id_, unknown.pop(id_))
-            compared.refused.append(_sentence(id_, events, "another outbox that runs"))
+        for id_ in await self._living(starts, unknown, told):
+            if id_ in unknown:
+                events = self._count(id_, unknown.pop(id_))
+                compared.refused.append(_sentence(id_, events, "another outbox that runs"))
         if unknown:
             await self._restore(unknown, await self._marked(starts), compared, told)
         self._take_in(starts, compared)
@@ -114,11 +114,19 @@ class Comparison:
         if groups:
             await self._file.skip_to(max(group.range[1] for group in groups))
 
-    async def _living(self, ids: Sequence[str]) -> list[str]:
-        """Those of the starts that still run: they put what is removed here again."""
-        await self._bucket.delete([live_name(id_) for id_ in ids])
+    async def _living(
+        self, starts: Mapping[str, Start], unknown: Collection[str], told: Collection[str]
+    ) -> list[str]:
+        """Those of the others that still run: they put what is removed here again."""
+        others = [id_ for id_ in starts if id_ in unknown or id_ not in self.known]
+        asked = [id_ for id_ in others if starts[id_].is_live and id_ not in told]
+        if not asked:
+            return []
+        await self._bucket.delete([live_name(id_) for id_ in asked])
         await asyncio.sleep(self._journal.timings.ask_seconds)
-        return [id_ for id_ in ids if await self._bucket.exists(live_name(id_))]
+        for id_ in asked:
+            starts[id_].is_live = await self._bucket.exists(live_name(id_))
+        return [id_ for id_ in asked if starts[id_].is_live]
 
     async def _marked(self, starts: Mapping[str, Start]) -> set[str]:
         """The ids of all events that persons removed."""
@@ -183,7 +191,10 @@ class Comparison:
         return f"another Inngest, {content.destination}"
 
     def _take_in(self, starts: Mapping[str, Start], compared: Compared) -> None:
-        """Note what the bucket has of starts that this file knows; leave the others alone."""
+        """Note what the bucket has of starts that this file knows; leave the others alone.
+
+        One that has ended and has no events left anywhere is nobody's: its marks are ours.
+        """
         contents, now, wall_ms = (
             self._journal.contents,
             self._journal.timings.clock(),
@@ -193,7 +204,9 @@ class Comparison:
         ours = list[GroupObject]()
         for id_, start in starts.items():
             if (known := self.known.get(id_)) is None:
-                continue
+                if start.groups or start.is_live or compared.refused:
+                    continue
+                known = _UNKNOWN
             ours += [group for group in start.groups if group.first <= known.ours]
             others = [one for one in start.groups if known.ours < one.first <= known.had]
             compared.foreign += [group.name for group in others]

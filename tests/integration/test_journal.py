@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import random
+import re
 import shutil
 import sqlite3
 import threading
@@ -37,6 +38,7 @@ from service.errors import (
 )
 from service.journal import bucket, comparison, journal, upkeep
 from service.journal.bucket import JournalBucket
+from service.journal.contents import Contents, Stored
 from service.journal.journal import JournalTimings, Pace, S3Journal
 from service.journal.objects import decode_group
 from service.journal.upkeep import Upkeep
@@ -402,16 +404,44 @@ async def test_what_a_person_took_back_while_it_was_put_is_soon_gone_from_its_ob
         await eventually(lambda: stored() == {kept.id: False})
 
 
+async def test_what_a_person_took_back_and_a_late_put_brings_back_is_gone_when_none_can_land(
+    journalled, s3, bucket_name, stored, monkeypatch
+):
+    async def put_late(bucket: JournalBucket, name: str, data: bytes, **options: Any) -> bool:
+        if "/0" in name and not late:
+            late.append((f"a/b/{name}", data))
+            raise StorageUnavailableError
+        return await put(bucket, name, data, **options)
+
+    put, late, ahead_seconds = JournalBucket.put, [], [0.0]
+    async with journalled() as one:
+        kept, gone = await append_all(one.outbox, 2)
+    monkeypatch.setattr(JournalBucket, "put", put_late)
+    async with journalled(clock=lambda: time.monotonic() + ahead_seconds[0]) as two:
+        await eventually(lambda: late and two.upkeep.state.missing == 0)
+        await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+        await eventually(lambda: stored() == {kept.id: False})
+        s3.put_object(Bucket=bucket_name, Key=late[0][0], Body=late[0][1])
+        assert gone.id in stored()
+        ahead_seconds[0] = QUICK.late_seconds
+        await eventually(lambda: stored() == {kept.id: False})
+
+
+@pytest.mark.parametrize("accepts", [False, True])
 async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_back(
-    journalled, line, stored, tmp_path
+    journalled, line, stored, tmp_path, accepts
 ):
     folder = tmp_path / "kept"
     async with journalled(folder) as one:
         kept, gone = await append_all(one.outbox, 2)
     line.truncate_answers(0)
-    async with journalled(folder, **AWAY_SOON) as two:
-        with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
-            await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+    async with journalled(folder, accepts=accepts, **AWAY_SOON) as two:
+        removing = two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+        if accepts:
+            assert await removing == [gone.id]
+        else:
+            with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
+                await removing
         line.heal()
         two.upkeep._journal.timings = QUICK
         await eventually(lambda: stored() == {kept.id: False})
@@ -656,6 +686,39 @@ async def test_an_outbox_shows_that_it_runs_while_it_has_much_to_put(journalled,
             assert await two.outbox.intake.find(sent.id) is None
 
 
+async def test_of_a_start_whose_disk_is_lost_nothing_stays_but_events(journalled, s3, bucket_name):
+    def kinds():
+        found = s3.list_objects_v2(Bucket=bucket_name).get("Contents", [])
+        return {re.search("live|mark|/0", one["Key"])[0] for one in found}
+
+    def an_hour_later():
+        ahead_seconds[0] += QUICK.late_seconds
+        return kinds() == {"live"}
+
+    def clock():
+        return time.monotonic() + ahead_seconds[0]
+
+    async def three_turns():
+        later = turns.made + 3
+        await eventually(lambda: turns.made >= later)
+
+    ahead_seconds, turns = [0.0], Turns()
+    async with journalled(clock=clock, recorder=turns, sweep_seconds=0.0) as one:
+        an_hour_later()
+        await three_turns()
+        [gone] = await append_all(one.outbox, 1)
+        await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+        await eventually(lambda: kinds() == {"live", "mark"})
+        await three_turns()  # an earlier put may land for an hour
+    s3.put_object(Bucket=bucket_name, Key="a/b/0123456789ab/live", Body=b"")  # it was killed
+    s3.put_object(Bucket=bucket_name, Key="a/b/0123456789ab/0000000000000009-1", Body=b"")
+    async with journalled(clock=clock) as two:
+        assert kinds() >= {"mark", "/0"}
+        assert two.upkeep.state.refused == ()
+        await eventually(an_hour_later)
+    assert kinds() == set()
+
+
 async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journalled):
     ahead_seconds = [0.0]
 
@@ -770,10 +833,29 @@ async def test_an_object_that_s3_keeps_or_does_not_show_is_told():
             return {"Errors": [{"Key": "a", "Code": "AccessDenied"}]}
 
     one = JournalBucket(Keeping(), "")
+    assert one.address == "s3://b"
     with pytest.raises(StorageUnavailableError, match="AccessDenied"):
         await one.delete(["a", "b"])
     with pytest.raises(StorageUnavailableError, match="credentials"):
         await one.exists("a")
+
+
+@pytest.mark.parametrize(
+    ("kept", "ranges"),
+    [
+        ([], []),
+        ([1, 2, 9], [(1, 2), (9, 9)]),
+        ([4, 5, 20, 24, 25], []),
+        ([1, 2, 3, 4, 6, 7], [(1, 3), (6, 7)]),
+        ([19, 21, 26, 27], [(19, 19), (26, 27)]),
+        ([*range(100, 700)], [(100, 599), (600, 699)]),
+    ],
+)
+def test_rows_in_no_object_get_objects_beside_the_others(kept, ranges):
+    contents = Contents()
+    contents.add(Stored("a", (4, 5), 2, 0.0))
+    contents.missing[20, 25] = 0.0
+    assert [*contents.uncovered(kept)] == ranges
 
 
 async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journalled):

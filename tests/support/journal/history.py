@@ -361,6 +361,8 @@ async def _drain(world: World, life: Life, outbox: SqliteOutbox, upkeep: Upkeep)
     if upkeep.state.refused:
         world.faults.append(f"refused: {upkeep.state.refused}")
     for name, (data, _) in world.bucket.objects.items():
+        if "/mark-" in name:
+            world.faults.append(f"{name} stays")
         is_group = "live" not in name and "mark" not in name
         if is_group and not (data and {row.id for row in decode_group(data).rows} <= world.dead):
             world.faults.append(f"{name} stays, though its events are settled")
