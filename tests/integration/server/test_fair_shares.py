@@ -64,6 +64,18 @@ async def test_a_client_that_does_not_wait_for_answers_counts_as_pipelining() ->
         assert (await reader.read()).count(b"pipelined") == 2
 
 
+async def test_of_pipelined_requests_two_are_taken_while_one_is_at_work() -> None:
+    waits = b"POST /unread HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with serving(ServerPolicy(shutdown_seconds=0.1)) as (server, port), connected(port):
+        assert server.server is not None
+        [connection] = await eventually(lambda: server.server.connections)
+        assert connection.transport is not None
+        for is_read_on in (True, True, False):
+            connection.data_received(waits)
+            await asyncio.sleep(0)
+            assert connection.transport.is_reading() is is_read_on
+
+
 async def test_a_client_that_waits_for_each_answer_does_not() -> None:
     async with serving(ServerPolicy()) as (_, port), connected(port) as (reader, writer):
         for _ in range(3):
@@ -93,6 +105,8 @@ async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_tu
         assert server.server is not None
         [connection] = server.server.connections
         connection.data_received(head + body[:-1])
+        assert connection.transport is not None
+        assert not connection.transport.is_reading()  # 5,000 bytes are a large piece
         connection.data_received(body[-1:])  # aiohttp may resume reading at any moment
         assert (await reader.readuntil(b"xy")).endswith(body)
 
