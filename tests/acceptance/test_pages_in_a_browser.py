@@ -54,6 +54,7 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.click("#post button")
     await browser.shows("#log", "200 {")
     await browser.shows("#log", "delivered")
+    await browser.shows("#log", "That was its end.")
     assert await browser.complaints() == []
     await browser.click("a[href='/outbox']")
     await browser.shows("body", "Delivery is healthy")

@@ -185,7 +185,8 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     assert sorted(answer["ids"]) == sorted([ids["pending"], ids["dead"]])
     assert sorted((await states(path)).values()) == ["delivered", "delivering"]
     # Under a claim it stays, whoever asks.
-    assert (await outbox_json(path, "discard", ids["delivering"], "--yes"))["ids"] == []
+    for told in ((), ("--yes",)):
+        assert (await outbox_json(path, "discard", ids["delivering"], *told))["ids"] == []
     _, out, _ = await outbox_command(path, "discard", ids["delivered"], "--yes")
     assert out == "Discarded 1 row.\n"
     assert (await served.inspector.stats()).delivering == 1

@@ -276,6 +276,10 @@ def of_sampled(with_run: int, sampled: int) -> str:
             },
             [PACE, of_sampled(3, 3), STARTS, "Of the runs are 2 completed, 1 queued.", QUEUED],
         ),
+        (
+            {"sampled": 2, "with_run": 2, "outcomes": {"failed": 2}},
+            [of_sampled(2, 2), "Of the runs are 2 failed."],
+        ),
         ({"no_run_since": NOW, "last_run_at": NOW + HOUR_MS}, [MISSING]),
         ({"sampled": 2, "no_run_since": NOW}, [of_sampled(0, 2), MISSING]),
         ({"sampled": 2}, [of_sampled(0, 2), NONE_EXPECTED]),
