@@ -21,6 +21,7 @@ URL = "https://app.example/api/auth/session"
 OLD, NEW = "next-auth.session-token", "authjs.session-token"
 ISSUERS = {OLD: "four", NEW: "five"}
 TOKEN = "0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b90"
+DEEP = b'{"user":{"a":' + b"[" * 100_000
 ADA = b'{"user":{"name":"Ada","email":"ada@example.com"}}'
 
 
@@ -146,7 +147,10 @@ async def test_the_id_of_the_callback_counts_before_the_email(clock: Clock) -> N
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(200, b""), (200, b"[]"), (200, b"<html>"), (200, b'{"user":7}'), (500, ADA)],
+    [
+        *[(200, body) for body in (b"", b"[]", b"<html>", b'{"user":7}', DEEP)],
+        (500, ADA),
+    ],
 )
 async def test_an_answer_that_is_none_is_no_sign_out_and_no_silence(
     clock: Clock, status: int, body: bytes

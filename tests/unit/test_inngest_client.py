@@ -37,6 +37,12 @@ def _no_inngest_environment(monkeypatch):
         ({"INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
         ({"INNGEST_DEV": "0", "INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
         (
+            {"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"},
+            CLOUD,
+            "https://api.inngest.com/",
+            "k",
+        ),
+        (
             {"INNGEST_BASE_URL": "http://own:8288"},
             "http://own:8288",
             "http://own:8288",
