@@ -593,6 +593,13 @@ def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_t
     assert str(arrived) == str(OutboxUnavailableError())
 
 
+class Wire(asyncio.Transport):
+    is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
 class Kept:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -611,12 +618,15 @@ def test_messages_arrive_whole_however_the_stream_is_cut(
     stream = b"".join(len(one).to_bytes(4, "big") + one for one in messages)
     kept = Kept()
     channel = Channel(lambda _: kept)
-    channel.connection_made(asyncio.Transport())
+    wire = Wire()
+    channel.connection_made(wire)
     while stream:
         cut = data.draw(st.integers(1, len(stream)))
         channel.data_received(stream[:cut])
         stream = stream[cut:]
     assert kept.messages == messages
+    channel.abort()
+    assert wire.is_aborted  # what was not sent yet is dropped
     channel.connection_lost(None)
     channel.close()  # nothing is left to be closed
 
