@@ -204,6 +204,8 @@ async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
 
 async def test_a_pipe_gets_no_spaces_that_fill_up_a_line(live: SqliteOutbox, path: Path) -> None:
     ids = await one_of_each(live)
+    await live.intake.append(event("u " * 200, name="n " * 120))
     for command in (["stats"], ["list"], ["show", ids["dead"]], ["stats", "--owners"]):
         _, out, _ = await outbox_command(path, *command)
         assert all(line == line.rstrip() for line in out.splitlines())
+    assert (await outbox_command(path, "list"))[1].count("\n") == 6  # a line for each

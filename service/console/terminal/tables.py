@@ -25,7 +25,7 @@ from service.outbox.figures import DeadGroup, OwnerShare
 from service.outbox.model import State
 from service.runs.figures import NameView
 
-_PIPE_WIDTH = 500
+_PIPE_WIDTH = 10_000
 _STATE_STYLES = {
     State.PENDING: "yellow",
     State.DELIVERING: "cyan",
@@ -41,7 +41,7 @@ _INDENT = (0, 0, 0, 2)
 def console() -> Console:
     """A console on the current standard output."""
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=wide, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(width=wide, highlight=False)
 
 
 def show_lines(renderable: RenderableType) -> None:
