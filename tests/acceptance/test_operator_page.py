@@ -216,7 +216,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
 
 @pytest.mark.slow
 async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once(
-    service: ServiceHere, tmp_path: Path
+    service: ServiceHere, dead_ids: list[str], tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)
@@ -226,8 +226,10 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await browser.shows(".rows button.copy", "Copied")
         # Over plain HTTP from elsewhere a browser has no clipboard.
         await browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        await browser.run("document.execCommand = () => { window.copied = `${getSelection()}`; }")
         await browser.click(".rows tr:nth-child(2) button.copy")
         await browser.shows(".rows tr:nth-child(2) button.copy", "Copied")
+        assert await browser.run("return window.copied") == dead_ids[0]
         seconds = "[0, 1, 59, 60, 7199, 7200, 172800, -90]"
         ago = f"return {seconds}.map((one) => ago(Date.now() - one * 1000))"
         assert await browser.run(ago) == [
