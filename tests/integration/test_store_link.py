@@ -377,6 +377,25 @@ async def test_a_command_of_another_user_is_told_why_at_once(
                 pass
 
 
+async def test_a_front_waits_for_the_next_store_after_one_of_another_version(
+    short_path: Path,
+) -> None:
+    refused = list[bytes]()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refused.append(await reader.read(100))
+        writer.write(message(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
+        writer.close()
+
+    server = await asyncio.start_unix_server(refuse, path=short_path / "store")
+    entering = asyncio.create_task(front(short_path / "store", PATIENT).__aenter__())
+    await eventually(lambda: len(refused) >= 3)
+    assert not entering.done()
+    entering.cancel()
+    await asyncio.wait([entering])
+    server.close()
+
+
 async def test_a_store_that_is_not_understood_answers_no_call(
     short_path: Path, listening: socket.socket
 ) -> None:
