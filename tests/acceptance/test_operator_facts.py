@@ -199,6 +199,17 @@ Which events
 | documents/aws.index PENDING <events/PENDING> | ada | 0 h ago | pending | HTTP 500, 2 sends
 | @sum/a DEAD <events/DEAD> | -u | 2 h ago | dead | rejected no
 <script>alert(1)<script>�reversed
+Resume delivery? - Outbox
+Resume delivery?
+What waits is sent, oldest first, with a share for new events.
+confirmed=yes
+Reason (optional, for the audit and your colleagues) reason=
+Resume delivery <resume> Leave it as it is <>
+Audit - Outbox
+Audit
+Event id or its beginning event=pause
+Search <audit> Clear <audit>
+No act changed such an event.
 """
 
 
@@ -210,6 +221,8 @@ async def test_each_page_says_this(operator: Visitor, rows: dict[str, Row]) -> N
         await operator.see(f"/outbox/events/{dead}"),
         await operator.send("/outbox/replay", *both, ("event", rows["delivered"].id)),
         await operator.send("/outbox/discard", *both),
+        await operator.send("/outbox/resume"),
+        await operator.see("/outbox/audit?event=pause"),
     ]
     assert [line for page in pages for line in told(page, rows)] == PAGES.strip().splitlines()
 
