@@ -72,6 +72,35 @@ async def test_a_disk_that_is_full_or_fails_is_waited_for(
         await append_all(outbox, 1)
 
 
+def leave_half_copied(path: Path, left: Path) -> None:
+    """Copy an outbox that runs as a kill amid a checkpoint leaves it: page 1 is copied alone."""
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    page_bytes = int.from_bytes(log[8:12])
+    file = bytearray(path.read_bytes())
+    for at in range(32, len(log), 24 + page_bytes):
+        if int.from_bytes(log[at : at + 4]) == 1:
+            file[:page_bytes] = log[at + 24 : at + 24 + page_bytes]
+    left.write_bytes(file)
+    left.with_name(f"{left.name}-wal").write_bytes(log)
+
+
+async def test_a_file_half_copied_from_its_log_is_read_with_it_on_a_full_disk(
+    path: Path, disk: FailingDisk
+) -> None:
+    left = path.with_name("left.db")
+    disk.error = None
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        for _ in range(3):
+            await outbox.intake.append(event(size=50_000))
+        leave_half_copied(path, left)
+    disk.error = fault("SQLITE_FULL")
+    async with open_sqlite_outbox(left, **LIMITS, timings=QUICK) as outbox:
+        assert "SQLITE_FULL" in str(outbox.failure)
+        disk.error = None
+        await eventually(lambda: outbox.failure is None)
+        assert outbox.undelivered == 3
+
+
 async def refuses(path: Path, code: str) -> None:
     with pytest.raises(OutboxUnavailableError, match=code):
         async with open_sqlite_outbox(path, **LIMITS, timings=QUICK):

@@ -182,9 +182,24 @@ class SqliteOutbox:
             is_damaged = self._corruption.fault is not None
             if not is_damaged and not self._can_wait_for_disk(error):
                 raise
-            await self.recovery.read_only(immutable=not is_damaged)
+            await self._read_only(error, is_damaged=is_damaged)
             failure = error
         self.writer.start(failure)
+
+    async def _read_only(self, error: OutboxUnavailableError, *, is_damaged: bool) -> None:
+        """Read what the other parts need, with the log unless the disk takes no file beside it.
+
+        Without its log a file that was half copied from it looks damaged.
+        """
+        try:
+            await self.recovery.read_only(immutable=False)
+        except OutboxUnavailableError:
+            if is_damaged:
+                raise
+            try:
+                await self.recovery.read_only(immutable=True)
+            except OutboxUnavailableError:
+                raise error from None
 
     def _can_wait_for_disk(self, error: OutboxUnavailableError) -> bool:
         """True if the outbox exists and only its disk keeps it from being opened."""
