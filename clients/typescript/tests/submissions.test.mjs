@@ -181,6 +181,12 @@ test("an answer counts, and is heard, once storage has it", async () => {
   store();
   await settled();
   assert.equal(changes, 1);
+  const forgotten = outbox.forget(left.key);
+  await settled();
+  assert.equal(changes, 1);
+  store();
+  await forgotten;
+  assert.equal(changes, 2);
 });
 
 test("each submission has a key of 32 hexadecimal digits", async () => {
