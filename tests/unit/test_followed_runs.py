@@ -203,6 +203,8 @@ async def test_rows_are_read_so_many_at_a_time() -> None:
     assert [len(ids) for ids in reads] == [500, 1]
     assert {one for ids in reads for one in ids} == {one.id for one in rows}
     assert all(one.is_moving for one in followed)
+    delivered = follower.begin(row("b", 0, T), "ada")
+    assert not delivered.is_moving  # its runs can't be asked for
     looking.cancel()
 
 
