@@ -187,6 +187,17 @@ def names(s3, bucket_name):
 
 
 @pytest.fixture
+def voids(s3, bucket_name):
+    """The names of the objects without content."""
+
+    def listed() -> list[str]:
+        found = s3.list_objects_v2(Bucket=bucket_name).get("Contents", [])
+        return [one["Key"] for one in found if not one["Size"]]
+
+    return listed
+
+
+@pytest.fixture
 def stored(s3, bucket_name, names):
     """The events in the bucket: their ids, with `dead` where they are told to be."""
 
@@ -331,7 +342,9 @@ async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_sett
         assert set(stored()) == {each.id for each in await sending}
 
 
-async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names, line, monkeypatch):
+async def test_a_group_whose_commit_failed_does_not_come_back(
+    journalled, names, voids, line, may_put, monkeypatch
+):
     class FailingCommits(sqlite3.Connection):
         def execute(self, sql, *args):
             if sql == "COMMIT" and fails:
@@ -351,6 +364,13 @@ async def test_a_group_whose_commit_failed_does_not_come_back(journalled, names,
         await eventually(lambda: one.outbox.failure is None)
         later = await one.outbox.intake.append(event())
         assert len(names()) == 2
+        may_put.clear()  # a put that is under way may land, too
+        fails.append(True)
+        with pytest.raises(OutboxUnavailableError):
+            await one.outbox.intake.append(event())
+        fails.clear()
+        may_put.set()
+        await eventually(lambda: len(voids()) == 2)
     async with asyncio.timeout(PATIENCE_SECONDS), journalled() as two:
         rows = await two.outbox.inspector.rows(Filter())
         assert {row.id for row in rows} == {before.id, later.event_id}
