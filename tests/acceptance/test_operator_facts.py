@@ -289,6 +289,7 @@ async def test_an_event_is_told_what_troubled_delivery_in_its_time(
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
     kinds = re.findall(r'<li class="(\w+)"><span class="what">', page)
     assert kinds == ["accepted", "claimed", "trouble", "dead"]
+    assert ".timeline .trouble {" in page  # the style of these pages, not of the small ones
     assert "at the acceptance" in page
     assert "after its end" not in page
     assert "Delivery was paused" not in page

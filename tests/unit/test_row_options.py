@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.console.terminal.options import RowOptions
+from service.console.terminal.options import RowOptions, parse_moment
 from service.outbox.model import Filter, State
 
 GIVEN = {
@@ -33,3 +33,7 @@ def test_what_is_not_given_matches_all() -> None:
 def test_a_state_and_ids_come_from_the_command() -> None:
     chosen = RowOptions().filter(limit=7, state=State.DEAD, ids=("e-1",))
     assert chosen == Filter(limit=7, state=State.DEAD, ids=("e-1",))
+
+
+def test_a_moment_ago_is_exact_to_the_millisecond() -> None:
+    assert parse_moment("1500ms", 10_000) == 8_500
