@@ -121,6 +121,10 @@ def schema(**properties: object) -> dict[str, object]:
         (schema(a={"$ref": "file:///etc/passwd"}), "leaves the schema"),
         (schema(a={"$ref": "other.json#/$defs/a"}), "leaves the schema"),
         (schema(a={"$ref": "#/$defs/a"}), "points to nothing"),
+        *(
+            ({**schema(a={"$ref": f"#/{place}"}), "allOf": [{}]}, "points to nothing")
+            for place in ("allOf/x", "allOf/1", "type/x")
+        ),
         (schema(a={"$ref": "#"}), "makes the schema contain itself"),
         (schema(a={"items": {"$ref": "#/properties/a"}}), "makes the schema contain itself"),
         (schema(a={"$dynamicRef": "#a"}), "$dynamicRef is not taken"),
