@@ -194,7 +194,9 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
         assert (needs.words, needs.missing) == (words, missing)
     for keys, code in ((NEW, 1), (f"{NEW},{KEY}", 0)):
         given = {"OUTBOX_URL": url, "OUTBOX_ENCRYPTION_KEY": keys}
-        assert (await asyncio.to_thread(service_command, "check", **given)).exit_code == code
+        done = await asyncio.to_thread(service_command, "check", **given)
+        assert done.exit_code == code
+        assert "encryption: " in done.stderr
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", NEW)
     code, out, _ = await outbox_command(url, "check")
     assert code == 1

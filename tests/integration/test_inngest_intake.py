@@ -177,6 +177,8 @@ async def test_the_environment_is_kept_and_one_that_is_no_name_is_refused(door: 
     await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "branch-x"})
     [row] = await door.service.outbox.inspector.rows(Filter())
     assert row.meta.environment == "branch-x"
+    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "a\tb"})
+    assert status == 400
     status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "x" * 256})
     assert (status, answer["ids"]) == (400, [""])
 
