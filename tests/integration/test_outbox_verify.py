@@ -109,6 +109,8 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
         await hold(guarded, outbox, ids[0])
     code, said = await verify(path, guarded, "--resend", "--actor", "ada")
     assert (code, sorted(said["resent"])) == (1, sorted(ids[1:]))
+    code, said = await verify(path, guarded, "--resend")
+    assert (code, said["resent"], said["payloadRemoved"]) == (0, [], 0)
     async with SqliteStorage(path).open() as outbox:
         batch = await claim(outbox)
         assert [entry.event_id for entry in batch.entries] == ids[1:]
