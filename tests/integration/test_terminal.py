@@ -158,6 +158,7 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     parent, child = os.openpty()
+    os.set_blocking(parent, False)  # what is not there yet will not come
     with os.fdopen(child, "w") as terminal, os.fdopen(parent, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress_bar("copying") as progress:
