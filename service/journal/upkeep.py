@@ -293,7 +293,7 @@ class Upkeep:
         rows, _ = await self._file.rows(stored.range)
         if not rows:
             return
-        id_ = stored.name.partition("/")[0]
+        id_, began = stored.name.partition("/")[0], journal.timings.clock()
         try:
             await journal.try_put(stored.name, encode_group(id_, journal.destination, rows))
         except StorageUnavailableError:
@@ -302,7 +302,7 @@ class Upkeep:
         finally:
             late = journal.late(stored.name)
             stored.uncertain_until = max(stored.uncertain_until, late)
-        stored.rows, stored.written_at = len(rows), journal.timings.clock()
+        stored.rows, stored.written_at = len(rows), began
         stored.dead = sum(row.dead for row in rows)
         stored.is_marked |= was_marked and stored.uncertain_until > stored.written_at
 

@@ -207,7 +207,9 @@ async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aio
     assert [(one["event"], one["event_id"], one["used_by"]) for one in logs] == [
         ("event_id_used_before", "e-1", "01OTHER")
     ]
-    assert [(view["noRun"], view["idUsed"]) for view in used] == [(False, False), (True, True)]
+    told = [(view["noRun"], view["idUsed"]) for view in used]
+    assert told[-1] == (True, True)
+    assert set(told[:-1]) <= {(False, False)}
     assert (other["noRun"], other["idUsed"]) == (True, False)
     assert followed.runs.environments == {"branch"}
 

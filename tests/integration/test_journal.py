@@ -431,19 +431,21 @@ async def test_what_a_person_took_back_and_a_late_put_brings_back_is_gone_when_n
         if "/0" in name and not late:
             late.append((f"a/b/{name}", data))
             raise StorageUnavailableError
-        return await put(bucket, name, data, **options)
+        landed = await put(bucket, name, data, **options)
+        if "/0" in name and removed and not ahead_seconds[0]:
+            s3.put_object(Bucket=bucket_name, Key=late[0][0], Body=late[0][1])
+            ahead_seconds[0] = QUICK.late_seconds  # before the answer
+        return landed
 
-    put, late, ahead_seconds = JournalBucket.put, [], [0.0]
+    put, late, removed, ahead_seconds = JournalBucket.put, [], [], [0.0]
     async with journalled() as one:
         kept, gone = await append_all(one.outbox, 2)
     monkeypatch.setattr(JournalBucket, "put", put_late)
     async with journalled(clock=lambda: time.monotonic() + ahead_seconds[0]) as two:
         await eventually(lambda: late and two.upkeep.state.missing == 0)
+        removed.append(gone)
         await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
-        await eventually(lambda: stored() == {kept.id: False})
-        s3.put_object(Bucket=bucket_name, Key=late[0][0], Body=late[0][1])
-        assert gone.id in stored()
-        ahead_seconds[0] = QUICK.late_seconds
+        await eventually(lambda: ahead_seconds[0])
         await eventually(lambda: stored() == {kept.id: False})
 
 
