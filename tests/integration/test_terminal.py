@@ -157,18 +157,24 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def shown(end: bytes) -> str:
+        found = b""
+        while end not in found and select.select([screen], [], [], PATIENCE_SECONDS)[0]:
+            found += screen.read(10**4)
+        return found.decode()
+
     parent, child = os.openpty()
-    os.set_blocking(parent, False)  # what is not there yet will not come
     with os.fdopen(child, "w") as terminal, os.fdopen(parent, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress_bar("copying") as progress:
             progress(1, 4)
         show_lines(state_text(State.DEAD))
-        assert "copying" in (bar := screen.read(10**4).decode())
+        assert "copying" in (bar := shown(b"25%"))
         assert "25%" in bar
         monkeypatch.setattr(sys, "stdout", terminal)
         show_lines(state_text(State.DEAD))
-        assert screen.read(10**4).decode() == "\x1b[1;31mdead\x1b[0m\r\n"
+        assert shown(b"\r\n").endswith("\x1b[1;31mdead\x1b[0m\r\n")
     assert capsys.readouterr().out == "dead\n"
 
 
