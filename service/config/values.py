@@ -75,8 +75,8 @@ def webhook_secret(text: str) -> bytes:
 def s3_place(address: str) -> tuple[str, str]:
     """The bucket and the prefix in an address. Raises ValueError for another text.
 
-    >>> s3_place("s3://events/outbox/one/")
-    ('events', 'outbox/one')
+    >>> s3_place("s3://events/Outbox/one/")
+    ('events', 'Outbox/one')
     """
     found = _is_s3_address(address)
     if not found:

@@ -143,6 +143,8 @@ def test_the_token_opens_from_anywhere_through_any_proxy(peer):
         ("not an address", None, {}),
         ("10.0.0.7", None, {"Authorization": "Bearer "}),
         ("10.0.0.7", "", {"Authorization": "Bearer "}),
+        ("10.0.0.7", TOKEN, {"Authorization": "Bearer "}),
+        ("10.0.0.7", TOKEN, {"Authorization": f"Bearer {TOKEN[:-1]}"}),
         ("10.0.0.7", TOKEN, {"Authorization": "Bearer wrong"}),
         ("10.0.0.7", TOKEN, {"Authorization": TOKEN}),
         ("10.0.0.7", TOKEN, {"Authorization": f"Basic {TOKEN}"}),

@@ -90,19 +90,22 @@ test("no redirect is followed, no answer cached, and cookies go to another origi
 });
 
 test("events are listed, taken back and looked at by their paths", async () => {
+  const timeout = mock.method(AbortSignal, "timeout");
   const { requests, outbox } = quick(({ method }, place) => {
     if (place === 0) return html(200);
     return method === "DELETE" ? new Response(null, { status: 204 }) : Response.json({});
   });
-  await outbox.list({ state: "dead", since: 0, limit: 5, name: undefined });
+  await outbox.list({ state: "dead", since: 0, limit: 5, name: "a/b", cursor: undefined });
   await outbox.takeBack("a/b");
   await outbox.get("a");
   assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
-    ...Array(2).fill("GET /api/events?state=dead&since=0&limit=5"),
+    ...Array(2).fill("GET /api/events?state=dead&since=0&limit=5&name=a%2Fb"),
     "DELETE /api/events/a%2Fb",
     "GET /api/events/a",
   ]);
   assert.ok(requests.every(({ headers }) => !headers.has("content-type"))); // there is no body
+  assert.deepEqual(timeout.mock.calls.map(({ arguments: [ms] }) => ms), Array(4).fill(30_000));
+  timeout.mock.restore();
 });
 
 test("listeners hear each change of the queue, until they stop", async () => {

@@ -157,7 +157,7 @@ async def test_a_pipelined_request_waits_behind_others_and_counts_from_its_arriv
 
 async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
     async with (
-        serving(ServerPolicy(unread_seconds=0.2)) as (server, port),
+        serving(ServerPolicy(unread_seconds=0.2, head_seconds=3600.0)) as (server, port),
         asyncio.timeout(PATIENCE_SECONDS / 2),
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
