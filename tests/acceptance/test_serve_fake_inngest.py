@@ -66,8 +66,6 @@ async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path
     needs_no_dev_server()
     async with running("serve", environment=without_inngest(tmp_path)) as process:
         assert (await readiness(process))["inngest"] == "dev server"
-        with pytest.raises(OSError):  # noqa: PT011  (nobody listens)
-            socket.create_connection(DEV_SERVER, timeout=1).close()
         assert not any("fake Inngest" in line for line in process.lines)
 
 
