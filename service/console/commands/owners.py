@@ -102,8 +102,8 @@ def _counts(events: dict[str, int]) -> str:
 
 
 async def _with_events(url: str, owners: list[str]) -> list[str]:
-    async with open_erasure(url) as parts:
-        return [one for one in owners if await parts.inspector.rows(Filter(owner=one, limit=1))]
+    async with open_reading(url) as outbox:
+        return [one for one in owners if await outbox.inspector.rows(Filter(owner=one, limit=1))]
 
 
 async def _counted(url: str, owners: list[str]) -> dict[str, int]:
