@@ -188,13 +188,13 @@ class _Keys:
 
         So a request with fewer or more events is another one under the same mark.
         """
+        if len(keys) == 1:
+            return
         for at, key in enumerate(keys):
-            if key and key.digest is not _ANY_CONTENT and len(keys) > 1:
-                digests = [_counted(one, len(keys)) for one in (key.digest, *key.earlier)]
-                keys[at] = msgspec.structs.replace(
-                    key, digest=digests[0], earlier=tuple(digests[1:])
-                )
-                break
+            if key and key.digest is not _ANY_CONTENT:
+                digest, *earlier = (_counted(one, len(keys)) for one in (key.digest, *key.earlier))
+                keys[at] = msgspec.structs.replace(key, digest=digest, earlier=tuple(earlier))
+                return
 
 
 def _counted(digest: bytes, events: int) -> bytes:
