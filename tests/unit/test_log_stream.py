@@ -27,19 +27,30 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, int]) -> None:
-    reading, writing = pipe
+async def stream_to_a_full(pipe: int) -> LogStream:
     full = select.poll()
-    full.register(writing, select.POLLOUT)
-    stream = LogStream(writing)
+    full.register(pipe, select.POLLOUT)
+    stream = LogStream(pipe)
     stream.write_line(FILL)
     stream.flush()
     await eventually(lambda: not full.poll(0))
+    return stream
+
+
+def begun_to_read(pipe: int) -> tuple[threading.Thread, list[bytes]]:
+    """A thread that reads until the end is told, and what it has read."""
+    seen: list[bytes] = []
+    read = threading.Thread(target=_read, args=(pipe, seen), daemon=True)
+    read.start()
+    return read, seen
+
+
+async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    stream = await stream_to_a_full(writing)
     for _ in range(MOST_LINES + 3):
         stream.write_line(b"a\n")
-    seen: list[bytes] = []
-    read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
-    read.start()
+    read, seen = begun_to_read(reading)
     await eventually(lambda: b'"log_lines_lost"' in b"".join(seen))
     stream.write_line(b"b\n")
     stream.close()
@@ -54,17 +65,10 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(pipe: tuple[int, i
 
 async def test_a_close_writes_what_came_while_the_reader_was_slow(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    full = select.poll()
-    full.register(writing, select.POLLOUT)
-    stream = LogStream(writing)
-    stream.write_line(FILL)
-    stream.flush()
-    await eventually(lambda: not full.poll(0))
+    stream = await stream_to_a_full(writing)
     stream.write_line(b"end")
     stream.close()
-    seen: list[bytes] = []
-    read = threading.Thread(target=_read, args=(reading, seen), daemon=True)
-    read.start()
+    read, _ = begun_to_read(reading)
     await eventually(lambda: not read.is_alive())
 
 
