@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 from aiohttp import hdrs, web
@@ -28,6 +28,7 @@ from service.web.signin.auth import READ_REFUSALS
 EVENT_ERRORS = (*READ_REFUSALS, NotFoundError, OutboxUnavailableError)
 _ETAG = ResponseHeader("ETag", "Changes with the event.")
 _KNOWN = Parameter("If-None-Match", "The ETag that is known already.", place="header")
+_ANY = "*"
 _log = structlog.get_logger(__name__)
 
 
@@ -112,7 +113,7 @@ class Events:
     async def show(self, request: web.Request) -> web.Response:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
         seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
-        known = _tag(request.headers.get(hdrs.IF_NONE_MATCH, ""))
+        known = frozenset(tag.value for tag in request.if_none_match or ())
         row, user, is_operator = await self._access.visible(request)
         may_wait = self._follower.has_room(user.owner)
         followed = self._follower.begin(row, user.owner)
@@ -127,9 +128,9 @@ class Events:
             self._follower.end(followed, user.owner)
 
     async def _wait(
-        self, request: web.Request, followed: FollowedEvent, known: str, seconds: int
+        self, request: web.Request, followed: FollowedEvent, known: Collection[str], seconds: int
     ) -> None:
-        first = followed.snapshot.tag if followed.snapshot and not known else known
+        first = {followed.snapshot.tag} if followed.snapshot and not known else known
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         while _is_unchanged(followed, first) and not self._follower.closed and clock() < until:
@@ -149,28 +150,26 @@ def whole_number(request: web.Request, name: str, least: int, most: int) -> int 
     return int(given)
 
 
-def _is_unchanged(followed: FollowedEvent, known: str) -> bool:
+def _is_unchanged(followed: FollowedEvent, known: Collection[str]) -> bool:
     """True while there is nothing to tell. Runs that Inngest did not tell yet are no news."""
     snapshot = followed.snapshot
     if snapshot is None or snapshot.final:
         return False
-    return snapshot.tag == known or not followed.is_known
+    return _is_among(snapshot, known) or not followed.is_known
 
 
-def _tag(entity_tag: str) -> str:
-    """The tag in a header. A proxy that compresses answers makes their tags weak.
-
-    >>> _tag('"a1"'), _tag('W/"a1"')
-    ('a1', 'a1')
-    """
-    return entity_tag.removeprefix("W/").strip('"')
+def _is_among(snapshot: Snapshot, known: Collection[str]) -> bool:
+    """True for a known tag. Weak tags count too: a proxy that compresses makes tags weak."""
+    return snapshot.tag in known or _ANY in known
 
 
-def _answer(snapshot: Snapshot | None, known: str, stacks: Mapping[str, str]) -> web.Response:
+def _answer(
+    snapshot: Snapshot | None, known: Collection[str], stacks: Mapping[str, str]
+) -> web.Response:
     if snapshot is None:
         raise NotFoundError("There is no such event.")
     headers = {hdrs.ETAG: f'"{snapshot.tag}"'}
-    if snapshot.tag == known:
+    if _is_among(snapshot, known):
         return web.Response(status=304, headers=headers)
     body = with_stacks(snapshot.body, stacks) if stacks else snapshot.body
     return web.Response(body=body, content_type=JSON, headers=headers)
