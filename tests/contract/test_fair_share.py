@@ -1,4 +1,4 @@
-"""An owner who fills the queue holds back nobody else."""
+"""An owner who fills the queue holds back nobody else; stored bytes are limited, by owner, too."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from collections import Counter
 
 import pytest
 
+from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
-from service.outbox.model import Retry, Settlement
+from service.outbox.model import Filter, Named, Retry, Settlement
+from tests.support.calls import key, pending, replayed
+from tests.support.named_rows import named
 from tests.support.storage import (
     Outbox,
+    PostgresStorage,
     Storage,
     append_all,
     ask,
     claim,
     deliver,
     event,
+    eventually,
 )
 
 SMALL = FairShare(noisy_rows=50)
@@ -172,3 +178,167 @@ async def test_rows_that_a_process_held_at_its_end_keep_their_share(storage: Sto
         await claim(outbox, ask(8))
     async with storage.open(fair_share=SMALL) as outbox:
         assert await owners(outbox, 8) == {"flood": 4, "ada": 4}
+
+
+async def has_room(outbox: Outbox, user_id: str = "u-1", size: int = 600) -> bool:
+    """Whether an event is accepted; it is removed again."""
+    try:
+        receipt = await outbox.intake.append(event(user_id, size=size))
+    except (TooManyPendingError, OutboxFullError):
+        return False
+    await outbox.repairs.discard(Named((receipt.event_id,)), actor="ada")
+    return True
+
+
+async def test_an_owners_delivered_rows_count_until_they_are_purged(storage: Storage) -> None:
+    async with storage.open(max_bytes_per_user=1000) as outbox:
+        await outbox.intake.append(event(size=600))
+        await deliver(outbox, await claim(outbox))
+        with pytest.raises(TooManyPendingError, match="limit in bytes") as error:
+            await outbox.intake.append(event(size=600))
+        assert error.value.retry_after_seconds
+        await outbox.intake.append(event("u-2", size=600))
+        await outbox.intake.append(event(size=400))
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
+        await eventually(lambda: has_room(outbox))
+
+
+async def test_a_payload_that_is_purged_gives_its_bytes_back(storage: Storage) -> None:
+    async with storage.open(max_bytes_per_user=1000) as outbox:
+        await outbox.intake.append(event(size=600))
+        await deliver(outbox, await claim(outbox))
+        assert not await has_room(outbox)
+        assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1
+        await eventually(lambda: has_room(outbox))
+
+
+async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded(
+    storage: Storage,
+) -> None:
+    async with storage.open(max_bytes=2000) as outbox:
+        await outbox.intake.append(event("u-1", size=900))
+        await outbox.intake.append(event("u-2", size=900))
+        with pytest.raises(OutboxFullError, match="limit in bytes"):
+            await outbox.intake.append(event("u-3", size=201))
+        assert await has_room(outbox, "u-3", 200)
+        await outbox.repairs.discard(
+            await named(outbox.inspector, Filter(owner="u-2")), actor="ada"
+        )
+        await eventually(lambda: has_room(outbox, "u-3"))
+
+
+async def test_a_burst_at_one_instant_stays_within_the_bytes(storage: Storage) -> None:
+    async with storage.open(max_bytes_per_user=3000) as outbox:
+        answers = await asyncio.gather(
+            *(outbox.intake.append(event(size=1000)) for _ in range(20)), return_exceptions=True
+        )
+        assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 17
+        assert (await outbox.inspector.stats()).pending == 3
+
+
+async def test_an_event_that_is_not_stored_leaves_its_bytes_to_others(storage: Storage) -> None:
+    key = IdempotencyKey("k-1", b"1" * 32)
+    async with storage.open(max_bytes_per_user=1000) as outbox:
+        await outbox.intake.append(event(size=400), key=key)
+        for _ in range(3):
+            assert (await outbox.intake.append(event(size=400), key=key)).replayed
+        assert await has_room(outbox)
+
+
+async def test_bytes_of_an_earlier_process_count(storage: Storage) -> None:
+    async with storage.open() as outbox:
+        await append_all(outbox, 3)
+        await deliver(outbox, await claim(outbox))
+    async with storage.open(max_bytes_per_user=1000) as outbox:
+
+        async def refused() -> bool:
+            return not await has_room(outbox)
+
+        await eventually(refused)
+        await outbox.repairs.discard(await named(outbox.inspector), actor="ada")
+        await eventually(lambda: has_room(outbox))
+
+
+async def test_bytes_that_another_process_stores_count(storage: Storage) -> None:
+    if not storage.shared:
+        pytest.skip("one process has the file")
+    assert isinstance(storage, PostgresStorage)
+    limits = {"max_bytes": 10_000, "max_bytes_per_user": 2000}
+    async with storage.open(**limits) as one, storage.open(**limits) as two:
+        await one.intake.append(event(size=1900))
+        await deliver(one, await claim(one))
+
+        async def refused() -> bool:
+            return not await has_room(two)
+
+        await eventually(refused)
+        assert await has_room(two, "u-2")
+        for number in range(3, 7):
+            await one.intake.append(event(f"u-{number}", size=1900))
+        await eventually(lambda: two.quota._in_all()[1] > 9000)
+        with pytest.raises(OutboxFullError, match="limit in bytes"):
+            await two.intake.append(event("u-2", size=1500))
+
+
+async def test_one_reused_key_refuses_the_whole_call_and_frees_its_room(storage: Storage) -> None:
+    async with storage.open(max_pending=4) as outbox:
+        await outbox.intake.append(event(), key=key("used"))
+        fresh, other = event(), event()
+        with pytest.raises(IdempotencyKeyReusedError):
+            await outbox.intake.append_all(
+                [fresh, event(), other], [key("a"), key("used", b"2"), key("b")]
+            )
+        assert await outbox.intake.find(fresh.id) is None
+        assert await outbox.intake.find(other.id) is None
+        receipts = await outbox.intake.append_all([event() for _ in "abc"], [key(n) for n in "abc"])
+        assert replayed(receipts) == [False] * 3
+
+
+async def test_a_call_that_has_no_room_for_all_stores_nothing(storage: Storage) -> None:
+    async with storage.open(max_pending_per_user=4) as outbox:
+        await outbox.intake.append_all([event(), event()], (None, None))
+        with pytest.raises(TooManyPendingError) as error:
+            await outbox.intake.append_all([event() for _ in range(3)], (None,) * 3)
+        assert error.value.retry_after_seconds
+        assert await pending(outbox) == 2
+        await outbox.intake.append_all([event(), event()], (None, None))
+
+
+async def test_a_call_that_fills_the_outbox_beyond_its_limit_stores_nothing(
+    storage: Storage,
+) -> None:
+    async with storage.open(max_pending=4) as outbox:
+        await outbox.intake.append_all([event("u-1")] * 1, (None,))
+        with pytest.raises(OutboxFullError):
+            await outbox.intake.append_all([event("u-2") for _ in range(4)], (None,) * 4)
+        assert await pending(outbox) == 1
+
+
+async def test_only_the_new_events_of_a_repeated_call_need_room(storage: Storage) -> None:
+    async with storage.open(max_pending_per_user=4) as outbox:
+        keys = [key(name) for name in "abc"]
+        await outbox.intake.append_all([event() for _ in keys], keys)
+        again = await outbox.intake.append_all([event() for _ in "abcd"], [*keys, key("d")])
+        assert replayed(again) == [True, True, True, False]
+        full = await outbox.intake.append_all([event() for _ in keys], keys)
+        assert replayed(full) == [True] * 3
+        with pytest.raises(TooManyPendingError):
+            await outbox.intake.append_all([event() for _ in "abe"], [*keys[:2], key("e")])
+        with pytest.raises(IdempotencyKeyReusedError):
+            await outbox.intake.append_all([event(), event()], [key("a"), key("b", b"2")])
+        assert await pending(outbox) == 4
+
+
+async def test_delivery_makes_room_for_a_call(storage: Storage) -> None:
+    async with storage.open(max_pending_per_user=2) as outbox:
+        await outbox.intake.append_all([event(), event()], (None, None))
+        await deliver(outbox, await claim(outbox))
+
+        async def room() -> bool:
+            try:
+                await outbox.intake.append_all([event(), event()], (None, None))
+            except TooManyPendingError:
+                return False
+            return True
+
+        await eventually(room)

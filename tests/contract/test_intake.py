@@ -1,3 +1,5 @@
+"""An append stores once by its key; what a client sends is stored whole, whatever its names."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,8 +8,12 @@ import msgspec
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import State
+from service.outbox.model import Filter, State
+from service.web.intake.event_batch import BatchRequest, EventBatches
+from tests.support.fuzzed_events import fuzzed_bodies
 from tests.support.posting import can_append
 from tests.support.storage import (
     Outbox,
@@ -22,6 +28,7 @@ from tests.support.storage import (
 )
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
+
 SAME_KEY_OTHER_BODY = IdempotencyKey("k-1", b"2" * 32)
 
 
@@ -227,3 +234,37 @@ async def test_what_was_answered_is_there_after_a_restart(storage: Storage) -> N
         events = await append_all(outbox, 5)
     async with storage.open() as outbox:
         assert ids(await claim(outbox)) == [each.id for each in events]
+
+
+CRON = User("key", "cron")
+
+
+async def test_all_good_events_of_fuzzed_requests_are_stored(outbox: Outbox) -> None:
+    batches = EventBatches(outbox.intake, NullRecorder())
+    ids: set[str] = set()
+    for number, body in enumerate(fuzzed_bodies(3, 300)):
+        request = BatchRequest(
+            user=CRON, body=body, mark=f"seed {number}", mark_seconds=60, partly=True
+        )
+        receipts, _ = await batches.accept(request)
+        ids |= {receipt.inngest_id for receipt in receipts}
+    rows = await outbox.inspector.rows(Filter(limit=1000))
+    assert {row.inngest_id for row in rows} == ids
+    assert len(rows) > 50
+
+
+async def test_texts_that_no_column_takes_as_they_are_do_no_harm(outbox: Outbox) -> None:
+    batches = EventBatches(outbox.intake, NullRecorder())
+    body = b'[{"name":"a\\u0000b","id":"i\\u0000","data":{"x":"\\u0000"}},{"name":"%s","id":"%s"}]'
+    long = (b"n" * 300_000, b"i" * 300_000)
+    receipts, error = await batches.accept(BatchRequest(user=CRON, body=body % long))
+    assert (len(receipts), error) == (2, None)
+    rows = await outbox.inspector.rows(Filter(owner=CRON.owner))
+    assert [(len(row.name), len(row.meta.wire_id or "")) for row in rows] == [
+        (300_000, 300_000),
+        (3, 2),
+    ]
+    for row in rows:
+        payload = await outbox.inspector.payload(row.id)
+        assert payload
+        assert (b"\\u0000" in payload) == (len(row.name) == 3)

@@ -1,4 +1,4 @@
-"""What a claim takes: the oldest rows first, a share of the newest, each row once."""
+"""What a claim takes: the oldest first, a share of the newest, isolated rows alone; leases."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from service.outbox.event import Meta
-from service.outbox.model import Batch, ClaimRequest, Isolated, Retry, Settlement
+from service.outbox.model import Batch, ClaimRequest, Isolated, Retry, Settlement, State
 from tests.support.storage import (
     Outbox,
+    Storage,
     append_all,
     ask,
     claim,
@@ -180,3 +181,111 @@ async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) 
 async def test_one_row_at_a_time_is_claimed_in_order(outbox: Outbox, count: int) -> None:
     events = await append_all(outbox, count)
     assert [ids(await claim(outbox, ask(1))) for _ in range(count)] == [[e.id] for e in events]
+
+
+async def isolate(outbox: Outbox, delay_seconds: float = 0.0) -> str:
+    """Append an event and settle it so that it must be sent alone; returns its id."""
+    sent = event()
+    await outbox.intake.append(sent)
+    batch = await claim(outbox)
+    assert ids(batch) == [sent.id]
+    retry = Retry(batch.entries[0].seq, delay_seconds, attempts=1, isolated=True)
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    return sent.id
+
+
+async def test_an_isolated_row_comes_first_and_alone(outbox: Outbox) -> None:
+    isolated = await isolate(outbox)
+    others = [each.id for each in await append_all(outbox, 3)]
+    batch = await claim(outbox, ask(isolated=Isolated.FIRST))
+    assert ids(batch) == [isolated]
+    assert batch.entries[0].isolated
+    assert batch.entries[0].attempts == 1
+    assert ids(await claim(outbox, ask(isolated=Isolated.FIRST))) == others
+
+
+async def test_an_isolated_row_comes_last_and_alone(outbox: Outbox) -> None:
+    isolated = [await isolate(outbox)]
+    others = [each.id for each in await append_all(outbox, 3)]
+    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == others
+    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == isolated
+
+
+async def test_no_isolated_row_comes_when_none_is_wanted(outbox: Outbox) -> None:
+    isolated = await isolate(outbox)
+    [other] = await append_all(outbox, 1)
+    assert ids(await claim(outbox, ask(isolated=Isolated.NONE))) == [other.id]
+    assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
+    assert ids(await claim(outbox)) == [isolated]
+
+
+async def test_a_delayed_isolated_row_waits_for_its_time(outbox: Outbox) -> None:
+    isolated = await isolate(outbox, delay_seconds=2.0)
+    others = [each.id for each in await append_all(outbox, 2)]
+    assert ids(await claim(outbox)) == others
+    assert ids(await claim(outbox)) == [isolated]
+
+
+async def test_isolated_rows_come_one_by_one(outbox: Outbox) -> None:
+    events = await append_all(outbox, 2)
+    batch = await claim(outbox)
+    again = [Retry(entry.seq, 0, attempts=1, isolated=True) for entry in batch.entries]
+    await outbox.queue.settle(Settlement(batch.claim, retry=again))
+    batches = [ids(await claim(outbox)) for _ in events]
+    assert sorted(batches) == sorted([each.id] for each in events)
+
+
+async def test_a_claimed_row_is_delivering_under_its_lease(outbox: Outbox) -> None:
+    [sent] = await append_all(outbox, 1)
+    await claim(outbox, ask(lease_seconds=30))
+    row = await outbox.intake.find(sent.id)
+    assert row is not None
+    assert row.state is State.DELIVERING
+    assert row.lease_in_seconds is not None
+    assert 20 < row.lease_in_seconds <= 30
+    assert row.first_sent_at_ms is not None
+    assert row.due_in_seconds is None
+
+
+async def test_a_lease_that_ends_makes_its_rows_due_and_the_old_claim_void(outbox: Outbox) -> None:
+    [sent] = await append_all(outbox, 1)
+    late = await claim(outbox, ask(lease_seconds=0.1))
+    batch = await claim(outbox)
+    assert ids(batch) == [sent.id]
+    [entry] = batch.entries
+    assert (entry.sends, entry.attempts) == (1, 0)
+    assert entry.first_sent_at_ms is not None
+    assert await deliver(outbox, late) == 1
+    row = await outbox.intake.find(sent.id)
+    assert row is not None
+    assert row.state is State.DELIVERING
+    assert await deliver(outbox, batch) == 0
+
+
+async def test_only_the_rows_of_the_ended_lease_come_back(outbox: Outbox) -> None:
+    events = await append_all(outbox, 4)
+    await claim(outbox, ask(2, lease_seconds=60))
+    await claim(outbox, ask(2, lease_seconds=0.1))
+    assert ids(await claim(outbox)) == [each.id for each in events[2:]]
+    assert await claims_nothing(outbox)
+
+
+async def test_a_row_partly_settled_comes_back_alone_when_the_lease_ends(outbox: Outbox) -> None:
+    events = await append_all(outbox, 3)
+    batch = await claim(outbox, ask(lease_seconds=2.0))
+    one, _, three = (entry.seq for entry in batch.entries)
+    await outbox.queue.settle(Settlement(batch.claim, delivered=[one, three]))
+    assert ids(await claim(outbox)) == [events[1].id]
+
+
+async def test_claimed_rows_are_due_after_a_restart(storage: Storage) -> None:
+    async with storage.open() as outbox:
+        events = await append_all(outbox, 3)
+        first = await claim(outbox, ask(lease_seconds=600))
+    async with storage.open() as outbox:
+        batch = await claim(outbox)
+        assert ids(batch) == [each.id for each in events]
+        assert all(entry.sends == 1 for entry in batch.entries)
+        assert all(entry.first_sent_at_ms is not None for entry in batch.entries)
+        assert await deliver(outbox, first) == 3
+        assert await deliver(outbox, batch) == 0
