@@ -215,11 +215,8 @@ async def test_a_search_in_time_begins_and_ends_there(outbox: Outbox) -> None:
 
 # Rows of the owner are gone through where more rows than a window are in the state.
 AMONG_OWN = SearchPolicy(first_window=2, window=3, budget_seconds=60.0)
-
 HASTY = SearchPolicy(first_window=3, window=3, budget_seconds=0.0)
-
 AMONG_STATE = SearchPolicy(first_window=2, window=50, budget_seconds=60.0)
-
 NEVER_MS = 2**52
 
 

@@ -28,7 +28,6 @@ from tests.support.storage import (
 )
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
-
 SAME_KEY_OTHER_BODY = IdempotencyKey("k-1", b"2" * 32)
 
 

@@ -1,4 +1,4 @@
-"""A name misses its runs when its events start none and usually do."""
+"""A name misses its runs when its events start none and usually do; what is asked about."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import Row, State
-from service.runs.figures import Answer, NameRuns
+from service.runs.figures import Answer, KeptNames, NameRuns, NameView, names_of
 from service.runs.sampling import MAX_NAMES, Candidate, Sampling
 from tests.support.made_row import made_row
 
@@ -210,3 +211,201 @@ def test_names_are_bounded_and_declared_ones_stay() -> None:
 def test_its_own_alarms_are_never_sampled() -> None:
     sampling = Sampling(no_run_seconds=300)
     assert not sampling.offer(row("outbox/alarm", 0, T), T)
+
+
+WINDOW_MS = 900_000
+
+
+def name_runs(before: NameView | None = None, *, declared: bool = False) -> NameRuns:
+    return NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000, before=before)
+
+
+def told(start: float | None, *outcomes: str, held: float = 0.1, at_ms: int = T) -> Answer:
+    return Answer(at_ms - 300_000, at_ms, held, start, outcomes)
+
+
+def test_the_figures_of_a_name() -> None:
+    known = name_runs()
+    for number in range(1, 21):
+        known.take(f"{number}", told(number * 2.0, "completed", held=float(number)))
+    known.take("21", told(None, held=1.0))
+    known.take("22", told(None, "queued", held=1.0))
+    known.take("23", told(1.0, "failed", "retrying", "cancelled", held=1.0))
+    known.take("old", told(99.0, "failed", held=99.0, at_ms=T - 1))
+    view = known.view(T + WINDOW_MS, per_second=1.2345, dead=7)
+    assert (view.sampled, view.with_run, view.without_run) == (23, 21, 2)
+    assert (view.held_median_seconds, view.held_p95_seconds) == (9.0, 19.0)
+    assert (view.start_median_seconds, view.start_p95_seconds) == (20.0, 38.0)
+    assert list(view.outcomes.items()) == [
+        ("cancelled", 1),
+        ("completed", 20),
+        ("failed", 1),
+        ("queued", 1),
+        ("retrying", 1),
+    ]
+    assert (view.failed, view.runs) == (2, 24)
+    assert (view.asked, view.ran, view.last_run_at) == (24, 22, T - 300_000)
+    assert (view.name, view.expected, view.per_second, view.dead) == ("a/b", True, 1.23, 7)
+
+
+def test_times_of_the_last_hundred_answers_are_told_in_milliseconds() -> None:
+    known = name_runs()
+    for number in range(101):
+        known.take(f"{number}", told(0.33344, "failed" if not number else "completed", held=1.5555))
+    view = known.view(T, per_second=0.0, dead=0)
+    assert (view.sampled, view.failed) == (100, 0)
+    assert (view.held_median_seconds, view.start_p95_seconds) == (1.556, 0.333)
+
+
+def test_a_restart_does_not_change_since_when_runs_are_missing() -> None:
+    known = name_runs(NameView(name="a/b", expected=True, asked=9, ran=9, no_run_since=T - 60_000))
+    assert known.judge(answers(known, "NN"))
+    assert known.no_run_since == T - 60_000
+
+
+def test_a_name_without_answers_has_no_times() -> None:
+    view = name_runs().view(T, per_second=0.0, dead=0)
+    assert (view.held_median_seconds, view.held_p95_seconds) == (None, None)
+    assert (view.start_median_seconds, view.start_p95_seconds) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "counted"),
+    [
+        ("R" * 199 + "N", (200, 199)),
+        ("R" * 151 + "N" * 50, (100, 76)),  # what is counted is halved, runs upwards
+        ("R" + "N" * 200, (100, 1)),
+    ],
+)
+def test_old_answers_count_less(pattern: str, counted: tuple[int, int]) -> None:
+    known = name_runs()
+    view = known.view(answers(known, pattern), per_second=0.0, dead=0)
+    assert (view.asked, view.ran) == counted
+
+
+def test_an_event_that_is_asked_about_twice_counts_once() -> None:
+    known = name_runs()
+    for outcomes in (("queued",), ("running",), ("completed",)):
+        known.take("one", told(None, *outcomes))
+    view = known.view(T, per_second=0.0, dead=0)
+    assert (view.asked, view.ran, view.sampled, view.runs) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "skips", "expected"),
+    [
+        (None, None, False),
+        (NameView(name="a/b", expected=True, asked=9, ran=9), None, True),
+        (
+            NameView(name="a/b", expected=False, asked=9, ran=1),
+            True,
+            False,
+        ),  # a rate limit was seen
+        (NameView(name="a/b", expected=False, asked=9, ran=0), None, False),
+    ],
+)
+def test_what_an_earlier_process_knew(
+    *, before: NameView | None, skips: bool | None, expected: bool
+) -> None:
+    known = name_runs(before)
+    assert (known.skips, known.expected) == (skips, expected)
+
+
+def test_the_last_run_that_an_earlier_process_saw_ends_a_gap() -> None:
+    seen = NameView(name="a/b", expected=True, asked=9, ran=9, last_run_at=T + 60_000)
+    known = name_runs(seen)
+    known.judge(answers(known, "NN"))
+    assert known.no_run_since is None
+    assert known.view(T, per_second=0.0, dead=0).last_run_at == T + 60_000
+
+
+def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
+    known = name_runs(declared=True)
+    now = answers(known, "NN")
+    assert known.judge(now)
+    known.take("before", Answer(T - 1, now, 0.1, 0.2, ("completed",)))
+    assert known.no_run_since == T
+    known.take("first", Answer(T, now, 0.1, 0.2, ("completed",)))
+    assert known.no_run_since is None
+    assert known.view(now, per_second=0.0, dead=0).asked == 2
+
+
+def test_the_first_answer_and_the_end_of_a_gap_are_news_once() -> None:
+    known = name_runs(declared=True)
+    assert not known.judge(T)
+    for number, pattern in enumerate(("R", "NN", "R")):
+        now = answers(known, pattern, from_ms=T + number * 60_000)
+        assert [known.judge(now), known.judge(now)] == [True, False]
+
+
+def test_a_gap_lasts_a_day_after_its_last_answer() -> None:
+    known = name_runs(declared=True)
+    now = answers(known, "NN")
+    known.judge(now)
+    known.judge(now + 86_400_000)
+    assert known.no_run_since == T
+
+
+@pytest.mark.parametrize(("age_ms", "missing"), [(WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])])
+def test_kept_names_tell_what_is_missing_for_a_quarter_of_an_hour(
+    age_ms: int, missing: list[str]
+) -> None:
+    late = NameView(name="late", expected=True, no_run_since=T)
+    kept = KeptNames(T, (NameView(name="well", expected=True), late))
+    stored = names_of(msgspec.to_builtins(kept))
+    assert [one.name for one in stored.missing_runs(T + age_ms)] == missing
+
+
+@pytest.mark.parametrize("stored", [None, {}, {"at": "soon"}, [1]])
+def test_a_stored_value_of_another_shape_has_no_names(stored: object) -> None:
+    assert names_of(stored) == KeptNames()
+
+
+@pytest.mark.parametrize(
+    ("meta", "accepted_ms", "held_ms"),
+    [
+        (Meta(), T - 100, T),
+        (Meta(ts_ms=T + 60_000), T - 100, T + 60_000),  # Inngest runs it then
+        (Meta(due_at_ms=T - 20), T - 20, T),
+    ],
+)
+def test_an_event_should_have_its_run_so_long_after_its_time(
+    meta: Meta, accepted_ms: int, held_ms: int
+) -> None:
+    sampling = Sampling(no_run_seconds=300)
+    assert sampling.offer(msgspec.structs.replace(row("a", 0, T), meta=meta), T)
+    assert sampling.next(held_ms + 299_999) is None
+    found = sampling.next(held_ms + 300_000)
+    assert found
+    assert (found[1].accepted_at_ms, found[1].held_at_ms) == (accepted_ms, held_ms)
+
+
+@pytest.mark.parametrize(("age_ms", "found"), [(WINDOW_MS - 1, 1), (WINDOW_MS, 0)])
+def test_an_event_that_was_due_long_ago_is_not_asked_about(age_ms: int, found: int) -> None:
+    sampling, now = Sampling(no_run_seconds=300), T + 300_000 + age_ms
+    assert sampling.offer(row("a", 0, T), now)
+    assert len(asked(sampling, now, 2)) == found
+
+
+def test_of_a_name_that_is_behind_the_newest_twenty_slots_are_asked_about() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in range(25):
+        sampling.offer(row("a", number, T + number * SLOT_MS), T)
+    found = [one for _, one in asked(sampling, T + 600_000, 30)]
+    assert found == [f"a-{number}" for number in range(24, 4, -1)]
+
+
+def test_events_that_had_not_ended_have_every_fourth_turn() -> None:
+    sampling, now = Sampling(no_run_seconds=300), T + 600_000
+    for number in range(12):
+        sampling.offer(row("a", number, T + number * SLOT_MS), now)
+    found = sampling.next(now)
+    assert found
+    for soon in (True, False):
+        sampling.ask_again(*found, now, soon=soon)
+    _, again = [sampling.next(now), sampling.next(now)], sampling.next(now)
+    assert again
+    assert (again[1].ulid, again[1].again) == ("a-11", True)
+    sampling.ask_again(*again, now, soon=True)  # a third time, never
+    assert "a-11" not in [one for _, one in asked(sampling, now + 899_999, 20)]
+    assert asked(sampling, now + 900_000, 2) == [("a", "a-11")]

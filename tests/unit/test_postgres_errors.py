@@ -1,7 +1,8 @@
-"""An error of PostgreSQL's driver, or another one: what it is taken for, and how it is told."""
+"""Which of PostgreSQL's errors are the outbox's trouble, and what they say."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from service.outbox.postgres.database.faults import (
     said,
     sentence,
 )
+from service.outbox.postgres.queue import Wakeup
+from tests.support.virtual_time import in_virtual_time
 
 FULL = "The disk of the outbox's database is full."
 NO_CONNECTION = "The outbox's database has no connection left."
@@ -178,3 +181,12 @@ def test_an_address_keeps_what_it_sets_itself() -> None:
     assert "connect_timeout=9" in text
     assert "tcp_user_timeout=6000" in text
     assert "host=db.example" in text
+
+
+@in_virtual_time
+async def test_a_wake_up_after_the_look_and_before_the_wait_is_not_lost() -> None:
+    wakeup = Wakeup()
+    looked = wakeup.generation
+    wakeup.rows_are_due()
+    async with asyncio.timeout(1):
+        await wakeup.wait(looked)
