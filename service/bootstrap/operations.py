@@ -231,9 +231,15 @@ def move_outbox(
         raise OutboxMoveError("The source and the target are the same outbox.")
     if pending(source_url):
         raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
-    migrate(target_url)
-    with _transfer(source_url) as source, _transfer(target_url) as target:
-        return move(source, target, actor=actor, progress=progress)
+    with _transfer(source_url) as source:
+        return move(source, _target(target_url), actor=actor, progress=progress)
+
+
+@contextlib.contextmanager
+def _target(url: str) -> Iterator[TransferStore]:
+    migrate(url)
+    with _transfer(url) as target:
+        yield target
 
 
 @contextlib.contextmanager

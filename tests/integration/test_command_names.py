@@ -17,12 +17,18 @@ TARGETS = ("run", "test", "demo", "bench", "check", "stack", "docs")
 
 def test_each_command_of_the_outbox_script_but_one_speaks_json() -> None:
     commands = get_command(outbox_script.app).commands
-    silent = [
-        name
-        for name, command in commands.items()
-        if not any("--json" in option.opts for option in command.params)
-    ]
-    assert silent == ["upgrade"]
+
+    def taking(option: str) -> set[str]:
+        return {
+            name
+            for name, command in commands.items()
+            if any(option in one.opts for one in command.params)
+        }
+
+    assert set(commands) - taking("--json") == {"upgrade"}
+    dry_at_first = {"replay", "discard", "erase", "purge", "journal"}
+    assert taking("-y") == dry_at_first
+    assert taking("--yes") == {*dry_at_first, "pause", "resume", "upgrade"}
 
 
 def made(*targets: str) -> str:

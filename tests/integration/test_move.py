@@ -199,12 +199,14 @@ def test_the_command_says_what_it_did(path: Path, target: str, form: str) -> Non
             await append_all(outbox, 2)
 
     asyncio.run(fill_it())
-    arguments = ["move", "--url", f"sqlite:///{path}", "--to", target]
+    arguments = ["move", "--url", f"sqlite:///{path}", "--to", target, "--actor", "ada"]
     result = CliRunner().invoke(app, [*arguments, *(["--json"] if form == "json" else [])])
     assert result.exit_code == 0
     if form == "json":
         said = msgspec.json.decode(result.stdout)
         assert (said["written"], said["total"]["pending"]) == (3, 2)
+        audit = CliRunner().invoke(app, ["audit", "--url", target, "--json"])
+        assert [one["actor"] for one in msgspec.json.decode(audit.stdout)] == ["ada", "ada"]
         return
     counts = "2 pending, 0 sent, 1 delivered, 0 dead"
     assert result.stdout.startswith(f"Wrote 3 rows. The target holds 3: {counts} (checksum ")

@@ -21,6 +21,7 @@ async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: st
 
         with pytest.raises(OutboxMoveError, match="source is being served"):
             await move(target, f"sqlite:///{path}")
+        assert list(path.parent.iterdir()) == []
         await append_all(served, 1)
 
 

@@ -267,6 +267,8 @@ async def test_a_holder_that_takes_no_commands_is_said(path: Path) -> None:
     gone = str(path.parent / "gone")
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9, socket=gone):
         code, _, err = await outbox_command(path, "resume")
+        assert (await outbox_command(path, "stats"))[0] == 0
+        assert (await outbox_command(path, "check"))[0] == 3
     assert code == 2
     assert "does not answer" in err
 

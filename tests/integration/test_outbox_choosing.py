@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
 import os
 import platform
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from service.console.commands.main import app
+from service.console.operations.search import SearchPolicy
+from service.console.terminal import options, selection
 from service.outbox.model import State
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury_all
-from tests.support.storage import event, storage_at
+from tests.support.storage import append_all, event, storage_at
+from tests.support.virtual_time import VirtualLoop, now
 
 NOON_MS = 1_795_608_000_000  # 2026-11-25 12:00 UTC
 MINUTE_MS = 60_000
@@ -122,15 +129,21 @@ async def test_a_time_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_a_list_that_is_cut_says_how_many_there_are(store_url: str) -> None:
+async def test_a_list_that_is_cut_says_how_many_there_are(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, _, err = await outbox_command(store_url, "list", "--limit", "3")
     words, cursor = err.split(" --cursor ")
     assert words == "3 of 4; --limit shows more,"
     assert await listed(store_url, "--cursor", cursor.split()[0]) == ["019e-aa"]
     _, _, err = await outbox_command(store_url, "list", "--limit", "4")
     assert err == ""
-    _, out, _ = await outbox_command(store_url, "replay", "--all")
+    hasty = SearchPolicy(first_window=1, budget_seconds=0.0)
+    monkeypatch.setattr(selection, "_TOLD_OFTEN", hasty)
+    _, out, err = await outbox_command(store_url, "replay", "--all")
     assert "Would replay 4 rows." in out
+    back = "Searched back to rows of 2026-11-25 12:0{}:00 UTC; {} found.".format
+    assert err.splitlines()[:2] == [back(3, "1 row"), back(2, "2 rows")]
 
 
 @pytest.mark.usefixtures("outbox")
@@ -142,6 +155,9 @@ async def test_the_shell_completes_ids(store_url: str) -> None:
     assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]
     assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]
     assert await completed(store_url, "outbox replay 019e") == ["019e-ab"]
+    async with storage_at(store_url).open() as opened:
+        await append_all(opened, 27)
+    assert len(await completed(store_url, "outbox show 0")) == 30  # the newest of 31
 
 
 @pytest.mark.usefixtures("outbox")
@@ -156,10 +172,36 @@ async def test_the_shell_tells_the_state_the_name_and_the_reason_of_an_id(store_
     assert '"019f-b":"dead documents/aws.index rejected"' in result.stdout
 
 
-async def test_completion_is_silent_without_an_outbox(tmp_path: Path) -> None:
+async def test_completion_is_silent_without_an_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await completed(f"sqlite:///{tmp_path / 'none.db'}", "outbox show 0") == []
     assert await completed("postgresql://127.0.0.1:1/none", "outbox show 0") == []
     assert await completed("nonsense", "outbox show 0") == []
+    monkeypatch.setenv("OUTBOX_SCHEMA", "a b")
+    assert await completed("postgresql://h/x", "outbox show 0") == []
+
+
+def test_completion_gives_up_on_an_outbox_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    gave_up_at = list[float]()
+
+    @contextlib.asynccontextmanager
+    async def hanging(_: str) -> AsyncIterator[None]:
+        try:
+            await asyncio.sleep(60)
+            yield
+        finally:
+            gave_up_at.append(now())
+
+    def run(work: Coroutine[None, None, None]) -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(work)
+
+    monkeypatch.setattr(options, "open_reading", hanging)
+    monkeypatch.setattr(options, "asyncio", SimpleNamespace(run=run, timeout=asyncio.timeout))
+    asking: Any = SimpleNamespace(info_name="show", params={})
+    assert list(options.complete_ids(asking, "0")) == []
+    assert gave_up_at == [2.0]
 
 
 @pytest.mark.usefixtures("outbox")

@@ -96,8 +96,11 @@ async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Pa
             assert "REASON" not in out  # of no dead rows
 
 
-async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: Path) -> None:
-    code, out, err = await outbox_command(path, "show", "nothing")
+@pytest.mark.parametrize("options", [(), ("--payload",)])
+async def test_an_unknown_id_is_said_and_exits_with_1(
+    live: SqliteOutbox, path: Path, options: tuple[str, ...]
+) -> None:
+    code, out, err = await outbox_command(path, "show", "nothing", *options)
     assert (code, out) == (1, "")
     assert "no event nothing" in err
 
@@ -109,10 +112,14 @@ async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: 
         ("list --since", "36500d", "36501d"),
         ("purge --older-than", "36500d", f"{'9' * 400}d"),
         ("list --limit", "1000000000", "1000000001"),
+        ("list --limit", "1", "0"),
         ("list --cursor", f"{10**18}", f"{10**19}"),
+        ("list --cursor", "1", "0"),
         ("audit --limit", "1000000000", f"{10**19}"),
         ("replay --all --limit", "1000000000", f"{10**19}"),
+        ("replay --all --rate", "30000", "30001"),
         ("tail --lines", None, f"{10**19}"),
+        ("tail -n", None, "-1"),
     ],
 )
 async def test_a_number_beyond_what_a_store_counts_is_refused_in_words(
@@ -137,6 +144,8 @@ async def test_a_sign_out_of_a_user_without_events_says_so(path: Path) -> None:
     assert code == 0
     assert "Ended the sessions of nobody (dev, shared)." in out
     assert "there is no event of nobody" in err
+    code, out, err = await outbox_command(path, "sign-out", "")
+    assert (code, out, "give a user's id" in err) == (2, "", True)
 
 
 async def test_words_from_elsewhere_can_not_steer_the_terminal(

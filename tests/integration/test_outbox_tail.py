@@ -156,10 +156,12 @@ async def test_its_looks_leave_time_for_anything_else(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
-    async with SqliteStorage(path).open():
-        for interval in ("0s", "50ms", "3s"):
-            assert (await outbox_command(path, "tail", "--interval", interval))[0] == 0
-    assert waits == [0.1, 0.1, 3.0]
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 11)
+        for options in ([], ["--interval=0s"], ["--interval=50ms"], ["--interval=3s"]):
+            code, out, _ = await outbox_command(path, "tail", *options)
+            assert (code, out.count("documents/aws.index")) == (0, 10)
+    assert waits == [1.0, 0.1, 0.1, 3.0]
 
 
 async def test_without_an_outbox_it_says_so(tmp_path: Path) -> None:

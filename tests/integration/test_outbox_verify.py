@@ -93,6 +93,7 @@ async def test_all_that_was_delivered_is_held(
     code, said = await verify(path, guarded)
     assert code == 0
     assert (said["checked"], said["held"], said["missing"], said["unknown"]) == (120, 120, [], [])
+    assert (said["runs"], said["resent"], said["payloadRemoved"]) == (None, None, None)
 
 
 async def test_what_inngest_lost_is_missing(outbox: Outbox, path: Path, guarded: FakeInngest):

@@ -9,15 +9,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 import structlog
 
-from service.console.commands import events, repairs, tail
+from service.console.commands import events, repairs, stats, tail
+from service.console.operations.search import Search
+from service.console.terminal import selection
+from service.errors import InngestApiError
 from service.inngest.runs import EventRun, Named
 from service.outbox import model
 from service.outbox.event import Event, Meta
+from service.outbox.link.messages import Status
 from service.outbox.model import DeliveryRecord, Filter, Retry, Settlement
 from service.outbox.schema import migrate
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -123,23 +128,29 @@ async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) 
 class Inngest:
     """Answers of a REST API about one event, which Inngest has under another ULID than asked."""
 
-    def __init__(self, *runs: str) -> None:
-        self._runs = runs
+    def __init__(self, *runs: str, is_away: bool = False) -> None:
+        self._runs, self._is_away = runs, is_away
 
-    async def run_ids(self, ulid: str, _: object) -> tuple[str, ...]:
-        return self._runs if ulid == "01ANSWERED" else ()
+    async def run_ids(self, *asked: object) -> tuple[str, ...]:
+        if self._is_away:
+            raise InngestApiError
+        return self._runs if asked == ("01ANSWERED", "branch-7") else ()
 
-    async def run(self, run_id: str, _: object) -> EventRun:
-        return EventRun(run_id, "Running", function=Named("resize"))
+    async def run(self, run_id: str, environment: str) -> EventRun:
+        return EventRun(run_id, "Running", function=Named(f"resize in {environment}"))
 
-    async def used_before(self, *_: object) -> str:
+    async def used_before(self, ulid: str, wire_id: str, name: str, environment: str) -> str:
+        assert (ulid, wire_id, environment) == ("01ANSWERED", "order-1795", "branch-7")
         return "01OTHER"
 
 
 async def test_show_names_five_runs_or_whose_id_it_was(
     live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, theirs = event(), msgspec.structs.replace(event(), meta=Meta("order-1795"))
+    mine, theirs = (
+        msgspec.structs.replace(event(), meta=Meta(wire_id, "branch-7"))
+        for wire_id in (None, "order-1795")
+    )
     for one in (mine, theirs):
         await live.intake.append(one)
     batch = await claim(live)
@@ -147,26 +158,39 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     answered = [(seq, "01ANSWERED") for seq in seqs]
     await live.queue.settle(Settlement(batch.claim, delivered=seqs, answered=answered))
 
+    def answers(*runs: str, is_away: bool = False) -> None:
+        def reader(*_: object, timeout_seconds: float) -> Inngest:
+            assert timeout_seconds == 3.0
+            return Inngest(*runs, is_away=is_away)
+
+        monkeypatch.setattr(events, "make_rest_api", reader)
+
     async def shown(event_id: str, *runs: str) -> list[str]:
-        monkeypatch.setattr(events, "make_rest_api", lambda *_, **__: Inngest(*runs))
-        monkeypatch.setenv("INNGEST_DEV", "http://127.0.0.1:8288")
+        answers(*runs)
         _, out, _ = await outbox_command(path, "show", event_id)
         return [line for line in out.splitlines() if "run of" in line or "held its id" in line]
 
+    monkeypatch.delenv("INNGEST_DEV", raising=False)
+    monkeypatch.setenv("INNGEST_EVENT_KEY", "key")
     used = "Inngest runs nothing for it: it held its id before, as 01OTHER."
     assert await shown(theirs.id) == [used]
     assert await shown(mine.id) == []
     told = await shown(theirs.id, "r-1", "r-2", "r-3", "r-4", "r-5", "r-6")
-    assert [line.partition(": ")[0] for line in told] == ["running run of resize"] * 5
-    assert told[0].endswith(": http://127.0.0.1:8288/run?runID=r-1")
+    assert [line.partition(": ")[0] for line in told] == ["running run of resize in branch-7"] * 5
+    assert told[0].endswith(": https://app.inngest.com/env/branch-7/runs/r-1")
     one = await outbox_json(path, "show", theirs.id)
     assert [run["id"] for run in one["runs"]] == ["r-1", "r-2", "r-3", "r-4", "r-5"]
     assert (one["idUsedBy"], one["destination"]) == (None, None)
     record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination="cloud")
     await live.delivery.save(record)
-    monkeypatch.setattr(events, "make_rest_api", lambda *_, **__: Inngest())
+    answers()
     one = await outbox_json(path, "show", theirs.id)
     assert (one["runs"], one["idUsedBy"], one["destination"]) == ([], "01OTHER", "cloud")
+    answers("r-1", is_away=True)
+    assert await outbox_json(path, "show", theirs.id) == {**one, "idUsedBy": None}
+    answers("r-1")
+    monkeypatch.setenv("PORT", "none")  # the service would not start
+    assert await outbox_json(path, "show", theirs.id) == {**one, "idUsedBy": None}
 
 
 async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
@@ -211,6 +235,48 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     [group] = [line for line in shown if line.startswith("2 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
     assert "dead 2" in shown
+    waits = "pending: no service runs on this outbox; it is sent when one starts."
+    assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
+    told = await outbox_json(path, "explain", "a/b")
+    assert told["explanation"][0] == f"a/b events are {waits}"
+    _, out, _ = await outbox_command(path, "check", "--json")
+    assert json.loads(out)["stats"]["serving"] is False
+
+
+async def test_stats_says_how_the_journal_is(
+    live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = {"bucket": "s3://b/a", "state": "away", "reason": "HTTP 503"}
+    counts = {"objects": 1_200, "missing": 3_000, "restored": 2_000}
+    rest = {"restoredDead": 4_000, "mayRunTwice": 5_000, "refused": ["One is left.", "Another."]}
+
+    async def told(_: str) -> Status:
+        return Status(detail={"journal": {**journal, **counts, **rest}})
+
+    monkeypatch.setattr(stats, "service_status", told)
+    _, out, _ = await outbox_command(path, "stats")
+    assert lines(out)[-4:] == [
+        "journal s3://b/a: away (HTTP 503), 1,200 objects, 3,000 events missing",
+        "2,000 events came back from it, 4,000 dead; 5,000 may run twice",
+        "One is left.",
+        "Another.",
+    ]
+
+
+async def test_a_search_has_its_time(
+    live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[float]()
+
+    def searching(*parts: Any) -> Search:
+        given.append(parts[2].budget_seconds)
+        return Search(*parts)
+
+    for module in (events, selection):
+        monkeypatch.setattr(module, "Search", searching)
+    for command in (["list"], ["replay", "--all"]):
+        await outbox_command(path, *command)
+    assert given == [8.0, 2.0, 2.0]  # to find, to count, and until it is said how far it is
 
 
 async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:
@@ -218,6 +284,7 @@ async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:
     secret = f"{scheme}://{rest.partition('@')[0]}:hidden@{rest.partition('@')[2]}"
     _, out, _ = await outbox_command(secret, "stats")
     assert "pending" in out
+    assert not [one for one in lines(out) if one.startswith(("service ", "write-ahead log "))]
     assert "hidden" not in out
     assert "hidden" not in (await outbox_json(secret, "stats"))["outbox"]
     assert (await outbox_json(secret, "sign-out", "ada"))["user"] == "ada"  # and no log line
@@ -259,7 +326,7 @@ async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 600.0, 0))
     for options, is_over in (((), False), (("--now",), True)):
         await outbox_command(path, "pause")
-        await outbox_command(path, "resume", *options)
+        assert (await outbox_command(path, "resume", *options))[1] == "Delivery is resumed.\n"
         delivery = (await outbox_json(path, "stats"))["delivery"]
         assert (delivery["reopensInSeconds"] == 0) is is_over
 
@@ -283,16 +350,23 @@ async def test_a_purge_keeps_what_the_retention_keeps(
     live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await delivered(live)
-    for table, at in (("outbox", "accepted_at_ms"), ("outbox_done", "settled_at_ms")):
-        earlier = f"UPDATE {table} SET {at} = {at} - 6 * 86400000"
-        await live.writer.between_commits(lambda c, earlier=earlier: c.execute(earlier))
+
+    async def days_ago(days: int) -> None:
+        for table, at in (("outbox", "accepted_at_ms"), ("outbox_done", "settled_at_ms")):
+            earlier = f"UPDATE {table} SET {at} = {at} - {days} * 86400000"
+            await live.writer.between_commits(lambda c, earlier=earlier: c.execute(earlier))
+
+    await days_ago(6)
     assert (await outbox_json(path, "purge"))["rows"] == 0
     _, out, _ = await outbox_command(path, "purge", "--older-than", "5d")
     assert out.startswith("Would remove 1 rows delivered longer than 5 d ago. ")
     with monkeypatch.context() as few:
         few.setattr(repairs, "_COUNTED", 1)  # that many were looked at, and one was settled later
         assert "remove more than 0 rows" in (await outbox_command(path, "purge"))[1]
-    monkeypatch.setenv("OUTBOX_RETENTION", "0s")
+    with monkeypatch.context() as configured:
+        configured.setenv("OUTBOX_RETENTION", "0s")
+        assert (await outbox_json(path, "purge"))["rows"] == 1
+    await days_ago(1)
     assert (await outbox_json(path, "purge"))["rows"] == 1
 
 

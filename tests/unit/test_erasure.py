@@ -126,3 +126,4 @@ async def test_records_of_several_owners_are_summed_up_and_others_stay() -> None
     assert certificate.events == {"dead": 1, "sent": 1}
     assert store.acts[0] == (0.0, "sign out", "ada", "mine", "yours")
     assert [one.owner for one in store.rows_in_it] == ["another"]
+    assert {one.limit for one in store.asked} == {1_000_001}  # a row more tells that there are more

@@ -82,6 +82,17 @@ def test_a_sample_keeps_the_beginning_of_a_long_reason() -> None:
     assert sample_of(NOON, seen(1, "backing_off", words + "b")).reason == words
 
 
+def test_a_clock_that_goes_back_makes_no_rate_negative() -> None:
+    minute = Minute()
+    for at_ms in (NOON + MINUTE_MS, NOON + MINUTE_MS - 1_000):
+        over = minute.add(at_ms, seen(1, rate=2.0))
+    assert over is not None
+    assert (over.accepted_rate, over.delivered_rate) == (2.0, 4.0)
+    over = minute.add(NOON + MINUTE_MS, seen(1, rate=2.0))
+    assert over is not None
+    assert (over.at_ms, over.waiting, over.accepted_rate) == (NOON, 1, 0.0)
+
+
 def test_minutes_without_a_look_are_not_made_up() -> None:
     minute = Minute()
     minute.add(NOON, seen(1))

@@ -42,6 +42,15 @@ def test_at_80_columns_the_whole_reason_is_read_and_the_id_is_whole() -> None:
     assert reason == f"documents/aws.index; rejected: {WORDS}"
 
 
+@pytest.mark.parametrize(("width", "second"), [(139, "STATE AGE"), (140, "STATE ATTEMPTS")])
+def test_the_attempts_are_shown_from_140_columns_on(width: int, second: str) -> None:
+    assert lines(width, VIEW)[0].split()[1:3] == second.split()
+
+
+def test_a_row_of_a_clock_that_is_ahead_has_no_age() -> None:
+    assert "dead        0 s " in lines(80, msgspec.structs.replace(VIEW, accepted_at=99_000))[1]
+
+
 def test_a_row_without_a_reason_takes_two_lines() -> None:
     calm = msgspec.structs.replace(VIEW, state=State.PENDING, reason=None, detail=None)
     assert [line.strip() for line in lines(80, calm)[2:]] == ["documents/aws.index"]

@@ -14,6 +14,7 @@ from service.console.operations.search import (
     Search,
     SearchPolicy,
     find_ids,
+    list_rows,
 )
 from service.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
@@ -130,6 +131,9 @@ async def test_a_page_ends_with_its_last_row() -> None:
     assert await search.count(Filter(limit=3)) == Counted(3, is_bounded=True)
     assert [one.limit for one in outbox.asked] == [4, 2]
     assert await search.count(Filter(limit=9)) == Counted(9, is_bounded=False)
+    outbox.asked.clear()
+    assert (await list_rows(search, search, Filter(limit=3))).words == "3 of 9"
+    assert outbox.asked[2].limit == 100_000 - 3 + 1
 
 
 @pytest.mark.parametrize(("limit", "looks"), [(1, 1), (2, 2), (9, 2), (10, 3)])

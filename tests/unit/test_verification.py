@@ -86,7 +86,8 @@ async def test_given_ids_are_asked_for_in_pages() -> None:
 
 async def test_pages_of_a_search_that_pauses_are_all_asked_for() -> None:
     rows = outbox(10)
-    rows.rows_in_it[0] = made_row(State.DELIVERED, id="e-1", user_id="u-2", seq=1, inngest_id=ONE)
+    sent = {"seq": 1, "inngest_id": encode_ulid(BASE + 7), "meta": Meta(answered_id=ONE)}
+    rows.rows_in_it[0] = made_row(State.DELIVERED, id="e-1", user_id="u-2", **sent)
     hasty = SearchPolicy(first_window=2, window=2, budget_seconds=0.0)
     search = Search(rows, rows, hasty)  # type: ignore[arg-type]
     found = await verify(search, Inngest(), Filter(user_id="u-2"), with_runs=False)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def erase_command(
 
     Example: `outbox erase --user u-1 --yes --json`
     """
-    if (user is None) == (owner is None):
+    if bool(user) == bool(owner):
         raise typer.BadParameter("give --user or --owner")
     owners = [f"{EVENT_KEY_ISSUER} {owner}"] if owner else owners_of(user or "", issuer)
     if user and not issuer:
@@ -137,6 +137,8 @@ def sign_out(
 
     Example: `outbox sign-out u-1`
     """
+    if not user:
+        raise typer.BadParameter("give a user's id")
     owners = owners_of(user, issuer)
     issuers = [owner.partition(" ")[0] for owner in owners]
     is_known = run(_sign_out(url, owners, actor_name(actor)))

@@ -8,6 +8,7 @@ delays of retries and claims are not kept: such rows are due, and claimed rows m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -37,21 +38,18 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
 
 def move(
     source: TransferStore,
-    target: TransferStore,
+    opening: AbstractContextManager[TransferStore],
     *,
     actor: str,
     progress: Callable[[int, int], None],
 ) -> Moved:
     """Move everything. Safe to repeat and to interrupt: an unfinished move begins again.
 
-    `progress` gets the rows copied so far and the rows in all. Raises OutboxMoveError when either
-    outbox is served, when the target holds events of its own, or when it differs from the source
-    afterwards.
+    `opening` opens the target, once the source is known to be unserved. `progress` gets the rows
+    copied so far and the rows in all. Raises OutboxMoveError when either outbox is served, when the
+    target holds events of its own, or when it differs from the source afterwards.
     """
-    with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
-        if not (source_is_ours and target_is_ours):
-            served = "target" if source_is_ours else "source"
-            raise OutboxMoveError(f"The {served} is being served; stop its service first.")
+    with _unserved(source, "source"), opening as target, _unserved(target, "target"):
         wanted = total(source)
         if _is_finished(target, wanted):
             return Moved(0, wanted)
@@ -64,6 +62,14 @@ def move(
         source.metadata.note_move(actor, f"left {there.checksum}")
         target.metadata.note_move(actor, f"finished {there.checksum}")
         return Moved(written, there)
+
+
+@contextmanager
+def _unserved(store: TransferStore, name: str) -> Iterator[None]:
+    with store.unserved() as is_ours:
+        if not is_ours:
+            raise OutboxMoveError(f"The {name} is being served; stop its service first.")
+        yield
 
 
 def total(store: TransferStore) -> Total:
