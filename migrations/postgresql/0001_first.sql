@@ -589,6 +589,8 @@ BEGIN
                 WHEN e - named <> '{}' THEN 'an event has a field that append does not know'
                 WHEN e ->> 'name' = ANY (encrypted_names)
                     THEN 'the data of this event is encrypted: post it to the service'
+                WHEN e ->> 'ts' !~ '^[0-9]{1,15}$' OR e ->> 'send_at' !~ '^[0-9]{1,15}$'
+                    THEN 'ts and send_at are in milliseconds since 1970'
                 ELSE outbox.fault(
                     e ->> 'name', e -> 'data', e ->> 'data', e ->> 'user_id',
                     coalesce(e ->> 'issuer', 'database'), e ->> 'user_email', e ->> 'user_name',

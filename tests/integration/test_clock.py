@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
@@ -17,9 +18,32 @@ from service.relay.outcome import Outcome
 from service.relay.report import Report
 from tests.support.delivery import delivering
 from tests.support.delivery_world import Remembering
-from tests.support.storage import SqliteStorage, append_all, ask, claim, deliver, event, ids
+from tests.support.storage import (
+    PostgresStorage,
+    SqliteStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
 
 HOUR = 3600.0
+# The clock of the database itself can't be moved: instead all that it has noted is later.
+SET_BACK = """
+LOCK TABLE outbox.watermarks;
+UPDATE outbox.ready SET due_at = due_at + interval '1 hour';
+UPDATE outbox.claims SET lease_until = lease_until + interval '1 hour',
+    claimed_at_ms = claimed_at_ms + 3600000;
+UPDATE outbox.watermarks SET made_at = made_at + interval '1 hour',
+    due_from = due_from + interval '1 hour', isolated_from = isolated_from + interval '1 hour',
+    lease_from = lease_from + interval '1 hour';
+"""
+TURN_OF_A_KILLED_PROCESS = """
+UPDATE outbox.turns SET holder = 'killed', until = now() + interval '1 hour'
+"""
 
 
 class WallClock:
@@ -57,6 +81,34 @@ async def test_delays_and_leases_end_in_their_time(
         while len(got) < 2:
             got += ids(await claim(outbox))
         assert sorted(got) == sorted([delayed, leased])
+
+
+async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_turn(
+    postgres_url: str,
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(TURN_OF_A_KILLED_PROCESS)
+        async with PostgresStorage(postgres_url).open() as outbox:
+            tried, leased = [one.id for one in await append_all(outbox, 2)]
+            ahead_ms = int((time.time() + 2 * HOUR) * 1000)
+            asleep = event()
+            meta = msgspec.structs.replace(asleep.meta, due_at_ms=ahead_ms)
+            await outbox.intake.append(msgspec.structs.replace(asleep, meta=meta))
+            batch = await claim(outbox, ask(1))
+            retry = Retry(batch.entries[0].seq, 2.0, 0, isolated=False)
+            await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+            assert ids(await claim(outbox, ask(1, lease_seconds=2.0))) == [leased]
+            connection.execute(SET_BACK)
+            got = ids(await claim(outbox))
+            while len(got) < 2:
+                got += ids(await claim(outbox))
+            assert sorted(got) == sorted([tried, leased])
+            row = await outbox.intake.find(asleep.id)
+            assert row is not None
+            assert row.due_in_seconds == pytest.approx(3 * HOUR, abs=600)
+            connection.execute("SELECT outbox.append('app/saved', '{}')")
+            in_inbox = "SELECT count(*) FROM outbox.inbox"
+            await eventually(lambda: connection.execute(in_inbox).fetchall() == [(0,)])
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])

@@ -184,6 +184,8 @@ async def test_many_events_are_appended_in_one_call_in_their_order(
             ([{"name": "n"}], "data of an event is a JSON object"),
             ([{"name": "n", "data": {}, "userId": "u"}], "a field that append does not know"),
             ([1], "an event is a JSON object"),
+            ([{"name": "n", "data": {}, "ts": "abc"}], "ts and send_at are in milliseconds"),
+            ([{"name": "n", "data": {}, "send_at": 1.5}], "ts and send_at are in milliseconds"),
             ({"name": "n", "data": {}}, "the events are not a JSON array"),
             (None, "the events are not a JSON array"),
         ):

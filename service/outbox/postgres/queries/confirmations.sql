@@ -58,12 +58,15 @@ SELECT count(*) FROM again
 
 -- name: TAKE_TURN
 -- Whether this process has the turn now. It is written again only in its second half, because each
--- write leaves a dead row.
+-- write leaves a dead row. One that ends far ahead is of a clock that was set back.
 WITH taken AS (
     UPDATE outbox.turns
     SET holder = %(holder)s, until = statement_timestamp() + make_interval(secs => %(seconds)s::float8)
-    WHERE name = %(turn)s AND (until < statement_timestamp() OR holder = %(holder)s
-          AND until < statement_timestamp() + make_interval(secs => %(seconds)s::float8 / 2))
+    WHERE name = %(turn)s AND (
+        until < statement_timestamp()
+        OR until > statement_timestamp() + make_interval(secs => %(seconds)s::float8 * 2)
+        OR holder = %(holder)s
+           AND until < statement_timestamp() + make_interval(secs => %(seconds)s::float8 / 2))
     RETURNING 1
 )
 SELECT EXISTS (SELECT FROM taken) OR holder = %(holder)s AND until >= statement_timestamp()

@@ -1,8 +1,9 @@
 -- name: LOOK
 -- Makes the next watermarks unless some were made within the interval. The three steps of a position,
 -- drawn, watched and safe, are in three statements because a statement's snapshot may be older than
--- the locks that it sees. When the clock was set back, the watermarks of time go back. A crash skips
--- up to 32 numbers. Returns whether a lease is over.
+-- the locks that it sees. When the clock was set back, the watermarks of time go back, leases begin
+-- again, and a row waits for what was left of its delay; one that its sender delays keeps its time. A
+-- crash skips up to 32 numbers. Returns whether a lease is over.
 WITH due AS MATERIALIZED (
     SELECT mark.*, made_at > now.at + interval '1 second' AS turned_back, now.*
     FROM outbox.mark, (SELECT clock_timestamp() AS at, drawn.* FROM outbox.drawn) AS now
@@ -31,6 +32,16 @@ WITH due AS MATERIALIZED (
            CASE WHEN turned_back THEN '-infinity' WHEN quiet THEN made_at
                 WHEN blocked THEN safe_at ELSE watched_at END
     FROM (SELECT *, safe_at - interval '2 seconds' AS past FROM step) AS s RETURNING no
+), back AS (
+    SELECT at, floor(extract(epoch FROM at) * 1000)::bigint AS at_ms, made_at FROM due
+), leased AS (
+    UPDATE outbox.claims SET claimed_at_ms = at_ms,
+        lease_until = at + (lease_until - to_timestamp(claimed_at_ms / 1000.0))
+    FROM back WHERE (SELECT turned_back FROM due) AND claimed_at_ms > at_ms
+), delayed AS (
+    UPDATE outbox.ready SET due_at = at + greatest(due_at - made_at, interval '0')
+    FROM back WHERE (SELECT turned_back FROM due) AND due_at > at
+        AND (sends > 0 OR due_at <= made_at + interval '10 seconds')
 ), trimmed AS (
     DELETE FROM outbox.watermarks AS w USING made WHERE w.no <= made.no - 20 AND w.no > made.no - 80
 )
