@@ -13,7 +13,6 @@ from aiohttp import web
 
 from service.identity.sessions import Sessions
 from service.observe.recorder import Recorder
-from service.web.intake.event_route import MAX_BODY_BYTES
 from service.web.openapi.endpoint import Endpoint
 from service.web.openapi.resource import OpenApi
 from service.web.pages.error_pages import ErrorPages
@@ -41,13 +40,13 @@ def build_app(
     sessions: Sessions,
     cross_site: CrossSite,
     recorder: Recorder,
-    error_pages: ErrorPages | None = None,
-    body_budget: BodyBudget | None = None,
+    error_pages: ErrorPages,
+    body_budget: BodyBudget,
     secure: bool,
 ) -> web.Application:
     """The application with `resources` and the API's description mounted."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app[body_budget_key] = body_budget or BodyBudget()
+    app = web.Application()
+    app[body_budget_key] = body_budget
     app.middlewares.append(error_middleware(recorder, error_pages))
     cross_site.install(app)
     app.middlewares.append(sessions.middleware())

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from service.errors import OutboxUnavailableError
 
-DEFAULT_BYTES = 128 * 1024 * 1024
 # A body of so many bytes or fewer does not count.
 FREE_BYTES = 64 * 1024
 WAIT_SECONDS = 5.0
@@ -57,9 +56,7 @@ class _Waiter:
 class BodyBudget:
     """The budget of one process. A body waits `wait_seconds` for its share."""
 
-    def __init__(
-        self, total_bytes: int = DEFAULT_BYTES, wait_seconds: float = WAIT_SECONDS
-    ) -> None:
+    def __init__(self, total_bytes: int, wait_seconds: float = WAIT_SECONDS) -> None:
         self._free = total_bytes
         self._owner_bytes = max(1, total_bytes // _OWNERS)
         self._wait_seconds = wait_seconds

@@ -52,7 +52,6 @@ INTERNAL_ERROR = "internal_error"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 _REFUSALS: dict[type[web.HTTPException], type[errors.RefusedError]] = {
     web.HTTPNotFound: errors.NotFoundError,
-    web.HTTPRequestEntityTooLarge: errors.BodyTooLargeError,
     web.HTTPExpectationFailed: errors.ExpectationFailedError,
 }
 # Codes that no endpoint raises: for requests that can't be parsed, and for faults.
