@@ -94,7 +94,8 @@ async def test_a_body_that_does_not_end_is_refused_in_time() -> None:
 @in_virtual_time
 async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> None:
     budget = BodyBudget(400)
-    first, *others = [Share(budget, "ada") for _ in range(4)]
+    first, *others, late = [Share(budget, "ada") for _ in range(5)]
+    await first.grow(60)
     await first.grow(100)
     waiting = [asyncio.create_task(one.grow(50)) for one in others]
     await asyncio.sleep(1)
@@ -103,6 +104,19 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     assert [one.done() for one in waiting] == [True, True, False]
     others[0].release()
     await waiting[2]
+    with pytest.raises(OutboxUnavailableError):
+        await late.grow(1)
+
+
+@in_virtual_time
+async def test_a_body_that_says_its_size_counts_for_no_more() -> None:
+    app = web.Application()
+    app[body_budget_key] = BodyBudget(16 * FREE_BYTES)
+    size = 2 * FREE_BYTES
+    connection = mock.Mock(spec=Connection)
+    request = made_request(b"x" * size, length(size), app=app, protocol=connection)
+    assert len(await read_raw_body(request, max_bytes=size, owner="ada")) == size
+    await Share(app[body_budget_key], "ada").grow(size)
 
 
 @in_virtual_time

@@ -82,6 +82,19 @@ async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> Non
         await stopping
 
 
+async def test_a_connection_ends_with_the_answer_to_a_body_that_breaks_while_it_waits() -> None:
+    chunked = POST.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    async with serving() as served:
+        served.may_answer.clear()
+        served.writer.write(ASK + chunked)
+        await served.began.wait()
+        assert served.server.server
+        [connection] = served.server.server.connections
+        connection.data_received(b"no size\r\n")
+        served.may_answer.set()
+        assert (await served.reader.read()).endswith(b"answer 2")
+
+
 async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
     async with serving(shutdown_seconds=0.05) as served, asyncio.timeout(PATIENCE_SECONDS / 2):
         served.may_answer.clear()
