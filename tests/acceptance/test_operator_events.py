@@ -19,7 +19,15 @@ from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Named, State
 from service.outbox.sqlite.repairs import SqliteRepairs
-from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
+from tests.support.operator_pages import (
+    OPERATOR,
+    Visitor,
+    bury,
+    deliverable,
+    read,
+    served,
+    visitor,
+)
 from tests.support.operator_scenes import remember_a_day
 from tests.support.service_here import ServiceHere
 from tests.support.storage import PostgresStorage, SqliteStorage, Storage, eventually
@@ -112,7 +120,13 @@ async def test_filters_are_met_together_and_stay_in_the_form(
     contained = await operator.see("/outbox/events?state=dead&name=SCANS&reason=large&user=da")
     assert sorted(listed(contained)) == sorted(dead["too_large"])
     assert "By name and reason" not in contained
-    assert '<option value="scans/uploaded">' in contained
+    for known in ("names", "reasons"):
+        assert f' list="known-{known}"' in contained
+    options = re.findall(r'<datalist id="([\w-]+)">(.*?)</datalist>', contained)
+    assert [(of, re.findall(r'value="([^"]+)"', one)) for of, one in options] == [
+        ("known-names", ["documents/aws.index", "scans/uploaded"]),
+        ("known-reasons", ["rejected", "too_large"]),
+    ]
     assert "No event matches." in await operator.see("/outbox/events?name=%22scans%22")
     assert "No event matches." in await operator.see("/outbox/events?until=2001-01-01T00:00")
     assert len(listed(await operator.see("/outbox/events?since=2001-01-01T00:00"))) == 50
@@ -144,7 +158,7 @@ async def test_a_search_that_takes_long_says_how_far_it_went_and_goes_on(
 @ON_SQLITE
 async def test_a_filter_that_means_nothing_is_refused(service: ServiceHere) -> None:
     async with visitor(service.url) as one:
-        huge, long = f"before={10**19}", f"id={'x' * 513}"
+        huge, long = f"before={2**63}", f"id={'x' * 513}"
         for query in ("state=none", "since=soon", "before=-1", "before=x", huge, long):
             async with one._session.get(f"{service.url}/outbox/events?{query}") as answer:
                 refused = (answer.status, (await answer.json())["code"])
@@ -219,6 +233,7 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     page = await operator.send("/outbox/replay", *fields(asked), ("perMinute", "240"))
     assert "The replay has begun. This page shows how far it is." in page
     assert f"Replaying 63 events at 240 a minute, by {OPERATOR}: <strong>" in page
+    assert "Stop </outbox/replay/stop>" in read(page)
     assert re.search(r"about 1\d(\.\d)? s left", page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
 

@@ -138,7 +138,8 @@ async def test_a_change_is_confirmed_first(
         assert first in asked
         assert inngest_api.ledger.times(first) == 0
         form = (("event", first), ("confirmed", "yes"))
-        assert "Replayed 1 event." in await operator.send("/outbox/replay", *form)
+        done = await operator.send("/outbox/replay", *form)
+        assert "Replayed 1 event. They go out again under their ids.</p>" in done
         await eventually(lambda: inngest_api.ledger.times(first) == 1)
         again = await operator.send("/outbox/replay", *form)
         assert "Replayed 0 events.</p>" in again
@@ -181,6 +182,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             "Waiting over the last hour: 0 now, 0 at most.",
         )
         await browser.open(f"{service.url}/outbox/events/{dead_ids[1]}")
+        assert await browser.text("h1 button.copy") == "Copy"
         # By keyboard alone: the skip link, then the first button after it.
         await browser.run("document.querySelector('a.skip').focus()")
         await browser.press("\ue007")

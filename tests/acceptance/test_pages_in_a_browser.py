@@ -48,13 +48,13 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.open(f"{url}/")
     await browser.click("form button")
     await browser.shows("main", "Signed in as ada@example.com, an operator.")
-    await browser.run(
-        "document.getElementById('body').value = JSON.stringify({documentName: 'example'})"
-    )
-    await browser.click("#post button")
+    await browser.click("#post button")  # the example of the event type
     await browser.shows("#log", "200 {")
     await browser.shows("#log", "delivered")
     await browser.shows("#log", "That was its end.")
     assert await browser.complaints() == []
     await browser.click("a[href='/outbox']")
     await browser.shows("body", "Delivery is healthy")
+    await browser.open(f"{url}/")
+    await browser.click("#out")
+    await browser.shows("h2", "Sign in")

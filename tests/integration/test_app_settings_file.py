@@ -13,12 +13,18 @@ def test_a_file_of_defaults_takes_the_place_of_the_packaged_ones(tmp_path):
     assert load_defaults(str(tmp_path / "defaults.json")) == {"a": 1}
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
-def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content):
+NO_OBJECT = "it has no JSON object in UTF-8, nested at most 64 levels deep"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(None, "No such file"), (b"", NO_OBJECT), (b"[]", NO_OBJECT), (b"\xff", NO_OBJECT)],
+)
+def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content, fault):
     path = tmp_path / "defaults.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
+    with pytest.raises(ConfigurationError, match=f"^APP_SETTINGS_FILE: {fault}"):
         load_defaults(str(path))
 
 

@@ -1,11 +1,17 @@
-"""What a health check tells about the bucket, without waiting for it."""
+"""The times of a bucket: how long S3 is waited for, and how old an answer about it may be."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
-from service.documents.bucket import BucketHealth
+import botocore.exceptions
+import pytest
+
+from service.documents.boto import Boto
+from service.documents.bucket import Bucket, BucketHealth
+from service.errors import StorageUnavailableError
 from tests.support.storage import eventually
 from tests.support.virtual_time import in_virtual_time
 
@@ -46,3 +52,82 @@ async def test_an_answer_is_told_for_ten_seconds_and_then_asked_for_again() -> N
         told.append((health.tell(), bucket.times))
         await asyncio.sleep(seconds)
     assert told == [("not asked yet", 0), ("No.", 1), ("No.", 1), ("No.", 1), ("ok", 2)]
+
+
+class Silent:
+    """A session of aioboto3 that has credentials after some looks. Its S3 never answers."""
+
+    def __init__(self, looks_before: int = 0, look_seconds: float = 0.0) -> None:
+        self.looks = -looks_before
+        self.look_seconds = look_seconds
+        self.sign_seconds = 4.9  # as credentials that have to be asked for
+
+    async def get_credentials(self) -> object:
+        await asyncio.sleep(self.look_seconds)
+        self.looks += 1
+        return object() if self.looks > 0 else None
+
+    def client(self, *_: object, config: dict[str, Any], **__: object) -> Any:
+        # botocore adds to the retries of whoever gives them.
+        assert config | {"retries": config["retries"]["total_max_attempts"]} == {
+            "signature_version": "s3v4",
+            "connect_timeout": 2,
+            "read_timeout": 20,
+            "max_pool_connections": 50,
+            "retries": 1,
+        }
+        return contextlib.nullcontext(self)
+
+    async def generate_presigned_post(self, **_: object) -> dict[str, Any]:
+        await asyncio.sleep(self.sign_seconds)
+        return {"url": "https://s3.own.test", "fields": {}}
+
+    async def head_object(self, **_: object) -> None:
+        await asyncio.Event().wait()
+
+
+def bucket_of(session: Silent) -> Bucket:
+    bucket = Bucket("documents", "eu-west-1")
+    bucket._boto = Boto(session, dict, botocore.exceptions)
+    return bucket
+
+
+async def refused(opened: Bucket) -> str:
+    with pytest.raises(StorageUnavailableError) as error:
+        await opened.head("a")
+    return str(error.value)
+
+
+@in_virtual_time
+async def test_a_post_waits_one_second_for_s3_and_credentials_are_looked_for_every_5_s() -> None:
+    session, loop = Silent(looks_before=1), asyncio.get_running_loop()
+    async with bucket_of(session) as opened:
+        for _ in range(2):
+            assert await refused(opened) == "No usable AWS credentials were found."
+        await asyncio.sleep(4.9)
+        assert (await refused(opened), loop.time()) == (
+            "No usable AWS credentials were found.",
+            4.9,
+        )
+        await asyncio.sleep(0.1)
+        assert await refused(opened) == "S3 does not answer in time."
+        assert loop.time() == pytest.approx(6.0)
+        assert (await opened.presign_upload("a", "a/b", 1)).url == "https://s3.own.test"
+        session.sign_seconds = 5.1
+        with pytest.raises(StorageUnavailableError, match="in time"):
+            await opened.presign_upload("a", "a/b", 1)
+
+
+@in_virtual_time
+async def test_a_client_that_opens_slowly_is_for_the_next_caller() -> None:
+    async with bucket_of(Silent(look_seconds=1.05)) as opened:
+        assert await refused(opened) == "S3 does not answer in time."
+        assert (await opened.presign_upload("a", "a/b", 1)).url == "https://s3.own.test"
+
+
+@in_virtual_time
+async def test_a_bucket_that_closes_while_it_opens_opens_no_more() -> None:
+    async with bucket_of(Silent(look_seconds=1.5)) as bucket:
+        opening = bucket.open_soon()
+    assert opening.cancelled()
+    assert await refused(bucket) == "The bucket is not open."

@@ -99,6 +99,13 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
             await client.post("/auth/dev-login", json={"email": email})
             text = await (await client.get("/")).text()
             assert (f"<b>{email}</b>, an operator" in text) is is_operator
+            refused = await (await client.get("/outbox", headers=BROWSER)).text()
+            words = (
+                "<h1>For operators</h1>",
+                "OPERATOR_EMAILS names them",
+                "login?returnTo=/outbox",
+            )
+            assert [one in refused for one in words] == [not is_operator] * 3
         assert "reports/2026.pdf" in text
     answer, _ = await page(tmp_path, "/", **operators, **PRODUCTION)
     assert answer.status == 404

@@ -148,10 +148,10 @@ class _Reader(HTMLParser):
             self.words += " ".join(f".{data}.".split())[1:-1]
 
 
-def read(page: str) -> list[str]:
-    """The lines of a page: its title, and what is in it beside the frame."""
+def read(page: str, start: str = "<main") -> list[str]:
+    """The lines of a page: its title, and what is in it from `start` on."""
     reader = _Reader()
     title = page[page.index("<title>") : page.index("</title>")]
-    reader.feed(f"{title}</title><p>{page[page.index('<main') : page.index('</main>')]}</p>")
+    reader.feed(f"{title}</title><p>{page[page.index(start) : page.index('</main>')]}</p>")
     lines = (" ".join(line.split()) for line in reader.words.split("\n"))
     return [line for line in lines if line]

@@ -223,4 +223,12 @@ def test_settings_may_be_nested_64_deep():
 
 
 def test_the_packaged_defaults_are_an_object():
-    assert load_defaults(None)["indexing"]
+    assert load_defaults(None) == {
+        "indexing": {
+            "enabled": True,
+            "language": "auto",
+            "chunkCharacters": 2000,
+            "chunkOverlapCharacters": 200,
+        },
+        "notifications": {"onDone": False, "onFailure": True},
+    }

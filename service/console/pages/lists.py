@@ -123,7 +123,7 @@ class Lists:
         """The latest acts; with `event`, those that changed an event whose id begins with it."""
         actor = await self.desk.actor(request)
         event = request.query.get("event", "").strip()
-        limit = min(_MOST_ACTS, max(1, read_number(request.query, "limit") or _ACTS))
+        limit = min(_MOST_ACTS, read_number(request.query, "limit") or _ACTS)
         acts = await self.inspector.audit(limit + 1, event=event or None)
         has_more = len(acts) > limit < _MOST_ACTS
         return await self.desk.page(
