@@ -1,4 +1,4 @@
-"""Where `serve --fake-inngest` starts no fake, whatever else listens on this machine."""
+"""Where Inngest is: the REST API's address, and where `serve --fake-inngest` starts no fake."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from service.config.settings import Settings
 from service.config.values import InngestAddress
-from service.dev.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import ConfigurationError
+from service.inngest.rest_api import make_rest_api
+from service.outbox.inngest_id import encode_ulid
 from service.processes import development_inngest
 from service.processes.development_inngest import open_inngest
 
@@ -81,3 +83,25 @@ async def test_production_refuses_the_flag_whatever_is_set(
     with pytest.raises(ConfigurationError, match="can't be used in production"):
         async with open_inngest(Settings.load(given), fake=True, say=str):
             pass
+
+
+KEY = "signkey-test-00112233445566778899aabbccddeeff"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        ("INNGEST_BASE_URL",),
+        ("INNGEST_EVENT_API_BASE_URL",),
+        ("INNGEST_API_BASE_URL", "INNGEST_EVENT_API_BASE_URL"),
+        ("INNGEST_DEV",),
+    ],
+)
+async def test_each_way_to_name_a_server_of_ones_own_is_asked(http, variables):
+    async with FakeInngest(options=FakeOptions(signing_key=KEY)) as api:
+        given = dict.fromkeys(variables, api.url)
+        settings = Settings.load({**given, "INNGEST_EVENT_KEY": "k", "INNGEST_SIGNING_KEY": KEY})
+        events = make_rest_api(settings, http, timeout_seconds=30)
+        assert events is not None
+        assert await events.page(encode_ulid((1 << 128) - 1), 1) == []
+    assert api.questions.requests == 1

@@ -1,15 +1,26 @@
-"""What a database administrator finds set: connections and their names, sessions, autovacuum."""
+"""What a database administrator finds set, and the roles that may do nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from service.config.outbox_url import url_in_schema
+from service.console.commands.main import app
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Dead, Settlement
 from service.outbox.postgres.database.connection import OutboxConnection, set_up
 from service.outbox.postgres.database.executor import MAX_CONNECTIONS
-from tests.support.storage import PATIENCE_SECONDS, PostgresStorage, event
+from service.outbox.schema import migrate, pending
+from tests.support.named_rows import named
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import PATIENCE_SECONDS, PostgresStorage, append_all, claim, event
 
 OURS = """
 SELECT count(*) FROM pg_stat_activity
@@ -72,3 +83,98 @@ def test_autovacuum_comes_early_to_a_table_of_many_deletions(postgres_url: str, 
         [(dead_rows, delay_ms)] = cursor.fetchall()
         assert dead_rows <= 15_000
         assert delay_ms <= 1
+
+
+ROLES = Path(__file__).parents[2] / "deploy/postgresql/roles.sql"
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """A database with both roles, as a superuser sees it."""
+    with postgres.database("roles") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for _ in range(2):
+                connection.execute(ROLES.read_bytes())
+        yield url
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute("DROP ROLE outbox_owner; DROP ROLE outbox_runner")
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("outbox@", f"{role}@")
+
+
+async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database: str) -> None:
+    migrate(as_role(database, "outbox_owner"))
+    runner = as_role(database, "outbox_runner")
+    async with PostgresStorage(runner).open() as outbox:
+        await append_all(outbox, 3)
+        batch = await claim(outbox)
+        one, two, three = (entry.seq for entry in batch.entries)
+        dead = [Dead(two, 1, "rejected", "")]
+        await outbox.queue.settle(Settlement(batch.claim, delivered=[one], sent=[three], dead=dead))
+        await outbox.confirmations.confirm([three])
+        await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
+        await outbox.repairs.discard(await named(outbox.inspector), actor="ada")
+        await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
+        await outbox.repairs.set_paused(paused=True, actor="ada")
+        await outbox.settings.save_scope("user", "u-1", {})
+        assert (await outbox.inspector.stats()).database_bytes
+    with psycopg.connect(runner, autocommit=True) as connection:
+        for statement in (
+            "DROP TABLE outbox.events",
+            "TRUNCATE outbox.ready",
+            "CREATE TABLE outbox.mine ()",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_ids_are_kept_under_no_lock_that_a_role_may_hold_that_only_connects(database: str) -> None:
+    migrate(as_role(database, "outbox_owner"))
+    with psycopg.connect(as_role(database, "outbox_runner")) as connection:
+        connection.execute("SELECT outbox.keep_ids('{}', '{a,b}', '{o,o}', '{}', 0)")
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert connection.execute(locks).fetchone() == (0,)
+
+
+async def test_a_schema_of_its_own_is_made_by_the_first_migration(
+    postgres: PostgresServer,
+) -> None:
+    with postgres.database("schema") as plain:
+        url = url_in_schema(plain, "queue")
+        migrate(url)
+        assert not pending(url)
+        assert pending(plain)
+        async with PostgresStorage(url).open() as outbox:
+            await append_all(outbox, 1)
+            with psycopg.connect(plain, autocommit=True) as connection:
+                tables = connection.execute(
+                    "SELECT DISTINCT schemaname FROM pg_tables "
+                    "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+                ).fetchall()
+                assert tables == [("queue",)]
+                connection.execute("SELECT queue.append('n', '{}')")
+            assert (await outbox.inspector.stats()).pending == 2
+        said = await asyncio.to_thread(
+            CliRunner().invoke,
+            app,
+            ["stats", "--json", "--url", plain],
+            env={"OUTBOX_SCHEMA": "queue"},
+        )
+        assert msgspec.json.decode(said.stdout)["pending"] == 2
+
+
+def test_a_database_of_another_encoding_is_refused_in_plain_words(
+    postgres: PostgresServer,
+) -> None:
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(
+            "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0 "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+        try:
+            with pytest.raises(OutboxUnavailableError, match="encoding SQL_ASCII"):
+                migrate(postgres.url("ascii"))
+        finally:
+            connection.execute("DROP DATABASE ascii")

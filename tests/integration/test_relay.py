@@ -1,14 +1,28 @@
-"""The relay between a real SQLite outbox and the fake Inngest: batches and stops."""
+"""The relay between a real SQLite outbox and the fake Inngest: stops, trouble, and dead events."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import Action, Hang, Partial
+from service.dev.fake_inngest.faults import (
+    Action,
+    Cut,
+    Drip,
+    Hang,
+    Match,
+    Partial,
+    Poison,
+    Reset,
+    ScriptedAnswer,
+    TooLarge,
+)
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.delivery import Delivery, Policies, delivering
+from service.outbox.model import Row, State
+from service.relay.sends import BreakerState
+from tests.support.delivery import QUICK, Delivery, Policies, delivering
 
 
 async def test_an_id_for_every_event_delivers_all(delivery: Delivery) -> None:
@@ -43,3 +57,148 @@ async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
         assert (row.attempts, row.sends) == (1, 2)
     assert inngest_api.ledger.times(ids[0]) == 2
     assert inngest_api.runs.count == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ScriptedAnswer(401, body='{"error":"Event key not found","status":401}'),
+        ScriptedAnswer(308, headers={"Location": "http://127.0.0.1:1/e/x"}),
+        ScriptedAnswer(503, body='{"error":"event keys are required to send events","status":503}'),
+    ],
+    ids=["401", "308", "503 without keys"],
+)
+async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
+    quick_delivery: Delivery, fault: Action
+) -> None:
+    quick_delivery.api.faults.add(fault, times=None)
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(10)])
+    await quick_delivery.delivery_is(BreakerState.MISCONFIGURED)
+    await quick_delivery.api.ledger.wait_for_requests(3)
+    assert {(await quick_delivery.row(one)).attempts for one in ids} == {0}
+    quick_delivery.api.faults.clear()
+    rows = await quick_delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    assert [request.events for request in quick_delivery.api.ledger.requests][1:4] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ScriptedAnswer(500),
+        ScriptedAnswer(200, body="<html>captive portal</html>", content_type="text/html"),
+        Reset("unread"),
+        Reset("stored"),
+        Hang(store=True),
+        Drip(seconds=0.2),
+        Cut(answer_bytes=10),
+    ],
+    ids=str,
+)
+async def test_trouble_closes_the_delivery_ages_nobody_and_ends_by_itself(
+    hasty_delivery: Delivery, fault: Action
+) -> None:
+    hasty_delivery.api.faults.add(fault, times=None)
+    ids = await hasty_delivery.accept(*[f"d-{n}" for n in range(20)])
+    await hasty_delivery.delivery_is(BreakerState.BACKING_OFF)
+    await hasty_delivery.api.ledger.wait_for_requests(3)
+    ids += await hasty_delivery.accept("later")
+    assert {(await hasty_delivery.row(one)).attempts for one in ids} == {0}
+    hasty_delivery.api.faults.clear()
+    rows = await hasty_delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    await hasty_delivery.delivery_is(BreakerState.HEALTHY)
+
+
+async def test_a_server_that_is_away_is_waited_for(quick_delivery: Delivery) -> None:
+    await quick_delivery.api.close()
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(20)])
+    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
+    assert "Connect" in quick_delivery.relay.breaker.reason
+    await quick_delivery.api.start()
+    rows = await quick_delivery.ends(ids)
+    assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
+
+
+async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    inngest_api.faults.add(ScriptedAnswer(500), times=None)
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
+        ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
+        await delivery.delivery_is(BreakerState.BACKING_OFF)
+    asked = len(inngest_api.ledger.requests)
+    inngest_api.faults.clear()
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
+        await delivery.ends(ids)
+    assert [one.events for one in inngest_api.ledger.requests][asked : asked + 2] == [1, 2]
+
+
+def ended_at_ms(row: Row) -> int:
+    assert row.settled_at_ms is not None
+    return row.settled_at_ms
+
+
+POISON = Match(prefix="poison")
+
+
+async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words(
+    delivery: Delivery,
+) -> None:
+    delivery.api.faults.add(Poison(error="no such name"), times=None)
+    began = time.monotonic()
+    ids = await delivery.accept(*[f"d-{n}" for n in range(10)], "poison", "d-11", "d-12")
+    bad = ids.pop(10)
+    rows = await delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    [row] = await delivery.ends([bad], State.DEAD)
+    assert all(ended_at_ms(one) < ended_at_ms(row) for one in rows)
+    assert time.monotonic() - began > 4
+    assert (row.reason, row.detail, row.attempts) == ("rejected", "no such name", 3)
+    notes = [str(note["note"]) for note in row.history]
+    assert notes == [
+        "suspected: no such name",
+        "refused: no such name",
+        "refused: no such name",
+    ]
+    assert delivery.api.ledger.times(bad) == 0
+    assert {delivery.api.ledger.times(one) for one in ids} == {1}
+
+
+async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> None:
+    delivery.api.faults.add(TooLarge(max_bytes=600), times=None)
+    small, large = await delivery.accept("d", "x" * 900)
+    await delivery.ends([small])
+    [row] = await delivery.ends([large], State.DEAD)
+    assert (row.reason, row.attempts) == ("too_large", 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (ScriptedAnswer(403, body="<html>", content_type="text/html"), "undeliverable"),
+        (ScriptedAnswer(429, retry_after=1), "undeliverable"),
+        (ScriptedAnswer(500), "undeliverable"),
+        (ScriptedAnswer(413), "too_large"),
+        (ScriptedAnswer(200, body="<html>no</html>", content_type="text/html"), "undeliverable"),
+        (Reset("read"), "undeliverable"),
+    ],
+    ids=str,
+)
+async def test_one_event_that_is_refused_dies_and_the_others_are_delivered(
+    quick_delivery: Delivery, fault: Action, reason: str
+) -> None:
+    delivery = quick_delivery
+    delivery.api.faults.add(fault, times=None, match=POISON)
+    ids = await delivery.accept(*[f"d-{n}" for n in range(30)], "poison")
+    bad = ids.pop()
+    while (await delivery.row(bad)).state is not State.DEAD:
+        ids += await delivery.accept("more", "and more")
+        await delivery.ends(ids[-2:])
+        assert len(ids) < 2000, delivery.relay.breaker
+    row = await delivery.row(bad)
+    assert (row.reason, row.attempts) == (reason, 10)
+    rows = await delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    await delivery.delivery_is(BreakerState.HEALTHY)
+    assert {delivery.api.ledger.times(one) for one in ids} == {1}

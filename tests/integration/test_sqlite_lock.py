@@ -1,16 +1,21 @@
-"""One writing process for one file, whatever names the file has and wherever it is mounted."""
+"""One writing process for one file, whatever its names; the lock of a killed one goes soon."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite.file.lock import lock_path, writer_of
+from service.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
 from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import run
@@ -118,3 +123,88 @@ async def test_an_empty_file_beside_a_log_with_content_is_no_new_outbox(
     assert (await outbox_json(copy, "stats"))["pending"] == 3  # the log is read too
     async with open_sqlite_outbox(copy, max_pending=9, max_pending_per_user=9) as outbox:
         assert (await outbox.inspector.stats()).pending == 3
+
+
+NEVER_GIVES_UP = LockTimings(dead_holder_seconds=10**6)
+HOLD = """
+import os, sys
+from pathlib import Path
+from service.outbox.sqlite.file.lock import sole_writer
+memory = bytearray(200_000_000)  # the kernel clears it away before the lock goes
+with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+LEAVE_A_CHILD = """
+import os, sys
+from pathlib import Path
+from service.outbox.sqlite.file.lock import sole_writer
+with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
+    if os.fork():
+        os._exit(0)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holding(path: Path, program: str = HOLD) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+        holder.stdin.close()
+
+
+def refusal(path: Path) -> str:
+    """What a start says, which must not wait for anything."""
+    said: list[str] = []
+
+    def start() -> None:
+        try:
+            with sole_writer(path, socket="/nowhere", timings=NEVER_GIVES_UP):
+                said.append("it started")
+        except OutboxBusyError as error:
+            said.append(str(error))
+
+    thread = Thread(target=start, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert said, "it waits"
+    return said[0]
+
+
+@pytest.mark.parametrize("_", range(5))
+def test_a_start_just_after_a_sigkill_gets_the_lock(tmp_path: Path, _: int) -> None:
+    path = tmp_path / "outbox.db"
+    with holding(path) as holder:
+        holder.kill()
+        with sole_writer(path, socket="/nowhere", timings=NEVER_GIVES_UP):
+            pass
+
+
+def test_a_start_beside_a_living_process_says_so_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with holding(path) as holder:
+        assert f"(pid {holder.pid}) serves" in refusal(path)
+        os.kill(holder.pid, signal.SIGSTOP)
+        try:
+            assert f"(pid {holder.pid}) serves" in refusal(path)
+        finally:
+            os.kill(holder.pid, signal.SIGCONT)
+
+
+def test_a_start_whose_file_is_held_after_the_death_of_its_process_says_so_at_once(
+    tmp_path: Path,
+) -> None:
+    """A child that it left still has the lock."""
+    path = tmp_path / "outbox.db"
+    with holding(path, LEAVE_A_CHILD) as gone:
+        assert gone.wait(10) == 0
+        assert f"(pid {gone.pid}) serves" in refusal(path)

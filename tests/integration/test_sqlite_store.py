@@ -1,24 +1,41 @@
-"""An SQLite outbox as a whole: how it opens, what each of its parts is for, what it leaves."""
+"""An SQLite outbox as a whole: how it opens, counts and purges, and what it leaves."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.errors import OutboxFullError, TooManyPendingError
+from service.errors import OutboxBusyError, OutboxFullError, TooManyPendingError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
-from service.outbox.model import Filter
-from service.outbox.sqlite.file.lock import writer_of
-from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.model import Dead, Filter, Retry, Settlement, State
+from service.outbox.sqlite.file.lock import _WANTED_BYTE, writer_of
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery_world import Remembering
 from tests.support.ended_threads import ended_threads
+from tests.support.named_rows import named
 from tests.support.open_files import open_files
-from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event
+from tests.support.posting import can_append
+from tests.support.storage import (
+    LIMITS,
+    PATIENT_WRITER,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
 KEY = IdempotencyKey("k", b"digest")
@@ -81,3 +98,126 @@ async def test_an_outbox_uses_what_it_is_given(path: Path) -> None:
             await outbox.intake.append(event("u-4", size=1500))
     assert asked
     assert recorder.counted["accepted"] == 5
+
+
+async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
+    """Over stale settles, expired leases, discard, replay, restart."""
+    path = tmp_path / "other.db"
+
+    async def agrees(outbox: SqliteOutbox) -> None:
+        stats = await outbox.inspector.stats()
+        assert outbox.undelivered == stats.pending + stats.delivering
+        assert sum(outbox._counts._pending.values()) == outbox.undelivered
+        assert min(outbox._counts._pending.values(), default=0) >= 0
+
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        await append_all(outbox, 10, "u-1")
+        await append_all(outbox, 10, "u-2")
+        batch = await claim(outbox, ask(15))
+        late = await claim(outbox, ask(5, lease_seconds=0.05))
+        await agrees(outbox)
+        retry = await claim(outbox, ask(100))
+        assert await deliver(outbox, late) == 5
+        await agrees(outbox)
+        deads = [Dead(entry.seq, 1, "rejected", "bad") for entry in batch.entries]
+        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
+        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
+        await agrees(outbox)
+        agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in retry.entries[:2]]
+        await outbox.queue.settle(Settlement(retry.claim, retry=agains))
+        await agrees(outbox)
+        await outbox.repairs.replay(
+            await named(outbox.inspector, Filter(state=State.DEAD, limit=7)), actor="test"
+        )
+        await agrees(outbox)
+        await outbox.repairs.discard(
+            await named(outbox.inspector, Filter(user_id="u-2", limit=4)), actor="test"
+        )
+        await agrees(outbox)
+        left = outbox.undelivered
+    async with open_sqlite_outbox(path, max_pending=left, max_pending_per_user=1000) as outbox:
+        batch = await claim(outbox, ask(3))
+        await deliver(outbox, batch)
+        await eventually(lambda: outbox.undelivered == left - len(batch.entries))
+        await agrees(outbox)
+        assert sum([await can_append(outbox) for _ in batch.entries]) == len(batch.entries)
+        with pytest.raises(Exception, match="full"):
+            await outbox.intake.append(event())
+
+
+ROWS = 1200
+
+
+async def fill(outbox: SqliteOutbox, rows: int, size: int) -> None:
+    await asyncio.gather(*(outbox.intake.append(event(size=size)) for _ in range(rows)))
+    for _ in range(rows // 400):
+        await deliver(outbox, await claim(outbox, ask(400, max_bytes=1 << 30)))
+
+
+@contextlib.contextmanager
+def wanted(path: Path) -> Iterator[None]:
+    """A service that starts on the file, and waits for its lock."""
+    descriptor = os.open(path, os.O_RDWR)
+    flock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _WANTED_BYTE, 1, 0) + bytes(4)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, flock)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def free_pages(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchall()[0][0])
+
+
+async def test_a_purge_commits_at_most_500_rows_at_once(tmp_path: Path) -> None:
+    """So that neither posts nor a service that starts wait for more than that."""
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **LIMITS) as outbox:
+        await fill(outbox, ROWS, 200)
+        sizes: list[int] = []
+        page = outbox.purger.purge_page
+
+        async def watched(after_seq: int, older_than_seconds: float) -> tuple[int | None, int]:
+            before = outbox.commits.count
+            ended = await page(after_seq, older_than_seconds)
+            assert outbox.commits.count - before <= 1
+            sizes.append(ended.removed)
+            return ended
+
+        outbox.purger.purge_page = watched  # type: ignore[method-assign,assignment]
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == ROWS
+        assert sizes == [500, 500, 200, 0]
+
+
+async def test_a_purge_makes_way_and_notes_what_it_removed(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await fill(outbox, ROWS, 200)
+        with contextlib.ExitStack() as stack:
+            page = outbox.purger.purge_page
+
+            async def then_wanted(after_seq: int, older_than_seconds: float) -> object:
+                ended = await page(after_seq, older_than_seconds)
+                stack.enter_context(wanted(path))
+                return ended
+
+            outbox.purger.purge_page = then_wanted  # type: ignore[method-assign,assignment]
+            with pytest.raises(OutboxBusyError, match="A service is starting"):
+                await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
+        assert (await outbox.inspector.stats()).delivered == ROWS - 500
+        assert [one.detail for one in await outbox.inspector.audit(9)] == ["500 delivered rows"]
+
+
+async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await fill(outbox, 400, 40_000)
+        await outbox.purger.purge_page(0, -1)
+        free = free_pages(path)
+        assert free > 3000
+        with wanted(path):
+            await outbox.purger.purge_ended(400, "ada")
+        assert free_pages(path) == free
+        await outbox.purger.purge_ended(400, "ada")
+        assert free_pages(path) < 1000
