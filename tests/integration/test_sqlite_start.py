@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite import store
 from service.outbox.sqlite.commit import SqliteCommits
 from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.state import BytesCount
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.sqlite_faults import fault, sqlite_error
@@ -70,6 +72,27 @@ async def test_a_disk_that_is_full_or_fails_is_waited_for(
         await eventually(lambda: outbox.failure is None)
         assert outbox.undelivered == 1
         await append_all(outbox, 1)
+
+
+async def test_a_killed_row_is_answered_again_only_once_its_log_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = path.with_name("killed.db")
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        known = (await outbox.intake.append(event(), key=KEY)).event_id
+        for end in ("", "-wal"):
+            shutil.copyfile(f"{path}{end}", f"{killed}{end}")
+    with monkeypatch.context() as disk:
+        disk.setattr(WriteAheadLog, "make_durable", fails_to_sync)
+        async with open_sqlite_outbox(killed, **LIMITS, timings=QUICK) as outbox:
+            with pytest.raises(OutboxUnavailableError):
+                await outbox.intake.append(event(), key=KEY)
+    async with open_sqlite_outbox(killed, **LIMITS) as outbox:
+        assert (await outbox.intake.append(event(), key=KEY)).event_id == known
+
+
+def fails_to_sync(_: WriteAheadLog) -> None:
+    raise fault("SQLITE_IOERR_FSYNC")
 
 
 def leave_half_copied(path: Path, left: Path) -> None:

@@ -80,8 +80,12 @@ class SqliteIntake:
         return await self._submit(events, keys, new=[events[at] for at in known.new])
 
     async def _known(self, events: Sequence[Event], keys: Keys) -> Division | None:
-        """The events divided by what is stored, None where none of them is."""
-        uses = await self._reader.run_soon(uses_of, events, keys) if any(keys) else {}
+        """The events divided by what is stored, None where none of them is.
+
+        None too before the log of a killed process is on the disk: its last rows may not be.
+        """
+        is_asked = any(keys) and self._state.is_on_disk
+        uses = await self._reader.run_soon(uses_of, events, keys) if is_asked else {}
         if not uses:
             return None
         return divide(

@@ -118,6 +118,8 @@ class Recovery:
             connect_read_only(self._path, immutable=immutable) as connection,
         ):
             self._state.ids = read_ids(connection)
+            # A process that was killed may have written rows which it could not sync.
+            self._state.is_on_disk = not WriteAheadLog(self._path).has_content
             if not immutable:
                 self._state.record = read_delivery(connection)
 
@@ -133,6 +135,7 @@ class Recovery:
             raise
         self._bytes_count.begin(connection)
         self._state.ids, self._state.record = read_ids(connection), read_delivery(connection)
+        self._state.is_on_disk = True
         return dict(connection.execute(SQL["PENDING_BY_OWNER"]).fetchall())
 
     def _begin(self, connection: sqlite3.Connection) -> None:

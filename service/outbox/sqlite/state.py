@@ -26,13 +26,14 @@ class CachedState:
     """The delivery record, how ids in Inngest are made, and for how long services have run.
 
     The first two are None before the file was read. `first_seq` is that of the first row which this
-    process can accept.
+    process can accept. `is_on_disk` says that no row is visible which a power cut could take back.
     """
 
     def __init__(self) -> None:
         self.record: DeliveryRecord | None = None
         self.ids: InngestIds | None = None
         self.first_seq = 0
+        self.is_on_disk = False
         self._ran_before_ms = 0
         self._ages: list[tuple[int, int]] = []
         self._began = time.monotonic()
