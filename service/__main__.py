@@ -6,6 +6,7 @@ document of any size.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from service.loading import loading
@@ -15,6 +16,8 @@ _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 def main() -> None:
     """Run the command that the arguments name."""
+    if not sys.stderr:  # it is closed: no other file may take its descriptor
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     with loading():
         if sys.argv[1:2] == ["worker"] and "--help" not in sys.argv:
             from service.processes.worker import main as run

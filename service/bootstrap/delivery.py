@@ -56,12 +56,12 @@ async def run_relay(
         )
         if unconfirmed:
             report = ConfirmationReport(recorder, relay.confirmed, on_fault=relay.tell_confirmation)
-            settling = _run_confirmer(
+            confirming = _run_confirmer(
                 settings, outbox.confirmations, unconfirmed, report, supervisor
             )
+            await stack.enter_async_context(confirming)
         else:
-            settling = _deliver_left_rows(outbox.confirmations, supervisor)
-        await stack.enter_async_context(settling)
+            supervisor.watch("unconfirmed", lambda: deliver_left_rows(outbox.confirmations))
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch(
@@ -73,10 +73,8 @@ async def run_relay(
         try:
             yield relay
         finally:
-            await supervisor.stop("retention")
             await supervisor.stop("relay")
             await relay.stop()
-            await supervisor.stop("delivery")
 
 
 def _relay(
@@ -147,18 +145,6 @@ async def _run_confirmer(
             yield
         finally:
             await supervisor.stop("confirmer")
-
-
-@contextlib.asynccontextmanager
-async def _deliver_left_rows(
-    confirmations: Confirmations, supervisor: Supervisor
-) -> AsyncIterator[None]:
-    """Without confirmation: a task that delivers the rows that other processes sent and left."""
-    supervisor.watch("unconfirmed", lambda: deliver_left_rows(confirmations))
-    try:
-        yield
-    finally:
-        await supervisor.stop("unconfirmed")
 
 
 def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder) -> InngestSender:

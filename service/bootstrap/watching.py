@@ -61,7 +61,6 @@ async def run_watches(
         try:
             yield
         finally:
-            await supervisor.stop("paced-replay")
             await supervisor.stop("alarm-watch")
             await supervisor.stop("run-watch")
 

@@ -137,9 +137,8 @@ class ChildProcess:
 
 def tell_fault(handle: int, fault: str) -> None:
     """In a child: tell the parent why it can't start; nothing where the handle is -1."""
-    if handle >= 0:
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle)) as line:
-            line.sendall(FAULT + fault.encode()[:_MAX_FAULT_BYTES])
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle)) as line:
+        line.sendall(FAULT + fault.encode()[:_MAX_FAULT_BYTES])
 
 
 class Lifeline:

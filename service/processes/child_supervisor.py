@@ -154,7 +154,6 @@ class ChildSupervisor:
         if self._stopping.is_set():
             process.signal(signal.SIGTERM)
         code = await process.ended()
-        self._process = None
         self.fault = process.fault or f"It ended with {code}; see its log."
         self._policy.ended(process.pid)
         self._any_end.set()

@@ -53,10 +53,10 @@ class ProcessPool:
         self._store.start(faulty=self.stop, once=self._store_once)
         for front in self._fronts:
             front.start(faulty=self.stop)
-        code, waited_for = 0, None
+        waited_for = None
         while waited_for is not self._fronts or not self._is_stopping:
             waited_for = self._fronts
-            code = max([code, *[await front.ended() for front in waited_for]])
+            code = max([await front.ended() for front in waited_for])
         self._store.stop()  # the fronts' last requests need the store until here
         return max([code, *[await one.ended() for one in (self._store, *self._coming)]])
 
@@ -135,12 +135,10 @@ class ProcessPool:
             )
         self._coming, self._fronts = self._fronts, new
         await self._end(self._coming, None)
-        self._coming = []
 
     async def _give_up(self) -> None:
         """End the processes that were to come."""
         await self._end(self._coming, signal.SIGKILL)
-        self._coming = []
 
     async def _end(self, leaving: list[ChildSupervisor], number: signal.Signals | None) -> None:
         """End processes by a signal; None asks them to let go of what they hold first."""

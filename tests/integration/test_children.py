@@ -24,7 +24,6 @@ from service.processes.child_process import (
     WAITS,
     Child,
     ChildProcess,
-    comes_first,
     lifeline,
     tell_fault,
 )
@@ -38,6 +37,11 @@ TELLS = """
 import sys
 from service.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
+"""
+LINGERS = """
+from service.processes import front_process, main
+front_process._LINGER_SECONDS = 3600.0
+main.main()
 """
 
 
@@ -127,9 +131,14 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def child(outbox: Path, listening: socket.socket, *options: str) -> AsyncIterator[Served]:
+async def child(
+    outbox: Path,
+    listening: socket.socket,
+    *options: str,
+    program: tuple[str, str] = ("-m", "service"),
+) -> AsyncIterator[Served]:
     said: asyncio.Queue[bytes] = asyncio.Queue()
-    command = [sys.executable, "-m", "service", "serve", *options]
+    command = [sys.executable, *program, "serve", *options]
     handle = listening.fileno()
     told = environment(f"sqlite:///{outbox}", "http://127.0.0.1:1", PYTHONPATH=str(ROOT))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -196,25 +205,22 @@ async def test_a_store_process_takes_back_an_outbox_that_can_not_be_written(
 async def test_a_stop_does_not_wait_for_clients_that_a_replaced_front_leaves_time(
     tmp_path: Path,
 ) -> None:
-    """Two fronts without a store are replaced while they have a client; the second is stopped."""
-    fronts = []
+    """A front without a store is replaced, and stopped while it has a client."""
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
-        for _ in range(2):
-            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            options = ("--store-socket", str(tmp_path / "none"))
-            front = await stack.enter_async_context(child(tmp_path, listening, *options))
-            assert await front.said.get() == READY
-            assert front.may_open_many_files()
-            port = listening.getsockname()[1]
-            await stack.enter_async_context(connected(port))
-            used = await stack.enter_async_context(connected(port))
-            front.process.hand_over()
-            while not await is_last_answer(*used):
-                pass
-            fronts.append(front.process)
-        lingers, stops = fronts
-        stops.signal(signal.SIGTERM)
-        assert await comes_first(stops.ended(), lingers.ended())
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        options = ("--store-socket", str(tmp_path / "none"))
+        opening = child(tmp_path, listening, *options, program=("-c", LINGERS))
+        front = await stack.enter_async_context(opening)
+        assert await front.said.get() == READY
+        assert front.may_open_many_files()
+        port = listening.getsockname()[1]
+        await stack.enter_async_context(connected(port))
+        used = await stack.enter_async_context(connected(port))
+        front.process.hand_over()
+        while not await is_last_answer(*used):
+            pass
+        front.process.signal(signal.SIGTERM)
+        assert await front.process.ended() == 0
 
 
 async def is_last_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

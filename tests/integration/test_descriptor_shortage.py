@@ -6,11 +6,13 @@ import asyncio
 import errno
 from collections import Counter
 
+import pytest
 from structlog.testing import capture_logs
 
+from service.observe import file_descriptors
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import NullRecorder
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 
 class Counting(NullRecorder):
@@ -19,6 +21,18 @@ class Counting(NullRecorder):
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         self.counts[name, labels["purpose"]] += int(value)
+
+
+@in_virtual_time
+async def test_connections_that_wait_for_a_descriptor_are_counted_twice_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Counting()
+    monkeypatch.setattr(file_descriptors, "is_out_of_descriptors", lambda: now() < 3)
+    watching = asyncio.create_task(DescriptorShortage(recorder).watch())
+    await asyncio.sleep(10)
+    watching.cancel()
+    assert recorder.counts == {("no_file_descriptors", "accept"): 6}
 
 
 @in_virtual_time

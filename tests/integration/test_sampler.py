@@ -130,6 +130,9 @@ async def test_who_watches_sees_each_look(
         await asyncio.sleep(0)
         await sampler.sample()
         assert (await following).view.pending == 2
+        await append_all(outbox, 1)
+        await sampler.sample()  # while the watcher is busy with the one before
+        assert (await anext(looks)).view.pending == 3
 
 
 async def test_where_another_process_remembers_samples_are_taken_only_while_someone_watches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from service.observe.service_manager import ServiceManager
 from tests.support.storage import PATIENCE_SECONDS
+from tests.support.virtual_time import in_virtual_time
 
 PING = "WATCHDOG=1"
 READY, STOPPING = "READY=1\nSTATUS=Listening", "STOPPING=1\nSTATUS=Stopping"
@@ -57,6 +59,19 @@ async def test_without_a_watchdog_for_this_process_it_is_not_pinged(
     async with ServiceManager({"NOTIFY_SOCKET": address, **watchdog}).told("Listening"):
         await asyncio.sleep(0)
     assert [await told(manager), await told(manager)] == [READY, STOPPING]
+
+
+@in_virtual_time
+async def test_it_is_pinged_well_before_its_patience_ends(
+    manager: socket.socket, address: str
+) -> None:
+    async with ServiceManager({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}).watched():
+        await asyncio.sleep(59)
+    pings = 0
+    with contextlib.suppress(BlockingIOError):
+        while manager.recv(4096):
+            pings += 1
+    assert pings == 6
 
 
 async def test_a_reload_says_when_it_began_on_the_managers_clock(

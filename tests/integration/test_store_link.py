@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import socket
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ from service.outbox.link.messages import (
     to_fault,
 )
 from service.outbox.link.served import COMMAND_POLICY
-from service.outbox.link.server import serve_link
+from service.outbox.link.server import LinkServer, serve_link
 from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
 from service.outbox.model import Filter, Named, State
 from tests.support.remote_storage import (
@@ -413,14 +414,29 @@ async def test_a_store_that_is_not_understood_answers_no_call(
             await remote.inspector.stats()
 
 
-async def test_a_status_is_said_again_so_that_a_silent_store_is_known(
-    short_path: Path, listening: socket.socket, store: Outbox
-) -> None:
-    async with served(listening, store):
-        line = await caller(short_path / "store")
-        line.say(Hello(PROTOCOL))
-        assert await line.heard() == await line.heard()
-        line.close()
+class Hearing:
+    """A caller that notes when it hears a status."""
+
+    def __init__(self) -> None:
+        self.channel = self
+        self.told: list[tuple[float, Status]] = []
+
+    def send(self, status: Status) -> None:
+        self.told.append((now(), status))
+
+
+@in_virtual_time
+async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives() -> None:
+    full, caller = Status("The disk is full."), Hearing()
+    server = LinkServer([], lambda: full if now() > 50 else Status())
+    server.greeted(cast("Any", caller))
+    telling = asyncio.create_task(server.tell_status())
+    await asyncio.sleep(100)
+    telling.cancel()
+    times = [at for at, _ in caller.told]
+    silence = max(after - before for before, after in pairwise([*times, 100.0]))
+    assert silence < LinkPolicy().silence_seconds / 2
+    assert next(at for at, status in caller.told if status == full) < 50.5
 
 
 async def test_a_front_that_does_not_read_holds_up_nobody(
@@ -607,7 +623,9 @@ def test_an_error_of_the_store_arrives_as_it_was(error: Exception) -> None:
 def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_there() -> None:
     with capture_logs() as logged:
         arrived = from_fault(to_fault(1, ZeroDivisionError("secret")))
-    assert [line["event"] for line in logged] == ["call_failed"]
+    assert [(line["event"], repr(line["exc_info"])) for line in logged] == [
+        ("call_failed", "ZeroDivisionError('secret')")
+    ]
     assert type(arrived) is OutboxUnavailableError
     assert str(arrived) == str(OutboxUnavailableError())
 

@@ -151,17 +151,24 @@ async def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: typ
             await own.upgrade()
         await asyncio.sleep(10 * SLOW_SECONDS)
         assert serving(processes, "store") == 1
+        processes.letting_go_seconds, processes.opening_seconds = 0.0, 5.0
+        processes.started[0].opening_seconds = 1.0
+        upgrading = asyncio.create_task(own.upgrade())
+        await asyncio.sleep(3)
+        assert serving(processes, "store") == 0  # the next time it takes nothing back
+        await upgrading
 
 
 @in_virtual_time
 async def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
-    processes: type[Process],
+    processes: type[Process], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with working_pool():
         processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
         processes.started[0].signal(signal.SIGKILL)
         await asyncio.sleep(60)
         assert serving(processes, "store") == 1
+    assert "store ended with -9: starting it again.\n" in capsys.readouterr().out
 
 
 @in_virtual_time
@@ -179,6 +186,21 @@ async def test_a_child_that_can_not_be_started_is_tried_every_five_seconds_until
     stopped_at = now()
     assert await running == 0
     assert now() - stopped_at < 0.1
+
+
+@pytest.mark.parametrize("child", [STORE, FRONT], ids=lambda child: child.name)
+@in_virtual_time
+async def test_a_child_whose_first_start_is_faulty_ends_the_service_with_2(
+    processes: type[Process], child: Child
+) -> None:
+    own = ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+    running = asyncio.create_task(own.run())
+    await asyncio.sleep(0.5)
+    [faulty] = [one for one in processes.started if one.child.name == child.name]
+    faulty._stop(-2)
+    assert await running == 2
+    assert len(processes.started) == 2
+    assert not any(one.is_running for one in processes.started)
 
 
 @in_virtual_time
@@ -233,8 +255,11 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
 ) -> None:
     async with working_pool() as own:
         processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
-        with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
+        with pytest.raises(
+            UpgradeError, match=r"continues\. store of the new .* load: .*No such file"
+        ):
             await own.upgrade()
+        assert now() < 5
         assert "starting it again" not in capsys.readouterr().out
         assert serving(processes, "store") == serving(processes, "front") == 1
 
@@ -291,6 +316,7 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
         later(9, lambda: processes.started[2].signal(signal.SIGKILL))
         with pytest.raises(UpgradeError, match=r"^The old version continues.* ended with -9; see"):
             await own.upgrade()
+        assert now() < 15
         assert processes.started[0].serves
 
 
@@ -341,8 +367,11 @@ async def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
 ) -> None:
     processes.letting_go_seconds = 5.0
     own, running = await ready_pool()
+    later = asyncio.get_running_loop().call_later
+    later(2.5, lambda: setattr(processes.started[3], "stopping_seconds", 20.0))  # a new front
     await stop_in_an_upgrade(own)
     assert await running == 0
+    assert not any(one.is_running for one in processes.started)
     assert await processes.started[0].ended() == -signal.SIGTERM
 
 
