@@ -19,11 +19,13 @@ from service.relay.report import Report
 from tests.support.delivery import delivering
 from tests.support.delivery_world import Remembering
 from tests.support.storage import (
+    Outbox,
     PostgresStorage,
     SqliteStorage,
     append_all,
     ask,
     claim,
+    claims_nothing,
     deliver,
     event,
     eventually,
@@ -83,6 +85,31 @@ async def test_delays_and_leases_end_in_their_time(
         assert sorted(got) == sorted([delayed, leased])
 
 
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_an_event_is_sent_at_its_time_though_the_clock_was_wrong_at_the_start(
+    path: Path, wall: WallClock, jump: float
+) -> None:
+    wall.jump = jump
+    async with SqliteStorage(path).open() as outbox:
+        wall.jump = 0.0
+        soon, later = [await asleep(outbox, seconds) for seconds in (1.0, HOUR / 2)]
+        got = await claim(outbox)
+        assert ids(got) == [soon]
+        assert time.time() * 1000 >= got.entries[0].meta.due_at_ms
+        assert await claims_nothing(outbox)
+        wall.jump = HOUR
+        await append_all(outbox, 1)
+        assert later in ids(await claim(outbox))
+
+
+async def asleep(outbox: Outbox, seconds: float) -> str:
+    """The id of an event that its caller wants to be sent after so many seconds."""
+    one = event()
+    meta = msgspec.structs.replace(one.meta, due_at_ms=int((time.time() + seconds) * 1000))
+    await outbox.intake.append(msgspec.structs.replace(one, meta=meta))
+    return one.id
+
+
 async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_turn(
     postgres_url: str,
 ) -> None:
@@ -90,10 +117,7 @@ async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_tur
         connection.execute(TURN_OF_A_KILLED_PROCESS)
         async with PostgresStorage(postgres_url).open() as outbox:
             tried, leased = [one.id for one in await append_all(outbox, 2)]
-            ahead_ms = int((time.time() + 2 * HOUR) * 1000)
-            asleep = event()
-            meta = msgspec.structs.replace(asleep.meta, due_at_ms=ahead_ms)
-            await outbox.intake.append(msgspec.structs.replace(asleep, meta=meta))
+            later = await asleep(outbox, 2 * HOUR)
             batch = await claim(outbox, ask(1))
             retry = Retry(batch.entries[0].seq, 2.0, 0, isolated=False)
             await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
@@ -103,7 +127,7 @@ async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_tur
             while len(got) < 2:
                 got += ids(await claim(outbox))
             assert sorted(got) == sorted([tried, leased])
-            row = await outbox.intake.find(asleep.id)
+            row = await outbox.intake.find(later)
             assert row is not None
             assert row.due_in_seconds == pytest.approx(3 * HOUR, abs=600)
             connection.execute("SELECT outbox.append('app/saved', '{}')")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 import uuid_utils
 
-from service.outbox.clock import Clock
+from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated
 from service.outbox.sqlite.file.connection import SQL
@@ -40,6 +40,7 @@ class SqliteClaims:
         self._fresh = FreshRows()
         self._expire_at_ms = 0
         self._next_due_ms: int | None = None
+        self._wanted_at_ms: int | None = None  # by the wall clock
         self._abandoned: set[str] = set()
         self._released: set[str] = set()
         self._made: dict[str, dict[int, str]] = {}
@@ -67,9 +68,10 @@ class SqliteClaims:
         """
         if self._abandoned:
             return 0.0
-        if not waiting or self._next_due_ms is None:
+        if not waiting:
             return None
-        return max(0, self._next_due_ms - self._clock.now_ms()) / 1000
+        times = ((self._next_due_ms, self._clock.now_ms()), (self._wanted_at_ms, wall_now_ms()))
+        return min((max(0, at - now) / 1000 for at, now in times if at is not None), default=None)
 
     def abandon(self, batch: Batch) -> None:
         """Free the rows of a batch that nobody received, as if it had never been claimed."""
@@ -90,9 +92,11 @@ class SqliteClaims:
             self._expire_at_ms = now + _EXPIRY_MS
             self._expired = _expire(connection, now)
         batches = [self._claim(connection, request, now) for request in items]
-        self._next_due_ms = None
+        self._next_due_ms = self._wanted_at_ms = None
         if None in batches:
-            [(self._next_due_ms,)] = connection.execute(SQL["NEXT_DUE"], {"now": now}).fetchall()
+            values = {"now": now, "wall": wall_now_ms()}
+            [due] = connection.execute(SQL["NEXT_DUE"], values).fetchall()
+            self._next_due_ms, self._wanted_at_ms = due
             if self._next_due_ms is not None:
                 self._expire_at_ms = min(self._expire_at_ms, self._next_due_ms)
         return batches
@@ -274,7 +278,8 @@ def _newest(
 
 def _due(connection: sqlite3.Connection, name: str, at: int, limit: int) -> tuple[list[int], float]:
     """The rows that a PICK finds, and the size of their payloads in all."""
-    [(seqs, size)] = connection.execute(SQL[name], {"at": at, "limit": limit}).fetchall()
+    values = {"at": at, "wall": wall_now_ms(), "limit": limit}
+    [(seqs, size)] = connection.execute(SQL[name], values).fetchall()
     return _decode_numbers(seqs), size
 
 

@@ -5,12 +5,17 @@
 -- A PICK returns a JSON array of seqs, and the bytes of their payloads in all.
 
 -- name: PICK_OLDEST
--- The oldest rows that are due at :at. Rows whose delay is over come first: they have waited longer
--- than what was appended meanwhile.
+-- The oldest rows that are due at :at, or at :wall by the time that their callers asked for. Rows whose
+-- delay is over come first: they have waited longer than what was appended meanwhile.
 SELECT json_group_array(seq), total(payload_bytes) FROM (
-    SELECT * FROM (SELECT seq, payload_bytes FROM outbox_ready
-                   WHERE isolated = 0 AND due_at_ms > 0 AND due_at_ms <= :at
-                   ORDER BY due_at_ms, seq LIMIT :limit)
+    SELECT seq, payload_bytes FROM (
+        SELECT * FROM (SELECT seq, payload_bytes, due_at_ms FROM outbox_ready
+                       WHERE delayed = 1 AND due_at_ms <= :wall ORDER BY due_at_ms, seq LIMIT :limit)
+        UNION ALL
+        SELECT * FROM (SELECT seq, payload_bytes, due_at_ms FROM outbox_ready
+                       WHERE delayed = 0 AND isolated = 0 AND due_at_ms > 0 AND due_at_ms <= :at
+                       ORDER BY due_at_ms, seq LIMIT :limit)
+        ORDER BY due_at_ms, seq LIMIT :limit)
     UNION ALL
     SELECT * FROM (SELECT seq, payload_bytes FROM outbox_ready
                    WHERE isolated = 0 AND due_at_ms = 0 ORDER BY seq LIMIT :limit)
@@ -69,12 +74,13 @@ SELECT json_group_array(
 FROM json_each(:rows) CROSS JOIN outbox_claims ON seq = value CROSS JOIN outbox USING (seq)
 
 -- name: NEXT_DUE
--- When the next delayed row is due or the next lease ends. `+:now`, because SQLite compares a bare
--- parameter with the conditions of the partial indexes, and then prepares the statement anew for
--- each value.
-SELECT min(at) FROM (
+-- When the next row that came back is due or the next lease ends; and the next time, by the wall
+-- clock, that a caller asked for. `+:now`, because SQLite compares a bare parameter with the
+-- conditions of the partial indexes, and then prepares the statement anew for each value.
+SELECT min(at), (SELECT min(due_at_ms) FROM outbox_ready WHERE delayed = 1 AND due_at_ms > +:wall)
+FROM (
     SELECT min(due_at_ms) AS at FROM outbox_ready
-    WHERE isolated = 0 AND due_at_ms > 0 AND due_at_ms > +:now
+    WHERE delayed = 0 AND isolated = 0 AND due_at_ms > 0 AND due_at_ms > +:now
     UNION ALL
     SELECT min(due_at_ms) FROM outbox_ready WHERE isolated = 1 AND due_at_ms > +:now
     UNION ALL

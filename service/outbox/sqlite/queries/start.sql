@@ -40,7 +40,7 @@ SELECT ran_ms, seq FROM outbox_ages ORDER BY ran_ms
 -- The clock may have been set between two processes, so no delay outlives the process, unless a
 -- caller asked for it.
 UPDATE outbox_ready SET due_at_ms = 0 WHERE delayed = 0 AND seq IN (
-    SELECT seq FROM outbox_ready WHERE isolated = 0 AND due_at_ms > 0
+    SELECT seq FROM outbox_ready WHERE delayed = 0 AND isolated = 0 AND due_at_ms > 0
     UNION ALL
     SELECT seq FROM outbox_ready WHERE isolated = 1 AND due_at_ms > 0)
 
