@@ -49,7 +49,7 @@ class RunAsker:
         """Begin to ask about due events, the longest waiting first; waits for no answer."""
         due = sorted((one for one in moving if self._is_due(one)), key=lambda one: one.ask_at)
         room = self._policy.asks_at_once - len(self._asking)
-        for one in due[: max(0, room)]:
+        for one in due[:room]:
             one.ask_at = math.inf
             task = asyncio.create_task(self._ask(one), name="ask-for-runs")
             self._asking.add(task)

@@ -65,13 +65,11 @@ class BoundedParser(HttpRequestParser):
     """Parses requests. It never raises: a fault is its last message.
 
     `head_bytes` is the size of a head that has begun and is not complete. `has_ended` is true after
-    a fault, after `end()`, and after a request for another protocol, which is answered and closes
-    the connection.
+    a fault and after `end()`. A request for another protocol is answered and closes the connection.
     """
 
     __slots__ = (
         "_body",
-        "_changes_protocol",
         "_chunked_bytes",
         "_connection",
         "_held",
@@ -100,7 +98,6 @@ class BoundedParser(HttpRequestParser):
         self._chunked_bytes = 0
         self._is_chunked = False
         self._held = b""
-        self._changes_protocol = False
         self.has_ended = False
 
     def end(self) -> None:
@@ -155,7 +152,7 @@ class BoundedParser(HttpRequestParser):
             self._count_head(part)
         elif self._is_chunked:
             self._count_framing(len(part))
-        if upgraded or (self._changes_protocol and self._body.is_eof()):
+        if upgraded:
             self.end()
         return parsed
 
@@ -181,10 +178,9 @@ class BoundedParser(HttpRequestParser):
         self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = message.chunked
         end = part.find(_HEAD_END) + len(_HEAD_END) + body.total_bytes
-        if end < len(part) and body.is_eof() and not message.chunked:
+        if end < len(part) and body.is_eof():
             self._count_head(part[end:])
         if message.upgrade:
-            self._changes_protocol = True
             messages[-1] = (message._replace(should_close=True), body)
 
     def _count_head(self, part: bytes) -> None:
