@@ -151,7 +151,11 @@ async def test_a_seed_under_other_events_means_other_events(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", ["x", "0,w+OubQLDQDVz3w==", "1795647589663,w+Ou", "1,AAAAAAAAAAAAAAAAAAAAAA==", ""]
+    "seed",
+    [
+        *("x", "0,w+OubQLDQDVz3w==", "1795647589663,w+Ou", "1,AAAAAAAAAAAAAAAAAAAAAA=="),
+        *("1,AAAAAAAAAAAAAA==x", ""),
+    ],
 )
 async def test_a_seed_that_can_not_be_read_counts_as_none(door: Door, seed: str) -> None:
     for _ in range(2):

@@ -36,7 +36,7 @@ class Door:
         self.hold.set()
         self.waiting = 0
         batches = EventBatches(self, self.figures, policy, lambda: int(self.clock.now * 1000))
-        auth = EventKeyAuth(EventKeys({"k": "cron"}), None, RateLimit(None))  # type: ignore[arg-type]
+        auth = EventKeyAuth(EventKeys({"k": "cron", "w": "web"}), None, RateLimit(None))  # type: ignore[arg-type]
         self._intake = InngestIntake(auth, batches, self.figures)
 
     @property
@@ -51,8 +51,10 @@ class Door:
         self.waiting -= 1
         return await self._outbox.intake.append_all(events, keys)
 
-    async def answer(self, body: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        request = made_request(body, headers or {}, path="/e/k", match_info={"key": "k"})
+    async def answer(
+        self, body: bytes, headers: dict[str, str] | None = None, key: str = "k"
+    ) -> dict[str, Any]:
+        request = made_request(body, headers or {}, path=f"/e/{key}", match_info={"key": key})
         answer = await self._intake.post(request)
         found: dict[str, Any] = json.loads(answer.text or "")
         assert found["status"] == answer.status
@@ -139,6 +141,7 @@ async def test_a_key_has_32_environments(door: Door) -> None:
     assert refused["status"] == 400
     assert "at most 32 environments" in refused["error"]
     await door.ids(ONE, {ENVIRONMENT_HEADER: "branch-7"})
+    assert (await door.answer(ONE, {ENVIRONMENT_HEADER: "one more"}, "w"))["status"] == 200
 
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

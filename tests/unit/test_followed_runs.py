@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import msgspec
 
@@ -91,8 +91,11 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
     answered = msgspec.structs.replace(delivered, state=State.SENT)
     followed = FollowedEvent(answered, POLICY, runs_follow=True)
     followed.id_used = True
+    for state, runs_follow in ((State.PENDING, True), (State.SENT, False)):
+        other = msgspec.structs.replace(delivered, state=state)
+        assert FollowedEvent(other, POLICY, runs_follow=runs_follow).is_known
     told = [followed.is_known]
-    waiting = asyncio.create_task(followed.change(math.inf, SimpleNamespace(transport=True)))
+    waiting = asyncio.create_task(followed.change(math.inf, Client()))
     await asyncio.sleep(0)
     for held_ms in (299_999, 300_000):
         followed.show_runs([], now=0, wall_ms=LONG_AGO + held_ms)
@@ -102,8 +105,9 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
         await asyncio.sleep(0)
         assert waiting.done()  # that there are no runs is told at once
     followed.show_row(delivered)
-    told += [followed.snapshot.final]
-    assert told == [False, True, False, False, False, True, True, True, False, True]
+    view = msgspec.json.decode(followed.snapshot.body)
+    told += [view["noRun"], view["idUsed"], view["final"]]
+    assert told == [False, True, False, False, False, *[True] * 3, False, *[True] * 3]
 
 
 def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
@@ -123,14 +127,28 @@ def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
     assert finals == [False, False, False, False, True]
 
 
-def test_another_run_may_begin_for_five_seconds() -> None:
+class Client:
+    transport = True
+
+
+async def test_another_run_may_begin_for_five_seconds_and_who_waits_is_woken_and_let_go() -> None:
     followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    client = Client()
+    held, waiting = weakref.ref(client), asyncio.create_task(followed.change(math.inf, client))
+    del client
+    await asyncio.sleep(0)
+    followed.show_row(row("a", 0, LONG_AGO))
+    await asyncio.sleep(0)
+    assert not waiting.done()
     whole = Run("r-1", "f", RunStatus.COMPLETED, LONG_AGO, LONG_AGO, {"pages": 1})
     finals = []
     for held_ms in (4_999, 5_000):
         followed.show_runs([whole], now=0, wall_ms=LONG_AGO + held_ms)
         finals.append(followed.snapshot and followed.snapshot.final)
     assert finals == [False, True]
+    await waiting
+    del waiting
+    assert held() is None
 
 
 @in_virtual_time
@@ -173,13 +191,19 @@ async def test_after_a_failure_no_first_answer_waits_for_inngest_for_two_seconds
 
 @in_virtual_time
 async def test_a_stop_ends_the_questions_under_way() -> None:
-    asker = RunAsker(SlowInngest(60), lambda *_: None, POLICY)
-    follower = EventFollower(Store(), asker, POLICY)
-    follower.begin(row("a", 0, LONG_AGO), "ada")
-    asking = asyncio.create_task(follower.ask())
+    inngest, store = SlowInngest(0.01), Store()
+    follower = EventFollower(store, RunAsker(inngest, lambda *_: None, POLICY), POLICY)
+    for number in range(16):
+        follower.begin(row("a", number, LONG_AGO), "ada")
+    tasks = [asyncio.create_task(one()) for one in (follower.ask, follower.look)]
+    await asyncio.sleep(0.15)
+    assert len(inngest.of) == 16  # eight in each tenth of a second
+    inngest.seconds = 60
     await asyncio.sleep(1)
-    asking.cancel()
-    await asyncio.wait([asking])
+    assert store.reads == 0  # the row of a delivered event changes no more
+    for one in tasks:
+        one.cancel()
+    await asyncio.wait(tasks)
     assert "ask-for-runs" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
@@ -219,6 +243,8 @@ async def test_rows_are_read_so_many_at_a_time() -> None:
     assert [len(ids) for ids in reads] == [500, 1]
     assert {one for ids in reads for one in ids} == {one.id for one in rows}
     assert all(one.is_moving for one in followed)
+    follower.begin(msgspec.structs.replace(rows[0], state=State.DEAD), "ada")
+    assert not followed[0].is_moving  # it is as it was just read
     delivered = follower.begin(row("b", 0, T), "ada")
     assert not delivered.is_moving  # its runs can't be asked for
     looking.cancel()
@@ -247,10 +273,13 @@ async def test_an_outage_of_the_store_is_waited_out_and_a_left_event_is_forgotte
     store.row = msgspec.structs.replace(store.row, state=State.DEAD)
     await asyncio.sleep(2)
     assert first.state is State.DEAD
+    reads = store.reads
+    await asyncio.sleep(1)
     follower.end(first, "ada")
     await asyncio.sleep(1.9)
     assert follower.begin(store.row, "ada") is first
     follower.end(first, "ada")
     await asyncio.sleep(4)
     assert follower.begin(store.row, "ada") is not first
+    assert store.reads == reads  # nor that of a dead one
     looking.cancel()

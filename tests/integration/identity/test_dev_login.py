@@ -48,7 +48,8 @@ async def test_a_developer_signs_in_is_known_and_signs_out(start):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "location"), [("/outbox", "/outbox"), ("//evil.example", "/"), ("https://x", "/")]
+    ("wanted", "location"),
+    [("/outbox", "/outbox"), ("", "/"), ("//evil.example", "/"), ("https://x", "/")],
 )
 async def test_a_sign_out_leads_a_browser_to_a_page_of_the_service(start, wanted, location):
     client = await start(issuer="dev")
@@ -232,3 +233,11 @@ async def test_a_form_without_an_email_or_with_too_much_is_refused(start):
     for fields, code in (({"name": "Ada"}, "invalid_field"), (large, "body_too_large")):
         answer = await client.post("/auth/dev-login", data=fields, headers=BROWSER)
         assert (await answer.json())["code"] == code
+
+
+async def test_a_form_that_is_no_text_is_read_as_far_as_it_is(start):
+    client = await start(issuer="dev")
+    headers = {**BROWSER, "Content-Type": "application/x-www-form-urlencoded"}
+    fields = b"email=a@b&returnTo=/auth/session&name=\xff"
+    answer = await client.post("/auth/dev-login", data=fields, headers=headers)
+    assert (await answer.json())["user"]["name"] == "\ufffd"

@@ -23,9 +23,23 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
-async def start(provider):
+def at_work():
+    """The paths of the requests that the service works on."""
+    return []
+
+
+@pytest.fixture
+async def start(provider, at_work):
     """Starts the service, whose sign-ins are answered within `seconds`; gives its address."""
     running = []
+
+    @web.middleware
+    async def noted(request, handler):
+        at_work.append(request.path)
+        try:
+            return await handler(request)
+        finally:
+            at_work.remove(request.path)
 
     async def start(seconds: float) -> str:
         http = ClientSession()
@@ -36,7 +50,7 @@ async def start(provider):
         )
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=False)
-        middlewares = [error_middleware(NullRecorder()), sessions.middleware()]
+        middlewares = [noted, error_middleware(NullRecorder()), sessions.middleware()]
         app = web.Application(middlewares=middlewares)
         app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
         server = HttpServer(app, NullRecorder())
@@ -64,18 +78,18 @@ async def test_sign_ins_at_a_provider_that_hangs_are_answered_together(start, pr
     assert provider.requests == ["/.well-known/openid-configuration"]
 
 
-async def test_a_client_that_leaves_is_forgotten(start, provider):
-    url = await start(30)
+@pytest.mark.parametrize("step", ["login", "callback"])
+async def test_a_client_that_leaves_is_forgotten(start, provider, at_work, step):
+    url, query = await start(3600), {"code": "x", "iss": provider.issuer}
     async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as http:
-        async with http.get(f"{url}/auth/login", allow_redirects=False) as answer:
-            state = URL(answer.headers["Location"]).query["state"]
+        if step == "callback":
+            async with http.get(f"{url}/auth/login", allow_redirects=False) as answer:
+                query["state"] = URL(answer.headers["Location"]).query["state"]
         provider.hangs = True
-        query = {"code": "x", "state": state, "iss": provider.issuer}
-        leaving = asyncio.create_task(http.get(f"{url}/auth/callback", params=query))
-        await eventually(lambda: _value(provider), lambda waiting: waiting == 1)
+        leaving = asyncio.create_task(http.get(f"{url}/auth/{step}", params=query))
+        await eventually(lambda: provider.waiting == 1)
+        assert at_work == [f"/auth/{step}"]
         leaving.cancel()
-    await eventually(lambda: _value(provider), lambda waiting: waiting == 0)
-
-
-async def _value(provider) -> int:
-    return provider.waiting
+    await eventually(lambda: not at_work)
+    if step == "callback":
+        await eventually(lambda: provider.waiting == 0)

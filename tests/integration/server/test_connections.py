@@ -14,7 +14,7 @@ from service.observe.recorder import NullRecorder
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 NEVER = 3600.0
 TURNS = 16  # of the loop, until a stop waits for the requests at work
@@ -106,12 +106,15 @@ async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
 
 async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() -> None:
     async with serving() as served:
+        _, other = await asyncio.open_connection(*served.server.addresses[0])
         served.writer.write(ASK)
         assert "Connection: close" not in await served.says("answer 1")
         leaving = asyncio.create_task(served.server.let_go(NEVER))
         for _ in range(TURNS):
             await asyncio.sleep(0)
         assert not leaving.done()
+        other.close()
+        await eventually(lambda: len(served.server.server.connections) == 1)
         served.writer.write(ASK)
         assert "Connection: close" in await served.says("answer 2")
         assert await served.reader.read() == b""

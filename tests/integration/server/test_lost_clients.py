@@ -35,7 +35,9 @@ class Worker:
         return web.Response()
 
     async def waits(self, request: web.Request) -> web.Response:
-        await while_connected(request, self._wait())
+        with pytest.raises(ConnectionError):
+            await while_connected(request, self._wait())
+        self.ended.set()
         return web.Response()
 
     async def _find(self) -> Found:
@@ -45,10 +47,7 @@ class Worker:
 
     async def _wait(self) -> None:
         self.began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.ended.set()
+        await asyncio.Event().wait()
 
 
 @pytest.fixture

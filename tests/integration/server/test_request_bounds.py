@@ -150,9 +150,10 @@ async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
         b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
         b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n0\r\n\r\n"),
         b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     ],
-    ids=["junk", "websocket", "h2c", "connect", "close"],
+    ids=["junk", "websocket", "h2c", "connect", "h2c with a body", "close"],
 )
 async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
     port, server, first

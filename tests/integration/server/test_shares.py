@@ -122,6 +122,14 @@ async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a
 
 async def test_while_most_are_at_work_health_and_operators_are_served(behind_a_proxy: Site):
     site = behind_a_proxy
+    async with connected(site.port) as (_, writer):
+        writer.write(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        await site.until(at_work=1)
+        [left] = site.server.server.connections
+    await eventually(lambda: left.transport is None)
+    site.may_end.set()  # the request of a client that has left
+    site.may_end.clear()
+    site.at_work = 0
     held = site.holding(LIMIT - 2)
     await site.until(at_work=LIMIT - 2)
     assert await site.asks("/other") == 200
