@@ -213,6 +213,9 @@ async def test_a_group_of_dead_events_has_one_action(
         assert groups == ["60", "3"]
     chosen = (("state", "dead"), ("name", '"scans/uploaded"'), ("reason", '"too_large"'))
     assert all(f'name="{name}" value="{value}"' in html.unescape(page) for name, value in chosen)
+    for act in ("Replay", "Discard"):
+        named = f"{act} 3 events named scans/uploaded with the reason too_large…"
+        assert f'aria-label="{named}">{act}…<' in page
     asked = await operator.send("/outbox/replay", *chosen, ("all", "yes"))
     assert "Replay 3 events?" in asked
     await operator.send("/outbox/replay", *fields(asked))
@@ -234,7 +237,7 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     assert "The replay has begun. This page shows how far it is." in page
     assert f"Replaying 63 events at 240 a minute, by {OPERATOR}: <strong>" in page
     assert "Stop </outbox/replay/stop>" in read(page)
-    assert re.search(r"about 1\d(\.\d)? s left", page)
+    assert re.search(r"<strong>\d done</strong>, about 1\d(\.\d)? s left", page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
 
     async def arrived() -> int:
@@ -401,6 +404,7 @@ async def test_charts_have_the_day_before_the_start(
     assert "Times of trouble with delivery: 2." in hour
     assert "delivery in trouble" in hour
     assert "Waiting over the last day" in day
+    assert 'aria-current="true">Day<' in day
     rows = [page.count('<th scope="row"><time') for page in (hour, day)]
     assert 12 <= rows[0] <= 13
     assert 24 <= rows[1] <= 25

@@ -55,9 +55,9 @@ async def rows(storage: SqliteStorage, path: Path) -> dict[str, Row]:
         meta = Meta("order-1795", "branch-7")
         waiting = msgspec.structs.replace(deliverable("ada"), meta=meta)
         await outbox.intake.append(waiting)
-        for _ in range(2):
+        for note in ("HTTP 429", "HTTP 500"):
             batch = await claim(outbox)
-            retry = Retry(batch.entries[0].seq, 0.0, 0, isolated=True, note="HTTP 500")
+            retry = Retry(batch.entries[0].seq, 0.0, 0, isolated=True, note=note)
             await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
         await outbox.repairs.set_paused(paused=True, actor="kim")
         for at_ms, reason in ((old_ms, "at the acceptance"), (now_ms - MINUTE_MS, "after its end")):
@@ -311,6 +311,7 @@ async def test_an_event_is_told_what_troubled_delivery_in_its_time(
 
 async def test_a_list_of_all_has_states_and_a_filter_is_cleared(operator: Visitor) -> None:
     listed = await operator.see("/outbox/events")
+    assert "<title>All events - Outbox<" in listed
     assert ("all that match…" in listed, 'name="reason"' in listed) == (False, True)
     assert '<span class="pill state-pending">pending</span>' in listed
     listed = await operator.see("/outbox/events?user=nobody")
@@ -333,6 +334,19 @@ async def test_a_discard_and_one_event_have_no_rate(
     )
 
 
+async def test_an_event_that_is_being_sent_is_not_discarded(
+    storage: SqliteStorage, inngest_api: FakeInngest
+) -> None:
+    under_way = deliverable("ada")
+    async with storage.open() as outbox:
+        await outbox.intake.append(under_way)
+        await claim(outbox)
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        asked = read(await operator.send("/outbox/discard", ("event", under_way.id)))
+    assert "Nothing to discard" in asked
+    assert "1 event can\u2019t be discarded now: being sent." in asked
+
+
 DRAWN = [
     *("0", "4", "8", "rect band delivery-backing_off", "rect band delivery-paused"),
     *("polygon waiting", "polyline waiting"),
@@ -343,8 +357,10 @@ DRAWN = [
 async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
     operator: Visitor,
 ) -> None:
-    page = await operator.see("/outbox")
+    page = await operator.see("/outbox?span=week")
     assert "Waiting over the last hour: 1 now, 7 at most." in page
+    assert 'preserveAspectRatio="none" y="10%" width="100%" height="80%">' in page
+    assert 'text-anchor="middle" data-at="' in page
     assert 'class="card now delivery-paused"' in page
     assert 'role="status" hidden>There are other dead events by now' in page
     drawn = re.findall(r'<(rect|polygon|polyline) class="([\w -]+)"|dy="-4">([\d.]+)<', page)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
-from service.console.operations.views import Movement
+from service.console.operations.views import Movement, moved, stats_view
+from service.console.pages import overview as overview_module
 from service.console.pages.changes import Changes
 from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
+from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
 from service.web.server.middleware import error_middleware
+from tests.support.clock import Clock
 from tests.support.storage import PATIENCE_SECONDS
 
 KIM = User("dev", "kim", "kim@example.com", email_verified=True)
@@ -93,6 +97,26 @@ async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client,
     await client.close()
     gc.collect()
     assert len(complaints) == told
+
+
+async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
+    clock = Clock()
+    latest = moved(
+        None, stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True), 0
+    )
+
+    class Ticking(Silence):
+        async def watch(self) -> AsyncGenerator[Movement, None]:
+            for seconds in (0.0, 19.9, 0.1):
+                clock.now += seconds
+                yield latest
+
+    monkeypatch.setattr(overview_module, "time", SimpleNamespace(monotonic=clock))
+    calm = cast("Any", Calm())
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app.add_routes(Overview(desk(calm), calm, Ticking(), calm, calm).routes())
+    told = await (await (await aiohttp_client(app)).get("/outbox/live")).text()
+    assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [3, 2, 1]
 
 
 async def test_a_form_of_too_many_fields_is_refused(client):

@@ -52,7 +52,10 @@ def test_the_axis_of_time_has_round_times() -> None:
         "16:00",
         "20:00",
     ]
-    assert all(0 <= tick.place <= 100 for tick in (*hour.x_ticks, *day.x_ticks))
+    ticks = (*hour.x_ticks, *day.x_ticks)
+    assert all(0 <= tick.place <= 100 for tick in ticks)
+    # The label of 22:30 would end outside of the picture.
+    assert [tick.anchor for tick in ticks] == [*["middle"] * 3, "end", *["middle"] * 6]
     half_past = charts([], HOUR, NOW - NOW % MINUTE_MS)[0].x_ticks
     assert [(tick.place, tick.anchor, (NOW - tick.at_ms) // MINUTE_MS) for tick in half_past] == [
         (0.0, "start", 60),
@@ -115,6 +118,7 @@ def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
     view = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None, sent=4), serving=True)
     told = figures(moved(None, view, 0.0)).texts()
     assert (told["drained"], told["retry"]) == ("not known yet", "not known yet")
+    assert (told["oldest"], told["database"]) == ("none", "not known")
 
 
 def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> None:

@@ -44,13 +44,15 @@ test("a refusal rejects with its code and leaves the queue", async () => {
 });
 
 test("an event stays queued where a sign-in or a proxy is between", async () => {
-  for (const [answer, code, retryAfterSeconds] of [
-    [refused(401, "session_required", { "retry-after": "5", "x-request-id": "r" }), "session_required", 5],
-    [html(403, { "x-request-id": "r" }), "http_403"],
+  const date = { "retry-after": "Wed, 25 Nov 2026 07:28:00 GMT", "x-request-id": "r" };
+  const seconds = { ...date, "retry-after": "5" };
+  for (const [answer, code, message, retryAfterSeconds] of [
+    [refused(401, "session_required", seconds), "session_required", "Refused.", 5],
+    [html(403, date), "http_403", "The server answered 403."],
   ]) {
     const { outbox } = quick(() => answer);
     const before = Date.now();
-    const told = { code, retryAfterSeconds, requestId: "r", queuedAs: "k" };
+    const told = { code, message, retryAfterSeconds, requestId: "r", queuedAs: "k" };
     await assert.rejects(outbox.submit(BODY, { key: "k" }), told);
     const [{ key, refusal, createdAt }] = await outbox.queued();
     assert.ok(before <= createdAt && createdAt <= Date.now()); // pages sort by it
@@ -111,7 +113,9 @@ test("events are listed, taken back and looked at by their paths", async () => {
 test("listeners hear each change of the queue, until they stop", async () => {
   const { outbox } = quick(() => accepted("e"));
   const lengths = [];
+  let others = 0;
   const stop = outbox.onQueueChange(async () => lengths.push((await outbox.queued()).length));
+  outbox.onQueueChange(() => (others += 1));
   await outbox.submit(BODY);
   await settled();
   await outbox.forget("k");
@@ -120,7 +124,7 @@ test("listeners hear each change of the queue, until they stop", async () => {
   stop();
   await outbox.submit(BODY);
   await settled();
-  assert.equal(lengths.length, 3);
+  assert.deepEqual([lengths.length, others], [3, 5]);
 });
 
 test("a closed client sends nothing and leaves what waits to the next", async () => {

@@ -108,6 +108,24 @@ test("nothing is sent before Retry-After, in seconds", async () => {
   await Promise.all(all);
 });
 
+test("nothing new is sent before Retry-After, though another request was answered", async () => {
+  const pass = stoppedClock();
+  const answers = [];
+  const { requests, fetch } = service(() => new Promise((answer) => answers.push(answer)));
+  const outbox = client({ fetch });
+  submit(outbox, "1", "2");
+  await settled();
+  answers[0](refused(429, "rate_limited", { "retry-after": "60" }));
+  await settled();
+  answers[1](accepted("e-2"));
+  await settled();
+  submit(outbox, "3");
+  await settled();
+  assert.equal(requests.length, 2);
+  await pass(60_100);
+  assert.deepEqual(requests.map(nameOf), ["1", "2", "1", "3"]);
+});
+
 test("clients that failed together do not come again together", async () => {
   const pass = stoppedClock();
   mock.method(Math, "random", () => 0.25);

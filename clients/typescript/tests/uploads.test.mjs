@@ -9,7 +9,8 @@ test("an upload that fails is tried again with a new form", async () => {
   const asked = { documentName: "b.txt", contentType: "text/plain", size: 4 };
   const form = (place) => ({ method: "POST", url: `https://bucket/${place}`, fields: { key: "k" } });
   const sent = [];
-  const fetch = async (url, { body }) => {
+  const fetch = async (url, { method, body }) => {
+    assert.equal(method, "POST");
     if (url === "/api/uploads") {
       assert.deepEqual(JSON.parse(body), asked);
       return Response.json({ documentName: "users/b.txt", upload: form(sent.length) });

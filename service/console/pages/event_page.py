@@ -94,10 +94,10 @@ def _sample_of(delivery: DeliveryRecord, now_ms: int) -> Sample:
 
 
 def lines(payload: bytes) -> tuple[str, ...]:
-    """The payload for reading: indented JSON, line by line.
+    """The payload for reading: indented JSON, line by line; other text as it is.
 
-    >>> lines(b'{"a":1}')
-    ('{', '  "a": 1', '}')
+    >>> lines(b'{"a":1}'), lines(b'{"a":')
+    (('{', '  "a": 1', '}'), ('{"a":',))
     """
     text = payload.decode(errors="replace")
     with contextlib.suppress(msgspec.DecodeError):
