@@ -110,7 +110,6 @@ class ProcessPool:
         self._store, self._coming = new, [old, *fronts]
         new.go()
         if await new.comes(new.ready, OPEN_SECONDS):
-            self._coming = fronts
             await self._end([old], signal.SIGTERM)
             return
         self._store, self._coming = old, [new, *fronts]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.fleet import ROOT, STOP_SECONDS, client, environment, running
+from tests.support.fleet import ROOT, START_SECONDS, STOP_SECONDS, client, environment, running
 from tests.support.front_processes import (
     all_gone,
     children_of,
@@ -137,20 +136,28 @@ async def test_intake_and_delivery_run_apart(
 
 
 @pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_a_service_serves_where_its_standard_error_is_closed(tmp_path: Path, fronts: str) -> None:
+async def test_a_service_serves_beside_a_module_of_its_name_where_its_standard_error_is_closed(
+    tmp_path: Path, fronts: str
+) -> None:
+    (tmp_path / "service.py").write_text("raise RuntimeError")
     outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
     settings = environment(outbox_url, "http://127.0.0.1:1", WEB_CONCURRENCY=fronts)
-    with subprocess.Popen(
-        ["sh", "-c", f"exec {sys.executable} -m service serve 2>&-"],
+    service = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f"exec {sys.executable} -P -m service serve 2>&-"),
         cwd=tmp_path,
         env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as service:
-        assert service.stdout
-        assert service.stdout.readline().startswith("Listening on ")
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert service.stdout
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            assert (await service.stdout.readline()).startswith(b"Listening on ")
         service.terminate()
-        assert service.wait(STOP_SECONDS) == 0
+        async with asyncio.timeout(STOP_SECONDS):
+            assert await service.wait() == 0
+    finally:
+        if service.returncode is None:
+            service.kill()
 
 
 async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) -> None:

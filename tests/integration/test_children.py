@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,6 +38,18 @@ TELLS = """
 import sys
 from service.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
+"""
+SIGNALLED = """
+import asyncio, os, signal, structlog
+from service.observe.logs import configure_logs
+from service.processes.startup import stop_on_signals
+async def main():
+    stop_on_signals(configure_logs(level="info", format_name="json"))
+    structlog.get_logger().info("last_words")
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.Event().wait()
+asyncio.run(main())
 """
 LINGERS = """
 from service.processes import front_process, main
@@ -86,6 +99,14 @@ async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
         tell_fault(child.fileno(), "no room")
     process = ChildProcess(cast("asyncio.subprocess.Process", Ended()), parent, lambda _: None)
     assert (await process.ended(), process.fault) == (2, "no room")
+
+
+def test_a_second_signal_ends_a_process_at_once_with_what_it_has_logged() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert '"event":"last_words"' in done.stderr
 
 
 async def many_turns() -> None:

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from service.dev.demo.demo import Pace
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
@@ -57,12 +58,16 @@ def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(proce
 
 def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, tmp_path):
     faulty = tmp_path / "types.yaml"
-    faulty.write_text("types: [{name: a/b, path: /api/a, body: {type: object}, whom: all}]")
-    for name in ("check", "serve", "worker"):
-        done = command(name, EVENT_TYPES_FILE=str(faulty))
-        assert done.exit_code == 2
-        assert "types.yaml: entry 1 (a/b): whom is no field of an event type" in done.stderr
-        assert "Traceback" not in done.stderr
+    for field, fault in (
+        ("whom: all", "types.yaml: entry 1 (a/b): whom is no field of an event type"),
+        ("encrypt: true", "configuration: OUTBOX_ENCRYPTION_KEY: required by a/b"),
+    ):
+        faulty.write_text(f"types: [{{name: a/b, path: /api/a, body: {{type: object}}, {field}}}]")
+        for name in ("check", "serve", "worker"):
+            done = command(name, EVENT_TYPES_FILE=str(faulty))
+            assert done.exit_code == 2
+            assert fault in done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_check_tells_the_event_types(command, tmp_path):
@@ -77,6 +82,19 @@ def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp
         done = command("migrate", OUTBOX_URL=f"sqlite:///{tmp_path / 'outbox.db'}")
         assert done.exit_code == 0
         assert done.stdout.startswith(said)
+
+
+def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
+    paces = []
+
+    async def demo(pace):
+        paces.append(pace)
+        return 1
+
+    monkeypatch.setattr("service.dev.demo.demo.demo", demo)
+    assert command("demo").exit_code == 1
+    assert command("demo", "--quick", "--posts-per-second", "60").exit_code == 1
+    assert paces == [Pace(200), Pace(60, calm_seconds=1, outage_seconds=2, after_seconds=1)]
 
 
 def test_a_worker_whose_health_port_is_taken_does_not_start(process):

@@ -439,7 +439,7 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
     assert next(at for at, status in caller.told if status == full) < 50.5
 
 
-async def test_a_front_that_does_not_read_holds_up_nobody(
+async def test_a_front_that_does_not_read_holds_up_nobody_and_is_answered_once_it_does(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     stored = event(size=1_000_000)
@@ -454,6 +454,13 @@ async def test_a_front_that_does_not_read_holds_up_nobody(
             sent = event()
             assert (await remote.intake.append(sent)).event_id == sent.id
             assert await remote.inspector.payload(stored.id) == stored.payload
+            line, answered = Line(*await asyncio.open_unix_connection(sock=stuck)), set[int]()
+            line.say(Call(50, "Inspector.payload", arguments))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(answered) < 51:
+                    if isinstance(one := await line.heard(), Result):
+                        answered.add(one.number)
+            line.close()
 
 
 async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(

@@ -17,11 +17,15 @@ from service.documents.index_document import INDEXED, index_function
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.processes.worker import serve_worker_health
+from tests.support.fleet import environment, running
+from tests.support.free_port import free_port
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
+from tests.support.notified import notified
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 EVENT = "documents/aws.index"
+READY = {"status": "ready", "seconds": 12.3}
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000
 
@@ -237,7 +241,8 @@ async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, sta
     assert "no connection to http://127.0.0.1" in status.reason
 
 
-async def test_health_says_whether_the_worker_is_connected(status):
+async def test_health_says_whether_the_worker_is_connected(status, monkeypatch):
+    monkeypatch.setattr(WorkerStatus, "seconds", 12.34)
     async with (
         serve_worker_health(status, "127.0.0.1", 0) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
@@ -245,10 +250,27 @@ async def test_health_says_whether_the_worker_is_connected(status):
         status.disconnect("no connection yet")
         async with http.get("/readyz") as answer:
             assert answer.status == 503
-            assert (await answer.json())["faults"] == ["no connection yet"]
+            told = {"status": "unready", "faults": ["no connection yet"], "seconds": 12.3}
+            assert await answer.json() == told
         assert (await http.get("/healthz")).status == 200
         status.connect()
-        assert (await http.get("/readyz")).status == 200
+        async with http.get("/readyz") as answer:
+            assert (answer.status, await answer.json()) == (200, READY)
+
+
+async def test_a_process_of_its_own_tells_its_manager_and_answers_at_its_host(short_path):
+    port = free_port()
+    with notified(short_path) as manager:
+        changes = {"HOST": "127.0.0.2", "LOG_LEVEL": "info", **manager.environment}
+        given = environment("sqlite:///none", "http://127.0.0.1:1", **changes)
+        command = ("worker", "--health-port", str(port))
+        async with running(*command, environment=given, ready="worker_connecting") as worker:
+            async with aiohttp.ClientSession(f"http://127.0.0.2:{port}") as http:
+                assert (await http.get("/readyz")).status == 503
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+            assert await worker.stop() == 0
+        assert manager.states() == ["READY=1", "STOPPING=1"]
 
 
 def test_a_state_lasts_from_its_change_on(monkeypatch: pytest.MonkeyPatch) -> None:

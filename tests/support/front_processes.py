@@ -71,6 +71,7 @@ async def two_fronts(
     outbox_url: str, api: FakeInngest, **changes: str
 ) -> AsyncIterator[tuple[Process, Client]]:
     settings = environment(outbox_url, api.url, WEB_CONCURRENCY="2", **changes)
-    async with running("serve", environment=settings) as parent, client() as poster:
+    ready = r"Listening on (http://\S+) with 2 front processes"
+    async with running("serve", environment=settings, ready=ready) as parent, client() as poster:
         await poster.sign_in(parent.url)
         yield parent, poster

@@ -25,6 +25,7 @@ class Process:
 
     started: ClassVar[list[Process]]
     starting_seconds = letting_go_seconds = opening_seconds = 0.0
+    loading_seconds = 1.0
     start_errors: ClassVar[list[OSError]]
 
     def __init__(self, child: Child, said: Callable[[bytes], None]) -> None:
@@ -34,7 +35,7 @@ class Process:
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.serves = False
         self.started.append(self)
-        asyncio.get_running_loop().call_later(1, self._come)
+        asyncio.get_running_loop().call_later(self.loading_seconds, self._come)
 
     @classmethod
     async def start(cls, child: Child, _: object, said: Callable[[bytes], None]) -> Process:
@@ -61,8 +62,9 @@ class Process:
             self.fault = self.fault_of_fronts
             self._stop(-2)
             return
-        if self.opening_seconds and self.child.name == STORE.name:
-            asyncio.get_running_loop().call_later(self.opening_seconds, self._open)
+        if self.opening_seconds:  # a front opens no outbox
+            share = 1 if self.child.name == STORE.name else 0.1
+            asyncio.get_running_loop().call_later(self.opening_seconds * share, self._open)
         elif self.is_waiting and self.opens:
             self._open()
 
@@ -267,9 +269,10 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
 @in_virtual_time
 async def test_an_upgrade_after_a_crash_starts_each_process_once(processes: type[Process]) -> None:
     processes.letting_go_seconds, processes.opening_seconds = 50.0, 500.0
+    processes.loading_seconds = processes.stopping_seconds = 50.0
     async with working_pool() as own:
         processes.started[0].signal(signal.SIGKILL)
-        await asyncio.sleep(10)
+        await asyncio.sleep(60)
         crashed = len(processes.started)
         await own.upgrade()
         assert await processes.started[1].ended() == 0  # the front lets go, no signal ends it
@@ -311,12 +314,13 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
 ) -> None:
     async with working_pool() as own:
         processes.started[0].opens = True
+        processes.started[0].opening_seconds = 50.0
         processes.opens = False
         later = asyncio.get_running_loop().call_later
         later(9, lambda: processes.started[2].signal(signal.SIGKILL))
         with pytest.raises(UpgradeError, match=r"^The old version continues.* ended with -9; see"):
             await own.upgrade()
-        assert now() < 15
+        assert now() < 65
         assert processes.started[0].serves
 
 
