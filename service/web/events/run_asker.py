@@ -102,7 +102,7 @@ class RunAsker:
             followed.ask_at = next_at
 
     def _revealed(self, told: EventRun) -> EventRun:
-        if self._reveal is None or told.output is None:
+        if self._reveal is None:
             return told
         return msgspec.structs.replace(told, output=self._reveal(told.output))
 
@@ -110,7 +110,7 @@ class RunAsker:
         """Find the event's runs: until it has one, and as long as another may begin."""
         held_seconds = followed.held_seconds(wall_now_ms())
         in_grace = held_seconds < self._policy.grace_seconds
-        if followed.told and not in_grace and followed.found_last:
+        if followed.told and followed.found_last:
             return
         thorough = not followed.told and not in_grace and followed.questions % _THOROUGH_EVERY == 0
         followed.questions += not in_grace
