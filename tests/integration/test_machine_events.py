@@ -208,12 +208,16 @@ async def test_send_at_holds_an_event_of_a_machine_and_a_wrong_one_is_refused(
 ) -> None:
     later = 4_102_444_799_000
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    events = [{"name": "a", "sendAt": later}, {"name": "b", "sendAt": 1}]
+    events = [
+        {"name": "a", "sendAt": later},
+        {"name": "b", "sendAt": 1},
+        {"name": "c", "sendAt": 0},
+    ]
     answer = await machine.post(events, headers={"traceparent": trace})
     rows = {row.name: row for row in await machine.service.outbox.inspector.rows(Filter())}
-    assert {name: row.meta.due_at_ms for name, row in rows.items()} == {"a": later, "b": 0}
+    assert {name: row.meta.due_at_ms for name, row in rows.items()} == {"a": later, "b": 0, "c": 0}
     assert {row.meta.trace for row in rows.values()} == {trace}
-    assert len(answer["eventIds"]) == 2
+    assert len(answer["eventIds"]) == 3
     for wrong in ("soon", -1, 4_102_444_800_001, 1.5):
         status, refused = await machine.ask(
             "POST", "/api/events", json={"name": "a", "sendAt": wrong}

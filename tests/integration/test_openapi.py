@@ -128,7 +128,11 @@ async def test_an_event_of_a_machine_may_be_sent_later_and_one_of_inngests_proto
 async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):
     client = await aiohttp_client(app)
     answer = await client.get("/docs")
-    loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", await answer.text())
+    page = await answer.text()
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+    [(described, shown_in)] = re.findall(r'url: "([^"]+)", dom_id: "#(\w+)"', page)
+    assert f'<div id="{shown_in}">' in page
+    assert (await client.get(described)).content_type == "application/json"
     assert all(one.startswith(("/docs/", "/openapi.json", "data:")) for one in loaded)
     for path in (one for one in loaded if one.startswith("/docs/")):
         file = await client.get(path)

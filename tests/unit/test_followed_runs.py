@@ -11,6 +11,7 @@ import msgspec
 
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Run, RunStatus
+from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.follower import EventFollower
@@ -27,7 +28,7 @@ class SlowInngest:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.asked = 0
+        self.asked = self.used = 0
         self.at_once = self.most_at_once = 0
         self.thorough: list[bool] = []
         self.of: set[str] = set()
@@ -46,6 +47,10 @@ class SlowInngest:
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         raise AssertionError(run_id)
+
+    async def used_before(self, *event: str | None) -> str:
+        self.used += 1
+        return "another event"
 
 
 async def ask_for_a_minute(inngest: SlowInngest, events: int) -> None:
@@ -223,6 +228,27 @@ async def test_once_no_other_run_can_begin_none_is_looked_for() -> None:
     inngest = Running(0.01)
     await ask_for_a_minute(inngest, 1)
     assert inngest.asked == 1
+
+
+@in_virtual_time
+async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_without_a_run() -> None:
+    for inngest, thorough in (
+        (SlowInngest(0.01), [False, True, False]),
+        (Running(0.01), [False, False]),
+    ):
+        asker = RunAsker(inngest, lambda *_: None, POLICY)
+        held = row("a", 0, wall_now_ms())
+        meta = msgspec.structs.replace(held.meta, wire_id="mine")
+        held = msgspec.structs.replace(held, meta=meta)
+        followed = FollowedEvent(held, POLICY, runs_follow=True)
+        used = list[int]()
+        for _ in range(3):
+            await asker.ask_soon(followed)
+            used.append(inngest.used)
+            followed.show_row(row("a", 0, LONG_AGO))
+            await asyncio.sleep(1)
+        assert inngest.thorough == thorough
+        assert used == ([0, 0, 0] if followed.told else [0, 1, 1])  # what is known is not asked
 
 
 @in_virtual_time
