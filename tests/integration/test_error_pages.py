@@ -28,7 +28,12 @@ async def page(
 @pytest.mark.parametrize(
     ("path", "environ", "status", "words"),
     [
-        ("/outbox", {}, 401, ['href="/auth/dev-login?returnTo=/outbox"']),
+        (
+            "/outbox",
+            {},
+            401,
+            ["<h1>Sign in</h1>", 'href="/auth/dev-login?returnTo=/outbox"', "401 session_required"],
+        ),
         (
             "/outbox/events/a%26b%3Fc",
             {},
@@ -41,13 +46,19 @@ async def page(
             401,
             ['href="/auth/login?returnTo=/outbox"'],
         ),
-        ("/auth/login", {}, 404, ["OIDC_ISSUER is not set"]),
+        ("/auth/login", {}, 404, ["<h1>Nothing here</h1>", "OIDC_ISSUER is not set"]),
+        (
+            "/auth/callback?code=c&state=s",
+            {"OIDC_ISSUER": "http://127.0.0.1:9", **PROVIDER},
+            400,
+            ["<h1>The sign-in failed</h1>", 'href="/auth/login?returnTo=/docs"'],
+        ),
         ("/outbox", PRODUCTION, 401, ["<p>Sign in at your front end, then open"]),
         (
             "/auth/login",
             {"OIDC_ISSUER": "http://127.0.0.1:9", **PROVIDER},
             503,
-            [AGAIN, 'href="/auth/login?returnTo=/docs"'],
+            ["<h1>This did not work</h1>", AGAIN, 'href="/auth/login?returnTo=/docs"'],
         ),
     ],
 )
@@ -92,6 +103,8 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
     answer, text = await page(tmp_path, "/")
     assert answer.status == 200
     assert 'action="/auth/dev-login"' in text
+    _, text = await page(tmp_path, "/", OIDC_ISSUER="https://identity.example.com", **PROVIDER)
+    assert '<a href="/auth/login?returnTo=/">Sign in</a>' in text
     operators = {"OPERATOR_EMAILS": "kim@example.com"}
     async with service_client(tmp_path, **operators) as (_, client):
         assert 'value="kim@example.com"' in await (await client.get("/")).text()

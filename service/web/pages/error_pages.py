@@ -79,7 +79,8 @@ class ErrorPages:
         said = _PARAGRAPH.format(about) if about else Markup()
         if self._sign_in_path is None:
             return said + _PARAGRAPH.format(_NO_SIGN_IN)
-        back = quote(request.path, safe="/") if request.path != LOGIN else "/docs"
+        # An address of the sign-in shows nothing by itself.
+        back = "/docs" if request.path.startswith("/auth/") else quote(request.path, safe="/")
         return said + _LINK.format(path=self._sign_in_path, back=back)
 
 
