@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import Meta
+from service.outbox.keys import IdempotencyKey
 from tests.support.calls import aged, key, pending, replayed
 from tests.support.storage import Outbox, Storage, ask, claim, event, ids
 
@@ -39,15 +41,15 @@ async def test_a_call_without_events_stores_nothing(outbox: Outbox) -> None:
     assert await pending(outbox) == 0
 
 
-async def test_a_call_with_events_of_two_owners_is_refused(outbox: Outbox) -> None:
-    with pytest.raises(ValueError, match="one owner"):
-        await outbox.intake.append_all([event("u-1"), event("u-2")], (None, None))
-    assert await pending(outbox) == 0
-
-
-async def test_a_call_with_a_key_missing_is_refused(outbox: Outbox) -> None:
-    with pytest.raises(ValueError, match="for each event"):
-        await outbox.intake.append_all([event(), event()], [key("a")])
+@pytest.mark.parametrize(
+    ("users", "keys", "words"),
+    [(["u-1", "u-2"], (None, None), "one owner"), (["u-1", "u-1"], [key("a")], "for each event")],
+)
+async def test_a_call_of_two_owners_or_with_a_key_missing_is_refused(
+    outbox: Outbox, users: list[str], keys: Sequence[IdempotencyKey | None], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        await outbox.intake.append_all([event(user) for user in users], keys)
     assert await pending(outbox) == 0
 
 
@@ -171,9 +173,12 @@ async def test_large_calls_of_one_moment_are_each_stored_whole(outbox: Outbox) -
     assert await pending(outbox) == 3 * 1_200 + 20
 
 
-async def test_within_its_lifetime_a_key_is_replayed(outbox: Outbox) -> None:
-    first = await outbox.intake.append(aged(50), key=key("a", lifetime_seconds=100))
-    again = await outbox.intake.append(event(), key=key("a", lifetime_seconds=100))
+@pytest.mark.parametrize(("seconds", "lifetime"), [(50, 100), (1_000_000, None)])
+async def test_within_its_lifetime_a_key_is_replayed_and_without_one_for_ever(
+    outbox: Outbox, seconds: float, lifetime: float | None
+) -> None:
+    first = await outbox.intake.append(aged(seconds), key=key("a", lifetime_seconds=lifetime))
+    again = await outbox.intake.append(event(), key=key("a", lifetime_seconds=lifetime))
     assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
@@ -195,12 +200,6 @@ async def test_after_its_lifetime_a_key_may_stand_for_another_body(outbox: Outbo
     assert replayed(receipts) == [False, False]
     with pytest.raises(IdempotencyKeyReusedError):
         await outbox.intake.append(event(), key=key("a", lifetime_seconds=100))
-
-
-async def test_a_key_without_a_lifetime_is_never_taken(outbox: Outbox) -> None:
-    first = await outbox.intake.append(aged(1_000_000), key=key("a"))
-    again = await outbox.intake.append(event(), key=key("a"))
-    assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
 async def test_a_refused_call_takes_no_expired_key(outbox: Outbox) -> None:

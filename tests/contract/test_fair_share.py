@@ -131,14 +131,6 @@ async def test_half_of_the_bytes_are_for_those_who_have_few(storage: Storage) ->
         assert found["ada"] == 2
 
 
-async def test_the_share_outlives_a_restart(storage: Storage) -> None:
-    async with storage.open(fair_share=SMALL) as outbox:
-        await append_all(outbox, 60, "flood")
-        await append_all(outbox, 3, "ada")
-    async with storage.open(fair_share=SMALL) as outbox:
-        assert await owners(outbox, 4) == {"flood": 2, "ada": 2}
-
-
 async def test_owners_without_a_flood_are_served_in_the_order_of_acceptance(
     storage: Storage,
 ) -> None:
@@ -327,18 +319,3 @@ async def test_only_the_new_events_of_a_repeated_call_need_room(storage: Storage
         with pytest.raises(IdempotencyKeyReusedError):
             await outbox.intake.append_all([event(), event()], [key("a"), key("b", b"2")])
         assert await pending(outbox) == 4
-
-
-async def test_delivery_makes_room_for_a_call(storage: Storage) -> None:
-    async with storage.open(max_pending_per_user=2) as outbox:
-        await outbox.intake.append_all([event(), event()], (None, None))
-        await deliver(outbox, await claim(outbox))
-
-        async def room() -> bool:
-            try:
-                await outbox.intake.append_all([event(), event()], (None, None))
-            except TooManyPendingError:
-                return False
-            return True
-
-        await eventually(room)

@@ -228,13 +228,6 @@ async def test_cancelled_appends_are_stored_once_or_not_at_all(outbox: Outbox) -
     assert len(answered) >= 15
 
 
-async def test_what_was_answered_is_there_after_a_restart(storage: Storage) -> None:
-    async with storage.open() as outbox:
-        events = await append_all(outbox, 5)
-    async with storage.open() as outbox:
-        assert ids(await claim(outbox)) == [each.id for each in events]
-
-
 CRON = User("key", "cron")
 
 

@@ -57,13 +57,6 @@ async def test_claims_at_one_moment_share_no_row(outbox: Outbox) -> None:
     assert sorted(claimed) == sorted(each.id for each in events)
 
 
-async def test_a_claim_stays_within_the_bytes_that_are_wanted(outbox: Outbox) -> None:
-    for _ in range(5):
-        await outbox.intake.append(event(size=1000))
-    assert len((await claim(outbox, ask(max_bytes=2500))).entries) == 2
-    assert len((await claim(outbox, ask(max_bytes=3000))).entries) == 3
-
-
 async def places(outbox: Outbox, count: int, wanted: ClaimRequest) -> list[int]:
     """The places, from 1, that a claim takes of so many rows of 100 bytes. Then all are gone."""
     events = [event(size=100) for _ in range(count)]
@@ -98,7 +91,9 @@ async def test_the_newest_rows_have_their_share_of_rows_and_bytes(outbox: Outbox
         (10, ask(4, fresh_share=0.25), [1, 2, 3, 10]),
         (10, ask(4, fresh_share=1.0), [7, 8, 9, 10]),
         (10, ask(1, fresh_share=0.5), [1]),
+        (10, ask(1, fresh_share=1.0), [10]),
         (4, ask(4, fresh_share=0.5), [1, 2, 3, 4]),
+        (3, ask(8, fresh_share=0.5), [1, 2, 3]),
         (2, ask(2, fresh_share=1.0), [1, 2]),
         (10, ask(6, fresh_share=0.5, max_bytes=400), [1, 2, 9, 10]),
         (10, ask(6, fresh_share=0.25, max_bytes=300), [1, 2, 3]),
@@ -119,39 +114,11 @@ async def test_the_newest_rows_share_has_no_row_that_is_isolated_or_delayed(outb
     assert ids(batch) == [events[0].id, events[3].id]
 
 
-async def test_one_row_is_taken_however_large(outbox: Outbox) -> None:
-    large, small = event(size=5000), event(size=300)
-    await outbox.intake.append(large)
-    await outbox.intake.append(small)
-    assert ids(await claim(outbox, ask(max_bytes=10))) == [large.id]
-    assert ids(await claim(outbox, ask(max_bytes=10, fresh_share=0.5))) == [small.id]
-
-
 async def test_a_share_of_a_claim_is_the_newest_rows(outbox: Outbox) -> None:
     events = [each.id for each in await append_all(outbox, 20)]
     batch = await claim(outbox, ask(8, fresh_share=0.25))
     assert ids(batch) == events[:6] + events[-2:]
     assert ids(await claim(outbox, ask(4, fresh_share=0.25))) == [*events[6:9], events[17]]
-
-
-async def test_the_newest_rows_have_their_share_of_the_bytes_too(outbox: Outbox) -> None:
-    events = [event(size=1000) for _ in range(30)]
-    for each in events:
-        await outbox.intake.append(each)
-    batch = await claim(outbox, ask(20, max_bytes=5000, fresh_share=0.4))
-    assert ids(batch) == [each.id for each in (*events[:3], *events[-2:])]
-
-
-async def test_the_whole_share_is_the_newest_rows_one_at_least(outbox: Outbox) -> None:
-    events = [each.id for each in await append_all(outbox, 5)]
-    assert ids(await claim(outbox, ask(1, fresh_share=1.0))) == events[4:]
-    assert ids(await claim(outbox, ask(1, max_bytes=10, fresh_share=1.0))) == events[3:4]
-    assert ids(await claim(outbox, ask(1, fresh_share=0.0))) == events[:1]
-
-
-async def test_a_share_never_leaves_out_what_there_is_room_for(outbox: Outbox) -> None:
-    events = [each.id for each in await append_all(outbox, 3)]
-    assert ids(await claim(outbox, ask(8, fresh_share=0.5))) == events
 
 
 async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) -> None:

@@ -13,7 +13,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.limits import FairShare
-from service.outbox.model import DeliveryRecord, Settlement
+from service.outbox.model import Settlement
 from service.outbox.schema import known_ids, migrate
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append
@@ -169,29 +169,6 @@ async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url
         async with storage.open():
             pass
         assert await deliver(one, batch) == 0
-
-
-async def test_a_pause_is_for_every_process(pair: tuple[Outbox, Outbox]) -> None:
-    one, two = pair
-    await one.repairs.set_paused(paused=True, actor="ada")
-    record = await two.delivery.load()
-    assert record is not None
-    assert record.paused_by == "ada"
-
-
-async def test_trouble_that_one_process_saves_is_loaded_by_the_others(
-    pair: tuple[Outbox, Outbox],
-) -> None:
-    one, two = pair
-    saved = await one.delivery.save(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
-    record = await two.delivery.load()
-    assert record is not None
-    assert (record.state, record.reason, record.revision) == (
-        "backing_off",
-        "HTTP 503",
-        saved.revision,
-    )
-    assert (await two.delivery.save(record)).revision == saved.revision + 1
 
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
