@@ -35,47 +35,47 @@ def storing(newest_held_seconds: float) -> StoreProgress:
     return fresh.with_held([entry(newest_held_seconds)], NOW)
 
 
-def test_a_row_is_waited_for_while_older_ones_are_being_stored():
-    assert resend_reason(entry(3_600), storing(3_600), POLICY, NOW) is None
-    assert resend_reason(entry(0.1), storing(3_600), POLICY, NOW) is None
+def silent(seconds: float, until: float, *, away: bool = True) -> StoreProgress:
+    """Inngest gave no answer between these two times ago."""
+    unknown = StoreProgress(0.0, 0.0)
+    return unknown.with_silence(NOW - seconds, away=away).with_answer(NOW - until)
 
 
-def test_a_row_that_the_store_has_passed_goes_again():
-    assert resend_reason(entry(100), storing(89.9), POLICY, NOW) is ResendReason.PASSED
-
-
-@pytest.mark.parametrize("seconds", [90, 90.1])
-def test_events_may_be_stored_a_little_out_of_order(seconds):
-    assert resend_reason(entry(100), storing(seconds), POLICY, NOW) is None
-
-
-def test_an_event_that_was_sent_twice_says_nothing_of_the_order():
-    progress = StoreProgress(0.0, 0.0).with_held([entry(1, sends=2)], NOW)
-    assert resend_reason(entry(30), progress, POLICY, NOW) is None
-
-
-def test_while_inngest_can_not_be_asked_nothing_goes_again():
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 500, away=True)
-    assert resend_reason(entry(900), progress, POLICY, NOW) is None
+LOST = ResendReason.RESTARTED
+UNKNOWN = StoreProgress(0.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "reason"), [(4.9, None), (5, None), (5.1, ResendReason.RESTARTED)]
+    ("sent_seconds", "progress", "reason"),
+    [
+        # Older rows are being stored; the order may differ a little.
+        (3_600, storing(3_600), None),
+        (0.1, storing(3_600), None),
+        (100, storing(90.1), None),
+        (100, storing(90), None),
+        (100, storing(89.9), ResendReason.PASSED),
+        # An event that was sent twice says nothing of the order.
+        (30, UNKNOWN.with_held([entry(1, sends=2)], NOW), None),
+        # While Inngest is away nothing goes again; after that a short quiet is enough.
+        (900, UNKNOWN.with_silence(NOW - 500, away=True), None),
+        (100, silent(6, 4.9), None),
+        (100, silent(6, 5), None),
+        (100, silent(6, 5.1), LOST),
+        # It goes on storing after a lost connection, or refused to answer.
+        (100, silent(30, 29).with_held([entry(101)], NOW - 1), None),
+        (100, silent(30, 29, away=False), None),
+        # Events that come after a restart do not hold up what it lost.
+        (100, silent(30, 6).with_held([entry(1, sends=2)], NOW - 0.1), LOST),
+        (5, silent(30, 6).with_held([entry(1, sends=2)], NOW - 0.1), None),
+        # A row that was answered as Inngest went away may be lost.
+        (30, silent(30, 29), LOST),
+        (29.9, silent(30, 29), None),
+    ],
 )
-def test_after_inngest_was_away_a_short_quiet_is_enough(seconds, reason):
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 6, away=True).with_answer(NOW - seconds)
-    assert resend_reason(entry(100), progress, POLICY, NOW) is reason
-
-
-def test_rows_that_are_still_being_stored_after_a_lost_connection_are_waited_for():
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
-    progress = progress.with_held([entry(101)], NOW - 1)
-    assert resend_reason(entry(100), progress, POLICY, NOW) is None
-
-
-def test_an_inngest_that_refused_to_answer_was_not_away():
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=False).with_answer(NOW - 29)
-    assert resend_reason(entry(100), progress, POLICY, NOW) is None
+def test_a_row_is_waited_for_or_goes_again_by_what_is_known_of_the_store(
+    sent_seconds, progress, reason
+):
+    assert resend_reason(entry(sent_seconds), progress, POLICY, NOW) is reason
 
 
 @pytest.mark.parametrize(("sends", "seconds"), [(1, 60), (2, 120), (3, 240), (9, 960)])
@@ -90,13 +90,6 @@ def test_questions_come_quickly_while_rows_are_found_and_slowly_otherwise():
     for found in (True, False, False, False, False, False, True):
         pauses.append(poll_seconds(pauses[-1], POLICY, found=found))
     assert pauses == [0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 0.25]
-
-
-def test_events_that_come_after_a_restart_do_not_hold_up_what_it_lost():
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 6)
-    progress = progress.with_held([entry(1, sends=2)], NOW - 0.1)
-    assert resend_reason(entry(100), progress, POLICY, NOW) is ResendReason.RESTARTED
-    assert resend_reason(entry(5), progress, POLICY, NOW) is None
 
 
 def test_a_question_that_found_nothing_shows_nothing():
@@ -127,12 +120,6 @@ def test_inngest_is_back_with_its_first_answer_after_the_silence():
     assert (at_once.back_at, at_once.with_answer(6.0).back_at) == (5.0, 6.0)
     assert at_once.with_answer(6.0).with_answer(7.0).back_at == 6.0
     assert resend_reason(entry(NOW), at_once, POLICY, NOW) is None
-
-
-@pytest.mark.parametrize(("answered", "reason"), [(30, ResendReason.RESTARTED), (29.9, None)])
-def test_a_row_that_was_answered_as_inngest_went_away_may_be_lost(answered, reason):
-    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
-    assert resend_reason(entry(answered), progress, POLICY, NOW) is reason
 
 
 def check(world: ConfirmedWorld, rows: list[MemoryRow]) -> None:

@@ -74,23 +74,24 @@ async def test_exactly_the_stored_ones_are_held(stored, asked, others):
     assert found == set(stored) & set(asked)
 
 
-async def test_five_hundred_consecutive_events_cost_ten_requests():
-    ulids = range(BASE, BASE + 500)
-    pages = Pages(ulids)
-    assert await find_held(pages, wanted(ulids)) == set(ulids)
-    assert pages.requests == 10
+FAR_APART = [BASE + (at << 90) for at in range(100)]
 
 
-async def test_a_stretch_of_which_nothing_is_held_costs_one_request():
-    pages = Pages(range(BASE, BASE + 10))
-    assert await find_held(pages, wanted(range(BASE + 10, BASE + 510))) == set()
-    assert pages.requests == 1
-
-
-async def test_nothing_wanted_asks_nothing():
-    pages = Pages([BASE])
-    assert await find_held(pages, {}) == set()
-    assert pages.requests == 0
+@pytest.mark.parametrize(
+    ("stored", "others", "asked", "requests"),
+    [
+        (range(BASE, BASE + 500), (), range(BASE, BASE + 500), 10),
+        (range(BASE, BASE + 10), (), range(BASE + 10, BASE + 510), 1),
+        ([BASE], (), [], 0),
+        (FAR_APART, (), FAR_APART, 2),
+        ([BASE, BASE + 1000], range(BASE + 1, BASE + 999), [BASE, BASE + 1000], 2),
+    ],
+    ids=["consecutive", "none of a stretch", "nothing wanted", "far apart", "others between"],
+)
+async def test_few_requests_find_all_that_is_held(stored, others, asked, requests):
+    pages = Pages(stored, others)
+    assert await find_held(pages, wanted(asked)) == set(stored) & set(asked)
+    assert pages.requests == requests
 
 
 async def test_an_event_is_looked_for_in_its_own_environment() -> None:
@@ -119,19 +120,6 @@ async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
     pages = Always(HeldEvent(encode_ulid(BASE + 9), "e"))
     assert await find_held(pages, wanted(range(BASE, BASE + 4))) == set()
     assert pages.asked == [(4, 4), (3, 3), (2, 2), (1, 1)]
-
-
-async def test_a_page_holds_events_however_far_apart_their_ulids_are() -> None:
-    ulids = [BASE + (at << 90) for at in range(100)]
-    pages = Pages(ulids)
-    assert await find_held(pages, wanted(ulids)) == set(ulids)
-    assert pages.requests == 2
-
-
-async def test_events_of_others_between_two_wanted_ones_are_stepped_over() -> None:
-    pages = Pages([BASE, BASE + 1000], others=range(BASE + 1, BASE + 999))
-    assert await find_held(pages, wanted([BASE, BASE + 1000])) == {BASE, BASE + 1000}
-    assert pages.requests == 2
 
 
 def test_an_event_is_wanted_under_the_id_on_the_wire() -> None:
@@ -207,14 +195,8 @@ async def test_what_inngest_holds_is_delivered_and_the_rest_is_sent():
     assert done.send.payloads == b'{"id":"e2"},{"id":"e3"}'
     assert done.settlement is not None
     assert (done.settlement.delivered, done.settlement.retry) == ([1], [])
-
-
-async def test_what_inngest_never_got_is_sent():
     done = await check(HeldRows([]), batch(e1=25))
     assert (left(done), done.settlement) == (["e1"], None)
-
-
-async def test_a_batch_that_inngest_holds_whole_sends_nothing():
     assert left(await check(HeldRows([1, 2]), batch(e1=25, e2=26))) == []
 
 
