@@ -39,6 +39,7 @@ LOCK TABLE outbox.watermarks;
 UPDATE outbox.ready SET due_at = due_at + interval '1 hour';
 UPDATE outbox.claims SET lease_until = lease_until + interval '1 hour',
     claimed_at_ms = claimed_at_ms + 3600000;
+UPDATE outbox.sent SET sent_at_ms = sent_at_ms + 3600000;
 UPDATE outbox.watermarks SET made_at = made_at + interval '1 hour',
     due_from = due_from + interval '1 hour', isolated_from = isolated_from + interval '1 hour',
     lease_from = lease_from + interval '1 hour';
@@ -102,6 +103,44 @@ async def test_an_event_is_sent_at_its_time_though_the_clock_was_wrong_at_the_st
         assert later in ids(await claim(outbox))
 
 
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_what_happens_to_an_event_is_noted_by_the_wall_clock(
+    path: Path, wall: WallClock, jump: float
+) -> None:
+    wall.jump = jump
+    async with SqliteStorage(path).open() as outbox:
+        wall.jump = 0.0
+        events = await append_all(outbox, 2)
+        batch = await claim(outbox)
+        one, two = (entry.seq for entry in batch.entries)
+        await outbox.queue.settle(Settlement(batch.claim, delivered=[one], sent=[two]))
+        await outbox.confirmations.confirm([two])
+        for event_id in (each.id for each in events):
+            row = await outbox.intake.find(event_id)
+            assert row is not None
+            times = [row.first_sent_at_ms, row.settled_at_ms]
+            assert times == pytest.approx([time.time() * 1000] * 2, abs=60_000)
+
+
+async def test_after_a_restart_by_an_earlier_clock_an_answer_grows_old(
+    path: Path, wall: WallClock
+) -> None:
+    wall.jump = HOUR
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 1)
+        batch = await claim(outbox)
+        await outbox.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
+    wall.jump = 0.0
+    async with SqliteStorage(path).open() as outbox:
+        await answer_is_old(outbox)
+
+
+async def answer_is_old(outbox: Outbox) -> None:
+    """Wait until Inngest's answer to the sent event was given a while ago."""
+    ask_for = outbox.confirmations.sent
+    await eventually(lambda: ask_for(1), lambda found: found[0].sent_seconds > 0)
+
+
 async def asleep(outbox: Outbox, seconds: float) -> str:
     """The id of an event that its caller wants to be sent after so many seconds."""
     one = event()
@@ -116,6 +155,9 @@ async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_tur
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(TURN_OF_A_KILLED_PROCESS)
         async with PostgresStorage(postgres_url).open() as outbox:
+            await append_all(outbox, 1)
+            batch = await claim(outbox)
+            await outbox.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
             tried, leased = [one.id for one in await append_all(outbox, 2)]
             later = await asleep(outbox, 2 * HOUR)
             batch = await claim(outbox, ask(1))
@@ -130,6 +172,7 @@ async def test_a_databases_clock_that_is_set_back_holds_up_no_delay_lease_or_tur
             row = await outbox.intake.find(later)
             assert row is not None
             assert row.due_in_seconds == pytest.approx(3 * HOUR, abs=600)
+            await answer_is_old(outbox)
             connection.execute("SELECT outbox.append('app/saved', '{}')")
             in_inbox = "SELECT count(*) FROM outbox.inbox"
             await eventually(lambda: connection.execute(in_inbox).fetchall() == [(0,)])

@@ -55,6 +55,7 @@ class SqliteClaims:
         Returns how many were claimed.
         """
         connection.execute(SQL["RECOVER_DUE"])
+        connection.execute(SQL["RECOVER_SENT"], {"now": self._clock.now_ms()})
         claimed = len(_expire(connection, _END_OF_TIME_MS))
         [(waits,)] = connection.execute(SQL["FAIR_SHARE_WAITS"]).fetchall()
         self.picker.may_have_fair_share = bool(waits)
@@ -121,7 +122,7 @@ class SqliteClaims:
             return None
         claim, rows = str(uuid_utils.uuid7()), _encode(seqs).decode()
         lease_until = now + int(request.lease_seconds * 1000)
-        values = {"rows": rows, "claim": claim, "now": now, "lease_until": lease_until}
+        values = {"rows": rows, "claim": claim, "now": wall_now_ms(), "lease_until": lease_until}
         connection.execute(SQL["CLAIM_LEASE"], values)
         delete_rows(connection, "CLAIM_TAKE", seqs)
         [(entries, owners, payloads)] = connection.execute(SQL["CLAIM_READ"], {"rows": rows})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.clock import Clock
+from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import SentEntry
@@ -54,7 +54,7 @@ class SqliteConfirmations:
         self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
     ) -> Sequence[SentEntry]:
         """At most `limit` delivered rows with a higher `seq`, in its order."""
-        now = self._clock.now_ms()
+        now = wall_now_ms()
         since = -1 if within_seconds is None else now - int(within_seconds * 1000)
         values = {"now": now, "after": after_seq, "limit": limit, "since": since}
         return await self._reader.run(_entries, "DELIVERED", values)
@@ -70,7 +70,7 @@ class SqliteConfirmations:
         """Sent rows become delivered, atomically; returns how many were still sent."""
 
         def run(connection: sqlite3.Connection) -> int:
-            values = {"seqs": _json(seqs), "now": self._clock.now_ms()}
+            values = {"seqs": _json(seqs), "now": wall_now_ms()}
             connection.execute(SQL["CONFIRM"], {**values, "ran_ms": self._state.ran_ms()})
             return connection.execute(SQL["SENT_END"], values).rowcount
 
@@ -78,7 +78,7 @@ class SqliteConfirmations:
 
     async def resend(self, seqs: Sequence[int], note: str) -> int:
         """Sent rows become pending, due now, with `note`; returns how many were still sent."""
-        values = {"seqs": _json(seqs), "now": self._clock.now_ms(), "note": note}
+        values = {"seqs": _json(seqs), "now": wall_now_ms(), "note": note}
 
         def run(connection: sqlite3.Connection) -> dict[str, int]:
             owners: dict[str, int] = dict(connection.execute(SQL["RESEND_OWNERS"], values))

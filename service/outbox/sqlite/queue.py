@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from service.outbox.clock import Clock
+from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.sqlite.claims import SqliteClaims, delete_rows
 from service.outbox.sqlite.commit import Job
@@ -110,10 +110,10 @@ class SqliteSettlements:
         if not named:
             return 0
         now, changed = self._clock.now_ms(), 0
-        values = {"claim": item.claim, "now": now, "ran_ms": self._state.ran_ms()}
+        values = {"claim": item.claim, "now": wall_now_ms(), "ran_ms": self._state.ran_ms()}
         for name, rows in _moves(item, now):
             values["rows"] = _encode(rows).decode()
-            changed += connection.execute(SQL[name], values).rowcount
+            changed += connection.execute(SQL[name], {**values, "sent_at": now}).rowcount
         if item.answered:
             values["rows"] = _encode(item.answered).decode()
             connection.execute(SQL["SETTLE_ANSWERED"], values)

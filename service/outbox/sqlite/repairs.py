@@ -167,15 +167,15 @@ class SqlitePurger:
     async def purge_page(self, after_seq: int, older_than_seconds: float) -> PurgedPage:
         """Remove old delivered rows of one page after `after_seq`, atomically.
 
-        A row is old by the clock that settled it, and by the time that services have run since: a
-        day, or `older_than_seconds` where that is less. Raises OutboxBusyError when this process is
-        a command and a service waits for the file.
+        A row is old by the wall clock, by the store's own, and by the time that services have run
+        since: a day, or `older_than_seconds` where that is less. Raises OutboxBusyError when this
+        process is a command and a service waits for the file.
         """
         if self._lock.is_wanted:
             raise OutboxBusyError(_MAKES_WAY)
 
         def run(connection: sqlite3.Connection) -> _Page:
-            before = self._clock.now_ms() - int(older_than_seconds * 1000)
+            before = min(self._clock.now_ms(), wall_now_ms()) - int(older_than_seconds * 1000)
             ran = self._state.ran_ms() - int(min(older_than_seconds, RUN_SECONDS) * 1000)
             page = connection.execute(SQL["PURGE_PAGE"], {"after": after_seq}).fetchall()
             [(upto, accepted_at_ms)] = page

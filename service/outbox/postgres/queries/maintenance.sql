@@ -42,6 +42,9 @@ WITH due AS MATERIALIZED (
     UPDATE outbox.ready SET due_at = at + greatest(due_at - made_at, interval '0')
     FROM back WHERE (SELECT turned_back FROM due) AND due_at > at
         AND (sends > 0 OR due_at <= made_at + interval '10 seconds')
+), answered AS (
+    UPDATE outbox.sent SET sent_at_ms = at_ms
+    FROM back WHERE (SELECT turned_back FROM due) AND sent_at_ms > at_ms
 ), trimmed AS (
     DELETE FROM outbox.watermarks AS w USING made WHERE w.no <= made.no - 20 AND w.no > made.no - 80
 )

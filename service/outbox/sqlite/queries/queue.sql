@@ -95,7 +95,7 @@ FROM json_each(:rows) CROSS JOIN outbox_claims ON seq = value WHERE claim = :cla
 
 -- name: SETTLE_SENT
 INSERT INTO outbox_sent (seq, sent_at_ms, isolated, attempts, sends, first_sent_at_ms, history)
-SELECT seq, :now, isolated, attempts + 1, sends + 1, coalesce(first_sent_at_ms, claimed_at_ms),
+SELECT seq, :sent_at, isolated, attempts + 1, sends + 1, coalesce(first_sent_at_ms, claimed_at_ms),
        history
 FROM json_each(:rows) CROSS JOIN outbox_claims ON seq = value WHERE claim = :claim
 

@@ -44,6 +44,10 @@ UPDATE outbox_ready SET due_at_ms = 0 WHERE delayed = 0 AND seq IN (
     UNION ALL
     SELECT seq FROM outbox_ready WHERE isolated = 1 AND due_at_ms > 0)
 
+-- name: RECOVER_SENT
+-- The clock may have been set back between two processes: a row was answered now at the latest.
+UPDATE outbox_sent SET sent_at_ms = :now WHERE sent_at_ms > :now
+
 -- name: TAKE_PREFIX
 -- New random bytes for the ids of the rows from :next_seq on.
 INSERT INTO outbox_prefixes (from_seq, prefix) VALUES (:next_seq, randomblob(6))
