@@ -105,6 +105,7 @@ async def test_no_live_region_counts_seconds(
         await browser.open(f"{service.url}/outbox")
         await browser.shows("#connection", "Live.")
         await browser.shows("#delivery", "backing off")
+        await browser.shows("header .pill", "backing off")
         regions = await browser.run(
             "return [...document.querySelectorAll('[role=status],[aria-live]')]"
             ".filter((one) => !one.hidden).map((one) => one.textContent)"

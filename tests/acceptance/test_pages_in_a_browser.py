@@ -50,7 +50,7 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.shows("main", "Signed in as ada@example.com, an operator.")
     await browser.click("#post button")  # the example of the event type
     await browser.shows("#log", "200 {")
-    await browser.shows("#log", "delivered")
+    await browser.shows("#log", "delivered, run completed")
     await browser.shows("#log", "That was its end.")
     assert await browser.complaints() == []
     await browser.click("a[href='/outbox']")
