@@ -1,16 +1,19 @@
-"""What a database administrator finds set, and the roles that may do nothing else."""
+"""What an administrator finds set, what an event costs, and the roles that may do nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from bench.postgres import BASELINE, costs
 from service.config.outbox_url import url_in_schema
 from service.console.commands.main import app
 from service.errors import OutboxUnavailableError
@@ -178,3 +181,27 @@ def test_a_database_of_another_encoding_is_refused_in_plain_words(
                 migrate(postgres.url("ascii"))
         finally:
             connection.execute("DROP DATABASE ascii")
+
+
+async def test_an_event_costs_the_statements_of_the_baseline(postgres_url: str) -> None:
+    """Change the baseline knowingly: `python -m bench.postgres --write`."""
+    async with PostgresStorage(postgres_url).open() as outbox:
+        assert await costs(outbox) == json.loads(BASELINE.read_text())
+
+
+async def test_parts_of_a_claim_that_are_answered_together_are_settled_together(
+    postgres_url: str,
+) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        await append_all(outbox, 20)
+        batch = await claim(outbox)
+        named, run = list[str](), outbox.pool.run
+
+        async def noted(statement: str, *given: Any, **options: Any) -> Any:
+            named.append(statement)
+            return await run(statement, *given, **options)
+
+        outbox.pool.run = noted
+        parts = [Settlement(batch.claim, delivered=[entry.seq]) for entry in batch.entries]
+        assert await asyncio.gather(*map(outbox.queue.settle, parts)) == [0] * 20
+    assert named.count("SETTLE") == 1

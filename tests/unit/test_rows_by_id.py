@@ -1,13 +1,16 @@
-"""A row is found by one of its ids among rows of every number."""
+"""A row is found by one of its ids; the digest of a moved one says whether it is the same."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
 from service.outbox.model import Filter, Row
+from service.outbox.move.transfer import TransferRow
 from service.outbox.row_lookup import find_by_ulid
 from tests.support.made_row import ACCEPTED_MS, made_row
 
@@ -73,3 +76,31 @@ async def test_a_row_of_the_same_number_with_another_ulid_is_not_the_one() -> No
 async def test_a_text_that_is_no_ulid_is_not_looked_for(text: str) -> None:
     rows = Rows([row(1, inngest_id=text)])
     assert (await find_by_ulid(rows, text), rows.looked) == (None, 0)
+
+
+TRANSFERRED = TransferRow(
+    *(3, "own", "a/b", "owner", "u-1", 1000, "dead", 1, 2, True, 1100, 1200),
+    *("rejected", "words", ((1150, "note"),), "key", "digest", "sha"),
+    Meta("mine", "branch", trace="trace", moved_id="ulid"),
+)
+
+
+def test_a_moved_event_has_one_digest_wherever_it_is_numbered() -> None:
+    assert msgspec.structs.replace(TRANSFERRED, seq=9).digest() == TRANSFERRED.digest()
+    assert len(TRANSFERRED.digest()) == 32
+
+
+def test_a_digest_stays_when_the_time_of_a_held_event_comes() -> None:
+    delayed = msgspec.structs.replace(TRANSFERRED.meta, due_at_ms=9)
+    assert msgspec.structs.replace(TRANSFERRED, meta=delayed).digest() == TRANSFERRED.digest()
+
+
+def test_whatever_else_differs_gives_another_digest() -> None:
+    for field in set(TRANSFERRED.__struct_fields__) - {"seq", "meta"}:
+        changed = msgspec.structs.replace(TRANSFERRED, **{field: "other"})
+        assert changed.digest() != TRANSFERRED.digest(), field
+    for field in set(Meta.__struct_fields__) - {"due_at_ms"}:
+        meta = msgspec.structs.replace(TRANSFERRED.meta, **{field: "other"})
+        assert msgspec.structs.replace(TRANSFERRED, meta=meta).digest() != TRANSFERRED.digest(), (
+            field
+        )
