@@ -29,6 +29,7 @@ from service.outbox.ports import Intake
 
 _SERVICE = "inngest-outbox"
 _SERVER_ERROR = 500
+_STATUS_CODE = "http.response.status_code"
 _MOST_LINKS = 128
 _CLOSE_SECONDS = 3.0
 _TRACEPARENT = "traceparent"
@@ -55,9 +56,14 @@ class Tracing:
             SpanKind.SERVER,
             {"http.request.method": request.method, "http.route": route},
             record_exception=False,
+            set_status_on_exception=False,
         ) as span:
-            response = await handler(request)
-            span.set_attribute("http.response.status_code", response.status)
+            try:
+                response = await handler(request)
+            except web.HTTPException as redirect:  # other errors are answers here
+                span.set_attribute(_STATUS_CODE, redirect.status)
+                raise
+            span.set_attribute(_STATUS_CODE, response.status)
             if response.status >= _SERVER_ERROR:
                 span.set_status(StatusCode.ERROR)
             return response

@@ -26,8 +26,6 @@ from prometheus_client import (
     multiprocess,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -188,8 +186,6 @@ class PrometheusRecorder:
         self._shared = os.environ.get(SHARED_FOLDER)
         if not self._shared:
             ProcessCollector(registry=self._registry)
-            PlatformCollector(registry=self._registry)
-            GCCollector(registry=self._registry)
         self._metrics = {name: self._make(name, one) for name, one in VOCABULARY.items()}
         self._children: dict[tuple[str, tuple[str, ...]], _Child] = {}
 

@@ -27,6 +27,7 @@ from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import TooManyPendingError
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.relay.relay import Relay
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
@@ -90,6 +91,24 @@ async def test_a_change_is_told_once_over_restarts(
         "1 dead (see `outbox list --state dead`)",
     )
     assert len(set(hearing.ids)) == 2
+
+
+async def test_the_watches_have_ended_when_delivery_ends(
+    path: Path, inngest: FakeInngest, hearing: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their connections are closed then, and the last sends may take their time."""
+    left, stop = set[str](), Relay.stop
+
+    async def stopping(relay: Relay) -> None:
+        left.update(task.get_name() for task in asyncio.all_tasks())
+        await stop(relay)
+
+    monkeypatch.setattr(Relay, "stop", stopping)
+    alarms = {"ALARM_URL": hearing.url, "ALARM_SECRET": SECRET}
+    async with watched_service(path, inngest.url, **alarms):
+        assert {"run-watch", "alarm-watch"} <= {task.get_name() for task in asyncio.all_tasks()}
+    assert "confirmer" in left
+    assert not left & {"relay", "run-watch", "alarm-watch"}
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "refuses", "redirects"])

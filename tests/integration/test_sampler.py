@@ -189,6 +189,12 @@ def test_the_figures_of_processes_are_added_up(tmp_path: Path) -> None:
             text = generate_latest(shared_registry(str(tmp_path))).decode()
             [bytes_] = re.findall(r"\nprocess_resident_memory_bytes (\S+)", text)
             held.append(float(bytes_))
+    assert set(re.findall(r"\n(process_\w+) ", text)) == {
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+    }
     assert held[1] > 1.5 * held[0]
     assert held[2] > 1.2 * held[1]
 

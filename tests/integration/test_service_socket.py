@@ -94,7 +94,8 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path
         writer.close()
 
     server = await asyncio.start_unix_server(hang, path=short_path / "hanging")
-    async with open_link(str(short_path / "hanging"), QUICK) as link:
+    patient = dataclasses.replace(QUICK, patience_seconds=PATIENCE_SECONDS)
+    async with open_link(str(short_path / "hanging"), patient) as link:
         served: Served = remote(Served, link)  # type: ignore[assignment]
         with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
             await served.upgrade()

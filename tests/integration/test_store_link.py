@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -147,7 +148,7 @@ async def test_a_call_whose_store_is_lost_fails(short_path: Path, listening: soc
 
     async with (
         scripted_store(listening, hang_up),
-        front(short_path / "store", LinkPolicy(patience_seconds=0.2, retry_seconds=60)) as remote,
+        front(short_path / "store", LinkPolicy(patience_seconds=20, retry_seconds=60)) as remote,
     ):
         assert not remote.failure
         with pytest.raises(OutboxUnavailableError) as lost:
@@ -163,7 +164,7 @@ async def test_a_store_that_says_nothing_is_away(
         while await line.heard():
             pass
 
-    impatient = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01, silence_seconds=0.1)
+    impatient = LinkPolicy(patience_seconds=20, retry_seconds=0.01, silence_seconds=0.1)
     with capture_logs() as logged:
         async with (
             scripted_store(listening, say_no_more),
@@ -228,7 +229,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
         for number in appended:
             line.say(to_fault(number, OutboxFullError()))
 
-    policy = LinkPolicy(0.1, 0.1, retry_seconds=60, away="away", lost="lost")
+    policy = LinkPolicy(20, 0.1, retry_seconds=60, away="away", lost="lost")
     async with scripted_store(listening, close), front(short_path / "store", policy) as remote:
         posts = []
         while not remote.failure:  # some in each turn, so in that of the closing too
@@ -250,7 +251,7 @@ async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes
         while await line.heard():
             pass
 
-    policy = LinkPolicy(0.2, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
+    policy = LinkPolicy(20, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
     async with (
         scripted_store(listening, close_and_hang),
         front(short_path / "store", policy) as remote,
@@ -407,11 +408,30 @@ async def test_a_store_that_is_not_understood_answers_no_call(
 
     async with (
         scripted_store(listening, greet_as_a_caller),
-        front(short_path / "store", QUICK) as remote,
+        front(short_path / "store", PATIENT) as remote,
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         with pytest.raises(OutboxUnavailableError):
             await remote.inspector.stats()
+
+
+def channels() -> int:
+    """The connections that this process remembers."""
+    gc.collect()
+    return sum(isinstance(one, Channel) for one in gc.get_objects())
+
+
+async def test_a_caller_that_is_gone_is_forgotten(
+    short_path: Path, listening: socket.socket
+) -> None:
+    before = channels()
+    async with serve_link(listening, [], Status):
+        line = await caller(short_path / "store")
+        line.say(Hello(PROTOCOL))
+        assert await line.heard() == Status()
+        assert channels() == before + 1
+        line.close()
+        await eventually(lambda: channels() == before)
 
 
 class Hearing:

@@ -17,12 +17,14 @@ pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.event import Meta
+from service.outbox.model import Batch, Entry
 from tests.support.ended_threads import ended_threads
 from tests.support.service_client import Client, service_client
 from tests.support.storage import PATIENCE_SECONDS, event, eventually
@@ -96,12 +98,22 @@ async def test_a_send_links_to_the_append_within_the_callers_trace(
     [append] = await traces.spans("outbox append", 1)
     [send] = await traces.spans("outbox send", 1)
     assert request.context.trace_id == int(TRACE, 16)
-    assert request.attributes is not None
-    assert request.attributes["http.response.status_code"] == 200
+    assert request.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/api/route",
+        "http.response.status_code": 200,
+    }
     assert append.parent is not None
     assert append.parent.span_id == request.context.span_id
-    assert append.attributes is not None
-    assert append.attributes["messaging.message.id"] == event_id
+    assert append.attributes == {
+        "messaging.message.id": event_id,
+        "outbox.event_name": "documents/aws.index",
+    }
+    assert send.attributes is not None
+    assert send.attributes["messaging.batch.message_count"] == 1
+    assert send.attributes["outbox.claim"]
+    kinds = (request.kind, append.kind, send.kind)
+    assert kinds == (SpanKind.SERVER, SpanKind.PRODUCER, SpanKind.CLIENT)
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
     assert [link.context.trace_id for link in send.links] == [int(TRACE, 16)]
     assert send.parent is None
@@ -134,6 +146,8 @@ async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) ->
     answer = await client.post("/api/route", data=b"{", headers={"Content-Type": "text/plain"})
     assert answer.status == 415
     await traces.spans("POST /api/route", 2)
+    assert (await client.get("/example")).status == 404
+    await traces.spans("GET unknown", 1)
     text = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
     assert "415" in text
     for secret in ("ada@example.com", "example", "cookie"):
@@ -153,20 +167,35 @@ async def test_a_service_is_traced_under_its_name_or_the_one_that_is_set(
     assert span.resource.attributes["service.name"] == name
 
 
-@pytest.mark.parametrize(("status", "is_error"), [(499, False), (500, True)])
+@pytest.mark.parametrize(("status", "is_error"), [(302, False), (499, False), (500, True)])
 async def test_an_answer_from_500_on_is_an_error(
     aiohttp_client: Any, *, status: int, is_error: bool
 ) -> None:
     async def answer(request: web.Request) -> web.Response:
         del request
+        if status == 302:
+            raise web.HTTPFound("/elsewhere")
         return web.Response(status=status)
 
     traced = Traced()
     app = web.Application(middlewares=[traced.tracing.middleware])
     app.add_routes([web.get("/", answer)])
-    await (await aiohttp_client(app)).get("/")
+    await (await aiohttp_client(app)).get("/", allow_redirects=False)
     [span] = await traced.spans("GET /", 1)
     assert (span.status.status_code is StatusCode.ERROR) is is_error
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == status
+    assert not span.events
+
+
+async def test_a_send_has_128_links_at_most() -> None:
+    contexts = [f"00-{trace:032x}-b7ad6b7169203331-01" for trace in range(1, 131)]
+    entries = [Entry(1, "e", 0, "u", meta=Meta(trace=one)) for one in contexts]
+    traced = Traced()
+    with traced.tracing.around_send(Batch("c", (*entries, *entries), b"")):
+        pass
+    [send] = await traced.spans("outbox send", 1)
+    assert [one.context.trace_id for one in send.links] == list(range(1, 129))
 
 
 async def test_a_link_holds_over_a_restart(
