@@ -72,6 +72,7 @@ def test_an_event_shows_its_own_tries_times_and_reason():
     )
     delivered, failed = [event_view(one, runs_follow=False) for one in (stored, dead)]
     assert (delivered.id, delivered.name, delivered.state) == ("a-1", "a", State.DELIVERED)
+    assert (delivered.inngest_id, failed.inngest_id) == ("a-1", None)
     assert (delivered.attempts, delivered.accepted_at, delivered.delivered_at) == (0, T - 100, T)
     assert (delivered.reason, delivered.final) == (None, True)
     assert (delivered.runs, delivered.no_run, delivered.id_used) == ((), False, False)
@@ -126,6 +127,7 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
         "since=-1",
         "limit=9" * 9,
         f"name={'n' * 256}",
+        f"since={'9' * 5000}",
     ],
 )
 async def test_a_query_that_makes_no_sense_is_refused(client, query):

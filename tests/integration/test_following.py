@@ -252,6 +252,9 @@ async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(follo
     tag = (await client.get("/api/events/e-1")).headers["ETag"].strip('"')
     url = "/api/events/e-1/stream"
     assert (await client.get(url, headers={"Last-Event-ID": tag})).status == 204
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        known = {"If-None-Match": f'"{tag}"'}
+        assert (await client.get("/api/events/e-1?wait=60", headers=known)).status == 304
     async with client.get(url, headers={"Last-Event-ID": "one before"}) as answer:
         assert [view["final"] async for view in views_of(answer)] == [True]
     await eventually(lambda: followed.follower.followers == 0)
