@@ -205,9 +205,11 @@ async def test_purge_removes_delivered_rows_only(
     monkeypatch.setattr(repairs, "_COUNTED", 2)
     assert "Would remove 1 rows" in (await outbox_command(path, *now))[1]
     assert (await outbox_json(path, *now))["rows"] == 1
-    assert (await outbox_json(path, *now, "--yes", "--actor", ""))["rows"] == 1
-    actor = (await outbox_json(path, "audit"))[0]["actor"]  # who is told to be nobody
-    assert actor == f"{getpass.getuser()}@{platform.node()}"
+    gone = await outbox_json(path, *now, "--yes", "--actor", "kim")
+    assert gone == {"action": "purge", "done": True, "rows": 1}
+    await outbox_command(path, "pause", "--actor", "")  # who is told to be nobody
+    actors = [one["actor"] for one in await outbox_json(path, "audit")]
+    assert actors == [f"{getpass.getuser()}@{platform.node()}", "kim"]
     monkeypatch.setattr(getpass, "getuser", lambda: {}["a user without a name"])
     _, out, _ = await outbox_command(path, "purge", "--yes")
     assert out == "Removed 0 delivered rows.\n"
@@ -221,15 +223,14 @@ async def test_pause_and_resume_reach_the_audit_and_the_log(
     served: Outbox, path: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
     await outbox_json(path, "pause", "--actor", "ada")
-    assert (await outbox_json(path, "resume", "--yes"))["paused"] is False
+    assert (await outbox_json(path, "resume", "--yes", "--actor", "kim"))["paused"] is False
     assert (await outbox_json(path, "stats"))["delivery"]["state"] == "healthy"
     assert [one["action"] for one in await outbox_json(path, "audit")] == ["resume", "pause"]
     actions = [line for line in logged if "action" in line]
-    assert [(line["action"], line["log_level"]) for line in actions] == [
-        ("pause", "warning"),
-        ("resume", "warning"),
+    assert [(line["action"], line["log_level"], line["actor"]) for line in actions] == [
+        ("pause", "warning", "ada"),
+        ("resume", "warning", "kim"),
     ]
-    assert actions[0]["actor"] == "ada"
 
 
 async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:

@@ -88,12 +88,13 @@ async def test_show_tells_why_and_keeps_the_payload_to_itself(
 async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Path) -> None:
     [one] = await append_all(live, 1)
     for destination, is_fake in (("cloud", False), ("fake", True)):
-        record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination=destination)
+        record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, rate=0.5, destination=destination)
         await live.delivery.save(record)
         for command in (["stats"], ["show", one.id]):
             _, out, _ = await outbox_command(path, *command)
             assert ("a fake Inngest" in out) is is_fake, command
             assert "REASON" not in out  # of no dead rows
+            assert ("drained in       2 s\n" in out) is (command == ["stats"])
 
 
 @pytest.mark.parametrize("options", [(), ("--payload",)])

@@ -395,7 +395,8 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     await live.intake.append(event(name="other"))
     rows = {row.id: row for row in await live.inspector.rows(Filter(name=old.name))}
     _, out, _ = await outbox_command(path, "tail", "--name", old.name)
-    assert (await outbox_command(path, "tail", "--lines", "1"))[1].count("\n") == 1
+    for options in (["--lines", "1"], ["--user", old.user_id], ["--state", "dead"]):
+        assert (await outbox_command(path, "tail", *options))[1].count("\n") == 1
     settled_ms = rows[old.id].settled_at_ms or 0
     assert out[:9] == time.strftime("%H:%M:%S ", time.gmtime(settled_ms / 1000))
     assert [line[9:] for line in out.splitlines()] == [

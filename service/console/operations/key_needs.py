@@ -19,7 +19,7 @@ from service.outbox.parts import ReadParts
 _LOOKED_AT = 1_000
 
 
-class KeyNeeds(msgspec.Struct, frozen=True, rename="camel"):
+class KeyNeeds(msgspec.Struct, frozen=True):
     """The waiting events by the key that opens them.
 
     `events` has a count for each configured key. `missing` events of people need another key; what
