@@ -106,8 +106,9 @@ def test_a_worker_whose_health_port_is_taken_does_not_start(process):
     assert done.stderr.startswith("can't start: ")
 
 
-def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path):
-    (tmp_path / "types.yaml").write_text("types: [{path: /api/route, enabled: false}]")
+@pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])
+def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path, changed):
+    (tmp_path / "types.yaml").write_text(f"types: [{{path: /api/route, {changed}}}]")
     done = command("worker", EVENT_TYPES_FILE="types.yaml")
     assert done.exit_code == 2
     assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr

@@ -152,6 +152,12 @@ export class OutboxClient<Paths extends object = DefaultPaths> {
   }
 
   private notify(): void {
-    this.listeners.forEach((listener) => listener());
+    for (const listener of this.listeners) {
+      try {
+        listener();
+      } catch (error) {
+        console.error(error); // a fault of the page ends no sending
+      }
+    }
   }
 }

@@ -127,6 +127,18 @@ test("listeners hear each change of the queue, until they stop", async () => {
   assert.deepEqual([lengths.length, others], [3, 5]);
 });
 
+test("a listener that throws ends no sending and takes no change from the others", async (t) => {
+  const told = t.mock.method(console, "error", () => {});
+  const { requests, outbox } = quick(() => accepted("e"));
+  let changes = 0;
+  outbox.onQueueChange(() => {
+    throw new Error("a fault of the page");
+  });
+  outbox.onQueueChange(() => (changes += 1));
+  for (let n = 0; n < 5; n += 1) assert.equal((await outbox.submit(BODY)).eventId, "e");
+  assert.deepEqual([requests.length, changes, told.mock.callCount()], [5, 10, 10]);
+});
+
 test("a closed client sends nothing and leaves what waits to the next", async () => {
   const held = webLocks();
   const queue = memoryQueue();
