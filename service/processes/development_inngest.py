@@ -71,7 +71,7 @@ async def _answers(origin: str) -> bool:
     parts = urlsplit(origin)
     try:
         async with asyncio.timeout(1):
-            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -25,8 +25,15 @@ _UNREADY = 503
 def main() -> None:
     """Run the worker by the arguments of `python -m service worker`."""
     parser = argparse.ArgumentParser(prog="python -m service worker")
-    parser.add_argument("--health-port", type=int)
+    parser.add_argument("--health-port", type=port)
     run(parser.parse_args(sys.argv[2:]).health_port)
+
+
+def port(text: str) -> int:
+    """A port, 0 for a free one. Raises ValueError."""
+    if (number := int(text)) not in range(2**16):
+        raise ValueError
+    return number
 
 
 def run(health_port: int | None) -> None:

@@ -104,6 +104,9 @@ def test_a_worker_whose_health_port_is_taken_does_not_start(process):
         done = process("-m", "service", "worker", "--health-port", port, **bucket)
     assert done.returncode == 1
     assert done.stderr.startswith("can't start: ")
+    done = process("-m", "service", "worker", "--health-port", "65536")
+    assert done.returncode == 2
+    assert "--health-port: invalid port value: '65536'" in done.stderr
 
 
 @pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])

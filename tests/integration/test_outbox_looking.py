@@ -201,15 +201,22 @@ async def test_a_file_without_permission_is_said(tmp_path: Path) -> None:
     assert "permission" in (await outbox_command(path, "stats"))[2]
 
 
-async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("INSERT INTO outbox_migrations VALUES ('9999_later', 0)", "newer version"),
+        ("DELETE FROM outbox_migrations", "schema is older than this program"),
+    ],
+)
+async def test_an_outbox_of_another_version_is_said(path: Path, change: str, words: str) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO outbox_migrations VALUES ('9999_later', 0)")
+        connection.execute(change)
     connection.close()
     code, _, err = await outbox_command(path, "stats")
     assert code == 2
-    assert "newer version" in err
+    assert words in err
 
 
 async def test_a_pipe_gets_no_spaces_that_fill_up_a_line(live: SqliteOutbox, path: Path) -> None:

@@ -72,13 +72,14 @@ async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None
             pass
 
 
-async def test_a_service_of_another_version_is_said_at_once(short_path: Path) -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.read(100) == msgpack(Hello(PROTOCOL))
-        writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
-        writer.close()
+async def of_another_version(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    assert await reader.read(100) == msgpack(Hello(PROTOCOL))
+    writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
+    writer.close()
 
-    server = await asyncio.start_unix_server(refuse, path=short_path / "other")
+
+async def test_a_service_of_another_version_is_said_at_once(short_path: Path) -> None:
+    server = await asyncio.start_unix_server(of_another_version, path=short_path / "other")
     patient = dataclasses.replace(COMMAND_POLICY, patience_seconds=3600)
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(OutboxUnavailableError, match="It speaks version 7"):
@@ -118,6 +119,9 @@ async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
             assert listening
             part = ServedPart(Served, OneProcess(url))
             await stack.enter_async_context(serve_link(listening, [part], Status))
+        listening = stack.enter_context(service_socket())
+        assert listening
+        stack.callback((await asyncio.start_unix_server(of_another_version, sock=listening)).close)
         async with running_service("sqlite:///other.db") as other:
             assert await other.outbox() == str(Path("other.db").resolve())  # noqa: ASYNC240
         with pytest.raises(OutboxUnavailableError, match="2 services run on this outbox"):

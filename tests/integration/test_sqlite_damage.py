@@ -181,8 +181,9 @@ async def test_a_recovery_keeps_states_and_replaces_nothing(path: Path, tmp_path
         one: "pending" if state == "delivering" else state for one, state in wanted.items()
     }
     assert (await outbox_command(path, "recover", str(new)))[0] == 2
-    code, _, err = await outbox_command("postgresql://h/d", "recover", str(tmp_path / "x.db"))
-    assert (code, "PostgreSQL has its own ways" in err) == (2, True)
+    for command, words in (("recover", "own ways to recover"), ("backup", "own backups, such as")):
+        code, _, err = await outbox_command("postgresql://h/d", command, str(tmp_path / "x.db"))
+        assert (code, f"PostgreSQL has its {words}" in err) == (2, True)
 
 
 async def test_a_row_without_its_state_is_recovered_as_pending_and_one_without_its_event_counts(

@@ -90,6 +90,13 @@ def test_a_flush_brings_what_was_written_before(
     assert os.read(pipe[0], 100) == b"two\n"
 
 
+def test_a_line_reaches_its_reader_soon_without_a_flush(pipe: tuple[int, int]) -> None:
+    stream = LogStream(pipe[1])
+    stream.write("one\n")
+    assert select.select([pipe[0]], [], [], 10)[0]
+    stream.close()
+
+
 def test_a_reader_that_is_gone_is_no_fault() -> None:
     reading, writing = os.pipe()
     stream = LogStream(writing)

@@ -75,13 +75,13 @@ def service_socket() -> Iterator[socket.socket | None]:
 def sockets_of_services() -> list[Path]:
     """The sockets in the folders of this user's services that live."""
     parents = dict.fromkeys((_own_parent(), UNIT_FOLDER, Path(tempfile.gettempdir())))
-    found = [path for parent in parents for path in _found(parent, f"{_PREFIX}*/{SERVICE}")]
+    found = [path for parent in parents for path in parent.glob(f"{_PREFIX}*/{SERVICE}")]
     return [path for path in found if _is_own(path.parent) and not _is_dead(path.parent)]
 
 
 def _sweep() -> None:
     """Remove the folders of this user's killed services."""
-    for folder in _found(_own_parent(), f"{_PREFIX}*"):
+    for folder in list(_own_parent().glob(f"{_PREFIX}*")):
         if _is_own(folder) and _is_dead(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -108,11 +108,3 @@ def _own_parent() -> Path:
     """The folder of this process' folder. systemd may name several; one is enough."""
     named, _, _ = os.environ.get(_UNIT_VARIABLE, "").partition(":")
     return Path(named or tempfile.gettempdir())
-
-
-def _found(parent: Path, pattern: str) -> list[Path]:
-    """The matching paths; none in a folder that this user may not read."""
-    try:
-        return list(parent.glob(pattern))
-    except OSError:
-        return []
