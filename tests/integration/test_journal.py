@@ -410,6 +410,16 @@ async def test_what_a_person_took_back_does_not_come_back(journalled, stored):
         assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
 
 
+async def test_what_a_person_took_back_does_not_come_back_from_its_object(journalled, may_put):
+    async with journalled() as one:
+        kept, gone = await append_all(one.outbox, 2)
+        may_put.clear()  # the object is not written anew
+        await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+    may_put.set()
+    async with journalled() as two:
+        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
+
+
 async def test_what_a_person_took_back_while_it_was_put_is_soon_gone_from_its_object(
     journalled, may_put, stored
 ):
