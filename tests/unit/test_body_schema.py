@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidFieldError
 from service.event_types.body_schema import BodySchema
+from service.event_types.schema_tree import rewritten
 
 SECRET = "a-value-of-the-client"
 ORDER = {
@@ -217,3 +218,12 @@ def test_data_of_a_schema_are_no_schemas_and_its_first_example_is_shown() -> Non
     dialect = "https://json-schema.org/draft/2020-12/schema#"
     shown = BodySchema({**declared, "$schema": dialect, "examples": [{"a": 1}, {"a": 2}]})
     assert shown.example == {"a": 1}
+
+
+def test_in_another_document_references_start_elsewhere_and_data_stay() -> None:
+    def declared(reference: str) -> dict[str, object]:
+        one, data = {"$ref": reference}, {"$ref": "#/$defs/a"}
+        fields = {"default": one, "a": {"default": data, "enum": [data]}}
+        return {"properties": fields, "items": one, "anyOf": [one, True], "minItems": 1}
+
+    assert rewritten(declared("#/$defs/a"), "#/x") == declared("#/x/$defs/a")
