@@ -117,22 +117,27 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
         assert [one["id"] for one in page["events"]] == expected
 
 
+_STATE = "state is one of pending, delivering, sent, delivered, dead."
+_LIMIT = "limit is a whole number from 1 to 100."
+_SINCE = f"since is a whole number from 0 to {2**53 - 1}."
+
+
 @pytest.mark.parametrize(
-    "query",
+    ("query", "error"),
     [
-        "state=lost",
-        "limit=0",
-        "limit=101",
-        "cursor=x",
-        "since=-1",
-        "limit=9" * 9,
-        f"name={'n' * 256}",
-        f"since={'9' * 5000}",
+        ("state=lost", _STATE),
+        ("limit=0", _LIMIT),
+        ("limit=101", _LIMIT),
+        ("cursor=x", f"cursor is a whole number from 1 to {2**53 - 1}."),
+        ("since=-1", _SINCE),
+        (f"name={'n' * 256}", "name has at most 255 characters."),
+        (f"since={'9' * 5000}", _SINCE),
     ],
 )
-async def test_a_query_that_makes_no_sense_is_refused(client, query):
+async def test_a_query_that_makes_no_sense_is_refused(client, query, error):
     answer = await client.get(f"/api/events?{query}")
-    assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+    told = await answer.json()
+    assert (answer.status, told["code"], told["error"]) == (400, "invalid_field", error)
 
 
 async def test_an_event_that_was_never_sent_is_taken_back(followed, client):

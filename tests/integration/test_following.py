@@ -86,6 +86,7 @@ async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_pa
         first = await client.get("/api/events/e-1/stream", headers=ada)
         refused = await client.get("/api/events/e-1/stream", headers=ada)
         assert (first.status, refused.status) == (200, 503)
+        assert "Too many streams" in await refused.text()
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await client.get("/api/events/e-1?wait=3600", headers=ada)).status == 200
         other = await client.get("/api/events/e-2/stream", headers=bob)

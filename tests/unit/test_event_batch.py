@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from service.identity.user import EventKeys
+from service.encryption import Encryption
+from service.identity.user import EventKeys, User
 from service.outbox.event import Event
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
-from service.outbox.keys import IdempotencyKey, Receipt
-from service.web.intake.event_batch import BatchPolicy, EventBatches
+from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
+from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
 from service.web.intake.inngest_intake import InngestIntake
 from service.web.signin.auth import EventKeyAuth, RateLimit
 from tests.support.clock import Clock
@@ -35,13 +36,23 @@ class Door:
         self.hold = asyncio.Event()
         self.hold.set()
         self.waiting = 0
-        batches = EventBatches(self, self.figures, policy, lambda: int(self.clock.now * 1000))
+        self.digests: Digests = plain_digests
+        self.batches = EventBatches(
+            self,
+            self.figures,
+            policy,
+            lambda: int(self.clock.now * 1000),
+            digests=self._digests,
+        )
         auth = EventKeyAuth(EventKeys({"k": "cron", "w": "web"}), None, RateLimit(None))  # type: ignore[arg-type]
-        self._intake = InngestIntake(auth, batches, self.figures)
+        self._intake = InngestIntake(auth, self.batches, self.figures)
 
     @property
     def events(self) -> list[Event]:
         return [row.event for row in self._outbox.rows.by_seq.values()]
+
+    def _digests(self, message: bytes) -> Sequence[bytes]:
+        return self.digests(message)
 
     async def append_all(
         self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
@@ -108,6 +119,16 @@ async def test_a_seed_makes_each_place_of_a_request_known_again(door: Door) -> N
     assert await door.ids(body, SEED) == first
     other = await door.ids(body, {SEED_HEADER: "2,AAAAAAAAAAAAAA=="})
     assert len({*first, *other}) == len(door.events) == 4
+
+
+async def test_a_request_is_known_again_after_a_change_of_the_secret(door: Door) -> None:
+    request = BatchRequest(user=User("key", "cron"), body=b"[%b,%b]" % (ONE, ONE), mark="k-1")
+    found = []
+    for secrets in (["the-first-secret"], ["the-second-secret", "the-first-secret"]):
+        door.digests = Encryption(secrets).digests
+        receipts, _ = await door.batches.accept(request)
+        found.append([one.event_id for one in receipts])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ ARRAYS = [
     b'[{"name":"a"},{"name":"b"}}',
     b'[{"name":"a"},{"name":"b"}',
 ]
-BAD_ARRAYS = [b'[{"name":"a"},]', b'[{"name":"a"},,{}]', b"[,]"]
+BAD_ARRAYS = [b'[{"name":"a"},]', b'[{"name":"a"},,{}]', b"[,]", b'[,{"name":"a"}]']
 
 
 def result(reading: Generator[None, None, Any]) -> Any:
@@ -145,7 +145,7 @@ def test_a_large_meta_is_refused() -> None:
 
 TEXT = st.text(st.sampled_from('[]{}",:\\ae1E9+-.\n\u00e9'), max_size=8)
 NUMBERS = st.sampled_from(
-    ["1", "-0.5", "1e308", "1.5E-400", "1e309", "-2E+400", "9" * 308, "9" * 310]
+    ["1", "-0.5", "1e308", "1.5E-400", "1e309", "-2E+400", "9" * 308, "9" * 309]
 )
 VALUES = st.recursive(
     TEXT.map(json.dumps) | NUMBERS | st.sampled_from(["null", "true", "false"]),
