@@ -62,6 +62,7 @@ async def test_given_ids_are_found_whole_or_by_their_beginning(outbox: Outbox) -
         ("019f-a", ["019f-ab", "019f-aa"]),
     ]
     assert (await find_ids(outbox.inspector, [])).rows == ()
+    assert [row.id for row in (await find_ids(outbox.inspector, ["019e"])).rows] == ["019e"]
 
 
 async def test_an_event_is_found_by_its_id_in_inngest(outbox: Outbox) -> None:

@@ -158,6 +158,7 @@ async def test_the_shell_completes_ids(store_url: str) -> None:
     async with storage_at(store_url).open() as opened:
         await append_all(opened, 27)
     assert len(await completed(store_url, "outbox show 0")) == 30  # the newest of 31
+    assert await completed(store_url, "outbox show 019e-aa") == ["019e-aa"]  # the oldest
 
 
 @pytest.mark.usefixtures("outbox")

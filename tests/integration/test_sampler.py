@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -110,7 +111,9 @@ async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
         raise OutboxUnavailableError
 
     monkeypatch.setattr(outbox.inspector, "stats", fails)
-    await sampler.sample()
+    with structlog.testing.capture_logs() as logged:
+        await sampler.sample()
+    assert [line["event"] for line in logged] == ["sample_failed"]
     seen = values(recorder)
     assert seen["outbox_rows:pending"] == 3
     assert seen["outbox_sampled_timestamp_seconds"] == before

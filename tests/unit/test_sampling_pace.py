@@ -8,6 +8,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from service.console.operations import sampler
 from service.console.operations.sampler import History, Sampler, keep_lag
@@ -114,8 +115,11 @@ async def test_each_minute_is_kept_once_it_is_over_but_for_one_that_the_store_re
 ) -> None:
     kept = Kept()
     running = asyncio.create_task(Sampler(Looks(clock), NullRecorder(), History(kept)).run())
-    await asyncio.sleep(185)
+    with structlog.testing.capture_logs() as logged:
+        await asyncio.sleep(185)
     running.cancel()
+    reason = {"log_level": "warning", "reason": str(OutboxUnavailableError())}
+    assert logged == [{"event": "sample_not_kept", **reason}]
     assert kept.tried == [NOON_MS, NOON_MS + MINUTE_MS, NOON_MS + 2 * MINUTE_MS]
     assert [one.at_ms for one in kept.kept] == kept.tried[1:]
 
