@@ -104,10 +104,6 @@ def test_a_batch_that_is_too_large_counts_only_if_one_of_its_size_has_passed() -
     assert after(breaker, Signal.TOO_LARGE, size=901, lone=7).streak.count == 1
 
 
-def test_one_failure_long_after_a_pass_trips_nothing() -> None:
-    assert after(passed(fresh()), Signal.TROUBLE, 5.0, began_at=3.0).state is BreakerState.HEALTHY
-
-
 @pytest.mark.parametrize(("now", "failures"), [(10.9, 32), (11.0, 8)])
 def test_a_pass_counts_as_lately_for_a_second(now: float, failures: int) -> None:
     breaker = passed(fresh(), 10.0)
@@ -200,13 +196,6 @@ def test_rounds_widen_only_where_events_may_be_the_cause(signal: Signal, probes:
     assert (breaker.failures, breaker.probes_left) == (3, probes)
 
 
-def test_refusals_are_waited_for_from_the_second_round_on() -> None:
-    first = refused_in_a_row(passed(fresh()), 10.0)
-    assert first.wait_seconds(10.0, IDLE) == 0.0
-    second = failed_round(first, Signal.REFUSED, 10.0, lone=8, newly_refused=8)
-    assert second.wait_seconds(10.0, IDLE) == 0.25
-
-
 def test_five_minutes_of_refusals_begin_again_with_a_pass_and_with_other_trouble() -> None:
     first = refused_in_a_row(passed(fresh()), 100.0)
     for between in (passed(first, 200.0, drained=True), failed_round(first, Signal.BUSY, 200.0)):
@@ -259,29 +248,6 @@ def test_the_longest_wait_doubles_and_is_short_among_bad_events(
         for jitter in (0.5, 0.75):
             assert POLICY.backoff_seconds(failures, jitter, cause) == most * jitter
     assert POLICY.backoff_seconds(1000, 0.5) == 5
-
-
-def test_there_is_always_some_wait() -> None:
-    assert POLICY.backoff_seconds(0, 0.0) == 0.5
-    assert POLICY.backoff_seconds(5, 0.01) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("asked", "passing", "waited"),
-    [
-        (15.0, True, 15.0),
-        (30.0, True, 20.0),
-        (30.0, False, 30.0),
-        (50.0, False, 40.0),
-        (9999.0, False, 40.0),
-    ],
-)
-def test_a_retry_after_is_waited_for_up_to_a_bound(
-    asked: float, waited: float, *, passing: bool
-) -> None:
-    assert POLICY.retry_after_seconds(asked, passing=passing) == waited
-    impatient = BreakerPolicy(max_retry_after=1.0)
-    assert impatient.retry_after_seconds(asked, passing=passing) == 1.0
 
 
 @pytest.mark.parametrize(
