@@ -129,10 +129,12 @@ async def _greet(
     announcer: Announcer, settings: Settings, url: str, sentence: str, store: Path
 ) -> None:
     """Say the banner, with what the store process knows: the parent opens no outbox."""
-    with contextlib.suppress(OutboxUnavailableError):
+    try:
         async with open_link(str(store)) as link:
             known = settings.with_known_inngest(link.status.inngest)
             await greet(announcer, known, url, sentence, RemoteOutbox(link).inspector)
+    except OutboxUnavailableError:  # it has ended again, or the machine is slow
+        announcer.say(sentence)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ from typing import cast
 
 import pytest
 
+from service.config.settings import Settings
 from service.errors import ConfigurationError, OutboxUnavailableError
 from service.outbox.link.socket_folder import STORE, listen_in
+from service.processes.banner import Announcer
 from service.processes.child_process import (
     READY,
     WAITS,
@@ -29,19 +31,23 @@ from service.processes.child_process import (
     tell_fault,
 )
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
+from service.processes.parent import _greet
 from service.processes.startup import exit_on_fault, on_hangup
 from tests.support.fleet import ROOT, environment
 from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS, eventually
+from tests.support.virtual_time import in_virtual_time
 
 TELLS = """
 import sys
+from service.processes.banner import Announcer
 from service.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
 """
 SIGNALLED = """
 import asyncio, os, signal, structlog
 from service.observe.logs import configure_logs
+from service.processes.parent import _greet
 from service.processes.startup import stop_on_signals
 async def main():
     stop_on_signals(configure_logs(level="info", format_name="json"))
@@ -249,6 +255,15 @@ async def is_last_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     head = await reader.readuntil(b"\r\n\r\n")
     await reader.readuntil(b"}")
     return b"\r\nConnection: close\r\n" in head
+
+
+@in_virtual_time
+async def test_where_the_store_process_does_not_answer_the_parent_says_where_it_listens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announcer = Announcer(as_json=False)
+    await _greet(announcer, Settings.load({}), "http://x", "Listening on x", tmp_path / "none")
+    assert capsys.readouterr().out == "Listening on x\n"
 
 
 @pytest.mark.parametrize(

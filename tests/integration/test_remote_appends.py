@@ -8,8 +8,9 @@ from pathlib import Path
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.link.messages import Appends
+from service.outbox.link.store_link import LinkPolicy
 from tests.support.remote_storage import Line, front, remote_outbox, scripted_store, unix_socket
-from tests.support.storage import SqliteStorage, event
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event
 
 
 async def test_events_of_one_turn_share_messages_that_are_bounded(short_path: Path) -> None:
@@ -20,8 +21,9 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(short_path: Pa
             assert isinstance(message, Appends)
             arrived.put_nowait(message)
 
+    patient = LinkPolicy(patience_seconds=PATIENCE_SECONDS, silence_seconds=PATIENCE_SECONDS)
     with unix_socket(short_path / "store") as listening:
-        async with scripted_store(listening, take), front(short_path / "store") as remote:
+        async with scripted_store(listening, take), front(short_path / "store", patient) as remote:
             sent = [event() for _ in range(20)] + [event(size=700_000) for _ in range(4)]
             posts = [asyncio.create_task(remote.intake.append(each)) for each in sent]
             messages = [await arrived.get() for _ in range(2)]
