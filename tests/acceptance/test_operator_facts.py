@@ -15,13 +15,14 @@ import msgspec
 import pytest
 
 from service.console.pages import lists
+from service.dev.fake_inngest.faults import Hang
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Meta
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Filter, Named, Retry, Row, Settlement
 from tests.support.operator_pages import Visitor, bury, deliverable, read, served, visitor
-from tests.support.storage import SqliteStorage, claim, deliver
+from tests.support.storage import SqliteStorage, claim, deliver, eventually
 
 FORMULAS = "=+-@\t\r"  # what a cell of a spreadsheet that runs begins with
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -337,14 +338,17 @@ async def test_a_discard_and_one_event_have_no_rate(
 async def test_an_event_that_is_being_sent_is_not_discarded(
     storage: SqliteStorage, inngest_api: FakeInngest
 ) -> None:
+    inngest_api.faults.add(Hang(), times=None)
     under_way = deliverable("ada")
     async with storage.open() as outbox:
         await outbox.intake.append(under_way)
-        await claim(outbox)
     async with served(storage, inngest_api) as service, visitor(service.url) as operator:
-        asked = read(await operator.send("/outbox/discard", ("event", under_way.id)))
-    assert "Nothing to discard" in asked
-    assert "1 event can\u2019t be discarded now: being sent." in asked
+        asked = await eventually(
+            lambda: operator.send("/outbox/discard", ("event", under_way.id)),
+            lambda page: "<h1>Nothing to discard</h1>" in page,
+        )
+        inngest_api.faults.clear()
+    assert "1 event can\u2019t be discarded now: being sent." in read(asked)
 
 
 DRAWN = [
