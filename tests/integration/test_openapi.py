@@ -117,10 +117,30 @@ async def test_fields_that_a_post_needs_are_required(document):
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
 
 
+async def test_what_a_query_may_hold_is_described(document):
+    found = {
+        one["name"]: one["schema"]
+        for path in ("/api/events", "/api/events/{id}")
+        for one in document["paths"][path]["get"]["parameters"]
+    }
+    number, text = {"type": "integer", "minimum": 0}, {"type": "string"}
+    assert found == {
+        "state": {"enum": ["pending", "delivering", "sent", "delivered", "dead"]},
+        "name": {**text, "maxLength": 255},
+        "since": {**number, "maximum": 2**53 - 1},
+        "limit": {**number, "minimum": 1, "maximum": 100, "default": 50},
+        "cursor": text,
+        "id": {**text, "minLength": 1, "maxLength": 255},
+        "wait": {**number, "maximum": 60},
+        "If-None-Match": text,
+    }
+
+
 async def test_an_event_of_a_machine_may_be_sent_later_and_one_of_inngests_protocol_not(document):
     for path, takes_send_at in (("/api/events", True), ("/e/{key}", False)):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         one, many = body["schema"]["oneOf"]
+        assert (one["required"], many["maxItems"]) == (["name"], 5_000)
         assert one == many["items"]
         assert ("sendAt" in one["properties"]) is takes_send_at
 
