@@ -83,6 +83,7 @@ async def test_the_description_says_who_may_post(tmp_path, inngest_api):
         ("session", people, {"session_required"}),
         ("key", {"eventKey"}, {"event_key_required"}),
         (["session", "key"], {*people, "eventKey"}, {"session_required"}),
+        (["session", "key nightly"], {*people, "eventKey"}, {"session_required"}),
     ]
     types = [type_for(number, who) for number, (who, _, _) in enumerate(expected)]
     async with declared_service(tmp_path, inngest_api, types) as service:
@@ -92,3 +93,5 @@ async def test_the_description_says_who_may_post(tmp_path, inngest_api):
         assert {name for one in described["security"] for name in one} == schemes, who
         unauthorized = described["responses"]["401"]["content"]["application/json"]["schema"]
         assert set(unauthorized["properties"]["code"]["enum"]) == codes, who
+        told = "sender_not_allowed" in str(described["responses"].get("403"))
+        assert told is ("key nightly" in who), who

@@ -70,6 +70,18 @@ async def test_every_failure_names_its_codes(document):
                 assert codes == sorted(answer["content"]["application/json"]["examples"])
 
 
+async def test_a_post_of_a_document_may_be_refused_for_its_document(document):
+    answers = document["paths"]["/api/route"]["post"]["responses"]
+    for status, code in (
+        ("400", "document_name_required"),
+        ("400", "document_name_invalid"),
+        ("404", "document_not_found"),
+        ("503", "storage_not_configured"),
+        ("503", "storage_unavailable"),
+    ):
+        assert code in str(answers.get(status)), code
+
+
 async def test_who_needs_or_begins_a_session_may_find_the_store_away(document):
     """It says which sessions were ended."""
     begins = {"devSignIn", "finishSignIn"}

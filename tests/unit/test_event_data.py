@@ -121,7 +121,10 @@ SCHEMA = {
         "address": {"$ref": "#/$defs/address"},
         "labels": {"type": "object"},
     },
-    "$defs": {"address": {"type": "object", "properties": {"city": {}}}},
+    "$defs": {
+        "address": {"$ref": "#/$defs/place"},
+        "place": {"type": "object", "properties": {"city": {}}},
+    },
 }
 
 

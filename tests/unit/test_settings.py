@@ -244,6 +244,7 @@ def webhook_secret(size: int) -> str:
         ("OUTBOX_EVENT_KEYS", "cron:a@b", "cron:a/b"),
         ("INNGEST_DEV", "FALSE", "no"),
         ("INNGEST_DEV", "http://127.0.0.1:8288", "http://inngest"),
+        ("INNGEST_DEV", "inngest.test", "inngest"),
         ("INNGEST_API_BASE_URL", "https://inngest.test", "inngest"),
         ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
