@@ -17,19 +17,11 @@ from service.dev.fake_inngest.faults import (
     Poison,
     Reset,
     ScriptedAnswer,
-    TooLarge,
 )
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Row, State
 from service.relay.sends import BreakerState
-from tests.support.delivery import QUICK, Delivery, Policies, delivering
-
-
-async def test_an_id_for_every_event_delivers_all(delivery: Delivery) -> None:
-    ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
-    rows = await delivery.ends(ids)
-    assert {(row.attempts, row.sends) for row in rows} == {(1, 1)}
-    assert [delivery.api.ledger.times(one) for one in ids] == [1] * 50
+from tests.support.delivery import Delivery, Policies, delivering
 
 
 @pytest.mark.parametrize("fault", [Partial(3), Partial(3, blank=True)], ids=["fewer", "empty"])
@@ -62,29 +54,6 @@ async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
 @pytest.mark.parametrize(
     "fault",
     [
-        ScriptedAnswer(401, body='{"error":"Event key not found","status":401}'),
-        ScriptedAnswer(308, headers={"Location": "http://127.0.0.1:1/e/x"}),
-        ScriptedAnswer(503, body='{"error":"event keys are required to send events","status":503}'),
-    ],
-    ids=["401", "308", "503 without keys"],
-)
-async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
-    quick_delivery: Delivery, fault: Action
-) -> None:
-    quick_delivery.api.faults.add(fault, times=None)
-    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(10)])
-    await quick_delivery.delivery_is(BreakerState.MISCONFIGURED)
-    await quick_delivery.api.ledger.wait_for_requests(3)
-    assert {(await quick_delivery.row(one)).attempts for one in ids} == {0}
-    quick_delivery.api.faults.clear()
-    rows = await quick_delivery.ends(ids)
-    assert {row.attempts for row in rows} == {1}
-    assert [request.events for request in quick_delivery.api.ledger.requests][1:4] == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
         ScriptedAnswer(500),
         ScriptedAnswer(200, body="<html>captive portal</html>", content_type="text/html"),
         Reset("unread"),
@@ -108,30 +77,6 @@ async def test_trouble_closes_the_delivery_ages_nobody_and_ends_by_itself(
     rows = await hasty_delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
     await hasty_delivery.delivery_is(BreakerState.HEALTHY)
-
-
-async def test_a_server_that_is_away_is_waited_for(quick_delivery: Delivery) -> None:
-    await quick_delivery.api.close()
-    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(20)])
-    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
-    assert "Connect" in quick_delivery.relay.breaker.reason
-    await quick_delivery.api.start()
-    rows = await quick_delivery.ends(ids)
-    assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
-
-
-async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    inngest_api.faults.add(ScriptedAnswer(500), times=None)
-    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
-        ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
-        await delivery.delivery_is(BreakerState.BACKING_OFF)
-    asked = len(inngest_api.ledger.requests)
-    inngest_api.faults.clear()
-    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
-        await delivery.ends(ids)
-    assert [one.events for one in inngest_api.ledger.requests][asked : asked + 2] == [1, 2]
 
 
 def ended_at_ms(row: Row) -> int:
@@ -163,14 +108,6 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     ]
     assert delivery.api.ledger.times(bad) == 0
     assert {delivery.api.ledger.times(one) for one in ids} == {1}
-
-
-async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> None:
-    delivery.api.faults.add(TooLarge(max_bytes=600), times=None)
-    small, large = await delivery.accept("d", "x" * 900)
-    await delivery.ends([small])
-    [row] = await delivery.ends([large], State.DEAD)
-    assert (row.reason, row.attempts) == ("too_large", 1)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ QUICK = Policies(
         isolated_delay_seconds=0.01,
         max_isolated_delay_seconds=0.05,
     ),
-    BreakerPolicy(misconfigured_wait=0.1, max_backoff=0.3),
+    BreakerPolicy(max_backoff=0.3),
 )
 
 
