@@ -16,12 +16,13 @@ import aiohttp
 import boto3
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.documents import bucket as documents_bucket
 from service.documents.bucket import Bucket
 from service.outbox.postgres.database import pool as postgres_pool
 from service.outbox.sqlite import store as sqlite_store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
@@ -128,6 +129,13 @@ def node_packages(tmp_path_factory):
     folder = with_packages(tmp_path_factory.mktemp("node"), *NODE_PACKAGES)
     shutil.copytree(Path(__file__).parent / "node", folder, dirs_exist_ok=True)
     return folder
+
+
+@pytest.fixture
+async def inngest() -> AsyncIterator[FakeInngest]:
+    """One that answers questions under the signing key of `self_hosted`."""
+    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
+        yield api
 
 
 @pytest.fixture

@@ -23,12 +23,11 @@ from service.alarms.changes import Notice
 from service.alarms.targets import AlarmEvents, Webhook
 from service.dev.fake_inngest.faults import TooLarge
 from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.server import FakeInngest
 from service.errors import TooManyPendingError
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.relay import Relay
-from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
 from tests.support.watched_service import SECRET, Receiver, post, receiver, watched_service
@@ -38,20 +37,9 @@ T = 1_800_000_300_045  # 2027-01-15T08:05:00.045Z
 
 
 @pytest.fixture
-async def inngest() -> AsyncIterator[FakeInngest]:
-    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
-        yield api
-
-
-@pytest.fixture
 async def hearing() -> AsyncIterator[Receiver]:
     async with receiver() as taking:
         yield taking
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
 
 
 async def told(hearing: Receiver, alarm: str, changes: list[str]) -> None:

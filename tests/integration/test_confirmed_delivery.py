@@ -11,12 +11,11 @@ import pytest
 
 from service.bootstrap import delivery
 from service.dev.fake_inngest.faults import Reset
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.server import FakeInngest
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Row, State
 from service.relay import unconfirmed
 from tests.support.confirmed_delivery import (
-    SIGNING_KEY,
     append_events,
     confirmed_delivery,
     event_for_inngest,
@@ -31,12 +30,6 @@ from tests.support.storage import (
 
 # The stores' part is in the contract suite.
 ON_SQLITE = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-async def inngest() -> AsyncIterator[FakeInngest]:
-    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
-        yield api
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,9 @@ import structlog
 
 from service.bootstrap.store_part import StorePart
 from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.server import FakeInngest
 from service.observe.metrics import PrometheusRecorder
 from service.runs.figures import NameView, load_names
-from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually
 from tests.support.watched_service import post, watched_service
@@ -32,17 +31,6 @@ def _log() -> Iterator[None]:
     """The log of the service, which would share the standard output of the commands."""
     with structlog.testing.capture_logs():
         yield
-
-
-@pytest.fixture
-async def inngest() -> AsyncIterator[FakeInngest]:
-    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
-        yield api
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
 
 
 @pytest.fixture

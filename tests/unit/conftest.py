@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.support.clock import Clock
+
 ROOT = Path(__file__).parents[2]
 # Python's own files, the package's, what hypothesis and coverage keep, and what Linux makes up.
 READABLE = (*sysconfig.get_paths().values(), sys.base_prefix, f"{ROOT}/service", "/proc", "/usr")
@@ -78,3 +80,8 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

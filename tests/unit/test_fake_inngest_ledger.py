@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from service.dev.fake_inngest.events import WireEvent
@@ -44,29 +42,6 @@ def test_the_latest_are_shown_first_come_first():
     assert [arrival.id for arrival in ledger.kept(limit=2)] == ["b", "c"]
     assert ledger.kept(limit=0) == []
     assert [arrival.id for arrival in ledger.kept(event_id="a", limit=9)] == ["a"]
-
-
-async def test_a_wait_ends_with_the_request_that_brings_the_id():
-    ledger = Ledger()
-    waiting = asyncio.create_task(ledger.wait_for_id("two"))
-    for name in ("one", "two"):
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        ledger.accept([event(name)], ["s"])
-        ledger.record(REQUEST)
-    arrival = await waiting
-    assert arrival is not None
-    assert arrival.id == "two"
-
-
-async def test_a_wait_for_what_is_there_returns_at_once():
-    ledger = Ledger(max_bodies=0)
-    ledger.accept([event("one"), event("one")], ["s", "t"])
-    ledger.record(REQUEST)
-    assert await ledger.wait_for_id("one") is None
-    await ledger.wait_for_arrivals(2)
-    await ledger.wait_for_ids(1)
-    await ledger.wait_for_requests(1)
 
 
 async def test_a_wait_in_vain_says_what_arrived():

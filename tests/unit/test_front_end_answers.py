@@ -58,11 +58,6 @@ class FrontEnd:
         yield self.body
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 def sessions(front_end: FrontEnd, clock: Clock, url: str = "https://app.example") -> Any:
     http = cast("aiohttp.ClientSession", front_end)
     return FrontEndSessions(url, http, issuers=ISSUERS, clock=clock)

@@ -53,11 +53,6 @@ def web() -> Web:
     return Web()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 def jwks(web: Web, clock: Clock, issuer: str = ISSUER, jwks_url: str | None = None) -> Jwks:
     return Jwks(issuer, cast("aiohttp.ClientSession", web), jwks_url=jwks_url, clock=clock)
 

@@ -78,11 +78,6 @@ def web() -> Web:
     return Web()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 def provider(
     web: Web, clock: Clock, *, secret: str | None = "s cret", issuer: str = ISSUER
 ) -> OidcProvider:

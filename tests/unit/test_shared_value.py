@@ -14,7 +14,6 @@ import pytest
 
 from service.errors import ProviderUnavailableError
 from service.identity.remote_answer import SharedValue, decode, fetch
-from tests.support.clock import Clock
 
 
 class Neighbour:
@@ -31,11 +30,6 @@ class Neighbour:
         if self.is_down:
             raise ProviderUnavailableError
         return self.asked
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
