@@ -23,7 +23,13 @@ from service.outbox.postgres.queue import claim_values, settle_values
 from service.outbox.postgres.rows import filter_values
 from service.outbox.schema import migrate
 from tests.support.explained import PlannedOnce, explained, nodes, pages
-from tests.support.postgres_rows import analyze, append_rows, catch_up, pass_rows_through
+from tests.support.postgres_rows import (
+    analyze,
+    append_rows,
+    catch_up,
+    new_outbox,
+    pass_rows_through,
+)
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.storage import PostgresStorage, append_all, claim, event
 
@@ -184,6 +190,28 @@ def test_a_statement_touches_no_more_pages_among_many_rows(
 ) -> None:
     few, many = beside_a_transaction.pages[name]
     assert many <= few + MORE_PAGES
+
+
+@pytest.mark.slow
+async def test_a_purge_of_payloads_reads_windows_of_the_rows_that_have_none(
+    unwatched: PostgresServer,
+) -> None:
+    """The first one of a process begins at the oldest row: it must end in a statement's time."""
+    with new_outbox(unwatched, "emptied") as url:
+        pass_rows_through(url, 12_000)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("UPDATE outbox.events SET payload = ''")
+            connection.execute(
+                "UPDATE outbox.events SET payload = '{}' "
+                "WHERE seq = (SELECT seq FROM outbox.done ORDER BY settled_at_ms DESC LIMIT 1)"
+            )
+            connection.execute("ANALYZE")
+            values = {"older_than_ms": -1000, "page": 500, "from_ms": 0}
+            plan = explained(connection, SQL["PURGE_PAYLOADS"], values)
+        read = [step["Actual Rows"] * step["Actual Loops"] for step in nodes(plan)]
+        assert max(read) <= 6_000
+        async with PostgresStorage(url).open() as outbox:
+            assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1
 
 
 @pytest.mark.parametrize("name", ["APPEND", "INBOX_DROP", "INBOX_LEAVE"])

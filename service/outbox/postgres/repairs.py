@@ -79,8 +79,13 @@ class PostgresRepairs:
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """As the port says. The retention goes on where it was the last time."""
-        from_ms = self._purged_to_ms if actor is None else 0
-        gone, from_ms = await self._purge_pages("PURGE", older_than_seconds, from_ms)
+        gone, from_ms = 0, self._purged_to_ms if actor is None else 0
+        while True:
+            count, last_ms = await self._purge_page("PURGE", older_than_seconds, from_ms)
+            gone, from_ms = gone + count, last_ms or from_ms
+            if count < _PURGE_PAGE:
+                break
+            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
         if actor is None:
             self._purged_to_ms = from_ms
         elif gone:
@@ -90,28 +95,28 @@ class PostgresRepairs:
 
     async def purge_payloads(self, *, older_than_seconds: float) -> int:
         """As the port says. It goes on where it was the last time."""
-        gone, self._emptied_to_ms = await self._purge_pages(
-            "PURGE_PAYLOADS", older_than_seconds, self._emptied_to_ms
-        )
-        return gone
-
-    async def _purge_pages(
-        self, statement: str, older_than_seconds: float, from_ms: int
-    ) -> tuple[int, int]:
-        """Run `statement` page by page; returns how many rows it took, and where it ended."""
         gone = 0
         while True:
-            given = {
-                "older_than_ms": int(older_than_seconds * 1000),
-                "page": _PURGE_PAGE,
-                "from_ms": from_ms,
-            }
-            [(count, last_ms)] = await self._pool.run(statement, given)
-            gone += int(count)
-            from_ms = last_ms or from_ms
-            if count < _PURGE_PAGE:
-                return gone, from_ms
+            from_ms = self._emptied_to_ms
+            count, end_ms = await self._purge_page("PURGE_PAYLOADS", older_than_seconds, from_ms)
+            gone += count
+            if count < _PURGE_PAGE:  # none is left in this window
+                if end_ms is None:
+                    return gone
+                self._emptied_to_ms = end_ms + 1
             await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+
+    async def _purge_page(
+        self, statement: str, older_than_seconds: float, from_ms: int
+    ) -> tuple[int, int | None]:
+        """Run `statement` once; returns how many rows it took, and where it ended."""
+        given = {
+            "older_than_ms": int(older_than_seconds * 1000),
+            "page": _PURGE_PAGE,
+            "from_ms": from_ms,
+        }
+        [(count, end_ms)] = await self._pool.run(statement, given)
+        return count, end_ms
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
         """As the port says."""

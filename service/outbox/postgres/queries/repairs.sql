@@ -82,12 +82,27 @@ WITH picked AS (
 SELECT count(*), max(settled_at_ms) FROM picked
 
 -- name: PURGE_PAYLOADS
--- As PURGE, but the rows stay without their payloads.
-WITH picked AS MATERIALIZED (
-    SELECT d.seq, d.settled_at_ms, e.owner, octet_length(e.payload) AS size
-    FROM outbox.done AS d JOIN outbox.events AS e USING (seq)
-    WHERE NOT d.dead AND d.settled_at_ms >= %(from_ms)s AND e.payload <> ''
-      AND d.settled_at_ms <= (SELECT at_ms FROM outbox.moment) - %(older_than_ms)s::bigint
+-- As PURGE, but the rows stay without their payloads. A window of about 5,000 rows is looked at, since
+-- most may have lost theirs. Returns its last moment, null for the last window. A clock that was set
+-- back begins again.
+WITH until AS MATERIALIZED (
+    SELECT at_ms - %(older_than_ms)s::bigint AS until_ms FROM outbox.moment
+), begun AS MATERIALIZED (
+    SELECT until_ms, CASE WHEN %(from_ms)s::bigint <= until_ms THEN %(from_ms)s::bigint ELSE 0 END AS from_ms
+    FROM until
+), looked AS MATERIALIZED (
+    SELECT from_ms, until_ms, (
+        SELECT settled_at_ms FROM outbox.done
+        WHERE NOT dead AND settled_at_ms >= from_ms AND settled_at_ms <= until_ms
+        ORDER BY settled_at_ms LIMIT 1 OFFSET 5000) AS end_ms
+    FROM begun
+), picked AS MATERIALIZED (
+    SELECT d.seq, e.owner, e.size
+    FROM outbox.done AS d CROSS JOIN LATERAL (
+        SELECT owner, octet_length(payload) AS size FROM outbox.events
+        WHERE events.seq = d.seq AND payload <> '' OFFSET 0) AS e
+    WHERE NOT d.dead AND d.settled_at_ms >= (SELECT from_ms FROM looked)
+      AND d.settled_at_ms <= (SELECT coalesce(end_ms, until_ms) FROM looked)
     ORDER BY d.settled_at_ms LIMIT %(page)s FOR UPDATE OF d SKIP LOCKED
 ), emptied AS (
     UPDATE outbox.events SET payload = '' WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
@@ -96,7 +111,7 @@ WITH picked AS MATERIALIZED (
     SELECT array_agg(owner), array_agg(0), array_agg(-bytes)
     FROM (SELECT owner, sum(size) AS bytes FROM picked GROUP BY owner) AS o HAVING count(*) > 0
 )
-SELECT count(*), max(settled_at_ms) FROM picked
+SELECT (SELECT count(*) FROM picked), end_ms FROM looked
 
 -- name: LOAD_DELIVERY
 SELECT * FROM outbox.delivery_record
