@@ -187,7 +187,7 @@ def row_table(view: RowView, explanation: str) -> Table:
 
 def state_text(state: State, *, width: int = 0) -> Text:
     """A state in its colour, filled up with spaces to `width`."""
-    return Text(f"{state.value:{width}}" if width else state.value, style=_STATE_STYLES[state])
+    return Text(state.value.ljust(width), style=_STATE_STYLES[state])
 
 
 def plain(text: str) -> Text:
