@@ -127,17 +127,19 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
-        async with front(short_path / "store", LinkPolicy(patience_seconds=0.5)) as remote:
+        async with front(short_path / "store", LinkPolicy(patience_seconds=0.0)) as remote:
             await eventually(lambda: not remote.failure)
             events = [event() for _ in range(200)]
             early = [asyncio.create_task(remote.intake.append(each)) for each in events[:100]]
             await asyncio.sleep(0)
             closing = asyncio.create_task(first.aclose())
-            late = [asyncio.create_task(remote.intake.append(each)) for each in events[100:]]
+            late = [asyncio.create_task(remote.intake.append(each)) for each in events[100:199]]
             await closing
-            await asyncio.sleep(0.6)  # longer than calls wait for a store that was lost
+            assert remote.failure
+            last = asyncio.create_task(remote.intake.append(events[199]))
+            await asyncio.sleep(0)
             async with served(listening.dup(), store):
-                receipts = await asyncio.gather(*early, *late)
+                receipts = await asyncio.gather(*early, *late, last)
     assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
     assert (await store.inspector.stats()).pending == 200
 
@@ -462,25 +464,26 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
 async def test_a_front_that_does_not_read_holds_up_nobody_and_is_answered_once_it_does(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
-    stored = event(size=1_000_000)
+    stored, sent = event(size=1_000_000), event()
     await store.intake.append(stored)
     async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stuck:
-            stuck.connect(str(short_path / "store"))
-            stuck.sendall(message(Hello(PROTOCOL)))
-            arguments = msgspec.Raw(msgspec.msgpack.encode([stored.id]))
-            for number in range(50):
-                stuck.sendall(message(Call(number, "Inspector.payload", arguments)))
-            sent = event()
-            assert (await remote.intake.append(sent)).event_id == sent.id
+        reader, writer = await asyncio.open_unix_connection(short_path / "store")
+        line, answered = Line(reader, writer), set[int]()
+        line.say(Hello(PROTOCOL))
+        for number in range(50):
+            arguments = msgspec.msgpack.encode([stored.id])
+            line.say(Call(number, "Inspector.payload", msgspec.Raw(arguments)))
+        assert (await remote.intake.append(sent)).event_id == sent.id
+        large = msgspec.msgpack.encode(["x" * 8_000_000])
+        line.say(Call(50, "Inspector.payload", msgspec.Raw(large)))
+        for _ in range(20):
             assert await remote.inspector.payload(stored.id) == stored.payload
-            line, answered = Line(*await asyncio.open_unix_connection(sock=stuck)), set[int]()
-            line.say(Call(50, "Inspector.payload", arguments))
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while len(answered) < 51:
-                    if isinstance(one := await line.heard(), Result):
-                        answered.add(one.number)
-            line.close()
+        assert writer.transport.get_write_buffer_size()  # nothing more is read of it meanwhile
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(answered) < 51:
+                if isinstance(one := await line.heard(), Result):
+                    answered.add(one.number)
+        line.close()
 
 
 async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
