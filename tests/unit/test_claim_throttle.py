@@ -155,10 +155,6 @@ def room() -> Room:
     return Room()
 
 
-def test_the_first_commit_waits_for_nothing(room: Room) -> None:
-    assert room.waits() == 0.0
-
-
 def test_a_commit_waits_for_as_many_as_the_last_one_answered_and_as_came_meanwhile(
     room: Room,
 ) -> None:
@@ -182,12 +178,6 @@ def test_of_many_half_are_waited_for(room: Room, coming: int, awaited: int) -> N
     room.commits(10, waiting=coming - 10)
     assert room.waits(awaited - 1) > 0.0
     assert room.waits(awaited) == 0.0
-
-
-def test_enough_appends_wait_for_no_more(room: Room) -> None:
-    room.commits(100, waiting=100)
-    assert room.waits(63) > 0.0
-    assert room.waits(64) == 0.0
 
 
 @pytest.mark.parametrize(("took", "waits"), [(0.001, 0.002), (0.005, 0.01), (3.0, 0.01)])

@@ -179,12 +179,6 @@ def test_a_row_that_inngest_gave_no_id_is_not_sampled() -> None:
     assert not sampling.names
 
 
-def test_where_declared_names_take_all_room_no_other_is_sampled() -> None:
-    sampling = Sampling(300, always=[f"n{one}" for one in range(MAX_NAMES)])
-    assert not sampling.offer(row("other", 0, T), T)
-    assert sampling.offer(row("n1", 0, T), T)
-
-
 def test_a_name_that_was_not_seen_for_a_quarter_of_an_hour_makes_room() -> None:
     sampling = Sampling(no_run_seconds=300)
     for number in reversed(range(MAX_NAMES)):
@@ -263,12 +257,6 @@ def test_a_restart_does_not_change_since_when_runs_are_missing() -> None:
     assert known.no_run_since == T - 60_000
 
 
-def test_a_name_without_answers_has_no_times() -> None:
-    view = name_runs().view(T, per_second=0.0, dead=0)
-    assert (view.held_median_seconds, view.held_p95_seconds) == (None, None)
-    assert (view.start_median_seconds, view.start_p95_seconds) == (None, None)
-
-
 @pytest.mark.parametrize(
     ("pattern", "counted"),
     [
@@ -311,14 +299,6 @@ def test_what_an_earlier_process_knew(
     assert (known.skips, known.expected) == (skips, expected)
 
 
-def test_the_last_run_that_an_earlier_process_saw_ends_a_gap() -> None:
-    seen = NameView(name="a/b", expected=True, asked=9, ran=9, last_run_at=T + 60_000)
-    known = name_runs(seen)
-    known.judge(answers(known, "NN"))
-    assert known.no_run_since is None
-    assert known.view(T, per_second=0.0, dead=0).last_run_at == T + 60_000
-
-
 def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
     known = name_runs(declared=True)
     now = answers(known, "NN")
@@ -328,14 +308,6 @@ def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
     known.take("first", Answer(T, now, 0.1, 0.2, ("completed",)))
     assert known.no_run_since is None
     assert known.view(now, per_second=0.0, dead=0).asked == 2
-
-
-def test_the_first_answer_and_the_end_of_a_gap_are_news_once() -> None:
-    known = name_runs(declared=True)
-    assert not known.judge(T)
-    for number, pattern in enumerate(("R", "NN", "R")):
-        now = answers(known, pattern, from_ms=T + number * 60_000)
-        assert [known.judge(now), known.judge(now)] == [True, False]
 
 
 def test_a_gap_lasts_a_day_after_its_last_answer() -> None:
