@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
@@ -20,18 +21,23 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.bootstrap.otel import Tracing
+from service.bootstrap.service import run_relay_alone
+from service.bootstrap.store_part import run_store_process
 from service.bootstrap.tracing import start_tracing
+from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.event import Meta
 from service.outbox.model import Batch, Entry
 from tests.support.ended_threads import ended_threads
+from tests.support.remote_storage import unix_socket
 from tests.support.service_client import Client, service_client
 from tests.support.storage import PATIENCE_SECONDS, event, eventually
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 KEY = "0123456789abcdef"
+TRACED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
@@ -69,7 +75,7 @@ async def signed_in(folder: Path, api: FakeInngest) -> AsyncIterator[Client]:
         "INNGEST_DEV": api.url,
         "DEV_LOGIN": "1",
         "OUTBOX_EVENT_KEYS": f"cron:{KEY}",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        **TRACED,
     }
     async with service_client(folder, **given) as (_, client):
         answer = await client.post("/auth/dev-login", json={"email": "ada@example.com"})
@@ -211,8 +217,30 @@ async def test_a_link_holds_over_a_restart(
         [append] = await first.spans("outbox append", 1)
     await inngest_api.start()
     monkeypatch.setattr(module, "Tracing", lambda: second.tracing)
-    async with signed_in(tmp_path, inngest_api):
+    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    given = {"OUTBOX_URL": outbox_url, "INNGEST_DEV": inngest_api.url, **TRACED}
+    async with run_relay_alone(Settings.load(given)):
         [send, *_] = await second.spans("outbox send", 1)
+    assert [link.context.span_id for link in send.links] == [append.context.span_id]
+
+
+async def test_a_link_holds_between_processes(
+    short_path: Path, inngest_api: FakeInngest, traces: Traced
+) -> None:
+    outbox_url, path = f"sqlite:///{short_path / 'outbox.db'}", short_path / "store"
+    given = {"OUTBOX_URL": outbox_url, "INNGEST_DEV": inngest_api.url, **TRACED}
+    settings = Settings.load({**given, "OUTBOX_EVENT_KEYS": f"cron:{KEY}"})
+    with unix_socket(path) as listening:
+        async with (
+            run_store_process(settings, listening),
+            run_front_process(settings, str(path)) as (app, _),
+            TestClient(TestServer(app)) as client,
+        ):
+            headers = {"Authorization": f"Bearer {KEY}"}
+            posted = await client.post("/api/events", json={"name": "a/b"}, headers=headers)
+            assert posted.status == 200
+            [append] = await traces.spans("outbox append", 1)
+            [send] = await traces.spans("outbox send", 1)
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
 
 
@@ -232,8 +260,7 @@ def test_an_endpoint_without_the_extra_is_said_and_serves(
 ) -> None:
     monkeypatch.delitem(sys.modules, "service.bootstrap.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    configured = Settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
-    with start_tracing(configured) as tracing:
+    with start_tracing(Settings.load(TRACED)) as tracing:
         assert tracing is None
     assert "inngest-outbox[otel]" in capsys.readouterr().out
 
