@@ -85,18 +85,26 @@ async def test_the_watches_have_ended_when_delivery_ends(
     path: Path, inngest: FakeInngest, hearing: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their connections are closed then, and the last sends may take their time."""
-    left, stop = set[str](), Relay.stop
+    left, stop, close = list[set[str]](), Relay.stop, aiohttp.ClientSession.close
 
     async def stopping(relay: Relay) -> None:
-        left.update(task.get_name() for task in asyncio.all_tasks())
+        left.append({task.get_name() for task in asyncio.all_tasks()})
         await stop(relay)
 
+    async def closing(session: aiohttp.ClientSession) -> None:
+        left.append({task.get_name() for task in asyncio.all_tasks()})
+        await close(session)
+
     monkeypatch.setattr(Relay, "stop", stopping)
+    monkeypatch.setattr(aiohttp.ClientSession, "close", closing)
     alarms = {"ALARM_URL": hearing.url, "ALARM_SECRET": SECRET}
     async with watched_service(path, inngest.url, **alarms):
         assert {"run-watch", "alarm-watch"} <= {task.get_name() for task in asyncio.all_tasks()}
-    assert "confirmer" in left
-    assert not left & {"relay", "run-watch", "alarm-watch"}
+    *_, watches, relay, confirmer, _, _ = left  # and the connections of sends
+    assert not watches & {"run-watch", "alarm-watch"}
+    assert "confirmer" in relay
+    assert not relay & {"relay", "run-watch", "alarm-watch"}
+    assert "confirmer" not in confirmer
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "refuses", "redirects"])

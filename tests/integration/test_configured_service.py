@@ -23,6 +23,7 @@ from service.config.settings import Settings
 from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.documents.bucket import Bucket
+from service.encryption import Encryption
 from service.errors import ConfigurationError
 from service.identity.user import User
 from service.outbox.event import Event, Meta
@@ -511,6 +512,26 @@ async def test_an_event_that_starts_no_run_is_told_after_its_time(
         async with asyncio.timeout(PATIENCE_SECONDS):
             stream = await client.get(f"/api/events/{event_id}/stream", headers=headers)
             assert '"noRun":true' in await stream.text()
+        [listed] = (await (await client.get("/api/events", headers=headers)).json())["events"]
+        assert listed["final"] is False  # a list asks for no runs
+
+
+async def test_an_output_that_a_function_encrypted_is_told_in_plain(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    given = {
+        "OUTBOX_EVENT_KEYS": KEYS,
+        "INNGEST_DEV": inngest_api.url,
+        "OUTBOX_ENCRYPTION_KEY": TOKEN,
+    }
+    output = Encryption([TOKEN]).encrypt({"pages": 3}, None)["encrypted"]
+    inngest_api.runs.declare(Function(id="one", trigger="a/b", returns=output))
+    async with served(tmp_path, **given) as client, asyncio.timeout(PATIENCE_SECONDS):
+        headers = {"Authorization": "Bearer key-of-machine-a"}
+        posted = await client.post("/api/events", json={"name": "a/b"}, headers=headers)
+        [event_id] = (await posted.json())["eventIds"]
+        stream = await client.get(f"/api/events/{event_id}/stream", headers=headers)
+        assert '"output":{"pages":3}' in await stream.text()
 
 
 async def test_a_relay_that_hangs_makes_the_service_unready(

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.encryption import Encryption
 from service.outbox.event import Meta
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.events.followed_event import FollowPolicy
@@ -145,18 +144,6 @@ async def follow_to_the_end(client, event_id="e-1"):
     url = f"/api/events/{event_id}/stream"
     async with client.get(url) as answer, asyncio.timeout(PATIENCE_SECONDS):
         return [view async for view in views_of(answer)]
-
-
-async def test_an_output_that_a_function_encrypted_is_shown_in_plain(tmp_path, aiohttp_client):
-    encryption = Encryption(["my-secret-key"])
-    output = encryption.encrypt({"pages": 3}, None)["encrypted"]
-    async with followed_events(tmp_path, reveal=encryption.decrypted) as followed:
-        await followed.outbox.intake.append(event())
-        await deliver(followed)
-        show_runs(followed, run("COMPLETED", output))
-        client = await aiohttp_client(followed.app)
-        view = await (await client.get("/api/events/e-1")).json()
-    assert view["run"]["output"] == {"pages": 3}
 
 
 async def test_a_run_without_its_output_is_not_the_end_for_a_while(followed, client):

@@ -52,7 +52,10 @@ CREATE TRIGGER saved AFTER INSERT ON public.document FOR EACH ROW EXECUTE FUNCTI
 ALTER TABLE public.document ENABLE ALWAYS TRIGGER saved
 """
 DAY_MS = 24 * 3600 * 1000
-DECLARED = "types: [{{path: /api/mine, name: app/secret, body: {{type: object}}, {}}}]"
+DECLARED = """types:
+- {{path: /api/mine, name: app/secret, body: {{type: object}}, {}}}
+- {{path: /api/other, name: app/other, body: {{type: object}}}}
+"""
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from service.config.settings import Settings
 from service.outbox.link.messages import Status
 from service.outbox.link.server import serve_link
 from service.relay.relay import Relay
+from service.web.events.follower import EventFollower
 from tests.support.remote_storage import unix_socket
 from tests.support.service_client import Client, service_client
 from tests.support.storage import event, eventually
@@ -89,20 +90,20 @@ async def test_a_service_whose_relay_ends_again_and_again_is_unready(
 ) -> None:
     monkeypatch.setattr(Relay, "run", _ends)
     async with service_client(tmp_path, **BUCKET) as (_, client):
-        await the_relay_is_at_fault(client)
+        await is_at_fault(client, "relay")
 
 
-async def _ends(relay: Relay) -> None:
+async def _ends(_: object) -> None:
     raise RuntimeError
 
 
-async def the_relay_is_at_fault(client: Client) -> None:
+async def is_at_fault(client: Client, task: str) -> None:
     async def unready() -> list[str]:
         status, told = await readiness(client)
         return told["faults"] if status == 503 else []
 
     [fault] = await eventually(unready)
-    assert fault.startswith("relay ")
+    assert fault.startswith(f"{task} ")
 
 
 async def test_a_front_process_is_unready_for_a_relay_that_ends_again_and_again(
@@ -118,7 +119,21 @@ async def test_a_front_process_is_unready_for_a_relay_that_ends_again_and_again(
             run_front_process(settings, str(path)) as (app, _),
             TestClient(TestServer(app)) as client,
         ):
-            await the_relay_is_at_fault(client)
+            await is_at_fault(client, "relay")
+
+
+async def test_a_front_process_is_unready_for_a_task_of_its_own(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventFollower, "look", _ends)
+    settings = Settings.load({"SESSION_SECRET": "s" * 32, "INNGEST_DEV": AWAY, **BUCKET})
+    with unix_socket(short_path / "store") as listening:
+        async with (
+            serve_link(listening, [], Status),
+            run_front_process(settings, str(short_path / "store")) as (app, _),
+            TestClient(TestServer(app)) as client,
+        ):
+            await is_at_fault(client, "following")
 
 
 async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,6 @@ async def followed_events(
     folder: Path,
     *,
     with_runs: bool = True,
-    reveal: Callable[[object], object] | None = None,
     policy: FollowPolicy = QUICK,
     searching: SearchPolicy | None = None,
 ) -> AsyncIterator[Followed]:
@@ -147,7 +146,7 @@ async def followed_events(
     ):
         runs = MadeUpRuns()
         rows = WithInngestIds(outbox)
-        asker = RunAsker(runs, _page_of, policy, reveal) if with_runs else None
+        asker = RunAsker(runs, _page_of, policy) if with_runs else None
         follower = EventFollower(rows, asker, policy)
         supervisor.watch("following", follower.look)
         supervisor.watch("ending-waits", follower.end_waits)
