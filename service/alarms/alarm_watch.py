@@ -116,7 +116,7 @@ class AlarmWatch:
 
     async def _tell(self, state: AlarmState) -> None:
         """Tell the changes in their order; the first that is not taken holds up the others."""
-        while state.untold and state.untold[0].next_try_at <= wall_now_ms():
+        while state.untold and _is_due(state.untold[0], wall_now_ms()):
             notice = state.untold[0]
             fault = await self._target.tell(notice)
             left = state.untold[1:]
@@ -144,6 +144,11 @@ class AlarmWatch:
             await self._scopes.save_scope(SCOPE, ALARMS, msgspec.to_builtins(state))
         except OutboxUnavailableError as error:
             log.warning("alarms_not_kept", reason=str(error))
+
+
+def _is_due(notice: Notice, now_ms: int) -> bool:
+    """True from the time of its next try on, and where the clock was set back."""
+    return not now_ms < notice.next_try_at <= now_ms + _WAITS_MS[-1]
 
 
 def _state(stored: object) -> AlarmState:

@@ -6,7 +6,7 @@ An alarm is raised after its condition has lasted, and over after it has been ab
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -57,7 +57,7 @@ class AlarmChanges:
     def look(self, found: Iterable[Alarm], now_ms: int) -> list[Notice]:
         """Take the conditions of this moment; returns the changes, which wait to be told too."""
         alarms = {alarm.key: alarm for alarm in found}
-        self._began = {key: self._began.get(key, now_ms) for key in alarms}
+        self._began = _since(self._began, alarms, now_ms)
         changes = [*self._raised(alarms.values(), now_ms), *self._cleared(alarms, now_ms)]
         self.state.untold = [*self.state.untold, *changes][-MOST_NOTICES:]
         return changes
@@ -74,11 +74,16 @@ class AlarmChanges:
 
     def _cleared(self, alarms: dict[str, Alarm], now_ms: int) -> Iterator[Notice]:
         gone = self.state.raised.keys() - alarms.keys()
-        self._absent = {key: self._absent.get(key, now_ms) for key in gone}
+        self._absent = _since(self._absent, gone, now_ms)
         for key, since in self._absent.items():
             if now_ms - since >= self._over_ms:
                 raised = self.state.raised.pop(key)
                 yield _notice(key, "cleared", raised.severity, raised.message, raised.since, now_ms)
+
+
+def _since(known: Mapping[str, int], keys: Iterable[str], now_ms: int) -> dict[str, int]:
+    """Since when each key is so: now at the latest, though the clock was set back."""
+    return {key: min(known.get(key, now_ms), now_ms) for key in keys}
 
 
 def _notice(alarm: str, state: str, severity: str, message: str, since: int, at: int) -> Notice:

@@ -64,7 +64,8 @@ class RunWatch:
         self._rows, self._scopes = rows, scopes
         self._turn, self._recorder = turn, recorder
         self._expected = frozenset(expected)
-        self._sampling = Sampling(no_run_seconds, names)
+        self._sampled = no_run_seconds, names
+        self._sampling = Sampling(*self._sampled)
         self._known: dict[str, NameRuns] = {}
         self._before: Mapping[str, NameView] | None = None
         self._kept = KeptNames()
@@ -89,10 +90,11 @@ class RunWatch:
     async def _step(self) -> None:
         if not await self._turn.mine():
             self._measure(())
-            self._before, self._kept = None, KeptNames()
-            self._known.clear()
+            self._begin_again()
             return
         now_ms = wall_now_ms()
+        if now_ms < self._looked_at_ms:  # the clock was set back
+            self._begin_again()
         if self._before is None:
             self._before = _remembered((await load_names(self._scopes)).names, now_ms)
         if now_ms - self._looked_at_ms >= self._sampling.slot_ms:
@@ -101,6 +103,12 @@ class RunWatch:
         if now_ms >= self._quiet_until_ms and (due := self._sampling.next(now_ms)):
             await self._ask(*due)
         await self._conclude(wall_now_ms())
+
+    def _begin_again(self) -> None:
+        self._sampling = Sampling(*self._sampled)
+        self._before, self._kept = None, KeptNames()
+        self._known.clear()
+        self._looked_at_ms = self._concluded_at_ms = self._quiet_until_ms = 0
 
     async def _look(self, now_ms: int) -> None:
         """Offer the newest held events, some older ones, and those of names not among them."""

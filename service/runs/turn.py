@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.errors import OutboxUnavailableError
@@ -17,9 +19,9 @@ from service.outbox.clock import wall_now_ms
 
 SCOPE = "watch"
 _TURN = "turn"
-_LOOK_MS = 5_000
-_RENEW_MS = 30_000
-_END_MS = 90_000
+_LOOK_SECONDS = 5.0
+_RENEW_SECONDS = 30.0
+_END_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +44,43 @@ class WatchPace:
 
 
 class Turn:
-    """The turn of this process. With `alone`, as on SQLite, it is always its own."""
+    """The turn of this process. With `alone`, as on SQLite, it is always its own.
 
-    def __init__(self, scopes: Scopes, *, alone: bool) -> None:
+    One that is not renewed has ended, whatever its time says: the wall clock may have been set
+    back. `clock` is in seconds.
+    """
+
+    def __init__(
+        self, scopes: Scopes, *, alone: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._scopes = scopes
         self._alone = alone
+        self._clock = clock
         self._me = secrets.token_hex(8)
         self._is_mine = alone
-        self._known_at_ms = 0
+        self._looked_at = float("-inf")
+        self._seen: object = None
+        self._seen_at = 0.0
 
     async def mine(self) -> bool:
         """True while this process has the turn, which it takes where no other has it.
 
         Nothing changes hands while the store is away.
         """
-        now_ms = wall_now_ms()
-        if not self._alone and now_ms - self._known_at_ms >= _LOOK_MS:
+        now = self._clock()
+        if not self._alone and now - self._looked_at >= _LOOK_SECONDS:
             with contextlib.suppress(OutboxUnavailableError):
-                self._is_mine = await self._look(now_ms)
-                self._known_at_ms = now_ms
+                self._is_mine = await self._look(now)
+                self._looked_at = now
         return self._is_mine
 
-    async def _look(self, now_ms: int) -> bool:
+    async def _look(self, now: float) -> bool:
         known = await self._scopes.load_scope(SCOPE, _TURN) or {}
-        at_ms = known.get("at")
-        age_ms = now_ms - at_ms if isinstance(at_ms, int) else _END_MS
+        if known != self._seen:
+            self._seen, self._seen_at = known, now
+        now_ms, at_ms = wall_now_ms(), known.get("at")
+        age = (now_ms - at_ms) / 1000 if isinstance(at_ms, int) else _END_SECONDS
         is_mine = known.get("by") == self._me
-        if age_ms >= (_RENEW_MS if is_mine else _END_MS):
+        if max(age, now - self._seen_at) >= (_RENEW_SECONDS if is_mine else _END_SECONDS):
             await self._scopes.save_scope(SCOPE, _TURN, {"by": self._me, "at": now_ms})
         return is_mine

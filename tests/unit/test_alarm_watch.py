@@ -194,6 +194,24 @@ async def test_changes_are_told_in_their_order_and_one_is_given_up_after_ten_tri
     assert counts.seen["given_up"] == 1
 
 
+@in_virtual_time
+async def test_alarms_are_told_and_end_in_their_time_though_the_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver, latest = Receiver(20), SimpleNamespace(latest=seen(dead=1))
+    running = asyncio.create_task(
+        watch_for(100, watch(receiver, Counts(), MemoryScopes(), latest=latest))
+    )
+    await asyncio.sleep(16)
+    latest.latest = seen()
+    await asyncio.sleep(6)
+    monkeypatch.setattr(alarm_watch, "wall_now_ms", lambda: T - 3_600_000 + int(now() * 1000))
+    await running
+    told = [(at, state) for at, _, state, _ in receiver.told]
+    assert told[:4] == [(0, "raised"), (5, "raised"), (15, "raised"), (25, "raised")]
+    assert told[4:] == [(45, "cleared")]
+
+
 LATE = {"pending": 2, "oldest_pending_seconds": 400.0, "oldest_due_seconds": 400.0}
 
 

@@ -8,15 +8,19 @@ from service.runs import turn
 from service.runs.turn import Turn
 from tests.support.memory_scopes import MemoryScopes, Tree
 
-SECOND_MS = 1_000
-
 
 class Clock:
+    """The wall clock in ms, as `seconds` since a start go by; `ahead_ms` moves it."""
+
     def __init__(self) -> None:
-        self.now_ms = 1_800_000_000_000
+        self.seconds = 0.0
+        self.ahead_ms = 0
 
     def __call__(self) -> int:
-        return self.now_ms
+        return 1_800_000_000_000 + int(self.seconds * 1000) + self.ahead_ms
+
+    def turn(self, scopes: MemoryScopes) -> Turn:
+        return Turn(scopes, alone=False, clock=lambda: self.seconds)
 
 
 @pytest.fixture
@@ -30,23 +34,33 @@ async def after(clock: Clock, seconds: int, *turns: Turn) -> list[bool]:
     """Who has the turn after so long, when each has looked every five seconds."""
     found: list[bool] = []
     for _ in range(seconds // 5):
-        clock.now_ms += 5 * SECOND_MS
+        clock.seconds += 5
         found = [await one.mine() for one in turns]
     return found
 
 
 async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
     scopes = MemoryScopes()
-    first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
+    first, second = clock.turn(scopes), clock.turn(scopes)
     assert await after(clock, 600, first, second) == [True, False]
     assert await after(clock, 65, second) == [False]  # 90 s after the first renewed it
     assert await after(clock, 5, second) == [True]
     assert await after(clock, 600, first, second) == [False, True]
 
 
+async def test_a_turn_ends_in_its_time_though_the_clock_was_set_back(clock: Clock) -> None:
+    scopes = MemoryScopes()
+    first, second = clock.turn(scopes), clock.turn(scopes)
+    assert await after(clock, 60, first, second) == [True, False]
+    clock.ahead_ms = -3_600_000
+    assert await after(clock, 600, first, second) == [True, False]
+    clock.ahead_ms *= 2
+    assert await after(clock, 95, second) == [True]
+
+
 async def test_nothing_changes_hands_while_the_store_is_away(clock: Clock) -> None:
     scopes = MemoryScopes()
-    first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
+    first, second = clock.turn(scopes), clock.turn(scopes)
     assert await after(clock, 60, first, second) == [True, False]
     scopes.is_away = True
     assert await after(clock, 600, first, second) == [True, False]
@@ -63,9 +77,9 @@ async def test_a_process_that_is_alone_needs_no_store() -> None:
 
 async def test_the_store_is_asked_every_five_seconds(clock: Clock) -> None:
     scopes = MemoryScopes()
-    turn = Turn(scopes, alone=False)
+    turn = clock.turn(scopes)
     for _ in range(60):
-        clock.now_ms += SECOND_MS
+        clock.seconds += 1
         await turn.mine()
     assert scopes.loads == 12
 
@@ -74,6 +88,6 @@ async def test_the_store_is_asked_every_five_seconds(clock: Clock) -> None:
 async def test_a_turn_of_which_nothing_is_known_is_taken(clock: Clock, kept: Tree) -> None:
     scopes = MemoryScopes()
     scopes.stored["watch", "turn"] = kept
-    turn = Turn(scopes, alone=False)
+    turn = clock.turn(scopes)
     assert await after(clock, 5, turn) == [False]  # another may have taken it, too
     assert await after(clock, 5, turn) == [True]

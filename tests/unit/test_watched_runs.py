@@ -40,8 +40,11 @@ GAUGES = (
 )
 
 
+MOVED = {"ms": 0}  # the clock
+
+
 def wall_now_ms() -> int:
-    return BEGAN_MS + int(now() * 1000)
+    return BEGAN_MS + int(now() * 1000) + MOVED["ms"]
 
 
 class Inngest:
@@ -132,7 +135,8 @@ class Rows:
         newest = int(now() * 100)
         names = [wanted.name] if wanted.name else self._names
         at = range(newest, max(0, newest - wanted.limit // len(names)), -1)
-        rows = [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
+        began_ms = BEGAN_MS + MOVED["ms"]
+        rows = [row(name, one, began_ms + one * 10) for one in at for name in names]
         return [msgspec.structs.replace(one, meta=self._meta) for one in rows]
 
     async def dead_groups(self, limit: int) -> list[DeadGroup]:
@@ -269,6 +273,19 @@ async def test_of_forty_names_one_that_stops_is_told_within_a_minute_after_its_t
         await watch_for(600 + NO_RUN_SECONDS + 60, watch)
         known = watch.kept.missing_runs(wall_now_ms())
     assert [one.name for one in known] == ["name7"]
+
+
+@in_virtual_time
+async def test_it_goes_on_asking_though_the_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inngest = Inngest()
+    with watching(inngest, Rows(["a"])) as watch:
+        running = asyncio.create_task(watch_for(NO_RUN_SECONDS * 4, watch))
+        await asyncio.sleep(NO_RUN_SECONDS * 2)
+        monkeypatch.setitem(MOVED, "ms", -3_600_000)
+        await running
+    assert inngest.asked[-1] > NO_RUN_SECONDS * 3
 
 
 @in_virtual_time
