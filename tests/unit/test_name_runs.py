@@ -299,6 +299,14 @@ def test_what_an_earlier_process_knew(
     assert (known.skips, known.expected) == (skips, expected)
 
 
+def test_the_last_run_that_an_earlier_process_saw_ends_a_gap() -> None:
+    seen = NameView(name="a/b", expected=True, asked=9, ran=9, last_run_at=T + 60_000)
+    known = name_runs(seen)
+    known.judge(answers(known, "NN"))
+    assert known.no_run_since is None
+    assert known.view(T, per_second=0.0, dead=0).last_run_at == T + 60_000
+
+
 def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
     known = name_runs(declared=True)
     now = answers(known, "NN")
