@@ -231,8 +231,14 @@ async def test_a_fault_of_the_way_is_a_result_without_an_address(
     assert await sent(error) == SendResult(None, words=words)
 
 
-CLOUD = "https://inn.gs/"
-DEV = "http://127.0.0.1:8288/"
+CLOUD, API = "https://inn.gs/", "https://api.inngest.com/"
+DEV, NO_KEY = "http://127.0.0.1:8288/", "NO_EVENT_KEY_SET"
+OTHER, OWN = "http://dev:9999", "http://own:8288"
+EVENTS, QUESTIONS = "http://events.test", "http://api.test"
+
+
+def named(variables: dict[str, str]) -> Settings:
+    return Settings.load({f"INNGEST_{name}": value for name, value in variables.items()})
 
 
 @pytest.fixture(autouse=True)
@@ -242,62 +248,30 @@ def _no_inngest_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environ", "event_origin", "api_origin", "key"),
+    ("variables", "event_origin", "api_origin", "key"),
     [
-        ({}, DEV, DEV, "NO_EVENT_KEY_SET"),
-        ({"INNGEST_DEV": "1"}, DEV, DEV, "NO_EVENT_KEY_SET"),
-        ({"INNGEST_DEV": "true", "INNGEST_EVENT_KEY": "k"}, DEV, DEV, "k"),
+        ({}, DEV, DEV, NO_KEY),
+        ({"DEV": "1"}, DEV, DEV, NO_KEY),
+        ({"DEV": "true", "EVENT_KEY": "k"}, DEV, DEV, "k"),
+        ({"DEV": OTHER}, OTHER, OTHER, NO_KEY),
+        ({"DEV": "dev:9999"}, OTHER, OTHER, NO_KEY),
+        ({"EVENT_KEY": "k"}, CLOUD, API, "k"),
+        ({"DEV": "0", "EVENT_KEY": "k"}, CLOUD, API, "k"),
+        ({"DEV": "False", "EVENT_KEY": "k"}, CLOUD, API, "k"),
+        ({"BASE_URL": OWN}, OWN, OWN, NO_KEY),
+        ({"BASE_URL": "own:8288", "EVENT_KEY": "k"}, "https://own:8288", "https://own:8288", "k"),
         (
-            {"INNGEST_DEV": "http://dev:9999"},
-            "http://dev:9999",
-            "http://dev:9999",
-            "NO_EVENT_KEY_SET",
-        ),
-        ({"INNGEST_DEV": "dev:9999"}, "http://dev:9999", "http://dev:9999", "NO_EVENT_KEY_SET"),
-        ({"INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
-        ({"INNGEST_DEV": "0", "INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
-        (
-            {"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"},
-            CLOUD,
-            "https://api.inngest.com/",
-            "k",
+            {"BASE_URL": OWN, "EVENT_API_BASE_URL": EVENTS, "EVENT_KEY": "k"},
+            *(EVENTS, OWN, "k"),
         ),
         (
-            {"INNGEST_BASE_URL": "http://own:8288"},
-            "http://own:8288",
-            "http://own:8288",
-            "NO_EVENT_KEY_SET",
-        ),
-        (
-            {"INNGEST_BASE_URL": "own:8288", "INNGEST_EVENT_KEY": "k"},
-            "https://own:8288",
-            "https://own:8288",
-            "k",
-        ),
-        (
-            {
-                "INNGEST_BASE_URL": "http://own:8288",
-                "INNGEST_EVENT_API_BASE_URL": "http://events.test",
-                "INNGEST_EVENT_KEY": "k",
-            },
-            "http://events.test",
-            "http://own:8288",
-            "k",
-        ),
-        (
-            {
-                "INNGEST_DEV": "http://dev:9999",
-                "INNGEST_BASE_URL": "http://own:8288",
-                "INNGEST_API_BASE_URL": "http://api.test",
-            },
-            "http://own:8288",
-            "http://api.test",
-            "NO_EVENT_KEY_SET",
+            {"DEV": OTHER, "BASE_URL": OWN, "API_BASE_URL": QUESTIONS},
+            *(OWN, QUESTIONS, NO_KEY),
         ),
     ],
 )
-def test_a_client_goes_where_the_configuration_says(environ, event_origin, api_origin, key):
-    client = make_client(Settings.load(environ))
+def test_a_client_goes_where_the_configuration_says(variables, event_origin, api_origin, key):
+    client = make_client(named(variables))
     assert client.event_api_origin == event_origin
     assert client.api_origin == api_origin
     assert client.event_key == key
@@ -343,35 +317,25 @@ def test_the_library_that_would_log_the_event_key_is_quiet():
 
 
 ULID = "01M8ACPNM0AXN1N6B3WC000004"
-KEYED = {"INNGEST_EVENT_KEY": "key", "INNGEST_DEV": "0"}
+KEYED = {"EVENT_KEY": "key", "DEV": "0"}
+EVENT_PAGE = f"event?eventID={ULID}"
+UI = "https://ui.example.com/"
 
 
 @pytest.mark.parametrize(
-    ("environment", "address"),
+    ("variables", "address"),
     [
-        ({"INNGEST_DEV": "http://127.0.0.1:8288"}, f"http://127.0.0.1:8288/event?eventID={ULID}"),
-        (
-            {**KEYED, "INNGEST_BASE_URL": "https://inngest.example.com/"},
-            f"https://inngest.example.com/event?eventID={ULID}",
-        ),
-        (
-            {
-                "INNGEST_BASE_URL": "http://inngest:8288",
-                "INNGEST_UI_URL": "https://ui.example.com/",
-            },
-            f"https://ui.example.com/event?eventID={ULID}",
-        ),
+        ({"DEV": "http://127.0.0.1:8288"}, f"http://127.0.0.1:8288/{EVENT_PAGE}"),
+        ({**KEYED, "BASE_URL": "https://own.test/"}, f"https://own.test/{EVENT_PAGE}"),
+        ({"BASE_URL": "http://inngest:8288", "UI_URL": UI}, f"{UI}{EVENT_PAGE}"),
         (KEYED, f"https://app.inngest.com/env/production/events/{ULID}"),
-        (
-            {**KEYED, "INNGEST_ENV": "a/branch"},
-            f"https://app.inngest.com/env/a%2Fbranch/events/{ULID}",
-        ),
+        ({**KEYED, "ENV": "a/branch"}, f"https://app.inngest.com/env/a%2Fbranch/events/{ULID}"),
     ],
 )
 def test_an_event_is_found_where_its_inngest_has_its_pages(
-    environment: dict[str, str], address: str
+    variables: dict[str, str], address: str
 ) -> None:
-    assert event_link(Settings.load(environment))(ULID) == address
+    assert event_link(named(variables))(ULID) == address
 
 
 def test_an_address_that_another_process_has_found_out_is_taken_as_it_is() -> None:
