@@ -51,68 +51,45 @@ def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
 
 
 NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
+LATE = "the oldest due row has waited"
+NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
 
 
 @pytest.mark.parametrize(
-    ("given", "severity", "key", "words"),
+    ("given", "told"),
     [
-        (
-            {"pending": 1, "oldest": 301.0},
-            "WARNING",
-            "late",
-            "the oldest due row has waited 5 min, more than 5 min",
-        ),
-        (
-            {"pending": 1, "oldest": 3601.0},
-            "CRITICAL",
-            "late",
-            "the oldest due row has waited 1 h, more than 1 h",
-        ),
-        ({"dead": 2_000}, "WARNING", "dead", "2000 dead (see `outbox list --state dead`)"),
+        ({"pending": 1, "oldest": 301.0}, f"WARNING late: {LATE} 5 min, more than 5 min"),
+        ({"pending": 1, "oldest": 3601.0}, f"CRITICAL late: {LATE} 1 h, more than 1 h"),
+        ({"dead": 2_000}, "WARNING dead: 2000 dead (see `outbox list --state dead`)"),
         (
             {"pending": 5, "state": "backing_off", "reason": "HTTP 503"},
-            "WARNING",
-            "backing_off",
-            "5 wait and delivery is backing_off (HTTP 503)",
+            "WARNING backing_off: 5 wait and delivery is backing_off (HTTP 503)",
         ),
         (
             {"pending": 1, "delivering": 2, "sent": 4, "state": "recovering"},
-            "WARNING",
-            "recovering",
-            "3 wait and delivery is recovering",
+            "WARNING recovering: 3 wait and delivery is recovering",
         ),
         (
             {"delivering": 1, "paused_by": "ada"},
-            "WARNING",
-            "paused",
-            "1 wait and delivery is paused by ada",
+            "WARNING paused: 1 wait and delivery is paused by ada",
         ),
         (
             {"state": "misconfigured", "reason": "HTTP 401"},
-            "CRITICAL",
-            "misconfigured",
-            "0 wait and delivery is misconfigured (HTTP 401)",
+            "CRITICAL misconfigured: 0 wait and delivery is misconfigured (HTTP 401)",
         ),
         (
-            {"sent": 3, "confirmation": "failing (Inngest refuses INNGEST_SIGNING_KEY.)"},
-            "WARNING",
-            "not_confirmed",
-            "3 sent and confirmation is failing (Inngest refuses INNGEST_SIGNING_KEY.)",
+            {"sent": 3, "confirmation": f"failing ({NO_ANSWER})"},
+            f"WARNING not_confirmed: 3 sent and confirmation is failing ({NO_ANSWER})",
         ),
-        (
-            {"faults": ("The disk is full.",)},
-            "CRITICAL",
-            "not_stored",
-            "events can't be stored: The disk is full.",
-        ),
-        ({"keys": NO_KEY}, "WARNING", "no_key", NO_KEY.fault),
+        ({"faults": ("Full.",)}, "CRITICAL not_stored: events can't be stored: Full."),
+        ({"keys": NO_KEY}, f"WARNING no_key: {NO_KEY.fault}"),
     ],
 )
 def test_each_trouble_has_its_severity_its_key_and_its_words(
-    given: dict[str, Any], severity: str, key: str, words: str
+    given: dict[str, Any], told: str
 ) -> None:
     [alarm] = found(**given)
-    assert (alarm.severity.name, alarm.key, alarm.words) == (severity, key, words)
+    assert f"{alarm.severity.name} {alarm.key}: {alarm.words}" == told
 
 
 def test_a_key_that_is_there_is_no_trouble() -> None:
