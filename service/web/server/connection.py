@@ -208,7 +208,6 @@ class Connection(web.RequestHandler):
         await _begin_what_was_taken()
         if self._messages and (task := self._task_handler):
             await asyncio.wait([task], timeout=timeout)
-        self._force_close = True
         if (task := self._task_handler) and not (self._request_in_progress or self._messages):
             task.cancel()
         await super().shutdown(timeout)
