@@ -1,4 +1,7 @@
-"""A client that reads nothing of its answer is dropped after a minute, one that pauses is not."""
+"""A client that reads nothing of its answer for a minute is dropped, one that pauses is not.
+
+A head must come whole in ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,20 @@ async def test_a_client_that_paused_and_reads_again_is_kept() -> None:
         connection.resume_writing()
     await asyncio.sleep(600.0)
     assert not transport.abort.called
+    connection.connection_lost(None)
+
+
+@in_virtual_time
+async def test_a_head_that_comes_by_the_byte_has_ten_seconds() -> None:
+    connection, transport = connected()
+    await asyncio.sleep(0)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\nX-Slow: ")
+    for _ in range(9):
+        await asyncio.sleep(1.0)
+        connection.data_received(b"x")
+    assert not transport.close.called
+    await asyncio.sleep(1.5)
+    assert transport.close.called
     connection.connection_lost(None)
 
 

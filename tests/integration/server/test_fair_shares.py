@@ -74,6 +74,11 @@ async def test_of_pipelined_requests_two_are_taken_while_one_is_at_work() -> Non
             connection.data_received(waits)
             await asyncio.sleep(0)
             assert connection.transport.is_reading() is is_read_on
+        async with connected(port):
+            both = await eventually(lambda: server.server.connections, lambda them: len(them) == 2)
+            [other] = set(both) - {connection}
+            other.data_received(waits * 5)
+            assert len(other._messages) == 2
 
 
 async def test_a_client_that_waits_for_each_answer_does_not() -> None:
