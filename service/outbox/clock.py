@@ -19,3 +19,7 @@ class Clock:
     def now_ms(self) -> int:
         """Milliseconds since 1970, by this clock."""
         return int((self._base + time.monotonic()) * 1000)
+
+    def earliest_ms(self) -> int:
+        """This time or the wall time, the earlier one: what ends by its age ends by both."""
+        return min(self.now_ms(), wall_now_ms())

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.outbox.figures import Sample
@@ -94,6 +95,10 @@ async def test_a_boot_with_the_clock_ahead_frees_no_key(path: Path, clocks: Cloc
     clocks.ahead = MONTH
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         assert (await outbox.intake.append(event(), key=KEY)).event_id == first.event_id
+        clocks.ahead = 0.0  # put right while it runs
+        other = msgspec.structs.replace(KEY, key="other")
+        second = await outbox.intake.append(event(), key=other)
+        assert (await outbox.intake.append(event(), key=other)).event_id == second.event_id
         clocks.ran += DAY + 60
         clocks.ahead += DAY + 60
         assert (await outbox.intake.append(event(), key=KEY)).event_id != first.event_id

@@ -85,7 +85,7 @@ class SqliteAppends:
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
         """Insert all; the receipts of each item, or IdempotencyKeyReusedError."""
-        plan = _Plan(self._next_seq or next_seq(connection), self._state, self._clock.now_ms())
+        plan = _Plan(self._next_seq or next_seq(connection), self._state, self._clock.earliest_ms())
         keyed = [item for item in items if item.keys]
         if keyed:
             events = [event for item in keyed for event in item.events]
@@ -133,7 +133,7 @@ class SqliteAppends:
             return
         events = [row.event for row in plan.rows]
         wire_ids = ids_to_look_for(chosen)
-        given = {"ids": _encode(wire_ids).decode(), "since": self._clock.now_ms() - USED_MS}
+        given = {"ids": _encode(wire_ids).decode(), "since": self._clock.earliest_ms() - USED_MS}
         uses: IdUses = {}
         for environment, wire_id, owner in connection.execute(SQL["WIRE_IDS_USED"], given):
             uses.setdefault((environment, wire_id), set()).add(owner)

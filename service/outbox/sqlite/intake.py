@@ -94,7 +94,7 @@ class SqliteIntake:
             uses=uses,
             ids=self._state.known_ids(),
             next_seq=0,
-            now_ms=self._clock.now_ms(),
+            now_ms=self._clock.earliest_ms(),
             is_aged=self._state.is_aged,
         )
 

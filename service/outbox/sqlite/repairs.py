@@ -175,7 +175,7 @@ class SqlitePurger:
             raise OutboxBusyError(_MAKES_WAY)
 
         def run(connection: sqlite3.Connection) -> _Page:
-            before = min(self._clock.now_ms(), wall_now_ms()) - int(older_than_seconds * 1000)
+            before = self._clock.earliest_ms() - int(older_than_seconds * 1000)
             ran = self._state.ran_ms() - int(min(older_than_seconds, RUN_SECONDS) * 1000)
             page = connection.execute(SQL["PURGE_PAGE"], {"after": after_seq}).fetchall()
             [(upto, accepted_at_ms)] = page
