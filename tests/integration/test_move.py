@@ -17,6 +17,7 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Retry, Row, Settlement
 from service.outbox.schema import migrate
 from tests.support.moving import move
+from tests.support.rows import bury
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -194,6 +195,7 @@ async def test_there_has_to_be_a_source(tmp_path: Path, target: str) -> None:
 def test_the_command_says_what_it_did(path: Path, target: str, form: str) -> None:
     async def fill_it() -> None:
         async with SqliteStorage(path).open() as outbox:
+            await bury(outbox, 3)
             await append_all(outbox, 1)
             await deliver(outbox, await claim(outbox))
             await append_all(outbox, 2)
@@ -204,12 +206,12 @@ def test_the_command_says_what_it_did(path: Path, target: str, form: str) -> Non
     assert result.exit_code == 0
     if form == "json":
         said = msgspec.json.decode(result.stdout)
-        assert (said["written"], said["total"]["pending"]) == (3, 2)
+        assert (said["written"], said["total"]["pending"]) == (6, 2)
         audit = CliRunner().invoke(app, ["audit", "--url", target, "--json"])
         assert [one["actor"] for one in msgspec.json.decode(audit.stdout)] == ["ada", "ada"]
         return
-    counts = "2 pending, 0 sent, 1 delivered, 0 dead"
-    assert result.stdout.startswith(f"Wrote 3 rows. The target holds 3: {counts} (checksum ")
+    counts = "2 pending, 0 sent, 1 delivered, 3 dead"
+    assert result.stdout.startswith(f"Wrote 6 rows. The target holds 6: {counts} (checksum ")
     assert result.stdout.endswith(").\nCount and checksum agree: the move is finished.\n")
 
 

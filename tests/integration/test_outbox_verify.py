@@ -220,7 +220,9 @@ async def test_what_is_missing_is_worse_than_what_is_not_known(
     code: int,
 ):
     async def answered(*_: object, **__: object) -> verification.Verification:
-        return verification.Verification(3, 1, missing, unknown)
+        return verification.Verification(9, 4, missing, unknown)
 
     monkeypatch.setattr(verify_module, "_verify", answered)
-    assert (await verify(path, guarded))[0] == code
+    counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
+    found, out = await printed(path, guarded)
+    assert (found, out.splitlines()[0]) == (code, f"9 delivered events: {counts}")

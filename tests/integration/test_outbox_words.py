@@ -103,6 +103,7 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
     states = ("pending", "delivering", "sent", "delivered", "dead")
     assert [told[state] for state in states] == [5, 4, 3, 2, 1]
     assert (told["serving"], told["delivery"]["state"]) == (True, "backing_off")
+    assert "owners" not in told
     assert [(one["reason"], one["rows"]) for one in told["deadGroups"]] == [("rejected", 1)]
 
 
