@@ -86,6 +86,19 @@ async def test_delays_and_leases_end_in_their_time(
         assert sorted(got) == sorted([delayed, leased])
 
 
+async def test_a_databases_clock_that_is_ahead_purges_nothing(
+    postgres_url: str, wall: WallClock
+) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        await append_all(outbox, 1)
+        await deliver(outbox, await claim(outbox))
+        wall.jump = -HOUR  # the database's is ahead of it by so much
+        assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 0
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 0
+        wall.jump = 0.0
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
+
+
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_an_event_is_sent_at_its_time_though_the_clock_was_wrong_at_the_start(
     path: Path, wall: WallClock, jump: float

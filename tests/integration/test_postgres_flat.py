@@ -62,7 +62,7 @@ PLANNED_ONCE: Statements = {
     "read counts": ("READ_COUNTS", {}),
     "delivery record": ("LOAD_DELIVERY", {}),
     "probe": ("PROBE", {}),
-    "purge": ("PURGE", {"older_than_ms": 3_600_000, "page": 500, "from_ms": 0}),
+    "purge": ("PURGE", {"now_ms": 2**62, "older_than_ms": 3_600_000, "page": 500, "from_ms": 0}),
     "sent": ("SENT", {"limit": 500, "after": 0}),
     "find by ids": ("ROWS_BY_IDS", {"ids": ["a", "b"], "limit": 2}),
     "find": ("FIND_STORED", {"ids": ["a"], "owners": ["u-1"], "keys": ["k"]}),
@@ -206,7 +206,7 @@ async def test_a_purge_of_payloads_reads_windows_of_the_rows_that_have_none(
                 "WHERE seq = (SELECT seq FROM outbox.done ORDER BY settled_at_ms DESC LIMIT 1)"
             )
             connection.execute("ANALYZE")
-            values = {"older_than_ms": -1000, "page": 500, "from_ms": 0}
+            values = {"now_ms": 2**62, "older_than_ms": -1000, "page": 500, "from_ms": 0}
             plan = explained(connection, SQL["PURGE_PAYLOADS"], values)
         read = [step["Actual Rows"] * step["Actual Loops"] for step in nodes(plan)]
         assert max(read) <= 6_000

@@ -16,6 +16,7 @@ import re
 import msgspec
 
 from service.outbox.audit import ERASED, Act, ErasedRecords, act_of
+from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
@@ -111,6 +112,7 @@ class PostgresRepairs:
     ) -> tuple[int, int | None]:
         """Run `statement` once; returns how many rows it took, and where it ended."""
         given = {
+            "now_ms": wall_now_ms(),
             "older_than_ms": int(older_than_seconds * 1000),
             "page": _PURGE_PAGE,
             "from_ms": from_ms,

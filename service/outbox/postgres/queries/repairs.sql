@@ -63,11 +63,13 @@ WITH named AS MATERIALIZED (
 SELECT event_id FROM gone ORDER BY seq DESC
 
 -- name: PURGE
--- One page of delivered rows that were settled long enough ago, from where the page before ended.
+-- One page of delivered rows that were settled long enough ago, by the clocks of the database and of
+-- the service, from where the page before ended.
 WITH picked AS (
     DELETE FROM outbox.done WHERE seq = ANY(ARRAY(
         SELECT seq FROM outbox.done WHERE NOT dead AND settled_at_ms >= %(from_ms)s
-            AND settled_at_ms <= (SELECT at_ms FROM outbox.moment) - %(older_than_ms)s::bigint
+            AND settled_at_ms <= least((SELECT at_ms FROM outbox.moment), %(now_ms)s::bigint)
+                                 - %(older_than_ms)s::bigint
         ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED)) RETURNING seq, settled_at_ms
 ), no_notes AS (DELETE FROM outbox.notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), gone AS (
@@ -86,7 +88,7 @@ SELECT count(*), max(settled_at_ms) FROM picked
 -- most may have lost theirs. Returns its last moment, null for the last window. A clock that was set
 -- back begins again.
 WITH until AS MATERIALIZED (
-    SELECT at_ms - %(older_than_ms)s::bigint AS until_ms FROM outbox.moment
+    SELECT least(at_ms, %(now_ms)s::bigint) - %(older_than_ms)s::bigint AS until_ms FROM outbox.moment
 ), begun AS MATERIALIZED (
     SELECT until_ms, CASE WHEN %(from_ms)s::bigint <= until_ms THEN %(from_ms)s::bigint ELSE 0 END AS from_ms
     FROM until
