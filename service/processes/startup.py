@@ -62,12 +62,9 @@ async def ends_at_a_stop(
         _end(0, logs)
 
     ending = asyncio.create_task(end(), name="end-at-a-stop")
-    try:
-        async with opening as opened:
-            ending.cancel()
-            yield opened
-    finally:
+    async with opening as opened:
         ending.cancel()
+        yield opened
 
 
 def on_hangup(upgrade: Callable[[], object]) -> None:

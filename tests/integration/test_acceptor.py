@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -252,11 +253,17 @@ async def test_a_socket_of_systemd_says_where_it_listens(monkeypatch: pytest.Mon
         assert not any(os.get_inheritable(one.fileno()) for one in listening.sockets)
 
 
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX"])
 async def test_a_descriptor_that_does_not_listen_is_named(
-    kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
+    kind: str, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = passed(monkeypatch, socket.socket(socket.AF_INET, kind))
+    if kind == "AF_UNIX":
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(str(short_path / "s"))
+        made.listen()
+    else:
+        made = socket.socket(socket.AF_INET, getattr(socket, kind))
+    handle = passed(monkeypatch, made)
     with (
         pytest.raises(ConfigurationError) as error,
         open_listening("127.0.0.1", 0),

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -119,6 +119,81 @@ async def test_a_front_looks_often_for_a_store_and_waits_three_seconds_for_it(
         await link.connected()
     assert now() == pytest.approx(3, abs=0.1)
     assert len(looks) >= 50
+    running.cancel()
+
+
+class Wire(asyncio.Transport):
+    is_aborted = False
+    looks = 0
+    channel: Channel
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def write(self, data: object) -> None:
+        """To nobody."""
+
+
+def one_store(monkeypatch: pytest.MonkeyPatch, *said: msgspec.Struct) -> Wire:
+    """A store that is there once, and says this and nothing more."""
+    wire, left = Wire(), [b"".join(map(message, said))]
+
+    async def connect(make: Callable[[], Channel], _: str) -> tuple[Wire, Channel]:
+        wire.looks += 1
+        if not left:
+            raise FileNotFoundError
+        wire.channel = make()
+        wire.channel.connection_made(wire)
+        wire.channel.data_received(left.pop())
+        return wire, wire.channel
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", connect)
+    return wire
+
+
+@in_virtual_time
+async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one_store(monkeypatch, Status(), Closing())
+    link = StoreLink("/nonexistent/store")
+    running = asyncio.create_task(link.run())
+    await asyncio.sleep(1)
+    with pytest.raises(OutboxUnavailableError):
+        await link.connected()
+    assert now() == pytest.approx(30, abs=0.1)
+    running.cancel()
+
+
+@in_virtual_time
+async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = one_store(monkeypatch, Status())
+    running = asyncio.create_task(StoreLink("/nonexistent/store").run())
+    await asyncio.sleep(1)
+    wire.channel.connection_lost(None)
+    await asyncio.sleep(0.2)
+    assert wire.looks > 1
+    running.cancel()
+
+
+async def test_what_is_said_to_one_that_is_gone_is_dropped() -> None:
+    Channel(lambda _: Kept()).send_now(Goodbye())
+
+
+@in_virtual_time
+async def test_a_front_gives_a_store_up_that_says_nothing_for_some_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = one_store(monkeypatch, Status())
+    link = StoreLink("/nonexistent/store")
+    running = asyncio.create_task(link.run())
+    await asyncio.sleep(9)
+    assert (wire.is_aborted, link.status.failure) == (False, None)
+    await asyncio.sleep(12)
+    assert wire.is_aborted
+    assert link.status.failure
     running.cancel()
 
 
@@ -658,13 +733,6 @@ def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_t
     ]
     assert type(arrived) is OutboxUnavailableError
     assert str(arrived) == str(OutboxUnavailableError())
-
-
-class Wire(asyncio.Transport):
-    is_aborted = False
-
-    def abort(self) -> None:
-        self.is_aborted = True
 
 
 class Kept:

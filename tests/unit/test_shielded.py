@@ -16,7 +16,8 @@ async def _fails_after(go: asyncio.Event) -> None:
     raise ValueError("late")
 
 
-async def test_an_error_after_the_last_caller_has_left_is_not_logged() -> None:
+@pytest.mark.parametrize("ends", ["with an error", "cancelled"])
+async def test_an_end_after_the_last_caller_has_left_is_not_logged(ends: str) -> None:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     go = asyncio.Event()
@@ -27,8 +28,11 @@ async def test_an_error_after_the_last_caller_has_left_is_not_logged() -> None:
     staying.cancel()
     await asyncio.wait([leaving, staying])
     assert not task.done()
+    if ends == "cancelled":
+        task.cancel()
     go.set()
     await asyncio.wait([task])
+    await asyncio.sleep(0)
     del leaving, staying, task
     gc.collect()
     assert told == []
