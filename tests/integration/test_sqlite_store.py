@@ -1,4 +1,4 @@
-"""An SQLite outbox as a whole: how it opens, counts and purges, and what it leaves."""
+"""An SQLite outbox as a whole: how it opens, purges, where it lies, and what it leaves."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from service.errors import OutboxBusyError, OutboxFullError, TooManyPendingError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter
+from service.outbox.sqlite.file import disk as volume
+from service.outbox.sqlite.file.disk import loss_of_volume
 from service.outbox.sqlite.file.lock import _WANTED_BYTE, writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery_world import Remembering
@@ -173,3 +175,28 @@ async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: P
         assert free_pages(path) == free
         await outbox.purger.purge_ended(400, "ada")
         assert free_pages(path) < 1000
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that lists the mounts."""
+    listed = tmp_path / "mountinfo"
+    monkeypatch.setattr(volume, "MOUNTS", listed)
+    return listed
+
+
+def test_a_link_is_looked_at_where_the_database_is(mounts: Path, tmp_path: Path) -> None:
+    link = tmp_path / "outbox.db"
+    link.symlink_to("/srv/far/outbox.db")
+    mounts.write_text("530 511 0:70 / /srv/far rw - tmpfs tmpfs rw\n")
+    assert "in memory" in str(loss_of_volume(link))
+
+
+def test_a_mount_whose_name_is_no_utf8_is_found(mounts: Path) -> None:
+    mounts.write_bytes(b"530 511 0:70 / /srv/caf\xe9 rw - tmpfs none rw\n")
+    assert "in memory" in str(loss_of_volume(Path("/srv/caf\udce9/outbox.db")))
+    assert loss_of_volume(Path("/srv/caf\xe9/outbox.db")) is None
+
+
+def test_a_system_that_lists_no_mounts_says_nothing(mounts: Path) -> None:
+    assert loss_of_volume(mounts.parent / "outbox.db") is None
