@@ -158,7 +158,7 @@ async def followed_events(
         for resource in (
             Events(access, follower),
             EventStream(access, follower),
-            OwnEvents(access, search, rows, runs_follow=with_runs),
+            OwnEvents(access, search, rows, runs_follow=follower.runs_follow),
         ):
             app.add_routes(resource.routes())
         yield Followed(app, outbox, follower, runs, rows)
