@@ -43,6 +43,8 @@ async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, c
         if (rest, user) != ("/stream", "kim")
     ]
     assert seen == [404, 200, 404]
+    told = await (await client.get("/api/events/e-1", headers={"X-User": "u-2"})).json()
+    assert told["error"] == "There is no such event."
 
 
 async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, client):

@@ -223,3 +223,7 @@ async def test_send_at_holds_an_event_of_a_machine_and_a_wrong_one_is_refused(
             "POST", "/api/events", json={"name": "a", "sendAt": wrong}
         )
         assert (status, refused["code"]) == (400, "invalid_field")
+        if isinstance(wrong, int):
+            assert refused["error"].endswith(
+                "sendAt must be in milliseconds, between 1970 and 2100."
+            )

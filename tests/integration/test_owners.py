@@ -178,3 +178,4 @@ async def test_a_sign_out_that_is_neither_here_nor_everywhere_is_refused(ask, pe
     for query in ("everywhere=0", "everywhere=1&everywhere=1", "everywhere"):
         status, answer = await ask("POST", f"/auth/logout?{query}", people["dev"])
         assert (status, answer["code"]) == (400, "invalid_field"), query
+        assert answer["error"] == "everywhere is 1 or not given."

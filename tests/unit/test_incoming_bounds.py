@@ -103,6 +103,31 @@ def words(values: Iterable[bytes], sentence: str) -> list[tuple[bytes, str]]:
         (b'{"name":"a","data":{"x":%b}}' % (b"9" * 309), "A number is out of range"),
         (b'{"name":"a","data":1}', "The event's data must be an object or null"),
         (b'{"name":"a","user":[]}', "The event's user must be an object or null"),
+        (
+            b'{"name":"a","ts":1}',
+            "The event's ts must be in milliseconds, between 1980 and 2100",
+        ),
+        (
+            b'{"name":"a","meta":{"x":"%b"}}' % (b"x" * 65_536),
+            "The event's meta is larger than 65536 bytes",
+        ),
+        (
+            b'{"name":"a","meta":{"sessions":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}}}',
+            "The event's meta has more than 5 sessions",
+        ),
+        (
+            b'{"name":"a","meta":{"sessions":{"":1}}}',
+            "A session of the event's meta has an empty or a long key or id",
+        ),
+        (
+            b'{"name":"a","meta":{"sessions":{"a":[]}}}',
+            "A session of the event's meta is not a string or a number",
+        ),
+        (
+            b'{"name":"a","meta":{"propagated_sessions":{"a":null}}}',
+            "An inherited session of the event's meta is null",
+        ),
+        (b"1", "The body is not an event object or an array of event objects in JSON"),
         (b'{"name":"inngest/a"}', "The event's name is reserved: inngest/ is Inngest's own prefix"),
     ],
 )

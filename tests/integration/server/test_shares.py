@@ -59,7 +59,9 @@ class Site:
     async def asks(self, path: str, *lines: bytes) -> int:
         head = b"GET %s HTTP/1.1\r\n" % path.encode() + b"".join(one + b"\r\n" for one in lines)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            status, headers, _ = await send(self.port, head + CLOSE)
+            status, headers, body = await send(self.port, head + CLOSE)
+        told = b"Too many requests are under way. Try again shortly." in body
+        assert told is (status == 503)
         assert headers.get("Retry-After") == {429: "1", 503: "2"}.get(status)
         return status
 
