@@ -79,6 +79,14 @@ async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(tmp_path
     assert "Sign in" not in text
 
 
+async def test_a_form_without_a_session_leads_back_to_a_page(tmp_path: Path) -> None:
+    async with service_client(tmp_path) as (_, client):
+        answer = await client.post("/outbox/discard", headers=BROWSER)
+        text = await answer.text()
+    assert answer.status == 401
+    assert 'href="/auth/dev-login?returnTo=/outbox"' in text
+
+
 async def test_an_unknown_address_leads_to_the_description(tmp_path: Path) -> None:
     answer, text = await page(tmp_path, "/no/such/<page>")
     assert answer.status == 404

@@ -79,9 +79,14 @@ class ErrorPages:
         said = _PARAGRAPH.format(about) if about else Markup()
         if self._sign_in_path is None:
             return said + _PARAGRAPH.format(_NO_SIGN_IN)
-        # An address of the sign-in shows nothing by itself.
-        back = "/docs" if request.path.startswith("/auth/") else quote(request.path, safe="/")
-        return said + _LINK.format(path=self._sign_in_path, back=back)
+        return said + _LINK.format(path=self._sign_in_path, back=_page_after(request))
+
+
+def _page_after(request: web.Request) -> str:
+    """The page to open after a sign-in: that of the request, where it shows one by itself."""
+    if request.path.startswith("/auth/"):
+        return "/docs"
+    return quote(request.path, safe="/") if request.method == hdrs.METH_GET else "/outbox"
 
 
 def wants_page(request: web.Request) -> bool:
