@@ -46,7 +46,7 @@ CREATE TABLE outbox_ready (
     history          TEXT
 ) STRICT;
 
-CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at_ms) WHERE delayed = 1;
+CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at_ms) WHERE delayed = 1 AND isolated = 0;
 CREATE INDEX outbox_ready_again ON outbox_ready (due_at_ms)
     WHERE due_at_ms > 0 AND delayed = 0 AND isolated = 0;
 CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at_ms) WHERE isolated = 1;

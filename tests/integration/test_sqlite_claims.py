@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox.clock import Clock
 from service.outbox.limits import FairShare
-from service.outbox.model import ClaimRequest, Retry, Settlement
+from service.outbox.model import ClaimRequest, Isolated, Retry, Settlement
 from service.outbox.sqlite import store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.timings import ClaimPace
@@ -81,7 +82,7 @@ async def test_claims_beside_many_posts_are_few_and_large(path: Path) -> None:
     assert len(batches) < 10
 
 
-class SetClock:
+class SetClock(Clock):
     """The store's own clock, as a test sets it."""
 
     ms = 1_000_000
@@ -131,6 +132,17 @@ async def test_rows_whose_delay_is_over_come_first_by_the_end_of_their_delay(
     for ms, max_events, seqs in steps:
         clock.ms = SetClock.ms + ms
         assert await taken(crowded, max_events) == seqs
+
+
+async def test_a_row_to_send_alone_is_alone_though_its_caller_wanted_a_time(
+    outbox: SqliteOutbox,
+) -> None:
+    """As the journal brings one back that was tried before."""
+    await append_all(outbox, 2)
+    changes = "UPDATE outbox_ready SET isolated = 1, delayed = 1, due_at_ms = 1 WHERE seq = 1"
+    await outbox.writer.run(lambda connection: connection.execute(changes).rowcount)
+    assert await taken(outbox) == [2]
+    assert await taken(outbox, isolated=Isolated.FIRST) == [1]
 
 
 async def test_a_lease_is_over_as_soon_as_it_ends(clock: SetClock, crowded: SqliteOutbox) -> None:

@@ -10,7 +10,8 @@
 SELECT json_group_array(seq), total(payload_bytes) FROM (
     SELECT seq, payload_bytes FROM (
         SELECT * FROM (SELECT seq, payload_bytes, due_at_ms FROM outbox_ready
-                       WHERE delayed = 1 AND due_at_ms <= :wall ORDER BY due_at_ms, seq LIMIT :limit)
+                       WHERE delayed = 1 AND isolated = 0 AND due_at_ms <= :wall
+                       ORDER BY due_at_ms, seq LIMIT :limit)
         UNION ALL
         SELECT * FROM (SELECT seq, payload_bytes, due_at_ms FROM outbox_ready
                        WHERE delayed = 0 AND isolated = 0 AND due_at_ms > 0 AND due_at_ms <= :at
@@ -77,7 +78,8 @@ FROM json_each(:rows) CROSS JOIN outbox_claims ON seq = value CROSS JOIN outbox 
 -- When the next row that came back is due or the next lease ends; and the next time, by the wall
 -- clock, that a caller asked for. `+:now`, because SQLite compares a bare parameter with the
 -- conditions of the partial indexes, and then prepares the statement anew for each value.
-SELECT min(at), (SELECT min(due_at_ms) FROM outbox_ready WHERE delayed = 1 AND due_at_ms > +:wall)
+SELECT min(at), (SELECT min(due_at_ms) FROM outbox_ready
+                 WHERE delayed = 1 AND isolated = 0 AND due_at_ms > +:wall)
 FROM (
     SELECT min(due_at_ms) AS at FROM outbox_ready
     WHERE delayed = 0 AND isolated = 0 AND due_at_ms > 0 AND due_at_ms > +:now
