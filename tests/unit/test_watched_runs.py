@@ -332,20 +332,6 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
         assert not watch.kept.names
 
 
-@in_virtual_time
-async def test_where_no_other_waits_the_start_of_each_run_is_asked_for() -> None:
-    rows = [row("a", 1, BEGAN_MS + 10_000), row("a", 0, BEGAN_MS)]
-    known = {
-        "a-0": [run("0", "COMPLETED", moment(1.0))],
-        "a-1": [run("1", "COMPLETED", moment(13.0))],
-    }
-    scopes = Scopes()
-    with watching(Inngest(known), Fixed(rows), scopes=scopes) as watch:
-        await watch_for(119, watch)
-    told = scopes.names()["a"]
-    assert (told.start_median_seconds, told.start_p95_seconds) == (2.0, 3.0)
-
-
 @pytest.mark.parametrize(
     ("status", "word"), [("RUNNING", "running"), ("QUEUED", "queued"), ("FAILED", "retrying")]
 )
@@ -381,15 +367,6 @@ async def test_where_runs_are_missing_it_is_asked_again_whether_they_may_skip() 
     with watching(inngest, Fixed(rows)) as watch:
         await watch_for(500, watch)
     assert inngest.about("skips") == ["f", "f"]
-
-
-@in_virtual_time
-async def test_a_name_that_misses_its_runs_has_a_gauge() -> None:
-    missing = NameView(name="a", expected=True, no_run_since=BEGAN_MS)
-    gauges = Gauges()
-    with watching(Inngest({}), Fixed(), recorder=gauges, scopes=Scopes(missing)) as watch:
-        await watch_for(1, watch)
-    assert gauges.last["no_runs", "a"] == 1.0
 
 
 @in_virtual_time
