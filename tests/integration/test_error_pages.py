@@ -51,7 +51,11 @@ async def page(
             "/auth/callback?code=c&state=s",
             {"OIDC_ISSUER": "http://127.0.0.1:9", **PROVIDER},
             400,
-            ["<h1>The sign-in failed</h1>", 'href="/auth/login?returnTo=/docs"'],
+            [
+                "<h1>The sign-in failed</h1>",
+                "This sign-in was not started in this browser. Start again.",
+                'href="/auth/login?returnTo=/docs"',
+            ],
         ),
         ("/outbox", PRODUCTION, 401, ["<p>Sign in at your front end, then open"]),
         (

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.outbox.event import Meta
-from service.outbox.model import ClaimRequest, Settlement
+from service.outbox.model import ClaimRequest, Settlement, State
 from service.web.events.followed_event import FollowPolicy
 from tests.support.followed_events import QUICK, event, followed_events, run
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -138,6 +139,26 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
     ]
     assert view["run"]["output"] == {"pages": 12}
     assert view["final"] is True
+
+
+async def test_what_changes_while_a_stream_is_written_is_told_at_once(
+    tmp_path, aiohttp_client, monkeypatch
+):
+    seldom = replace(QUICK, look_seconds=3600.0, beat_seconds=3600.0)
+    write = web.StreamResponse.write
+    async with followed_events(tmp_path, with_runs=False, policy=seldom) as followed:
+        await followed.outbox.intake.append(event())
+        row = await followed.outbox.intake.find("e-1")
+        dead = msgspec.structs.replace(row, state=State.DEAD)
+
+        async def changing(answer, data):
+            await write(answer, data)
+            followed.follower.begin(dead, "u-1")
+
+        monkeypatch.setattr(web.StreamResponse, "write", changing)
+        client = await aiohttp_client(followed.app)
+        views = await follow_to_the_end(client)
+    assert [view["state"] for view in views] == ["pending", "dead"]
 
 
 async def follow_to_the_end(client, event_id="e-1"):
