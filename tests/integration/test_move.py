@@ -1,22 +1,29 @@
-"""`outbox move`: a whole outbox from SQLite to PostgreSQL, and back."""
+"""`outbox move`: a whole outbox to another store, with its delays; meanwhile none writes to it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from service.bootstrap.operations import move_outbox
+from service.bootstrap.operations import _transfer, move_outbox
+from service.config.outbox_url import sqlite_url
 from service.console.commands.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.event import Meta
+from service.outbox.event import Event, Meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Retry, Row, Settlement
 from service.outbox.schema import migrate
 from tests.support.moving import move
+from tests.support.postgres_server import PostgresServer
 from tests.support.rows import bury
 from tests.support.storage import (
     Outbox,
@@ -25,9 +32,12 @@ from tests.support.storage import (
     append_all,
     ask,
     claim,
+    claims_nothing,
     deliver,
     event,
+    eventually,
     ids,
+    storage_at,
 )
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
@@ -220,3 +230,176 @@ def test_a_target_without_an_address_is_refused(path: Path, target: str) -> None
     result = CliRunner().invoke(app, ["move", "--url", f"sqlite:///{path}", "--to", target])
     assert result.exit_code == 2
     assert "write sqlite:///path/to/file" in " ".join(result.stderr.split())
+
+
+HOUR_MS = 3_600_000
+
+
+def empty_place(store: str, name: str, folder: Path, server: PostgresServer) -> Iterator[str]:
+    if store == "sqlite":
+        yield sqlite_url(folder / f"{name}.db")
+    else:
+        with server.database(name) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def source_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresServer
+) -> Iterator[str]:
+    """The address of an empty outbox in each store."""
+    for url in empty_place(request.param, "source", tmp_path, postgres):
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def target_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresServer
+) -> Iterator[str]:
+    """The address of a place for an outbox in each store."""
+    yield from empty_place(request.param, "moved", tmp_path, postgres)
+
+
+def delayed(until_ms: int) -> Event:
+    return msgspec.structs.replace(event(), meta=Meta(due_at_ms=until_ms))
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def times(url: str) -> dict[str, int]:
+    """Until when the outbox holds each event."""
+    with _transfer(url) as there:
+        return {one.id: one.meta.due_at_ms for one in there.events.page(0, 99)}
+
+
+async def due_in(outbox: Outbox, event_id: str) -> float | None:
+    [row] = await outbox.inspector.rows(Filter(ids=(event_id,)))
+    return row.due_in_seconds
+
+
+async def test_a_delayed_event_stays_delayed_and_the_others_are_due(
+    source_url: str, target_url: str
+) -> None:
+    async with storage_at(source_url).open() as outbox:
+        [retried] = await append_all(outbox, 1)
+        batch = await claim(outbox)
+        again = Retry(batch.entries[0].seq, 60, attempts=0, isolated=False)
+        await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+        later, soon = delayed(now_ms() + HOUR_MS), delayed(now_ms() + 100)
+        await outbox.intake.append(later)
+        await outbox.intake.append(soon)
+        [plain] = await append_all(outbox, 1)
+        await eventually(lambda: is_past(soon.meta.due_at_ms))
+    await move(source_url, target_url)
+    assert times(target_url)[later.id] == later.meta.due_at_ms
+    for _ in range(2):
+        async with storage_at(target_url).open() as outbox:
+            seconds = await due_in(outbox, later.id)
+            assert seconds is not None
+            assert seconds > 0
+    async with storage_at(target_url).open() as outbox:
+        found: list[str] = []
+        while len(found) < 3:
+            found += ids(await claim(outbox))
+        assert sorted(found) == sorted([retried.id, soon.id, plain.id])
+        assert await claims_nothing(outbox)
+
+
+async def is_past(ms: int) -> bool:
+    return now_ms() > ms
+
+
+async def test_a_finished_move_is_finished_also_when_a_time_has_come_since(
+    path: Path, target: str
+) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await outbox.intake.append(delayed(now_ms() + HOUR_MS))
+    first = await move(sqlite_url(path), target)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE outbox_ready SET due_at_ms = 1")
+    again = await move(sqlite_url(path), target)
+    assert (again.written, again.total) == (0, first.total)
+
+
+async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: str) -> None:
+    migrate(target)
+    async with PostgresStorage(f"{target}&application_name=mine").open() as served:
+        await append_all(served, 1)
+
+        with pytest.raises(OutboxMoveError, match="source is being served"):
+            await move(target, f"sqlite:///{path}")
+        assert list(path.parent.iterdir()) == []
+        await append_all(served, 1)
+
+
+async def test_a_role_that_only_connects_can_not_make_an_outbox_look_served(
+    path: Path, target: str
+) -> None:
+    """It may see the advisory locks of others, and take the same."""
+    migrate(target)
+    with psycopg.connect(target, autocommit=True) as stranger:
+        async with PostgresStorage(target).open() as served:
+            await append_all(served, 1)
+            seen = stranger.execute(
+                "SELECT classid, objid FROM pg_locks WHERE locktype = 'advisory'"
+            )
+            locks = set(seen.fetchall())
+        for lock in locks:
+            stranger.execute("SELECT pg_advisory_lock_shared(%s::int, %s::int)", lock)
+        assert (await move(target, f"sqlite:///{path}")).written == 1
+
+
+async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: str) -> None:
+    """A service that the move did not see, as one that hung, learns it from the database."""
+    migrate(target)
+    async with PostgresStorage(target).open() as unseen:
+        await append_all(unseen, 3)
+        await unseen.supervisor.stop("outbox-inbox")
+        with psycopg.connect(target, autocommit=True) as connection:
+            connection.execute("UPDATE outbox.turns SET until = now()")
+        await move(target, f"sqlite:///{path}")
+        with pytest.raises(OutboxUnavailableError):
+            await unseen.intake.append(event())
+        assert unseen.failure
+        assert "sealed" in unseen.failure
+    with (
+        psycopg.connect(target) as application,
+        pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState),
+    ):
+        application.execute("SELECT outbox.append('n', '{}')")
+    async with SqliteStorage(path).open() as moved:
+        assert (await moved.inspector.stats()).pending == 3
+
+
+async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 2)
+
+    def interrupted(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        move_outbox(f"sqlite:///{path}", target, actor="ada", progress=interrupted)
+    async with PostgresStorage(target).open() as early:
+        with pytest.raises(OutboxUnavailableError):
+            await early.intake.append(event())
+    await move(f"sqlite:///{path}", target)
+    async with PostgresStorage(target).open() as moved:
+        await append_all(moved, 1)
+        stats = await moved.inspector.stats()
+        assert (stats.pending, stats.delivered) == (3, 0)
+
+
+async def test_a_file_that_was_left_is_not_served_again(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as served:
+        await append_all(served, 2)
+    await move(f"sqlite:///{path}", target)
+    with pytest.raises(OutboxMoveError, match="was moved"):
+        async with SqliteStorage(path).open():
+            pass
+    await move(target, f"sqlite:///{path}")
+    async with SqliteStorage(path).open() as back:
+        assert (await back.inspector.stats()).pending == 2
