@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -173,6 +174,8 @@ def test_what_is_exposed_is_what_prometheus_parses() -> None:
         family = families[f"outbox_{name}"]
         assert family.documentation == metric.help
         assert family.samples
+        bounds = {float(one.labels["le"]) for one in family.samples if "le" in one.labels}
+        assert bounds == ({*metric.buckets, math.inf} if metric.buckets else set())
     samples = {sample.name for family in families.values() for sample in family.samples}
     assert "process_resident_memory_bytes" in samples
     assert {
