@@ -60,21 +60,22 @@ export class Submissions {
 
   /** Queues one event and resolves when the service has it. */
   async submit(path: string, body: unknown, options: SubmitOptions = {}): Promise<Accepted> {
-    options.signal?.throwIfAborted();
+    const { signal } = options;
+    signal?.throwIfAborted();
     const key = options.key ?? newKey();
     const entry = { key, path, body: bytesOf(path, body, key), createdAt: Date.now() };
     const release = (await tryLock(this.lockPrefix + key)) ?? (() => undefined);
     // Where the browser refuses storage, the event is still sent from this page.
     await this.store.put(entry).catch(() => undefined);
-    return new Promise((accept, refuse) => {
-      const held: Held = { entry, release, waiter: { accept, refuse } };
-      const stopWaiting = (): void => {
-        held.waiter = undefined;
-        refuse(options.signal?.reason);
-      };
-      options.signal?.addEventListener("abort", stopWaiting);
-      this.hold(held);
-    });
+    const held: Held = { entry, release };
+    const stopWaiting = (): void => {
+      held.waiter?.refuse(signal?.reason);
+      held.waiter = undefined;
+    };
+    signal?.addEventListener("abort", stopWaiting);
+    const answer = new Promise<Accepted>((accept, refuse) => (held.waiter = { accept, refuse }));
+    this.hold(held);
+    return answer.finally(() => signal?.removeEventListener("abort", stopWaiting));
   }
 
   /** Takes over the events that no open page holds, and tries at once. */

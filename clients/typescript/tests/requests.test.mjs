@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { mock, test } from "node:test";
 import { memoryQueue, OutboxClient } from "inngest-outbox-client";
 import { accepted, openPage, refused, service, settled, webLocks } from "./service.mjs";
@@ -18,7 +19,10 @@ test("a request is repeated with its key and bytes until the service answers", a
   const others = [() => html(200), () => html(502), ...empty, () => Promise.reject(new TypeError("reset"))];
   const tries = [...away, ...others, () => accepted("e", { "idempotent-replayed": "true" })];
   const { requests, outbox } = quick((_, place) => tries[place]());
-  assert.deepEqual(await outbox.submit(BODY, { key: "k" }), { eventId: "e", replayed: true });
+  const { signal } = new AbortController();
+  const told = await outbox.submit(BODY, { key: "k", signal });
+  assert.deepEqual(told, { eventId: "e", replayed: true });
+  assert.equal(getEventListeners(signal, "abort").length, 0);
   assert.equal(requests.length, tries.length);
   for (const { method, url, headers, body } of requests) {
     assert.deepEqual([method, url, body], ["POST", "/api/route", BODY]);
