@@ -132,8 +132,9 @@ async def test_ctrl_c_ends_a_replay_at_a_rate_and_leaves_the_rest_dead(
     assert await dead() == 2
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
 async def test_a_row_that_was_changed_meanwhile_is_told(
-    served: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch
+    served: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
 ) -> None:
     ids = await bury_all(served, event(), event(), event())
     replay = SqliteRepairs.replay
@@ -143,7 +144,10 @@ async def test_a_row_that_was_changed_meanwhile_is_told(
         return await replay(repairs, wanted, **how)
 
     monkeypatch.setattr(SqliteRepairs, "replay", late)
-    code, out, _ = await outbox_command(path, "replay", "--all", "--yes")
+    code, out, _ = await outbox_command(path, "replay", "--all", "--yes", *form)
+    if form:
+        assert sorted(json.loads(out)["ids"]) == sorted(ids[1:])
+        return
     assert (code, out) == (0, "Replayed 2 rows. 1 had changed meanwhile and were not touched.\n")
 
 
