@@ -171,7 +171,7 @@ async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):
         assert (file.status, file.headers["Cache-Control"]) == (200, "no-cache")
         known = {"If-None-Match": file.headers["ETag"]}
         assert (await client.get(path, headers=known)).status == 304
-    policy = answer.headers["Content-Security-Policy"]
+    [policy] = answer.headers.getall("Content-Security-Policy")
     assert policy.startswith("default-src 'none'; script-src 'self' 'sha256-")
 
 

@@ -169,6 +169,11 @@ async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
     await site.is_refused()
     counted = b'outbox_refused_total{code="too_many_connections"} 1.0'
     assert counted in site.recorder.render()[0]
+    held.pop()[1].close()
+    await eventually(lambda: len(site.server.server.connections) == LIMIT // 2 - 1)
+    held.append(await asyncio.open_connection("127.0.0.1", site.port))
+    await site.until(connections=LIMIT // 2)
+    await site.is_refused()
     other = await asyncio.open_connection("127.0.0.1", site.port, local_addr=("127.0.0.2", 0))
     other[1].write(b"GET / HTTP/1.1\r\n" + CLOSE)
     assert (await other[0].read()).endswith(b"here")
