@@ -152,13 +152,13 @@ Export all that match: CSV <export?state=pending&user=ada&since=2026-01-01&as=cs
 <export?state=pending&user=ada&since=2026-01-01&as=json>
 Filter
 state=pending
-Id or its beginning id=
-Event name name=
-User user=ada
-Text in the payload payload=
+Id or its beginning id:
+Event name name:
+User user: ada
+Text in the payload payload:
 Upper and lower case count in payloads, and the audit notes the search.
-Accepted from (UTC) since=2026-01-01
-Accepted until (UTC) until=
+Accepted from (UTC) since: 2026-01-01
+Accepted until (UTC) until:
 A part of the text is enough; "in quotes" is the whole text.
 Search <events> Clear <events?state=pending>
 Event DEAD - Outbox
@@ -214,11 +214,11 @@ Resume delivery? - Outbox
 Resume delivery?
 What waits is sent, oldest first, with a share for new events.
 confirmed=yes
-Reason (optional, for the audit and your colleagues) reason=
+Reason (optional, for the audit and your colleagues) reason:
 Resume delivery <resume> Leave it as it is <>
 Audit - Outbox
 Audit
-Event id or its beginning event=
+Event id or its beginning event:
 Search <audit>
 | Act | By | When | What
 | pause | kim | 0 h ago |
@@ -415,6 +415,7 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         one = await operator.see(f"/outbox/audit?event=+{many[50]}")
         assert "201 events" in one
         assert (one.count('href="/outbox/events/'), "and 1 more:" in one) == (200, True)
+        assert f'href="/outbox/events/{many[50]}">{many[50]}</a>' in one
         shown = await operator.send(f"/outbox/events/{unsent.id}/payload")
         assert "The data is encrypted." in shown
         await operator.send(f"/outbox/events/{unsent.id}/payload")

@@ -110,7 +110,8 @@ _BLOCKS = {"h1", "h2", "p", "div", "form", "li", "tr", "nav", "figcaption"}
 class _Reader(HTMLParser):
     """Reads a page: a line for each block, cells after bars, links and buttons with their targets.
 
-    A link to where one is has a star. Pictures are left out, and times are in hours.
+    A link to where one is has a star. A hidden field has a sign of equality, another one a colon.
+    Pictures are left out, and times are in hours.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,8 @@ class _Reader(HTMLParser):
         if tag == "form":
             self._form = given.get("action", "")
         elif tag == "input" and given.get("type") != "checkbox":
-            words = f" {given['name']}={given.get('value', '')}"
+            mark = "=" if given.get("type") == "hidden" else ": "
+            words = f" {given['name']}{mark}{given.get('value', '')}"
         elif tag in ("a", "button"):
             words = " * " if "aria-current" in given else " "
             self._target = given.get("href") or given.get("formaction", self._form)
