@@ -273,6 +273,7 @@ tracing = Tracing(Away())
 with tracing.around_append([]):
     pass
 tracing.close()
+assert all(one.daemon for one in threading.enumerate()[1:])  # none is waited for at the end
 """
 
 
