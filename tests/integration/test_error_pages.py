@@ -114,7 +114,7 @@ async def test_a_program_gets_json(tmp_path: Path) -> None:
 async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
     answer, text = await page(tmp_path, "/")
     assert answer.status == 200
-    assert 'action="/auth/dev-login"' in text
+    assert 'action="/auth/dev-login">\n<input type="hidden" name="returnTo" value="/">' in text
     _, text = await page(tmp_path, "/", OIDC_ISSUER="https://identity.example.com", **PROVIDER)
     assert '<a href="/auth/login?returnTo=/">Sign in</a>' in text
     operators = {"OPERATOR_EMAILS": "kim@example.com"}
