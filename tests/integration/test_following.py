@@ -204,7 +204,9 @@ async def test_an_event_that_starts_no_function_says_so_in_the_end(tmp_path, aio
         await deliver(followed)
         client = await aiohttp_client(followed.app)
         views = await follow_to_the_end(client)
-    assert [(view["noRun"], view["final"]) for view in views] == [(False, False), (True, True)]
+    told = [(view["noRun"], view["final"]) for view in views]
+    assert told[-1] == (True, True)
+    assert set(told[:-1]) <= {(False, False)}
 
 
 async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aiohttp_client):

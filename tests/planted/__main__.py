@@ -4,7 +4,8 @@ The bugs stand in the TOML files beside this one, each as a table with its name:
 text that stands there once), `new`, and who must find it: `tests` (what pytest is asked for), or
 with `--trials` each of `trials` (a module of `tests.support` and its arguments, which exits with
 `FOUND`). A WORD picks bugs by their names. Prints the survivors and the stale ones, and exits with
-1 when a bug survives, or is stale for a trial.
+1 when a bug survives, is stale for a trial, or has no tests that run. Several bugs are judged at
+once, each in a copy of its own: their tests mostly wait.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 from tests.support.proof_table import FOUND, add_row
 
@@ -44,7 +47,7 @@ class Bug:
     def is_found(self, tree: Path) -> bool:
         """True when its tests fail or hang, or each of its trials finds it.
 
-        The file is put back afterwards.
+        The file is put back afterwards. Raises RuntimeError where none of its tests can run.
         """
         path = tree / self.file
         sound = path.read_text()
@@ -68,23 +71,34 @@ def bugs(words: Sequence[str] = (), *, trials: bool = False) -> Iterator[Bug]:
 def main(words: list[str]) -> int:
     trials = words[:1] == ["--trials"]
     wanted = list(bugs(words[1:] if trials else words, trials=trials))
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "copy"
-        _copy(tree)
-        stale = [bug for bug in wanted if bug.is_stale(tree)]
-        tried = [bug for bug in wanted if bug not in stale]
-        survivors = [bug for bug in tried if not _told(bug, found=bug.is_found(tree))]
+    stale = [bug for bug in wanted if bug.is_stale(ROOT)]
+    tried = [bug for bug in wanted if bug not in stale]
+    workers = 1 if trials else 2 * (os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        trees = Queue[Path]()
+        for number in range(workers):
+            trees.put(tree := Path(folder) / str(number))
+            _copy(tree)
+        verdicts = list(pool.map(lambda bug: _judged(bug, trees), tried))
     for bug in stale:
         print(f"stale     {bug.name}")
-    found = len(tried) - len(survivors)
-    print(f"{len(tried)} tried, {found} found, {len(survivors)} survive, {len(stale)} stale")
+    found = verdicts.count(True)
+    survivors = len(tried) - found
+    print(f"{len(tried)} tried, {found} found, {survivors} survive, {len(stale)} stale")
     kind = "bugs for trials" if trials else "bugs for tests"
     add_row(kind, f"{len(wanted)} bugs", f"{found} of {len(wanted)}")
     return 1 if survivors or (trials and stale) else 0
 
 
-def _told(bug: Bug, *, found: bool) -> bool:
-    print(f"{'found' if found else 'SURVIVES':9} {bug.name}", flush=True)
+def _judged(bug: Bug, trees: Queue[Path]) -> bool:
+    """True for a bug that is found, in one of the copies."""
+    tree = trees.get()
+    try:
+        found, said = bug.is_found(tree), ""
+    except RuntimeError as error:
+        found, said = False, f": {error}"
+    trees.put(tree)
+    print(f"{'found' if found else 'SURVIVES':9} {bug.name}{said}", flush=True)
     return found
 
 
@@ -106,14 +120,14 @@ def _fails(tree: Path, tests: list[str]) -> bool:
     except subprocess.TimeoutExpired:
         return True
     if code not in (0, 1):
-        raise SystemExit(f"pytest could not run {tests}: exit code {code}")
+        raise RuntimeError(f"pytest could not run {tests}: exit code {code}")
     return bool(code)
 
 
 def _finds(tree: Path, trial: list[str]) -> bool:
     code = _exit_code(tree, [f"tests.support.{trial[0]}", *trial[1:]], _TRIAL_SECONDS)
     if code not in (0, FOUND):
-        raise SystemExit(f"{trial} could not run: exit code {code}")
+        raise RuntimeError(f"{trial} could not run: exit code {code}")
     return code == FOUND
 
 
