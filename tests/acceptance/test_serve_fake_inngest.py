@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,21 @@ def nobody_listens() -> bool:
 def needs_no_dev_server() -> None:
     if not nobody_listens():
         pytest.skip("a dev server answers on this machine")
+
+
+@pytest.fixture(autouse=True)
+async def alone() -> AsyncIterator[None]:
+    """Suites that run beside this one use the same port: one test at a time does."""
+    with socket.socket(socket.AF_UNIX) as lock:
+
+        def is_ours() -> bool:
+            with contextlib.suppress(OSError):
+                lock.bind("\0the port of the dev server")  # a name of Linux, gone with its process
+                return True
+            return False
+
+        await eventually(is_ours, within_seconds=500)
+        yield
 
 
 async def readiness(process: Process) -> dict[str, Any]:
@@ -72,13 +88,13 @@ async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path
     needs_no_dev_server()
     async with running("serve", environment=without_inngest(tmp_path)) as process:
         assert (await readiness(process))["inngest"] == "dev server"
-        await eventually(nobody_listens)  # one of another suite's comes and goes
+        assert nobody_listens()
         assert not any("fake Inngest" in line for line in process.lines)
 
 
 async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        with contextlib.suppress(OSError):  # another dev server is as good
+        with contextlib.suppress(OSError):  # a real dev server is as good
             await stack.enter_async_context(FakeInngest(port=DEV_SERVER[1]))
         settings = without_inngest(tmp_path)
         async with running("serve", "--fake-inngest", environment=settings) as process:
