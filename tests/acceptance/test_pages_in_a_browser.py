@@ -12,13 +12,23 @@ from tests.support.browser import Browser, chromium
 from tests.support.fleet import environment, running
 
 pytestmark = pytest.mark.slow
+EVENT_TYPES = Path(__file__).parents[2] / "examples" / "event-types" / "event-types.yaml"
+CHOOSE = """
+const path = document.getElementById("path");
+path.value = "/api/reports";
+path.dispatchEvent(new Event("change"));
+return document.getElementById("body").value;
+"""
 LOADED = "return performance.getEntriesByType('resource').map(one => one.name)"
 
 
 @pytest.fixture
 async def url(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[str]:
     settings = environment(
-        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, OPERATOR_EMAILS="ada@example.com"
+        f"sqlite:///{tmp_path / 'outbox.db'}",
+        inngest_api.url,
+        OPERATOR_EMAILS="ada@example.com",
+        EVENT_TYPES_FILE=str(EVENT_TYPES),
     )
     async with running("serve", environment=settings) as service:
         yield service.url
@@ -33,7 +43,7 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
 async def test_the_description_is_drawn_with_each_type_from_files_of_the_service(
     url: str, browser: Browser
 ) -> None:
-    await browser.open(f"{url}/docs#/events/postDocumentsAwsIndex")
+    await browser.open(f"{url}/docs#/events/postFilesUploaded")
     await browser.shows("#ui", "Outbox for Inngest")
     await browser.shows("#ui", "OAS 3.1")
     await browser.shows("#ui", "/api/route")
@@ -48,7 +58,9 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.open(f"{url}/")
     await browser.click("form button")
     await browser.shows("main", "Signed in as ada@example.com, an operator.")
-    await browser.click("#post button")  # the example of the event type
+    assert "documentName" in await browser.run("return document.getElementById('body').value")
+    assert "sales" in await browser.run(CHOOSE)  # the example of the other event type
+    await browser.click("#post button")
     await browser.shows("#log", "200 {")
     await browser.shows("#log", "delivered, run completed")
     await browser.shows("#log", "That was its end.")

@@ -129,6 +129,17 @@ async def test_fields_that_a_post_needs_are_required(document):
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
 
 
+async def test_all_that_change_but_two_describe_the_body_that_they_take(document):
+    changing = (
+        one
+        for methods in document["paths"].values()
+        for way, one in methods.items()
+        if way != "get"
+    )
+    without = {one["operationId"] for one in changing if "requestBody" not in one}
+    assert without == {"takeBackEvent", "signOut"}
+
+
 async def test_what_a_query_may_hold_is_described(document):
     found = {
         one["name"]: one["schema"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
 import os
 import platform
 import signal
+import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
@@ -209,6 +211,10 @@ async def test_purge_removes_delivered_rows_only(
     monkeypatch.setattr(repairs, "_COUNTED", 2)
     assert "Would remove 1 rows" in (await outbox_command(path, *now))[1]
     assert (await outbox_json(path, *now))["rows"] == 1
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
+        day = "settled_at_ms = settled_at_ms - 86400000, ran_ms = ran_ms - 86400000"
+        file.execute(f"UPDATE outbox_done SET {day}")
+    now = ("purge", "--older-than", "1h")
     gone = await outbox_json(path, *now, "--yes", "--actor", "kim")
     assert gone == {"action": "purge", "done": True, "rows": 1}
     await outbox_command(path, "pause", "--actor", "")  # who is told to be nobody

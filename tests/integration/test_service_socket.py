@@ -42,7 +42,10 @@ def _own_folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
 
 
-async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
+async def test_a_command_waits_for_a_service_that_is_just_starting(short_path: Path) -> None:
+    (short_path / "kept").mkdir()
+    (short_path / "linked").symlink_to("kept")
+    url = f"sqlite:///{short_path}/linked/outbox.db"
     with service_socket() as listening:
         assert listening
 
@@ -53,8 +56,8 @@ async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
 
         command = asyncio.create_task(ask())
         await asyncio.sleep(0)
-        async with serve_link(listening, [ServedPart(Served, OneProcess(URL))], Status):
-            assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
+        async with serve_link(listening, [ServedPart(Served, OneProcess(url))], Status):
+            assert await command == str((short_path / "kept" / "outbox.db").resolve())
 
 
 async def test_a_service_takes_events_where_there_can_be_no_socket(

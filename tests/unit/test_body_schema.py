@@ -224,6 +224,7 @@ def test_in_another_document_references_start_elsewhere_and_data_stay() -> None:
     def declared(reference: str) -> dict[str, object]:
         one, data = {"$ref": reference}, {"$ref": "#/$defs/a"}
         fields = {"default": one, "a": {"default": data, "enum": [data]}}
-        return {"properties": fields, "items": one, "anyOf": [one, True], "minItems": 1}
+        inner = {"anyOf": [one, True], "$defs": {"b": one}}
+        return {"properties": fields, "items": one, "minItems": 1, **inner}
 
     assert rewritten(declared("#/$defs/a"), "#/x") == declared("#/x/$defs/a")
