@@ -5,7 +5,8 @@ is no part of this repository, in the form of our own: SETUP makes the queue `be
 `%(data)s`, MANY the elements of `%(array)s`, TICK follows MANY where there is one, TAKE returns
 rows that begin with an id, DONE ends `%(ids)s`, EMPTY removes all. Prints medians: commits a second
 of appends in SQL, the server's time, log and pages for an event, in and out, in quiet and beside an
-open transaction, and the size of waiting events. Compare ratios of one run only.
+open transaction, and the size of waiting events. `--sync` stands for a slower disk. Compare ratios
+of one run only.
 """
 
 from __future__ import annotations
@@ -237,12 +238,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--passing", type=int, default=60, help="seconds of passing through")
-    parser.add_argument("--only-beside", action="store_true")
+    parser.add_argument("--only", choices=["appends", "beside"], help="a part")
+    parser.add_argument("--sync", type=int, default=0, help="microseconds that a sync takes longer")
     options = parser.parse_args()
     named = {"plain table": PLAIN, "by hand": BY_HAND, "ours": OURS, "lease table": LEASE}
     queues = {name: statements(text) for name, text in named.items()}
     queues |= {one.stem: statements(one.read_text()) for one in options.peer}
     settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "150"}
+    if options.sync:  # a commit waits so long before it syncs, for all that commit meanwhile
+        settings |= {"commit_delay": str(options.sync), "commit_siblings": "0"}
     with postgres(durable=True, settings=settings) as server, server.database("queues") as url:
         migrate(url)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -251,9 +255,12 @@ def main() -> None:
         for queue in queues.values():
             script = queue.get("SETUP", "SELECT 1")
             run_client(url, "psql", "-qXv", "ON_ERROR_STOP=1", script=script)
-        if not options.only_beside:
+        if options.only != "beside":
             for kind, clients in (("ONE", 32), ("ONE", 64), ("MANY", 8)):
                 appends(url, queues, kind, clients, options.rounds)
+        if options.only == "appends":
+            return
+        if not options.only:
             pass_through(url, queues, options.groups, "in quiet", options.passing)
         with psycopg.connect(url) as idle:
             idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
