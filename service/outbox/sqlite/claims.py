@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import uuid_utils
@@ -30,6 +31,13 @@ _encode = msgspec.json.Encoder().encode
 _decode_owners = msgspec.json.Decoder(list[str]).decode
 _decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
+
+
+class Moment(NamedTuple):
+    """Milliseconds since 1970, by the store's own clock and by the wall clock."""
+
+    store: int
+    wall: int
 
 
 class SqliteClaims:
@@ -71,8 +79,12 @@ class SqliteClaims:
             return 0.0
         if not waiting:
             return None
-        times = ((self._next_due_ms, self._clock.now_ms()), (self._wanted_at_ms, wall_now_ms()))
-        return min((max(0, at - now) / 1000 for at, now in times if at is not None), default=None)
+        waits = []
+        if self._next_due_ms is not None:
+            waits.append(self._next_due_ms - self._clock.now_ms())
+        if self._wanted_at_ms is not None:
+            waits.append(self._wanted_at_ms - wall_now_ms())
+        return max(0, min(waits)) / 1000 if waits else None
 
     def abandon(self, batch: Batch) -> None:
         """Free the rows of a batch that nobody received, as if it had never been claimed."""
@@ -83,19 +95,19 @@ class SqliteClaims:
         self, connection: sqlite3.Connection, items: Sequence[ClaimRequest]
     ) -> list[Batch | None]:
         """A batch for each request that finds rows, None for the others."""
-        now = self._clock.now_ms()
+        now = Moment(self._clock.now_ms(), wall_now_ms())
         self._made, self._expired = {}, []
         self._released = set(self._abandoned)
         for claim in self._released:
             connection.execute(SQL["RELEASE_READY"], {"claim": claim})
             connection.execute(SQL["RELEASE_CLAIM"], {"claim": claim})
-        if now >= self._expire_at_ms:
-            self._expire_at_ms = now + _EXPIRY_MS
-            self._expired = _expire(connection, now)
+        if now.store >= self._expire_at_ms:
+            self._expire_at_ms = now.store + _EXPIRY_MS
+            self._expired = _expire(connection, now.store)
         batches = [self._claim(connection, request, now) for request in items]
         self._next_due_ms = self._wanted_at_ms = None
         if None in batches:
-            values = {"now": now, "wall": wall_now_ms()}
+            values = {"now": now.store, "wall": now.wall}
             [due] = connection.execute(SQL["NEXT_DUE"], values).fetchall()
             self._next_due_ms, self._wanted_at_ms = due
             if self._next_due_ms is not None:
@@ -114,15 +126,15 @@ class SqliteClaims:
                 self.abandon(batch)
 
     def _claim(
-        self, connection: sqlite3.Connection, request: ClaimRequest, now: int
+        self, connection: sqlite3.Connection, request: ClaimRequest, now: Moment
     ) -> Batch | None:
-        fresh_after = self._fresh.after(connection, now)
+        fresh_after = self._fresh.after(connection, now.store)
         seqs = self.picker.pick(connection, request, now, fresh_after)
         if not seqs:
             return None
         claim, rows = str(uuid_utils.uuid7()), _encode(seqs).decode()
-        lease_until = now + int(request.lease_seconds * 1000)
-        values = {"rows": rows, "claim": claim, "now": wall_now_ms(), "lease_until": lease_until}
+        lease_until = now.store + int(request.lease_seconds * 1000)
+        values = {"rows": rows, "claim": claim, "now": now.wall, "lease_until": lease_until}
         connection.execute(SQL["CLAIM_LEASE"], values)
         delete_rows(connection, "CLAIM_TAKE", seqs)
         [(entries, owners, payloads)] = connection.execute(SQL["CLAIM_READ"], {"rows": rows})
@@ -208,16 +220,16 @@ class Picker:
         self._oldest_turn = False
 
     def pick(
-        self, connection: sqlite3.Connection, request: ClaimRequest, now: int, fresh_after: int
+        self, connection: sqlite3.Connection, request: ClaimRequest, now: Moment, fresh_after: int
     ) -> list[int]:
         """The rows to claim, in the order of their acceptance."""
         if request.isolated is Isolated.FIRST:
-            isolated, _ = _due(connection, "PICK_ISOLATED", now, 1)
+            isolated, _ = _due(connection, "PICK_ISOLATED", 1, at=now.store)
             if isolated:
                 return isolated
-        due, size = _due(connection, "PICK_OLDEST", now, request.max_events)
+        due, size = _due(connection, "PICK_OLDEST", request.max_events, at=now.store, wall=now.wall)
         if not due and request.isolated is Isolated.LAST:
-            return _due(connection, "PICK_ISOLATED", now, 1)[0]
+            return _due(connection, "PICK_ISOLATED", 1, at=now.store)[0]
         if len(due) < request.max_events and size <= request.max_bytes:
             return sorted(due)
         self._oldest_turn = not self._oldest_turn and request.fresh_share < 1
@@ -239,7 +251,7 @@ class Picker:
         if not self.may_have_fair_share or request.fresh_share >= 1:
             return [], []
         count = int(request.max_events * FAIR_SHARE) or int(not self._oldest_turn)
-        due, size = _due(connection, "PICK_FAIR_SHARE", 0, count)
+        due, size = _due(connection, "PICK_FAIR_SHARE", count)
         self.may_have_fair_share = bool(due) or count == 0
         fitting = _fitting(connection, due, size, int(request.max_bytes * FAIR_SHARE))
         return fitting, [] if fitting or self._oldest_turn else due[:1]
@@ -273,14 +285,15 @@ def _newest(
     whole = share >= 1
     count = int(request.max_events * share)
     room = int(request.max_bytes * share)
-    due, size = _due(connection, "PICK_NEWEST", 0 if whole else fresh_after, count)
+    due, size = _due(connection, "PICK_NEWEST", count, at=0 if whole else fresh_after)
     return _fitting(connection, due, size, room) or (due[:1] if whole else [])
 
 
-def _due(connection: sqlite3.Connection, name: str, at: int, limit: int) -> tuple[list[int], float]:
+def _due(
+    connection: sqlite3.Connection, name: str, limit: int, **values: int
+) -> tuple[list[int], float]:
     """The rows that a PICK finds, and the size of their payloads in all."""
-    values = {"at": at, "wall": wall_now_ms(), "limit": limit}
-    [(seqs, size)] = connection.execute(SQL[name], values).fetchall()
+    [(seqs, size)] = connection.execute(SQL[name], {"limit": limit, **values}).fetchall()
     return _decode_numbers(seqs), size
 
 

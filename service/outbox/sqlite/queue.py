@@ -110,10 +110,15 @@ class SqliteSettlements:
         if not named:
             return 0
         now, changed = self._clock.now_ms(), 0
-        values = {"claim": item.claim, "now": wall_now_ms(), "ran_ms": self._state.ran_ms()}
+        values = {
+            "claim": item.claim,
+            "now": wall_now_ms(),
+            "sent_at": now,
+            "ran_ms": self._state.ran_ms(),
+        }
         for name, rows in _moves(item, now):
             values["rows"] = _encode(rows).decode()
-            changed += connection.execute(SQL[name], {**values, "sent_at": now}).rowcount
+            changed += connection.execute(SQL[name], values).rowcount
         if item.answered:
             values["rows"] = _encode(item.answered).decode()
             connection.execute(SQL["SETTLE_ANSWERED"], values)

@@ -29,10 +29,10 @@ SELECT json_group_array(seq), total(payload_bytes) FROM (
     ORDER BY seq DESC LIMIT :limit)
 
 -- name: PICK_FAIR_SHARE
--- The rows of quiet owners: few, and only while a noisy owner's rows fill the queue. :at has no use.
+-- The rows of quiet owners: few, and only while a noisy owner's rows fill the queue.
 SELECT json_group_array(seq), total(payload_bytes) FROM (
     SELECT seq, payload_bytes FROM outbox_ready
-    WHERE fair_share = 1 AND isolated = 0 AND due_at_ms = 0 AND :at IS NOT NULL
+    WHERE fair_share = 1 AND isolated = 0 AND due_at_ms = 0
     ORDER BY seq LIMIT :limit)
 
 -- name: PICK_ISOLATED
