@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -80,15 +81,11 @@ class PostgresRepairs:
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """As the port says. The retention goes on where it was the last time."""
-        gone, from_ms = 0, self._purged_to_ms if actor is None else 0
-        while True:
-            count, last_ms = await self._purge_page("PURGE", older_than_seconds, from_ms)
-            gone, from_ms = gone + count, last_ms or from_ms
-            if count < _PURGE_PAGE:
-                break
-            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+        gone, to_ms = 0, self._purged_to_ms if actor is None else 0
+        async for count, next_ms in self._purge_pages("PURGE", older_than_seconds, to_ms):
+            gone, to_ms = gone + count, next_ms
         if actor is None:
-            self._purged_to_ms = from_ms
+            self._purged_to_ms = to_ms
         elif gone:
             detail = f"{gone} delivered rows"
             await self._pool.run("ADD_ACT", audited("purge", actor=actor, detail=detail))
@@ -97,28 +94,28 @@ class PostgresRepairs:
     async def purge_payloads(self, *, older_than_seconds: float) -> int:
         """As the port says. It goes on where it was the last time."""
         gone = 0
-        while True:
-            from_ms = self._emptied_to_ms
-            count, end_ms = await self._purge_page("PURGE_PAYLOADS", older_than_seconds, from_ms)
+        pages = self._purge_pages("PURGE_PAYLOADS", older_than_seconds, self._emptied_to_ms)
+        async for count, self._emptied_to_ms in pages:
             gone += count
-            if count < _PURGE_PAGE:  # none is left in this window
-                if end_ms is None:
-                    return gone
-                self._emptied_to_ms = end_ms + 1
-            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+        return gone
 
-    async def _purge_page(
+    async def _purge_pages(
         self, statement: str, older_than_seconds: float, from_ms: int
-    ) -> tuple[int, int | None]:
-        """Run `statement` once; returns how many rows it took, and where it ended."""
-        given = {
-            "now_ms": wall_now_ms(),
-            "older_than_ms": int(older_than_seconds * 1000),
-            "page": _PURGE_PAGE,
-            "from_ms": from_ms,
-        }
-        [(count, end_ms)] = await self._pool.run(statement, given)
-        return count, end_ms
+    ) -> AsyncIterator[tuple[int, int]]:
+        """Run `statement` page by page: how many rows each took, and where the next one begins."""
+        is_last = False
+        while not is_last:
+            given = {
+                "now_ms": wall_now_ms(),
+                "older_than_ms": int(older_than_seconds * 1000),
+                "page": _PURGE_PAGE,
+                "from_ms": from_ms,
+            }
+            [(count, next_ms, is_last)] = await self._pool.run(statement, given)
+            from_ms = from_ms if next_ms is None else next_ms
+            yield int(count), from_ms
+            if not is_last:
+                await asyncio.sleep(_PURGE_PAUSE_SECONDS)
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
         """As the port says."""

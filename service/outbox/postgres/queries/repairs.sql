@@ -81,12 +81,11 @@ WITH picked AS (
     FROM (SELECT owner, count(*) AS stored, sum(size) AS bytes FROM gone GROUP BY owner) AS o
     HAVING count(*) > 0
 )
-SELECT count(*), max(settled_at_ms) FROM picked
+SELECT count(*), max(settled_at_ms), count(*) < %(page)s FROM picked
 
 -- name: PURGE_PAYLOADS
 -- As PURGE, but the rows stay without their payloads. A window of about 5,000 rows is looked at, since
--- most may have lost theirs. Returns its last moment, null for the last window. A clock that was set
--- back begins again.
+-- most may have lost theirs, again while a page of them is full. A clock that was set back begins again.
 WITH until AS MATERIALIZED (
     SELECT least(at_ms, %(now_ms)s::bigint) - %(older_than_ms)s::bigint AS until_ms FROM outbox.moment
 ), begun AS MATERIALIZED (
@@ -113,7 +112,8 @@ WITH until AS MATERIALIZED (
     SELECT array_agg(owner), array_agg(0), array_agg(-bytes)
     FROM (SELECT owner, sum(size) AS bytes FROM picked GROUP BY owner) AS o HAVING count(*) > 0
 )
-SELECT (SELECT count(*) FROM picked), end_ms FROM looked
+SELECT count, CASE WHEN is_full THEN from_ms ELSE end_ms + 1 END, NOT is_full AND end_ms IS NULL
+FROM looked, (SELECT count(*), count(*) >= %(page)s AS is_full FROM picked) AS p
 
 -- name: LOAD_DELIVERY
 SELECT * FROM outbox.delivery_record
