@@ -27,6 +27,7 @@ from service.outbox.postgres.database.connection import (
     statements,
 )
 from service.outbox.postgres.database.faults import fault_at
+from service.outbox.postgres.inbox import TURN_SECONDS
 
 _SET_UP = """
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
@@ -140,7 +141,7 @@ class PostgresTransfer:
         It stays sealed while a move into it is not finished, and after a move out of it. Raises
         OutboxMoveError while appended events wait in the inbox.
         """
-        [(is_served,)] = self._session.run("SERVED").fetchall()
+        [(is_served,)] = self._session.run("SERVED", {"seconds": TURN_SECONDS}).fetchall()
         if is_served:
             yield False
             return

@@ -84,8 +84,9 @@ INSERT INTO outbox.settings
 SELECT * FROM unnest(%(scopes)s::text[], %(scope_ids)s::text[], %(settings)s::text[])
 
 -- name: SERVED
--- Whether a service serves the outbox: one has the turn of the inbox.
-SELECT until BETWEEN statement_timestamp() AND statement_timestamp() + interval '20 seconds'
+-- Whether a service serves the outbox: one has the turn of the inbox, which ends as TAKE_TURN says.
+SELECT until BETWEEN statement_timestamp()
+                 AND statement_timestamp() + make_interval(secs => %(seconds)s::float8 * 2)
 FROM outbox.turns WHERE name = 'inbox'
 
 -- name: IN_INBOX
