@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -11,79 +10,70 @@ import pytest
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import Meta
 from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Filter
 from tests.support.calls import aged, key, pending, replayed
 from tests.support.storage import Outbox, Storage, ask, claim, event, ids
 
 pytestmark = pytest.mark.in_memory_too
 
-NO_KEYS = (None,) * 5
+
+def daily(name: str, digest: bytes = b"1") -> IdempotencyKey:
+    return key(name, digest, lifetime_seconds=100)
 
 
 async def test_the_events_of_a_call_are_pending_in_their_order(outbox: Outbox) -> None:
-    events = [msgspec.structs.replace(event(), meta=Meta(trace="00-abc")) for _ in range(5)]
-    receipts = await outbox.intake.append_all(events, NO_KEYS)
-    assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
-    assert replayed(receipts) == [False] * 5
-    batch = await claim(outbox)
-    assert ids(batch) == [each.id for each in events]
-    assert batch.payloads == b",".join(each.payload for each in events)
-    assert {entry.meta.trace for entry in batch.entries} == {"00-abc"}
-
-
-async def test_events_with_keys_keep_the_order_of_their_call(outbox: Outbox) -> None:
-    events = [event() for _ in range(4)]
-    await outbox.intake.append_all(events, [key(name) for name in "dacb"])
-    assert ids(await claim(outbox)) == [each.id for each in events]
-
-
-async def test_a_call_without_events_stores_nothing(outbox: Outbox) -> None:
-    assert not await outbox.intake.append_all((), ())
-    assert await pending(outbox) == 0
-
-
-@pytest.mark.parametrize(
-    ("users", "keys", "words"),
-    [(["u-1", "u-2"], (None, None), "one owner"), (["u-1", "u-1"], [key("a")], "for each event")],
-)
-async def test_a_call_of_two_owners_or_with_a_key_missing_is_refused(
-    outbox: Outbox, users: list[str], keys: Sequence[IdempotencyKey | None], words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        await outbox.intake.append_all([event(user) for user in users], keys)
-    assert await pending(outbox) == 0
-
-
-async def test_a_receipt_has_the_id_under_which_inngest_gets_the_event(outbox: Outbox) -> None:
-    events = [event() for _ in range(3)]
-    receipts = await outbox.intake.append_all(events, [key("a"), None, key("b")])
-    again = await outbox.intake.append_all([event(), event()], [key("b"), key("a")])
-    single = await outbox.intake.append(event(), key=key("b"))
-    rows = [await outbox.intake.find(each.id) for each in events]
-    known = [row.inngest_id for row in rows if row]
-    assert [receipt.inngest_id for receipt in receipts] == known
-    assert [receipt.inngest_id for receipt in again] == [known[2], known[0]]
-    assert single.inngest_id == known[2]
-    assert len(set(known)) == 3
-
-
-async def test_calls_of_one_moment_are_each_stored_whole(outbox: Outbox) -> None:
-    calls = [[event(f"u-{n}") for _ in range(1 + n % 5)] for n in range(40)]
-    answers = await asyncio.gather(
-        *(outbox.intake.append_all(events, (None,) * len(events)) for events in calls)
-    )
-    for events, receipts in zip(calls, answers, strict=True):
+    """Whether they have keys or not."""
+    for keys in ((None,) * 5, [key(name) for name in "dacbe"]):
+        events = [msgspec.structs.replace(event(), meta=Meta(trace="00-abc")) for _ in keys]
+        receipts = await outbox.intake.append_all(events, keys)
         assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
-    stored = ids(await claim(outbox, ask(1000)))
-    assert sorted(stored) == sorted(each.id for events in calls for each in events)
+        assert replayed(receipts) == [False] * 5
+        batch = await claim(outbox)
+        assert ids(batch) == [each.id for each in events]
+        assert batch.payloads == b",".join(each.payload for each in events)
+        assert {entry.meta.trace for entry in batch.entries} == {"00-abc"}
+
+
+async def test_a_call_of_no_event_of_two_owners_or_with_a_key_missing_stores_nothing(
+    outbox: Outbox,
+) -> None:
+    assert not await outbox.intake.append_all((), ())
+    with pytest.raises(ValueError, match="one owner"):
+        await outbox.intake.append_all([event("u-1"), event("u-2")], (None, None))
+    with pytest.raises(ValueError, match="for each event"):
+        await outbox.intake.append_all([event(), event()], [key("a")])
+    assert await pending(outbox) == 0
+
+
+async def test_calls_of_one_moment_are_each_stored_whole_large_ones_too(outbox: Outbox) -> None:
+    calls = [[event(f"u-{n}") for _ in range(1 + n % 5)] for n in range(40)]
+    large = [[event(size=1_000) for _ in range(1_200)] for _ in range(3)]
+    answers = await asyncio.gather(
+        *(outbox.intake.append_all(events, (None,) * len(events)) for events in calls),
+        *(outbox.intake.append_all(one, [key(each.id) for each in one]) for one in large),
+    )
+    for events, receipts in zip(calls + large, answers, strict=True):
+        assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
+    stored = [row.id for row in await outbox.inspector.rows(Filter(limit=10_000))]
+    assert sorted(stored) == sorted(each.id for events in calls + large for each in events)
 
 
 async def test_a_call_that_is_made_again_is_a_replay_of_the_whole(outbox: Outbox) -> None:
+    """Its receipts have the ids under which Inngest gets the events."""
     keys = [key("a"), key("b"), key("c")]
-    first = await outbox.intake.append_all([event() for _ in keys], keys)
-    again = await outbox.intake.append_all([event() for _ in keys], keys)
+    first, again = [await outbox.intake.append_all([event() for _ in keys], keys) for _ in range(2)]
     assert [receipt.event_id for receipt in again] == [receipt.event_id for receipt in first]
     assert (replayed(first), replayed(again)) == ([False] * 3, [True] * 3)
     assert await pending(outbox) == 3
+    rows = [await outbox.intake.find(receipt.event_id) for receipt in first]
+    known = [row.inngest_id for row in rows if row]
+    one, new, two = await outbox.intake.append_all(
+        [event() for _ in keys], [key("c"), None, key("a")]
+    )
+    single = await outbox.intake.append(event(), key=key("b"))
+    assert known == [two.inngest_id, single.inngest_id, one.inngest_id]
+    assert known == [receipt.inngest_id for receipt in first]
+    assert len({*known, new.inngest_id}) == 4
 
 
 async def test_a_key_twice_in_one_call_is_a_replay_of_the_first(outbox: Outbox) -> None:
@@ -163,66 +153,44 @@ async def test_what_a_call_stored_is_there_after_a_restart(storage: Storage) -> 
         ]
 
 
-async def test_large_calls_of_one_moment_are_each_stored_whole(outbox: Outbox) -> None:
-    calls = [[event(size=1_000) for _ in range(1_200)] for _ in range(3)]
-    answers = await asyncio.gather(
-        *(outbox.intake.append_all(one, [key(each.id) for each in one]) for one in calls),
-        *(outbox.intake.append(event()) for _ in range(20)),
-    )
-    assert [len(receipts) for receipts in answers[:3]] == [1_200] * 3
-    assert await pending(outbox) == 3 * 1_200 + 20
-
-
-@pytest.mark.parametrize(("seconds", "lifetime"), [(50, 100), (1_000_000, None)])
 async def test_within_its_lifetime_a_key_is_replayed_and_without_one_for_ever(
-    outbox: Outbox, seconds: float, lifetime: float | None
+    outbox: Outbox,
 ) -> None:
-    first = await outbox.intake.append(aged(seconds), key=key("a", lifetime_seconds=lifetime))
-    again = await outbox.intake.append(event(), key=key("a", lifetime_seconds=lifetime))
-    assert (again.event_id, again.replayed) == (first.event_id, True)
+    for seconds, used in ((50, daily("a")), (1_000_000, key("b"))):
+        first = await outbox.intake.append(aged(seconds), key=used)
+        again = await outbox.intake.append(event(), key=used)
+        assert (again.event_id, again.replayed) == (first.event_id, True)
+    receipts = await outbox.intake.append_all([aged(200), aged(200)], [daily("c"), daily("c")])
+    assert replayed(receipts) == [False, True]  # it does not expire within a call
 
 
-async def test_after_its_lifetime_a_key_takes_a_new_event(outbox: Outbox) -> None:
-    daily = key("a", lifetime_seconds=100)
-    first = await outbox.intake.append(aged(200), key=daily)
-    second = await outbox.intake.append(event(), key=daily)
-    third = await outbox.intake.append(event(), key=daily)
+async def test_after_its_lifetime_a_key_takes_a_new_event_of_any_body(outbox: Outbox) -> None:
+    first = await outbox.intake.append(aged(200), key=daily("a"))
+    second = await outbox.intake.append(event(), key=daily("a"))
+    third = await outbox.intake.append(event(), key=daily("a"))
     assert not second.replayed
     assert (third.event_id, third.replayed) == (second.event_id, True)
     assert ids(await claim(outbox)) == [first.event_id, second.event_id]
-
-
-async def test_after_its_lifetime_a_key_may_stand_for_another_body(outbox: Outbox) -> None:
-    await outbox.intake.append(aged(200), key=key("a", lifetime_seconds=100))
-    receipts = await outbox.intake.append_all(
-        [event(), event()], [key("b"), key("a", b"2", lifetime_seconds=100)]
-    )
+    await outbox.intake.append(aged(200), key=daily("b"))
+    receipts = await outbox.intake.append_all([event(), event()], [key("c"), daily("b", b"2")])
     assert replayed(receipts) == [False, False]
     with pytest.raises(IdempotencyKeyReusedError):
-        await outbox.intake.append(event(), key=key("a", lifetime_seconds=100))
+        await outbox.intake.append(event(), key=daily("b"))
 
 
 async def test_a_refused_call_takes_no_expired_key(outbox: Outbox) -> None:
-    daily = key("a", lifetime_seconds=100)
-    first = await outbox.intake.append(aged(200), key=daily)
+    first = await outbox.intake.append(aged(200), key=daily("a"))
     await outbox.intake.append(event(), key=key("used"))
     with pytest.raises(IdempotencyKeyReusedError):
-        await outbox.intake.append_all([event(), event()], [daily, key("used", b"2")])
+        await outbox.intake.append_all([event(), event()], [daily("a"), key("used", b"2")])
     again = await outbox.intake.append(event(), key=key("a"))
     assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
-async def test_a_key_does_not_expire_within_a_call_however_old_its_event(outbox: Outbox) -> None:
-    daily = key("a", lifetime_seconds=100)
-    receipts = await outbox.intake.append_all([aged(200), aged(200)], [daily, daily])
-    assert replayed(receipts) == [False, True]
-
-
 async def test_an_expired_key_at_one_instant_takes_one_event(outbox: Outbox) -> None:
-    daily = key("a", lifetime_seconds=100)
-    await outbox.intake.append(aged(200), key=daily)
+    await outbox.intake.append(aged(200), key=daily("a"))
     receipts = await asyncio.gather(
-        *(outbox.intake.append(event(), key=daily) for _ in range(10)),
+        *(outbox.intake.append(event(), key=daily("a")) for _ in range(10))
     )
     assert len({receipt.event_id for receipt in receipts}) == 1
     assert sum(not receipt.replayed for receipt in receipts) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -12,15 +11,20 @@ import pytest
 from service.outbox.event import Event, Meta
 from service.outbox.event_ids import USED_MS
 from service.outbox.inngest_id import WantedEvent
-from service.outbox.model import Batch, Filter, Settlement
+from service.outbox.model import Filter, Settlement
 from service.outbox.row_lookup import RowLookup
 from tests.support.storage import Outbox, Storage, claim, deliver, event
 
 SHOP, CRON = "key shop", "key cron"
 
 
-def named(owner: str, wire_id: str, environment: str | None = None) -> Event:
+def chosen(wire_id: str, environment: str | None = None, owner: str = "u-1") -> Event:
     return msgspec.structs.replace(event(owner), meta=Meta(wire_id, environment))
+
+
+@pytest.fixture
+def lookup(outbox: Outbox) -> RowLookup:
+    return RowLookup(outbox.intake, outbox.inspector)
 
 
 async def sent_as(outbox: Outbox, *calls: list[Event]) -> list[str | None]:
@@ -31,97 +35,81 @@ async def sent_as(outbox: Outbox, *calls: list[Event]) -> list[str | None]:
 
 
 async def test_an_id_that_another_owner_used_is_made_the_event_s_own(outbox: Outbox) -> None:
-    ids = await sent_as(outbox, [named(SHOP, "a")], [named(CRON, "a")], [named(CRON, "b")])
-    assert ids == ["a", "cron/a", "b"]
+    """Kept apart from one that another owner wrote like that."""
+    mine, free = chosen("a", owner=CRON), chosen("b", owner=CRON)
+    assert await sent_as(outbox, [chosen("a", owner=SHOP)], [mine], [free]) == ["a", "cron/a", "b"]
+    mine, alike = chosen("c", owner=CRON), chosen("cron/c", owner="key x")
+    ids = await sent_as(outbox, [chosen("c", owner=SHOP)], [alike], [mine])
+    assert ids == ["c", "cron/c", "cron/cron/c"]
 
 
-async def test_the_owner_itself_and_another_environment_keep_the_id(outbox: Outbox) -> None:
-    branch = named(CRON, "a", "branch")
-    ids = await sent_as(outbox, [named(SHOP, "a"), named(SHOP, "a")], [branch])
-    assert sorted(map(str, ids)) == ["a", "a", "a"]
-
-
-async def test_an_id_is_free_again_after_24_hours(outbox: Outbox) -> None:
-    old = named(SHOP, "a")
+async def test_an_id_is_kept_by_its_owner_in_another_environment_and_after_24_hours(
+    outbox: Outbox,
+) -> None:
+    mine, branch = chosen("a", owner=SHOP), chosen("a", "branch", CRON)
+    assert await sent_as(outbox, [mine, chosen("a", owner=SHOP)], [branch]) == ["a", "a", "a"]
+    old = chosen("b", owner=SHOP)
     old = msgspec.structs.replace(old, accepted_at_ms=old.accepted_at_ms - USED_MS - 60_000)
-    assert await sent_as(outbox, [old], [named(CRON, "a")]) == ["a", "a"]
-
-
-async def test_an_id_that_looks_like_an_own_one_is_kept_apart_too(outbox: Outbox) -> None:
-    calls = [named(SHOP, "a")], [named("key x", "cron/a")], [named(CRON, "a")]
-    assert await sent_as(outbox, *calls) == ["a", "cron/a", "cron/cron/a"]
+    assert await sent_as(outbox, [old], [chosen("b", owner=CRON)]) == ["b", "b"]
 
 
 async def test_two_processes_at_one_instant_let_one_owner_keep_an_id(storage: Storage) -> None:
     if not storage.shared:
         pytest.skip("one process writes here")
-    chosen = [str(number) for number in range(30)]
+    wanted = [str(number) for number in range(30)]
     async with storage.open() as one, storage.open() as other:
         calls = [
-            outbox.intake.append(named(owner, wire_id))
-            for wire_id in chosen
+            outbox.intake.append(chosen(wire_id, owner=owner))
+            for wire_id in wanted
             for owner, outbox in ((SHOP, one), (CRON, other))
         ]
         await asyncio.gather(*calls)
-        sent = [row.meta.wire_id for row in await one.inspector.rows(Filter())]
-    assert sorted(sent) == sorted([*chosen, *sent_apart(sent)])
-    assert len(sent_apart(sent)) == len(chosen)
-
-
-def sent_apart(sent: Sequence[str | None]) -> list[str]:
-    return [one for one in sent if one and "/" in one]
+        sent = [str(row.meta.wire_id) for row in await one.inspector.rows(Filter())]
+    own = [one for one in sent if "/" in one]
+    assert sorted(sent) == sorted([*wanted, *own])
+    assert len(own) == len(wanted)
 
 
 @pytest.mark.parametrize("wire_id", ["a", "ü" * 3000], ids=["short", "long"])
 async def test_an_event_is_found_by_the_id_that_its_sender_gave_it(
-    outbox: Outbox, wire_id: str
+    outbox: Outbox, lookup: RowLookup, wire_id: str
 ) -> None:
-    mine, alike = named(CRON, wire_id), named(CRON, f"{wire_id}!")
-    sent = await sent_as(outbox, [named(SHOP, wire_id)], [mine], [alike])
+    mine, alike = chosen(wire_id, owner=CRON), chosen(f"{wire_id}!", owner=CRON)
+    sent = await sent_as(outbox, [chosen(wire_id, owner=SHOP)], [mine], [alike])
     assert sent == [wire_id, f"cron/{wire_id}", f"{wire_id}!"]
-    lookup = RowLookup(outbox.intake, outbox.inspector)
     found = [await lookup.find(one, CRON) for one in sent]
     assert [row and row.id for row in found] == [mine.id, mine.id, alike.id]
 
 
-def chosen(wire_id: str, environment: str | None = None, owner: str = "u-1") -> Event:
-    return msgspec.structs.replace(event(owner), meta=Meta(wire_id, environment))
-
-
-def as_sent(batch: Batch) -> list[WantedEvent]:
-    return [entry.as_sent for entry in batch.entries]
-
-
 @pytest.mark.in_memory_too
-async def test_a_claim_has_the_ids_and_environments_of_its_events(outbox: Outbox) -> None:
-    plain = event()
-    await outbox.intake.append_all(
-        [chosen("order-1", "branch"), plain, chosen("ö-🦊")], (None, None, None)
-    )
-    batch = await claim(outbox)
-    assert as_sent(batch) == [
+async def test_the_id_and_the_environment_of_an_event_stay_with_its_row_in_every_state(
+    outbox: Outbox,
+) -> None:
+    """With the ULID that Inngest gave instead of it, too."""
+    sent, plain, done = chosen("order-1", "branch"), event(), chosen("ö-🦊", "branch")
+    wanted = [
         WantedEvent("order-1", "branch"),
         WantedEvent(plain.id),
-        WantedEvent("ö-🦊"),
+        WantedEvent("ö-🦊", "branch"),
     ]
-    assert batch.entries[1].meta.wire_id is None
-
-
-@pytest.mark.in_memory_too
-async def test_they_stay_with_the_row_in_every_state(outbox: Outbox) -> None:
-    sent, delivered = chosen("a", "branch"), chosen("b")
-    await outbox.intake.append_all([sent, delivered], (None, None))
+    await outbox.intake.append_all([sent, plain, done], (None, None, None))
     batch = await claim(outbox)
-    first, second = (entry.seq for entry in batch.entries)
-    await outbox.queue.settle(Settlement(batch.claim, sent=[first], delivered=[second]))
-    [entry] = await outbox.confirmations.sent(10)
-    [done] = await outbox.confirmations.delivered(10)
-    rows = await outbox.inspector.rows(Filter())
-    found = await outbox.intake.find(sent.id)
-    assert (entry.as_sent, done.as_sent) == (WantedEvent("a", "branch"), WantedEvent("b"))
-    assert [row.as_sent for row in rows] == [done.as_sent, entry.as_sent]
-    assert found is not None
-    assert (found.meta.wire_id, found.meta.environment) == ("a", "branch")
+    assert [entry.as_sent for entry in batch.entries] == wanted
+    assert batch.entries[1].meta.wire_id is None
+    first, second, third = (entry.seq for entry in batch.entries)
+    settlement = Settlement(
+        batch.claim, sent=[first], delivered=[second, third], answered=[(third, "01J")]
+    )
+    assert await outbox.queue.settle(settlement) == 0
+    seen = [*await outbox.confirmations.sent(10), *await outbox.confirmations.delivered(10)]
+    assert [entry.as_sent for entry in seen] == wanted
+    rows = (await outbox.inspector.rows(Filter()))[::-1]
+    assert [row.as_sent for row in rows] == wanted
+    assert rows == [await outbox.intake.find(one.id) for one in (sent, plain, done)]
+    assert [rows[0].meta, rows[2].meta] == [
+        Meta("order-1", "branch"),
+        Meta("ö-🦊", "branch", answered_id="01J"),
+    ]
 
 
 @pytest.mark.in_memory_too
@@ -134,69 +122,30 @@ async def test_two_owners_may_choose_the_same_id(outbox: Outbox) -> None:
     assert len(await outbox.confirmations.delivered(10)) == 2
 
 
-@pytest.mark.in_memory_too
-async def test_a_ulid_that_inngest_gave_instead_stays_with_the_delivered_row(
-    outbox: Outbox,
-) -> None:
-    mine = chosen("a", "branch")
-    await outbox.intake.append_all([mine, chosen("b")], (None, None))
-    batch = await claim(outbox)
-    first, second = (entry.seq for entry in batch.entries)
-    given = Settlement(batch.claim, delivered=[first, second], answered=[(first, "01J")])
-    assert await outbox.queue.settle(given) == 0
-    found = await outbox.intake.find(mine.id)
-    assert found is not None
-    assert found.meta == Meta("a", "branch", answered_id="01J")
-
-
 LONG = "i" * 256
 
 
-@pytest.fixture
-def lookup(outbox: Outbox) -> RowLookup:
-    return RowLookup(outbox.intake, outbox.inspector)
-
-
-async def test_each_id_of_a_row_finds_it(outbox: Outbox, lookup: RowLookup) -> None:
-    stored = chosen("mine")
-    await outbox.intake.append_all([event(), stored, event()], (None,) * 3)
-    row = await outbox.intake.find(stored.id)
+async def test_each_id_of_a_row_finds_it_for_its_sender_alone(
+    outbox: Outbox, lookup: RowLookup
+) -> None:
+    """The newer one of two that a sender named alike."""
+    mine, others, newer = chosen("same"), chosen("same", owner="u-2"), chosen("same")
+    for one in (event(), mine, others, event()):
+        await outbox.intake.append(one)
+    row = await outbox.intake.find(mine.id)
     assert row
     assert row.inngest_id
-    for one in (stored.id, row.inngest_id, "mine"):
-        assert await lookup.find(one, stored.owner) == row
+    for one in (mine.id, row.inngest_id, "same"):
+        assert await lookup.find(one, mine.owner) == row
+    await outbox.intake.append(newer)
+    found = [await lookup.find("same", owner) for owner in (mine.owner, others.owner, "u-3")]
+    assert [one and one.id for one in found] == [newer.id, others.id, None]
 
 
-async def test_an_id_that_a_sender_chose_finds_that_sender_s_row_only(
-    outbox: Outbox, lookup: RowLookup
-) -> None:
-    mine, others = chosen("same", owner="u-1"), chosen("same", owner="u-2")
-    for one in (mine, others):
-        await outbox.intake.append(one)
-    for one in (mine, others):
-        row = await lookup.find("same", one.owner)
-        assert row
-        assert row.id == one.id
-    assert await lookup.find("same", "dev u-3") is None
-
-
-async def test_of_two_rows_that_a_sender_named_alike_the_newer_is_found(
-    outbox: Outbox, lookup: RowLookup
-) -> None:
-    older, newer = chosen("same"), chosen("same")
-    for one in (older, newer):
-        await outbox.intake.append(one)
-    row = await lookup.find("same", newer.owner)
-    assert row
-    assert row.id == newer.id
-
-
-@pytest.mark.parametrize(
-    "unknown", ["", "x", "\x00", LONG, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", "00000000000000000000000001"]
-)
-async def test_an_unknown_id_finds_none(outbox: Outbox, lookup: RowLookup, unknown: str) -> None:
+async def test_an_unknown_id_finds_none(outbox: Outbox, lookup: RowLookup) -> None:
     await outbox.intake.append(chosen(LONG))
-    assert await lookup.find(unknown, "dev u-1") is None
+    for unknown in ("", "x", "\x00", LONG, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", f"{'0' * 25}1"):
+        assert await lookup.find(unknown, "dev u-1") is None
 
 
 EVENTS = 40
@@ -205,16 +154,13 @@ EVENTS = 40
 FEW_REQUESTS = 12
 
 
-def alternating(position: int) -> Event:
-    return msgspec.structs.replace(
-        event(), meta=Meta(environment=["branch", None, "other"][position % 3])
-    )
-
-
 async def test_events_whose_environments_alternate_are_sent_in_few_requests(
     outbox: Outbox,
 ) -> None:
-    events = [alternating(position) for position in range(EVENTS)]
+    events = [
+        msgspec.structs.replace(event(), meta=Meta(environment=environment))
+        for _, environment in zip(range(EVENTS), itertools.cycle(["branch", None, "other"]))
+    ]
     receipts = await asyncio.gather(*(outbox.intake.append(one) for one in events))
     assert [receipt.event_id for receipt in receipts] == [one.id for one in events]
     batch = await claim(outbox)

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
-from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Retry, Settlement
 from tests.support.calls import key, pending, replayed
@@ -34,6 +33,11 @@ async def owners(outbox: Outbox, max_events: int, **changes: object) -> Counter[
     return Counter(entry.user_id for entry in batch.entries)
 
 
+async def append_sized(outbox: Outbox, count: int, user_id: str, size: int) -> None:
+    events = [event(user_id, size=size) for _ in range(count)]
+    await asyncio.gather(*(outbox.intake.append(one) for one in events))
+
+
 async def test_a_claim_beside_a_flood_gives_half_to_those_who_have_few(storage: Storage) -> None:
     async with storage.open(fair_share=SMALL) as outbox:
         await append_all(outbox, 200, "flood")
@@ -56,6 +60,7 @@ async def test_batches_of_one_go_to_both_in_turn(storage: Storage) -> None:
 
 
 async def test_the_share_of_the_newest_stays_beside_a_flood(storage: Storage) -> None:
+    """Also where the newest alone are wanted."""
     async with storage.open(fair_share=SMALL) as outbox:
         await append_all(outbox, 100, "flood")
         await append_all(outbox, 20, "ada")
@@ -64,13 +69,6 @@ async def test_the_share_of_the_newest_stays_beside_a_flood(storage: Storage) ->
         batch = await claim(outbox, ask(10, fresh_share=0.2))
         assert Counter(entry.user_id for entry in batch.entries) == {"flood": 5, "ada": 5}
         assert late[0].id in {entry.event_id for entry in batch.entries}
-
-
-async def test_the_newest_alone_are_wanted_beside_a_flood(storage: Storage) -> None:
-    async with storage.open(fair_share=SMALL) as outbox:
-        await append_all(outbox, 60, "flood")
-        await append_all(outbox, 3, "ada")
-        await append_all(outbox, 1, "flood")
         for _ in range(2):
             assert await owners(outbox, 1, fresh_share=1.0) in ({"flood": 1}, {"ada": 1})
 
@@ -110,8 +108,7 @@ async def test_a_claim_stays_within_its_bytes_beside_a_flood(
             (owner, 3, size),
             ("flood", 10, 500),
         ):
-            for _ in range(count):
-                await outbox.intake.append(event(user_id, size=bytes_each))
+            await append_sized(outbox, count, user_id, bytes_each)
         for _ in range(8):
             batch = await claim(outbox, ask(20, max_bytes=4000, fresh_share=fresh_share))
             commas = len(batch.entries) - 1
@@ -122,8 +119,7 @@ async def test_a_claim_stays_within_its_bytes_beside_a_flood(
 async def test_half_of_the_bytes_are_for_those_who_have_few(storage: Storage) -> None:
     async with storage.open(fair_share=SMALL) as outbox:
         for user_id, count, size in (("flood", 60, 100), ("ada", 2, 100), ("ada", 2, 300)):
-            events = [event(user_id, size=size) for _ in range(count)]
-            await asyncio.gather(*(outbox.intake.append(one) for one in events))
+            await append_sized(outbox, count, user_id, size)
         assert await owners(outbox, 10, max_bytes=400) == {"flood": 2, "ada": 2}
         found = Counter[str]()
         for _ in range(4):  # each has its turn with a row that is larger than half
@@ -182,7 +178,9 @@ async def has_room(outbox: Outbox, user_id: str = "u-1", size: int = 600) -> boo
     return True
 
 
-async def test_an_owners_delivered_rows_count_until_they_are_purged(storage: Storage) -> None:
+async def test_an_owners_delivered_rows_count_until_they_or_their_payloads_are_purged(
+    storage: Storage,
+) -> None:
     async with storage.open(max_bytes_per_user=1000) as outbox:
         await outbox.intake.append(event(size=600))
         await deliver(outbox, await claim(outbox))
@@ -190,18 +188,14 @@ async def test_an_owners_delivered_rows_count_until_they_are_purged(storage: Sto
             await outbox.intake.append(event(size=600))
         assert error.value.retry_after_seconds
         await outbox.intake.append(event("u-2", size=600))
-        await outbox.intake.append(event(size=400))
-        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
-        await eventually(lambda: has_room(outbox))
-
-
-async def test_a_payload_that_is_purged_gives_its_bytes_back(storage: Storage) -> None:
-    async with storage.open(max_bytes_per_user=1000) as outbox:
-        await outbox.intake.append(event(size=600))
-        await deliver(outbox, await claim(outbox))
-        assert not await has_room(outbox)
         assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1
         await eventually(lambda: has_room(outbox))
+        await outbox.intake.append(event(size=300))
+        await deliver(outbox, await claim(outbox))
+        assert not await has_room(outbox, size=701)
+        await eventually(lambda: has_room(outbox, size=700))
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 3
+        await eventually(lambda: has_room(outbox, size=1000))
 
 
 async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded(
@@ -229,11 +223,10 @@ async def test_a_burst_at_one_instant_stays_within_the_bytes(storage: Storage) -
 
 
 async def test_an_event_that_is_not_stored_leaves_its_bytes_to_others(storage: Storage) -> None:
-    key = IdempotencyKey("k-1", b"1" * 32)
     async with storage.open(max_bytes_per_user=1000) as outbox:
-        await outbox.intake.append(event(size=400), key=key)
+        await outbox.intake.append(event(size=400), key=key("a"))
         for _ in range(3):
-            assert (await outbox.intake.append(event(size=400), key=key)).replayed
+            assert (await outbox.intake.append(event(size=400), key=key("a"))).replayed
         assert await has_room(outbox)
 
 
@@ -286,24 +279,20 @@ async def test_one_reused_key_refuses_the_whole_call_and_frees_its_room(storage:
         assert replayed(receipts) == [False] * 3
 
 
-async def test_a_call_that_has_no_room_for_all_stores_nothing(storage: Storage) -> None:
-    async with storage.open(max_pending_per_user=4) as outbox:
+@pytest.mark.parametrize(
+    ("limit", "user", "refusal"),
+    [("max_pending_per_user", "u-1", TooManyPendingError), ("max_pending", "u-2", OutboxFullError)],
+)
+async def test_a_call_that_has_no_room_for_all_stores_nothing(
+    storage: Storage, limit: str, user: str, refusal: type[TooManyPendingError | OutboxFullError]
+) -> None:
+    async with storage.open(**{limit: 4}) as outbox:
         await outbox.intake.append_all([event(), event()], (None, None))
-        with pytest.raises(TooManyPendingError) as error:
-            await outbox.intake.append_all([event() for _ in range(3)], (None,) * 3)
+        with pytest.raises(refusal) as error:
+            await outbox.intake.append_all([event(user) for _ in range(3)], (None,) * 3)
         assert error.value.retry_after_seconds
         assert await pending(outbox) == 2
-        await outbox.intake.append_all([event(), event()], (None, None))
-
-
-async def test_a_call_that_fills_the_outbox_beyond_its_limit_stores_nothing(
-    storage: Storage,
-) -> None:
-    async with storage.open(max_pending=4) as outbox:
-        await outbox.intake.append_all([event("u-1")] * 1, (None,))
-        with pytest.raises(OutboxFullError):
-            await outbox.intake.append_all([event("u-2") for _ in range(4)], (None,) * 4)
-        assert await pending(outbox) == 1
+        await outbox.intake.append_all([event(user), event(user)], (None, None))
 
 
 async def test_only_the_new_events_of_a_repeated_call_need_room(storage: Storage) -> None:

@@ -11,80 +11,60 @@ from service.console.operations.views import Movement, stats_view
 from service.outbox.event import Meta
 from service.outbox.figures import KEPT_MS, MINUTE_MS, OwnerShare, Sample
 from service.outbox.model import Filter, Named, Retry, Settlement
+from tests.support.calls import aged
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, Storage, append_all, claim, deliver, event
 
 
-async def test_an_empty_outbox_has_empty_figures(outbox: Outbox) -> None:
+async def test_figures_count_each_state(outbox: Outbox) -> None:
     stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (0, 0, 0, 0)
     assert (stats.oldest_pending_seconds, stats.oldest_due_seconds) == (None, None)
     assert await outbox.inspector.rows(Filter()) == []
     assert await outbox.inspector.audit(10) == []
-
-
-async def test_figures_count_each_state(outbox: Outbox) -> None:
     await one_of_each(outbox)
     stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (1, 1, 1, 1)
-    assert stats.oldest_pending_seconds is not None
-    assert stats.oldest_due_seconds is not None
-    assert 0 <= stats.oldest_pending_seconds < 60
+    assert 0 <= (await oldest(outbox))[0] < 60
     assert stats.database_bytes
 
 
-async def test_the_oldest_row_is_as_old_as_its_acceptance(outbox: Outbox) -> None:
-    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
-    await outbox.intake.append(old)
+async def oldest(outbox: Outbox) -> tuple[float, float]:
+    """How old the oldest row is that is pending, and the oldest one that is due; -1 for none."""
+    stats = await outbox.inspector.stats()
+    found = (stats.oldest_pending_seconds, stats.oldest_due_seconds)
+    return found[0] if found[0] is not None else -1, found[1] if found[1] is not None else -1
+
+
+async def test_the_oldest_row_is_as_old_as_its_acceptance_until_it_is_delivered(
+    outbox: Outbox,
+) -> None:
+    """It is still late while it is sent, and between two tries."""
+    await outbox.intake.append(aged(60))
     await append_all(outbox, 2)
-    stats = await outbox.inspector.stats()
-    assert stats.oldest_pending_seconds is not None
-    assert stats.oldest_due_seconds is not None
-    assert 59 < stats.oldest_pending_seconds < 90
-    assert 59 < stats.oldest_due_seconds < 90
-
-
-async def test_a_row_that_is_delivering_is_still_due_and_not_delivered(outbox: Outbox) -> None:
-    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
-    await outbox.intake.append(old)
-    await claim(outbox)
-    stats = await outbox.inspector.stats()
-    assert stats.oldest_pending_seconds is not None
-    assert stats.oldest_due_seconds is not None
-    assert stats.oldest_pending_seconds > 59
-    assert stats.oldest_due_seconds > 59
+    assert all(59 < age < 90 for age in await oldest(outbox))
+    batch = await claim(outbox)
+    assert all(59 < age < 90 for age in await oldest(outbox))
+    again = Retry(batch.entries[0].seq, 5.0, 1, isolated=True, note="HTTP 503")
+    await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+    assert all(59 < age < 90 for age in await oldest(outbox))
 
 
 async def test_a_delayed_row_waits_from_its_time_on(outbox: Outbox) -> None:
     now_ms = event().accepted_at_ms
-    for due_at_ms in (now_ms + 3_600_000, now_ms - 30_000):
-        delayed = msgspec.structs.replace(
-            event(), accepted_at_ms=now_ms - 600_000, meta=Meta(due_at_ms=due_at_ms)
+    for due_at_ms, least, most in ((now_ms + 3_600_000, -1, -1), (now_ms - 30_000, 29, 60)):
+        await outbox.intake.append(
+            msgspec.structs.replace(aged(600), meta=Meta(due_at_ms=due_at_ms))
         )
-        await outbox.intake.append(delayed)
-        stats = await outbox.inspector.stats()
-        assert stats.oldest_pending_seconds is not None
-        assert stats.oldest_pending_seconds > 599
-        if due_at_ms > now_ms:
-            assert stats.oldest_due_seconds is None
-    assert stats.oldest_due_seconds is not None
-    assert 29 < stats.oldest_due_seconds < 60
-
-
-async def test_a_row_between_two_tries_is_still_late(outbox: Outbox) -> None:
-    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
-    await outbox.intake.append(old)
-    batch = await claim(outbox)
-    again = Retry(batch.entries[0].seq, 5.0, 1, isolated=True, note="HTTP 503")
-    await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
-    stats = await outbox.inspector.stats()
-    assert stats.oldest_due_seconds is not None
-    assert 59 < stats.oldest_due_seconds < 90
+        pending, due = await oldest(outbox)
+        assert pending > 599
+        assert least <= due <= most
 
 
 async def test_who_holds_the_most_bytes_comes_first_with_rows_of_every_state(
     outbox: Outbox,
 ) -> None:
+    """Removed rows are nobody's."""
     assert await outbox.inspector.owners(10) == []
     few = await append_all(outbox, 1, "u-few")
     await deliver(outbox, await claim(outbox))
@@ -96,16 +76,9 @@ async def test_who_holds_the_most_bytes_comes_first_with_rows_of_every_state(
     ]
     assert found == expected
     assert await outbox.inspector.owners(1) == expected[:1]
-
-
-async def test_rows_that_are_removed_are_nobodys(outbox: Outbox) -> None:
-    await append_all(outbox, 2)
-    await deliver(outbox, await claim(outbox))
-    [left] = await append_all(outbox, 1)
-    [other] = await append_all(outbox, 1, "u-2")
-    assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 2
-    await outbox.repairs.discard(Named((other.id,)), actor="ada")
-    assert await outbox.inspector.owners(10) == [OwnerShare("u-1", 1, len(left.payload))]
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
+    await outbox.repairs.discard(Named((many[0].id, many[2].id)), actor="ada")
+    assert await outbox.inspector.owners(10) == [OwnerShare("u-many", 1, len(many[1].payload))]
 
 
 NOON = 1_795_564_800_000
@@ -122,17 +95,15 @@ async def test_samples_survive_a_restart(storage: Storage) -> None:
         assert await outbox.samples.between(NOON, NOON) == [sample(NOON)]
 
 
-async def test_of_a_minute_the_first_sample_counts(outbox: Outbox) -> None:
-    await asyncio.gather(*(outbox.samples.add(sample(NOON, 7)) for _ in range(4)))
-    await outbox.samples.add(sample(NOON, 9))
-    assert await outbox.samples.between(0, NOON) == [sample(NOON, 7)]
-
-
 async def test_samples_are_read_by_their_time_oldest_first(outbox: Outbox) -> None:
+    """The first one of a minute counts."""
     for minute in (3, 1, 2, 4):
         await outbox.samples.add(sample(NOON + minute * MINUTE_MS))
     found = await outbox.samples.between(NOON + 2 * MINUTE_MS, NOON + 3 * MINUTE_MS)
     assert [one.at_ms for one in found] == [NOON + 2 * MINUTE_MS, NOON + 3 * MINUTE_MS]
+    await asyncio.gather(*(outbox.samples.add(sample(NOON, 7)) for _ in range(4)))
+    await outbox.samples.add(sample(NOON, 9))
+    assert await outbox.samples.between(0, NOON) == [sample(NOON, 7)]
 
 
 async def test_samples_of_more_than_a_week_are_dropped(outbox: Outbox) -> None:

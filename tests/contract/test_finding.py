@@ -15,6 +15,7 @@ from service.console.operations.search import (
     list_rows,
 )
 from service.outbox.model import Dead, Filter, Settlement, State
+from tests.support.calls import aged
 from tests.support.rows import bury_all, one_of_each
 from tests.support.storage import Outbox, append_all, claim, deliver, event
 
@@ -75,19 +76,17 @@ async def test_an_event_is_found_by_its_id_in_inngest(outbox: Outbox) -> None:
     assert found.unknown == (of_another_outbox,)
 
 
-async def test_rows_are_found_by_the_time_of_their_acceptance(outbox: Outbox) -> None:
+async def test_rows_are_found_by_the_time_of_their_acceptance_and_by_their_number(
+    outbox: Outbox,
+) -> None:
     for number, at_ms in enumerate((1000, 2000, 3000)):
         await outbox.intake.append(named(f"e-{number}", at_ms))
     assert await found(outbox, since_ms=2000) == ["e-2", "e-1"]
     assert await found(outbox, until_ms=2000) == ["e-0"]
     assert await found(outbox, since_ms=1001, until_ms=3000, state=State.PENDING) == ["e-1"]
-
-
-async def test_newer_rows_than_one_are_found(outbox: Outbox) -> None:
-    first, second, third = await append_all(outbox, 3)
-    [middle] = await outbox.inspector.rows(Filter(ids=(second.id,)))
-    assert await found(outbox, after_seq=middle.seq) == [third.id]
-    assert await found(outbox, before_seq=middle.seq) == [first.id]
+    [middle] = await outbox.inspector.rows(Filter(ids=("e-1",)))
+    assert await found(outbox, after_seq=middle.seq) == ["e-2"]
+    assert await found(outbox, before_seq=middle.seq) == ["e-0"]
 
 
 async def test_rows_are_found_by_parts_of_their_texts(outbox: Outbox) -> None:
@@ -121,32 +120,29 @@ async def test_dead_rows_are_counted_by_name_and_reason(outbox: Outbox) -> None:
     assert (first.name, first.reason, first.rows, first.detail) == ("a", "rejected", 2, "no a")
 
 
-async def test_each_state_can_be_listed(outbox: Outbox) -> None:
+async def test_each_state_can_be_listed_has_windows_and_meets_other_filters(
+    outbox: Outbox,
+) -> None:
     places = await one_of_each(outbox)
     for state, event_id in places.items():
-        rows = await outbox.inspector.rows(Filter(state=state))
-        assert [(row.id, row.state) for row in rows] == [(event_id, state)]
+        [row] = await outbox.inspector.rows(Filter(state=state))
+        assert (row.id, row.state) == (event_id, state)
+        reach = await outbox.positions.reach(state, 1)
+        assert reach is not None
+        assert reach.seq == row.seq
     rows = await outbox.inspector.rows(Filter())
     assert {row.state: row.id for row in rows} == places
-
-
-async def test_filters_are_met_together(outbox: Outbox) -> None:
-    places = await one_of_each(outbox)
     dead, waiting = places[State.DEAD], places[State.PENDING]
-
-    async def listed(**wanted: object) -> list[str]:
-        return [row.id for row in await outbox.inspector.rows(Filter(**wanted))]
-
-    assert await listed(ids=(dead, waiting, "unknown")) == [waiting, dead]
-    assert await listed(ids=(dead, dead)) == [dead]
-    assert await listed(ids=()) == []
-    assert await listed(user_id="u-4") == [waiting]
-    assert await listed(name="other/event") == [waiting]
-    assert await listed(reason="rejected") == [dead]
-    assert await listed(reason="rejected", user_id="u-4") == []
-    assert await listed(older_than_seconds=3600) == []
-    assert len(await listed(older_than_seconds=-60)) == 4
-    assert await listed(user_id='it\'s "quoted"; --') == []
+    assert await found(outbox, ids=(dead, waiting, "unknown")) == [waiting, dead]
+    assert await found(outbox, ids=(dead, dead)) == [dead]
+    assert await found(outbox, ids=()) == []
+    assert await found(outbox, user_id="u-4") == [waiting]
+    assert await found(outbox, name="other/event") == [waiting]
+    assert await found(outbox, reason="rejected") == [dead]
+    assert await found(outbox, reason="rejected", user_id="u-4") == []
+    assert await found(outbox, older_than_seconds=3600) == []
+    assert len(await found(outbox, older_than_seconds=-60)) == 4
+    assert await found(outbox, user_id='it\'s "quoted"; --') == []
 
 
 SMALL = SearchPolicy(first_window=3, window=3, budget_seconds=60.0)
@@ -171,15 +167,6 @@ async def test_a_window_ends_at_its_last_row_or_nowhere(outbox: Outbox) -> None:
         assert below.seq == rows[3].seq
         assert await outbox.positions.reach(state, 6) is None
     assert await outbox.positions.reach(State.DEAD, 1) is None
-
-
-async def test_every_state_has_windows(outbox: Outbox) -> None:
-    places = await one_of_each(outbox)
-    for state, event_id in places.items():
-        [row] = await outbox.inspector.rows(Filter(ids=(event_id,)))
-        reach = await outbox.positions.reach(state, 1)
-        assert reach is not None
-        assert reach.seq == row.seq
 
 
 async def test_a_moment_is_found_among_the_rows(outbox: Outbox) -> None:
@@ -350,21 +337,16 @@ def no_pause(count: int, back_to_ms: int) -> None:
     raise AssertionError((count, back_to_ms))
 
 
-async def test_rows_of_some_age_are_found_from_their_moment_on(outbox: Outbox) -> None:
-    ids = [one.id for one in await append_all(outbox, 8)]
-    search = Search(outbox.inspector, outbox.positions, AMONG_OWN)
-    assert await all_pages(search, older_than_seconds=-60.0, limit=5) == ids[::-1]
-    assert await all_pages(search, older_than_seconds=3_600.0, limit=5) == []
-
-
-@pytest.mark.parametrize("until_ms", [None, NEVER_MS])
-async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(
-    outbox: Outbox, until_ms: int | None
-) -> None:
-    old = event()
-    old = msgspec.structs.replace(old, accepted_at_ms=old.accepted_at_ms - 7_200_000)
+async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(outbox: Outbox) -> None:
+    old = aged(7_200)
     await outbox.intake.append(old)
-    await append_all(outbox, 8)
-    wanted = Filter(older_than_seconds=3_600.0, until_ms=until_ms, limit=5)
-    found = await Search(outbox.inspector, outbox.positions, HASTY).find(wanted)
-    assert ([row.id for row in found.rows], found.next_seq) == ([old.id], None)
+    ids = [old.id, *(one.id for one in await append_all(outbox, 8))]
+    patient, hasty = (
+        Search(outbox.inspector, outbox.positions, policy) for policy in (AMONG_OWN, HASTY)
+    )
+    for until_ms in (None, NEVER_MS):
+        wanted = Filter(older_than_seconds=3_600.0, until_ms=until_ms, limit=5)
+        found = await hasty.find(wanted)
+        assert ([row.id for row in found.rows], found.next_seq) == ([old.id], None)
+    assert await all_pages(patient, older_than_seconds=-60.0, limit=5) == ids[::-1]
+    assert await all_pages(patient, older_than_seconds=9_000.0, limit=5) == []

@@ -17,9 +17,9 @@ from tests.support.rows import bury, bury_all, one_of_each
 from tests.support.storage import (
     Outbox,
     Storage,
+    append_all,
     ask,
     claim,
-    claims_nothing,
     deliver,
     event,
     eventually,
@@ -29,9 +29,10 @@ from tests.support.storage import (
 
 async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: Outbox) -> None:
     dead = await bury(outbox, 3)
+    waiting = asyncio.create_task(claim(outbox))
     replayed = await outbox.repairs.replay(Named(tuple(dead[:2]), State.DEAD), actor="ada")
     assert sorted(replayed) == sorted(dead[:2])
-    batch = await claim(outbox)
+    batch = await waiting
     assert ids(batch) == dead[:2]
     assert all((entry.attempts, entry.sends) == (0, 1) for entry in batch.entries)
     row = await outbox.intake.find(dead[0])
@@ -39,51 +40,29 @@ async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: O
     assert (row.reason, row.detail) == (None, None)
     assert "ada" in str(row.history[-1]["note"])
     assert (await outbox.inspector.stats()).dead == 1
-
-
-async def test_replay_takes_dead_rows_only(outbox: Outbox) -> None:
-    places = await one_of_each(outbox)
-    assert await outbox.repairs.replay(await named(outbox.inspector), actor="ada") == [
-        places[State.DEAD]
-    ]
-    assert await outbox.repairs.replay(await named(outbox.inspector), actor="ada") == []
-
-
-async def test_a_waiting_claim_wakes_for_replayed_rows(outbox: Outbox) -> None:
-    dead = await bury(outbox)
-    assert await claims_nothing(outbox)
-    await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
-    assert ids(await claim(outbox)) == dead
+    await append_all(outbox, 1)
+    every = await named(outbox.inspector)
+    assert await outbox.repairs.replay(every, actor="ada") == dead[2:]  # dead rows only
 
 
 async def test_discarded_rows_are_gone(outbox: Outbox) -> None:
+    """All but those that are delivering, or those of the state that is named."""
     places = await one_of_each(outbox)
-    wanted = tuple(places.values())
-    gone = await outbox.repairs.discard(Named(wanted), actor="ada")
-    assert sorted(gone) == sorted(set(wanted) - {places[State.DELIVERING]})
-    assert [row.id for row in await outbox.inspector.rows(Filter())] == [places[State.DELIVERING]]
-    assert await outbox.inspector.payload(places[State.DEAD]) is None
-
-
-async def test_discard_takes_only_the_state_that_is_named(outbox: Outbox) -> None:
-    places = await one_of_each(outbox)
+    dead, delivering = places[State.DEAD], places[State.DELIVERING]
     ids = tuple(places.values())
-    assert await outbox.repairs.discard(Named(ids, State.DEAD), actor="ada") == [places[State.DEAD]]
+    assert await outbox.repairs.discard(Named(ids, State.DEAD), actor="ada") == [dead]
     assert await outbox.repairs.discard(Named(ids, State.DELIVERING), actor="ada") == []
     assert len(await outbox.inspector.rows(Filter())) == 3
-
-
-async def test_purge_removes_old_delivered_rows_and_nothing_else(outbox: Outbox) -> None:
-    places = await one_of_each(outbox)
-    assert await outbox.repairs.purge(older_than_seconds=3600, actor="retention") == 0
-    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1
-    left = {row.id for row in await outbox.inspector.rows(Filter())}
-    assert left == set(places.values()) - {places[State.DELIVERED]}
+    gone = await outbox.repairs.discard(Named(ids), actor="ada")
+    assert sorted(gone) == sorted({*ids} - {dead, delivering})
+    assert [row.id for row in await outbox.inspector.rows(Filter())] == [delivering]
+    assert await outbox.inspector.payload(dead) is None
 
 
 async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
     outbox: Outbox,
 ) -> None:
+    """Both of old delivered rows alone."""
     places = await one_of_each(outbox)
     gone = places[State.DELIVERED]
     assert await outbox.repairs.purge_payloads(older_than_seconds=3600) == 0
@@ -94,25 +73,24 @@ async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
     assert kept == {one: one != gone for one in places.values()}
     assert await outbox.repairs.replay(Named((gone,), State.DELIVERED), actor="ada") == []
     assert (await outbox.inspector.stats()).delivered == 1
+    assert await outbox.repairs.purge(older_than_seconds=3600, actor="retention") == 0
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1
+    left = {row.id for row in await outbox.inspector.rows(Filter())}
+    assert left == set(places.values()) - {gone}
 
 
 async def test_the_payloads_of_many_pages_go_and_their_keys_still_replay(outbox: Outbox) -> None:
-    key = IdempotencyKey("k-1", bytes(32))
+    """A dead row of a clock that was ahead ends neither that purge nor the one of the rows."""
+    ahead, key = event(), IdempotencyKey("k-1", bytes(32))
+    in_a_year = ahead.accepted_at_ms + 31_536_000_000
+    await bury_all(outbox, msgspec.structs.replace(ahead, accepted_at_ms=in_a_year))
     first = await outbox.intake.append(event(), key=key)
     await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
     await deliver(outbox, await claim(outbox, ask(2000)))
     assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1201
     again = await outbox.intake.append(event(), key=key)
     assert (again.event_id, again.replayed) == (first.event_id, True)
-
-
-async def test_a_dead_row_of_a_clock_that_was_ahead_does_not_end_a_purge(outbox: Outbox) -> None:
-    ahead = event()
-    in_a_year = ahead.accepted_at_ms + 31_536_000_000
-    await bury_all(outbox, msgspec.structs.replace(ahead, accepted_at_ms=in_a_year))
-    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
-    await deliver(outbox, await claim(outbox, ask(2000)))
-    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1200
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1201
 
 
 async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) -> None:
@@ -132,24 +110,16 @@ async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) ->
     ]
     assert all(entry.at > 0 for entry in entries)
     assert [entry.ids for entry in entries] == [(), (), (dead,), (dead,)]
-    assert [entry.detail for entry in entries] == [
-        "",
-        "",
-        "1 given id, state=pending",
-        "1 given id",
-    ]
+    details = [entry.detail for entry in entries]
+    assert details == ["", "", "1 given id, state=pending", "1 given id"]
     assert len(await outbox.inspector.audit(2)) == 2
 
 
-async def test_the_audit_survives_a_restart(storage: Storage) -> None:
+async def test_the_audit_and_scopes_survive_a_restart_and_no_number_comes_again(
+    storage: Storage,
+) -> None:
     async with storage.open() as outbox:
-        await outbox.repairs.set_paused(paused=True, actor="ada")
-    async with storage.open() as outbox:
-        assert [entry.action for entry in await outbox.inspector.audit(10)] == ["pause"]
-
-
-async def test_the_number_of_a_removed_row_is_never_given_again(storage: Storage) -> None:
-    async with storage.open() as outbox:
+        await outbox.settings.save_scope("user", "u-1", {"a": 1})
         await outbox.intake.append(event())
         newest = (await outbox.intake.append(event())).event_id
         [before] = await outbox.inspector.rows(Filter(ids=(newest,)))
@@ -157,25 +127,24 @@ async def test_the_number_of_a_removed_row_is_never_given_again(storage: Storage
     async with storage.open() as outbox:
         later = (await outbox.intake.append(event())).event_id
         [after] = await outbox.inspector.rows(Filter(ids=(later,)))
+        assert [entry.action for entry in await outbox.inspector.audit(10)] == ["discard"]
+        assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
     assert after.seq > before.seq
 
 
-async def test_only_a_row_that_was_never_sent_is_discarded_as_such(outbox: Outbox) -> None:
+async def test_only_a_row_of_the_owner_that_was_never_sent_is_discarded_as_such(
+    outbox: Outbox,
+) -> None:
     await outbox.intake.append(event("u-5"))
     batch = await claim(outbox)
     retry = Retry(batch.entries[0].seq, delay_seconds=60, attempts=1, isolated=False)
     await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
-    places = await one_of_each(outbox)
+    waiting = (await one_of_each(outbox))[State.PENDING]
+    others = Named((waiting,), owner="u-2", never_sent=True)
+    assert await outbox.repairs.discard(others, actor="u-2") == []
     every = await named(outbox.inspector)
     gone = await outbox.repairs.discard(Named(every.ids, never_sent=True), actor="ada")
-    assert gone == [places[State.PENDING]]
-
-
-async def test_one_users_row_is_not_discarded_for_another(outbox: Outbox) -> None:
-    receipt = await outbox.intake.append(event("u-1"))
-    others = Named((receipt.event_id,), owner="u-2", never_sent=True)
-    assert await outbox.repairs.discard(others, actor="u-2") == []
-    assert await outbox.intake.find(receipt.event_id) is not None
+    assert gone == [waiting]
 
 
 async def test_all_of_many_discarded_events_are_found_by_their_ids(outbox: Outbox) -> None:
@@ -244,10 +213,14 @@ async def test_a_sign_out_ends_the_sessions_and_leaves_one_audit_row(outbox: Out
     assert (entry.actor, entry.action, entry.detail) == ("ada", "sign-out", "dev u-1, shared u-1")
 
 
-async def test_a_scope_is_loaded_as_it_was_saved(outbox: Outbox) -> None:
+async def test_a_scope_is_loaded_as_it_was_saved_and_its_save_raises_the_revision(
+    outbox: Outbox,
+) -> None:
     settings: dict[str, object] = {"a": {"b": [1, None, "ü\x00"]}, "c": 1.5}
+    before = outbox.settings.scope_revision
     assert await outbox.settings.load_scope("user", "u-1") is None
     await outbox.settings.save_scope("user", "u-1", settings)
+    await eventually(lambda: outbox.settings.scope_revision > before)
     await outbox.settings.save_scope("organization", "u-1", {"other": True})
     assert await outbox.settings.load_scope("user", "u-1") == settings
     await outbox.settings.save_scope("user", "u-1", {})
@@ -263,16 +236,3 @@ async def test_a_users_session_revision_is_a_scope_of_its_own(outbox: Outbox) ->
     ended = await SessionRevisions(outbox.settings).current("dev u-1")
     assert ended != ""
     assert await outbox.settings.load_scope("user", "dev u-1") == {"a": 1}
-
-
-async def test_saving_a_scope_raises_the_revision(outbox: Outbox) -> None:
-    before = outbox.settings.scope_revision
-    await outbox.settings.save_scope("user", "u-1", {"a": 1})
-    await eventually(lambda: outbox.settings.scope_revision > before)
-
-
-async def test_scopes_survive_a_restart(storage: Storage) -> None:
-    async with storage.open() as outbox:
-        await outbox.settings.save_scope("user", "u-1", {"a": 1})
-    async with storage.open() as outbox:
-        assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}

@@ -26,11 +26,10 @@ pytestmark = pytest.mark.in_memory_too
 
 
 async def test_a_claim_gives_the_oldest_first_and_each_row_once(outbox: Outbox) -> None:
-    events = await append_all(outbox, 7)
-    first, second = await claim(outbox, ask(4)), await claim(outbox, ask(4))
-    assert ids(first) == [each.id for each in events[:4]]
-    assert ids(second) == [each.id for each in events[4:]]
-    assert first.claim != second.claim
+    events = [each.id for each in await append_all(outbox, 9)]
+    batches = [await claim(outbox, ask(most)) for most in (1, 1, 4, 4)]
+    assert list(map(ids, batches)) == [events[:1], events[1:2], events[2:6], events[6:]]
+    assert len({batch.claim for batch in batches}) == 4
     assert await claims_nothing(outbox)
 
 
@@ -40,12 +39,8 @@ async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
     batch = await claim(outbox)
     [entry] = batch.entries
     assert (entry.event_id, entry.accepted_at_ms) == (sent.id, sent.accepted_at_ms)
-    assert (entry.attempts, entry.isolated, entry.sends, entry.first_sent_at_ms) == (
-        0,
-        False,
-        0,
-        None,
-    )
+    assert (entry.attempts, entry.isolated, entry.sends) == (0, False, 0)
+    assert entry.first_sent_at_ms is None
     assert (entry.user_id, entry.meta) == (sent.user_id, sent.meta)
     assert batch.payloads == sent.payload
 
@@ -102,6 +97,9 @@ async def test_the_newest_rows_have_their_share_of_rows_and_bytes(outbox: Outbox
         (10, ask(6, fresh_share=1.0, max_bytes=50), [10]),
     ):
         assert await places(outbox, count, wanted) == taken, wanted
+    events = [each.id for each in await append_all(outbox, 20)]
+    assert ids(await claim(outbox, ask(8, fresh_share=0.25))) == events[:6] + events[-2:]
+    assert ids(await claim(outbox, ask(4, fresh_share=0.25))) == [*events[6:9], events[17]]
 
 
 async def test_the_newest_rows_share_has_no_row_that_is_isolated_or_delayed(outbox: Outbox) -> None:
@@ -112,13 +110,6 @@ async def test_the_newest_rows_share_has_no_row_that_is_isolated_or_delayed(outb
     await outbox.queue.settle(Settlement(newest.claim, retry=again))
     batch = await claim(outbox, ask(2, fresh_share=0.5, isolated=Isolated.NONE))
     assert ids(batch) == [events[0].id, events[3].id]
-
-
-async def test_a_share_of_a_claim_is_the_newest_rows(outbox: Outbox) -> None:
-    events = [each.id for each in await append_all(outbox, 20)]
-    batch = await claim(outbox, ask(8, fresh_share=0.25))
-    assert ids(batch) == events[:6] + events[-2:]
-    assert ids(await claim(outbox, ask(4, fresh_share=0.25))) == [*events[6:9], events[17]]
 
 
 async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) -> None:
@@ -144,52 +135,32 @@ async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) 
     assert sorted(got) == sorted(each.id for each in events)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-async def test_one_row_at_a_time_is_claimed_in_order(outbox: Outbox, count: int) -> None:
-    events = await append_all(outbox, count)
-    assert [ids(await claim(outbox, ask(1))) for _ in range(count)] == [[e.id] for e in events]
-
-
-async def isolate(outbox: Outbox, delay_seconds: float = 0.0) -> str:
+async def isolate(outbox: Outbox) -> str:
     """Append an event and settle it so that it must be sent alone; returns its id."""
     sent = event()
     await outbox.intake.append(sent)
     batch = await claim(outbox)
     assert ids(batch) == [sent.id]
-    retry = Retry(batch.entries[0].seq, delay_seconds, attempts=1, isolated=True)
+    retry = Retry(batch.entries[0].seq, 0, attempts=1, isolated=True)
     await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
     return sent.id
 
 
-async def test_an_isolated_row_comes_first_and_alone(outbox: Outbox) -> None:
+async def test_an_isolated_row_comes_alone_and_first_last_or_not_at_all(outbox: Outbox) -> None:
     isolated = await isolate(outbox)
     others = [each.id for each in await append_all(outbox, 3)]
     batch = await claim(outbox, ask(isolated=Isolated.FIRST))
     assert ids(batch) == [isolated]
-    assert batch.entries[0].isolated
-    assert batch.entries[0].attempts == 1
+    assert (batch.entries[0].isolated, batch.entries[0].attempts) == (True, 1)
     assert ids(await claim(outbox, ask(isolated=Isolated.FIRST))) == others
-
-
-async def test_an_isolated_row_comes_last_and_alone(outbox: Outbox) -> None:
-    isolated = [await isolate(outbox)]
+    isolated = await isolate(outbox)
     others = [each.id for each in await append_all(outbox, 3)]
     assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == others
-    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == isolated
-
-
-async def test_no_isolated_row_comes_when_none_is_wanted(outbox: Outbox) -> None:
+    assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
+    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == [isolated]
     isolated = await isolate(outbox)
     [other] = await append_all(outbox, 1)
     assert ids(await claim(outbox, ask(isolated=Isolated.NONE))) == [other.id]
-    assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
-    assert ids(await claim(outbox)) == [isolated]
-
-
-async def test_a_delayed_isolated_row_waits_for_its_time(outbox: Outbox) -> None:
-    isolated = await isolate(outbox, delay_seconds=2.0)
-    others = [each.id for each in await append_all(outbox, 2)]
-    assert ids(await claim(outbox)) == others
     assert ids(await claim(outbox)) == [isolated]
 
 
@@ -229,20 +200,16 @@ async def test_a_lease_that_ends_makes_its_rows_due_and_the_old_claim_void(outbo
     assert await deliver(outbox, batch) == 0
 
 
-async def test_only_the_rows_of_the_ended_lease_come_back(outbox: Outbox) -> None:
-    events = await append_all(outbox, 4)
+async def test_of_an_ended_lease_only_the_rows_that_were_not_settled_come_back(
+    outbox: Outbox,
+) -> None:
+    events = await append_all(outbox, 5)
     await claim(outbox, ask(2, lease_seconds=60))
-    await claim(outbox, ask(2, lease_seconds=0.1))
-    assert ids(await claim(outbox)) == [each.id for each in events[2:]]
+    batch = await claim(outbox, ask(3, lease_seconds=2.0))
+    three, _, five = (entry.seq for entry in batch.entries)
+    await outbox.queue.settle(Settlement(batch.claim, delivered=[three, five]))
+    assert ids(await claim(outbox)) == [events[3].id]
     assert await claims_nothing(outbox)
-
-
-async def test_a_row_partly_settled_comes_back_alone_when_the_lease_ends(outbox: Outbox) -> None:
-    events = await append_all(outbox, 3)
-    batch = await claim(outbox, ask(lease_seconds=2.0))
-    one, _, three = (entry.seq for entry in batch.entries)
-    await outbox.queue.settle(Settlement(batch.claim, delivered=[one, three]))
-    assert ids(await claim(outbox)) == [events[1].id]
 
 
 async def test_claimed_rows_are_due_after_a_restart(storage: Storage) -> None:

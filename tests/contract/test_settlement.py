@@ -23,13 +23,25 @@ from tests.support.storage import (
 pytestmark = pytest.mark.in_memory_too
 
 
-async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:
-    [sent] = await append_all(outbox, 1)
-    assert await deliver(outbox, await claim(outbox)) == 0
-    row = await outbox.intake.find(sent.id)
+async def find(outbox: Outbox, event_id: str) -> Row:
+    row = await outbox.intake.find(event_id)
     assert row is not None
-    assert row.state is State.DELIVERED
-    assert (row.attempts, row.sends) == (1, 1)
+    return row
+
+
+async def test_a_row_is_delivered_once_under_its_claim(outbox: Outbox) -> None:
+    [sent] = await append_all(outbox, 1)
+    batch = await claim(outbox)
+    seq = batch.entries[0].seq
+    assert await outbox.queue.settle(Settlement(batch.claim)) == 0
+    assert await outbox.queue.settle(Settlement("nobody", delivered=[seq])) == 1
+    assert (await find(outbox, sent.id)).state is State.DELIVERING
+    assert await deliver(outbox, batch) == 0
+    assert await deliver(outbox, batch) == 1
+    dead = Dead(seq, attempts=9, reason="late", detail="late")
+    assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 1
+    row = await find(outbox, sent.id)
+    assert (row.state, row.attempts, row.sends) == (State.DELIVERED, 1, 1)
     assert row.settled_at_ms is not None
     assert row.first_sent_at_ms is not None
     assert (row.due_in_seconds, row.lease_in_seconds) == (None, None)
@@ -37,63 +49,50 @@ async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:
 
 
 async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: Outbox) -> None:
-    [sent] = await append_all(outbox, 1)
-    batch = await claim(outbox)
-    retry = Retry(batch.entries[0].seq, 0, attempts=3, isolated=True, note="HTTP 500: no\x00 luck")
-    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
-    assert (row.state, row.attempts, row.sends, row.isolated) == (State.PENDING, 3, 1, True)
-    [note] = row.history
-    assert isinstance(note["at"], int)
-    assert str(note["note"]).startswith("HTTP 500: no")
-    [entry] = (await claim(outbox)).entries
-    assert (entry.attempts, entry.sends, entry.isolated) == (3, 1, True)
+    """Its notes come oldest first, and rows that come back in their order with fresh ones."""
+    events = [each.id for each in await append_all(outbox, 4)]
+    batch = await claim(outbox, ask(2))
+    for note in ("HTTP 500: no\x00 luck", None, "two"):
+        again = [Retry(one.seq, 0, attempts=3, isolated=False, note=note) for one in batch.entries]
+        await outbox.queue.settle(Settlement(batch.claim, retry=again))
+        row = await find(outbox, events[0])
+        batch = await claim(outbox, ask(2))
+        assert ids(batch) == events[:2]
+    assert (row.state, row.attempts, row.sends) == (State.PENDING, 3, 3)
+    first, second = row.history
+    assert isinstance(first["at"], int)
+    assert str(first["note"]).startswith("HTTP 500: no")
+    assert second["note"] == "two"
+    entry = batch.entries[0]
+    assert (entry.attempts, entry.sends, entry.isolated) == (3, 3, False)
     assert entry.first_sent_at_ms == row.first_sent_at_ms
+    assert ids(await claim(outbox)) == events[2:]
 
 
-@pytest.mark.parametrize(
-    ("named", "state", "attempts"),
-    [
+async def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(outbox: Outbox) -> None:
+    """Also where its lease ends."""
+    for way, state, attempts in (
         ("delivered", State.DELIVERED, 4),
         ("sent", State.SENT, 4),
         ("dead", State.DEAD, 9),
-        (None, State.DELIVERING, 3),
-    ],
-)
-async def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(
-    outbox: Outbox, named: str | None, state: State, attempts: int
-) -> None:
-    """Also where its lease ends."""
-    [sent] = await append_all(outbox, 1)
-    batch = await claim(outbox)
-    seq = batch.entries[0].seq
-    retry = Retry(seq, 0, attempts=3, isolated=True, note="HTTP 500")
-    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
-    before = await outbox.intake.find(sent.id)
-    again = await claim(outbox, ask(lease_seconds=30 if named else 0.1))
-    if named:
-        ways = {"delivered": [seq], "sent": [seq], "dead": [Dead(seq, attempts, "rejected", "no")]}
-        assert await outbox.queue.settle(Settlement(again.claim, **{named: ways[named]})) == 0
-    else:
-        assert ids(await claim(outbox)) == [sent.id]
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
-    assert before is not None
-    assert (row.state, row.attempts, row.sends) == (state, attempts, 2)
-    assert (row.isolated, row.history) == (True, before.history)
-    assert row.first_sent_at_ms == before.first_sent_at_ms
-
-
-async def test_notes_come_oldest_first(outbox: Outbox) -> None:
-    [sent] = await append_all(outbox, 1)
-    for note in ("one", None, "two"):
+        ("", State.DELIVERING, 3),
+    ):
+        [sent] = await append_all(outbox, 1)
         batch = await claim(outbox)
-        retry = Retry(batch.entries[0].seq, 0, attempts=0, isolated=False, note=note)
+        seq = batch.entries[0].seq
+        retry = Retry(seq, 0, attempts=3, isolated=True, note="HTTP 500")
         await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
-    assert [note["note"] for note in row.history] == ["one", "two"]
+        before = await find(outbox, sent.id)
+        again = await claim(outbox, ask(lease_seconds=30 if way else 0.1))
+        ways = {"delivered": [seq], "sent": [seq], "dead": [Dead(seq, attempts, "rejected", "no")]}
+        if way:
+            assert await outbox.queue.settle(Settlement(again.claim, **{way: ways[way]})) == 0
+        else:
+            assert ids(await claim(outbox)) == [sent.id]
+        row = await find(outbox, sent.id)
+        assert (row.state, row.attempts, row.sends) == (state, attempts, 2)
+        assert (row.isolated, row.history) == (True, before.history)
+        assert row.first_sent_at_ms == before.first_sent_at_ms
 
 
 async def test_a_dead_row_keeps_its_reason_and_is_never_claimed(outbox: Outbox) -> None:
@@ -101,8 +100,7 @@ async def test_a_dead_row_keeps_its_reason_and_is_never_claimed(outbox: Outbox) 
     batch = await claim(outbox)
     dead = Dead(batch.entries[0].seq, attempts=4, reason="rejected", detail="no such\x00 thing")
     assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 0
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
+    row = await find(outbox, sent.id)
     assert (row.state, row.attempts, row.reason) == (State.DEAD, 4, "rejected")
     assert str(row.detail).startswith("no such")
     assert row.settled_at_ms is not None
@@ -110,9 +108,10 @@ async def test_a_dead_row_keeps_its_reason_and_is_never_claimed(outbox: Outbox) 
 
 
 async def test_one_settlement_settles_each_row_its_own_way(outbox: Outbox) -> None:
-    events = await append_all(outbox, 4)
+    """Those that it does not name stay claimed."""
+    events = await append_all(outbox, 5)
     batch = await claim(outbox)
-    one, two, three, four = (entry.seq for entry in batch.entries)
+    one, two, three, four, five = (entry.seq for entry in batch.entries)
     settlement = Settlement(
         batch.claim,
         delivered=[one, two],
@@ -120,18 +119,9 @@ async def test_one_settlement_settles_each_row_its_own_way(outbox: Outbox) -> No
         dead=[Dead(four, attempts=1, reason="too_large", detail="413")],
     )
     assert await outbox.queue.settle(settlement) == 0
-    rows = [await outbox.intake.find(each.id) for each in events]
-    assert [row and row.state for row in rows] == ["delivered", "delivered", "pending", "dead"]
-
-
-async def test_rows_that_a_settlement_does_not_name_stay_claimed(outbox: Outbox) -> None:
-    events = await append_all(outbox, 3)
-    batch = await claim(outbox)
-    one, two, three = (entry.seq for entry in batch.entries)
-    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one])) == 0
-    rows = [await outbox.intake.find(each.id) for each in events]
-    assert [row and row.state for row in rows] == ["delivered", "delivering", "delivering"]
-    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one, two, three])) == 1
+    states = [(await find(outbox, each.id)).state for each in events]
+    assert states == ["delivered", "delivered", "pending", "dead", "delivering"]
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one, two, five])) == 2
     assert (await outbox.inspector.stats()).delivered == 3
 
 
@@ -166,53 +156,11 @@ async def test_a_caller_that_is_cancelled_takes_no_other_settlement_with_it(outb
     assert await other == 0
 
 
-async def test_a_settlement_repeated_changes_nothing(outbox: Outbox) -> None:
-    [sent] = await append_all(outbox, 1)
-    batch = await claim(outbox)
-    assert await deliver(outbox, batch) == 0
-    assert await deliver(outbox, batch) == 1
-    dead = Dead(batch.entries[0].seq, attempts=9, reason="late", detail="late")
-    assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 1
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
-    assert (row.state, row.attempts) == (State.DELIVERED, 1)
-
-
-async def test_a_settlement_under_no_claim_changes_nothing(outbox: Outbox) -> None:
-    [sent] = await append_all(outbox, 1)
-    batch = await claim(outbox)
-    assert await outbox.queue.settle(Settlement("nobody", delivered=[batch.entries[0].seq])) == 1
-    row = await outbox.intake.find(sent.id)
-    assert row is not None
-    assert row.state is State.DELIVERING
-
-
-async def test_an_empty_settlement_settles_nothing(outbox: Outbox) -> None:
-    await append_all(outbox, 1)
-    batch = await claim(outbox)
-    assert await outbox.queue.settle(Settlement(batch.claim)) == 0
-    assert (await outbox.inspector.stats()).delivering == 1
-
-
-async def test_settled_rows_come_back_in_their_order_with_fresh_ones(outbox: Outbox) -> None:
-    events = await append_all(outbox, 4)
-    batch = await claim(outbox, ask(2))
-    agains = [Retry(entry.seq, 0, attempts=0, isolated=False) for entry in batch.entries]
-    await outbox.queue.settle(Settlement(batch.claim, retry=agains))
-    assert ids(await claim(outbox)) == [each.id for each in events]
-
-
 async def send(outbox: Outbox, batch: Batch) -> list[int]:
     """Settle a whole batch as sent."""
     seqs = [entry.seq for entry in batch.entries]
     assert await outbox.queue.settle(Settlement(batch.claim, sent=seqs)) == 0
     return seqs
-
-
-async def find(outbox: Outbox, event_id: str) -> Row:
-    row = await outbox.intake.find(event_id)
-    assert row is not None
-    return row
 
 
 async def all_sent(outbox: Outbox) -> list[SentEntry]:
@@ -222,37 +170,39 @@ async def all_sent(outbox: Outbox) -> list[SentEntry]:
     return list(await eventually(lambda: parts.sent(1_000), lambda seen: len(seen) == count))
 
 
-async def test_a_sent_row_is_neither_pending_nor_delivered(outbox: Outbox) -> None:
-    [event] = await append_all(outbox, 1)
-    await send(outbox, await claim(outbox))
-    row = await find(outbox, event.id)
-    assert (row.state, row.attempts, row.sends) == (State.SENT, 1, 1)
-    assert row.first_sent_at_ms is not None
-    assert await claims_nothing(outbox)
-    stats = await eventually(outbox.inspector.stats, lambda seen: seen.sent == 1)
-    assert (stats.pending, stats.delivering, stats.delivered) == (0, 0, 0)
-
-
-async def test_sent_rows_are_shown_in_pages_by_their_number(outbox: Outbox) -> None:
+async def test_sent_rows_are_shown_in_pages_by_their_number_which_has_no_gap(
+    outbox: Outbox,
+) -> None:
     parts = outbox.confirmations
-    events = await append_all(outbox, 5)
-    seqs = await send(outbox, await claim(outbox))
+    events = await append_all(outbox, 6)
+    seqs = await send(outbox, await claim(outbox, ask(5)))
+    assert seqs == list(range(seqs[0], seqs[0] + 5))
     entries = await all_sent(outbox)
-    assert [entry.seq for entry in entries] == seqs == sorted(seqs)
-    assert [entry.event_id for entry in entries] == [event.id for event in events]
+    assert [entry.seq for entry in entries] == seqs
+    assert [entry.event_id for entry in entries] == [event.id for event in events[:5]]
     assert all(0 <= entry.sent_seconds < 60 for entry in entries)
     assert [entry.sends for entry in entries] == [1] * 5
     assert [entry.seq for entry in await parts.sent(2)] == seqs[:2]
     assert [entry.seq for entry in await parts.sent(2, seqs[3])] == seqs[4:]
     assert not await parts.sent(2, seqs[4])
+    rows = await eventually(lambda: outbox.inspector.rows(Filter(state=State.SENT)))
+    assert [row.id for row in rows] == [event.id for event in events[4::-1]]
 
 
-async def test_a_confirmed_row_is_delivered_once(outbox: Outbox) -> None:
+async def test_a_sent_row_is_delivered_once_when_it_is_confirmed_and_pending_never(
+    outbox: Outbox,
+) -> None:
     parts = outbox.confirmations
     events = await append_all(outbox, 3)
     seqs = await send(outbox, await claim(outbox))
-    assert await parts.confirm(seqs[:2]) == 2
-    assert await parts.confirm(seqs) == 1
+    row = await find(outbox, events[0].id)
+    assert (row.state, row.attempts, row.sends) == (State.SENT, 1, 1)
+    assert row.first_sent_at_ms is not None
+    stats = await eventually(outbox.inspector.stats, lambda seen: seen.sent == 3)
+    assert (stats.pending, stats.delivering, stats.delivered) == (0, 0, 0)
+    assert await parts.confirm(seqs[:1]) == 1
+    assert await claims_nothing(outbox)
+    assert await parts.confirm(seqs) == 2
     assert await parts.count_sent() == 0
     for event in events:
         row = await find(outbox, event.id)
@@ -308,12 +258,6 @@ async def test_sent_rows_outlive_a_restart_under_the_same_ulids(storage: Storage
         assert (await find(outbox, event.id)).inngest_id == ulid
 
 
-async def test_the_numbers_of_rows_follow_each_other_without_a_gap(outbox: Outbox) -> None:
-    await append_all(outbox, 5)
-    seqs = [entry.seq for entry in (await claim(outbox)).entries]
-    assert seqs == list(range(seqs[0], seqs[0] + 5))
-
-
 async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> None:
     parts = outbox.confirmations
     events = await append_all(outbox, 3)
@@ -324,13 +268,6 @@ async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> N
     assert [entry.seq for entry in await parts.delivered(1, seen[0].seq)] == [seen[1].seq]
     assert len(await parts.delivered(10, within_seconds=3_600)) == 3
     assert not await parts.delivered(10, within_seconds=0)
-
-
-async def test_a_sent_row_is_found_by_its_state(outbox: Outbox) -> None:
-    events = await append_all(outbox, 2)
-    await send(outbox, await claim(outbox, ask(1)))
-    rows = await eventually(lambda: outbox.inspector.rows(Filter(state=State.SENT)))
-    assert [row.id for row in rows] == [events[0].id]
 
 
 async def test_a_process_that_is_alone_asks_about_all_sent_rows(outbox: Outbox) -> None:
