@@ -20,8 +20,11 @@ from service.config.values import (
     Names,
     Seconds,
     Secret,
+    SecretAsWritten,
     Secrets,
+    SecretsAsWritten,
     Text,
+    Word,
     lower,
     s3_place,
 )
@@ -41,11 +44,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
-    host: str = "127.0.0.1"
+    host: Word = "127.0.0.1"
     port: int = Field(default=3000, ge=0, le=65535)
     web_concurrency: int = Field(default=1, ge=1, le=64)
 
-    outbox_url: str = "sqlite:///data/outbox.db"
+    outbox_url: Word = "sqlite:///data/outbox.db"
     outbox_schema: Text = None
     batch_events: int = Field(default=500, ge=1, le=5000, validation_alias="OUTBOX_BATCH_EVENTS")
     batch_bytes: ByteSize = Field(
@@ -118,11 +121,11 @@ class Settings(BaseModel):
     alarm_secret: Secret = None
 
     session_secret: Secrets = ()
-    nextauth_secret: Secret = None
-    auth_secrets: Secrets = Field(default=(), validation_alias="AUTH_SECRET")
-    auth_secret_1: Secret = None
-    auth_secret_2: Secret = None
-    auth_secret_3: Secret = None
+    nextauth_secret: SecretAsWritten = None
+    auth_secrets: SecretsAsWritten = Field(default=(), validation_alias="AUTH_SECRET")
+    auth_secret_1: SecretAsWritten = None
+    auth_secret_2: SecretAsWritten = None
+    auth_secret_3: SecretAsWritten = None
     nextauth_url: Text = None
     oidc_issuer: Text = None
     oidc_client_id: Text = None
@@ -130,7 +133,7 @@ class Settings(BaseModel):
     jwt_issuer: Text = None
     jwt_audience: Text = None
     jwt_jwks_url: Text = None
-    jwt_id_claim: str = "sub"
+    jwt_id_claim: Word = "sub"
     dev_login: bool = False
     user_ids_shared: bool = False
     event_keys: Secrets = Field(default=(), validation_alias="OUTBOX_EVENT_KEYS")

@@ -88,6 +88,11 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _split_as_written(text: str) -> tuple[str, ...]:
+    """Secrets by commas. A single one keeps its white space, as the front end reads it."""
+    return _split(text) if "," in text else (text,)
+
+
 def _split_keys(text: str) -> tuple[str, ...]:
     """Keys by commas. White space stays: one SDK trims it and another does not."""
     keys = tuple(text.split(","))
@@ -104,9 +109,12 @@ def lower(text: str) -> str:
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+SecretsAsWritten = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_as_written)]
 EncryptionKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_keys)]
 Text = Annotated[str | None, BeforeValidator(str.strip)]
-Secret = SecretStr | None
+Word = Annotated[str, BeforeValidator(str.strip)]
+Secret = Annotated[SecretStr | None, BeforeValidator(str.strip)]
+SecretAsWritten = SecretStr | None
 
 
 def parse_event_keys(pairs: Iterable[str]) -> dict[str, str]:

@@ -17,9 +17,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import TypeVar
 
-from dotenv import load_dotenv
-
 from service.app_settings.app_settings import load_defaults
+from service.config.env_file import read_env_file
 from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
 from service.event_types.types_file import check_encryption, load_event_types
@@ -83,7 +82,7 @@ def load_settings() -> Settings:
 
     Raises ConfigurationError with every fault, those of the files that variables name too.
     """
-    load_dotenv(".env")
+    read_env_file()
     faults = [
         *_faults(lambda: load_defaults(_file("APP_SETTINGS_FILE"))),
         *_faults(lambda: load_event_types(_file("EVENT_TYPES_FILE"))),

@@ -58,3 +58,15 @@ def test_the_outbox_script_reads_the_file_and_prefers_the_environment(folder: Pa
     assert "named-in-a-file.db" in said(folder, *SCRIPT, "stats")
     other = said(folder, *SCRIPT, "stats", OUTBOX_URL="sqlite:///named-by-a-variable.db")
     assert "named-by-a-variable.db" in other
+
+
+def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None:
+    (folder / ".env").write_bytes("# M\xfcller\nPORT=3999\n".encode("latin-1"))
+    sentence = ".env: it is no text in UTF-8, or has a zero byte\n"
+    assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
+    assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
+
+
+def test_white_space_around_an_address_names_no_other_file(folder: Path) -> None:
+    named = said(folder, *SCRIPT, "stats", OUTBOX_URL="sqlite:///a.db\n", OUTBOX_SCHEMA=" ")
+    assert "a.db that can be seen" in named

@@ -167,6 +167,8 @@ async def test_rows_must_be_chosen(served: Outbox, path: Path, command: str) -> 
     code, out, err = await outbox_command(path, command, "--yes")
     assert (code, out) == (2, "")
     assert "choose rows" in err
+    code, _, err = await outbox_command(path, command, "", "--all", "--yes")
+    assert (code, err) == (2, "outbox: an id is empty. Nothing was changed.\n")
 
 
 async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Path) -> None:

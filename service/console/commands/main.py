@@ -9,9 +9,9 @@ import sys
 
 import structlog
 import typer
-from dotenv import load_dotenv
 from structlog.typing import EventDict
 
+from service.config.env_file import read_env_file
 from service.console.commands.audit import audit
 from service.console.commands.check import check
 from service.console.commands.copies import backup, move, recover
@@ -23,6 +23,8 @@ from service.console.commands.serving import pause, resume, upgrade
 from service.console.commands.stats import explain_command, stats
 from service.console.commands.tail import tail
 from service.console.commands.verify import verify_command
+from service.console.terminal.command import UNKNOWN
+from service.errors import ConfigurationError
 from service.version import add_version
 
 _HELP = """See, explain and repair the outbox.
@@ -89,7 +91,11 @@ def _without_faults(_: object, __: str, event: EventDict) -> EventDict:
 
 def main() -> None:
     """The entry point of the script. Variables of `.env` count, as they do for the service."""
-    load_dotenv(".env")
+    try:
+        read_env_file()
+    except ConfigurationError as error:
+        typer.echo(f"outbox: {error}", err=True)
+        sys.exit(UNKNOWN)
     # Standard output is for answers only, and a command tells its own faults.
     structlog.configure(
         processors=[_without_faults, *structlog.get_config()["processors"]],

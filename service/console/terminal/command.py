@@ -86,7 +86,8 @@ def unambiguous(found: FoundIds) -> None:
 def in_schema(url: str) -> str:
     """The address with the schema that OUTBOX_SCHEMA names. Raises typer.BadParameter."""
     try:
-        return url_in_schema(url, os.environ.get("OUTBOX_SCHEMA") or None)
+        schema = os.environ.get("OUTBOX_SCHEMA", "").strip()
+        return url_in_schema(url.strip() or DEFAULT_URL, schema or None)
     except ValueError as error:
         raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
 

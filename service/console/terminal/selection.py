@@ -31,7 +31,10 @@ _TOLD_OFTEN = SearchPolicy(budget_seconds=2.0)
 
 
 def refuse_unless_chosen(ids: Sequence[str] | None, rows: RowOptions, *, every: bool) -> None:
-    """Exit with 2 unless rows were chosen by ids, by a filter or by `every`."""
+    """Exit with 2 unless rows were chosen by ids, none empty, by a filter or by `every`."""
+    if ids and "" in ids:
+        typer.echo("outbox: an id is empty. Nothing was changed.", err=True)
+        raise typer.Exit(UNKNOWN)
     if not (every or ids or rows.are_given):
         typer.echo("outbox: choose rows: give ids, a filter such as --reason, or --all.", err=True)
         raise typer.Exit(UNKNOWN)
