@@ -112,18 +112,6 @@ def words(values: Iterable[bytes], sentence: str) -> list[tuple[bytes, str]]:
             "The event's meta is larger than 65536 bytes",
         ),
         (
-            b'{"name":"a","meta":{"sessions":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}}}',
-            "The event's meta has more than 5 sessions",
-        ),
-        (
-            b'{"name":"a","meta":{"sessions":{"":1}}}',
-            "A session of the event's meta has an empty or a long key or id",
-        ),
-        (
-            b'{"name":"a","meta":{"sessions":{"a":[]}}}',
-            "A session of the event's meta is not a string or a number",
-        ),
-        (
             b'{"name":"a","meta":{"propagated_sessions":{"a":null}}}',
             "An inherited session of the event's meta is null",
         ),
@@ -166,14 +154,11 @@ def meta_refusal(meta: str | dict[str, Any]) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("meta", ["null", {}, {"more": 1}])
-def test_a_meta_without_sessions_has_none(meta: Any) -> None:
-    assert checked(meta) == {}
-
-
 def test_both_layers_are_kept_and_all_else_goes() -> None:
     meta = {"Sessions": {"a": "x"}, "PROPAGATED_SESSIONS": {"b": 1.5}, "more": 1}
     assert checked(meta) == {"sessions": {"a": "x"}, "propagated_sessions": {"b": 1.5}}
+    for without in ("null", {}, {"more": 1}):
+        assert checked(without) == {}
 
 
 @pytest.mark.parametrize(
@@ -189,10 +174,6 @@ def test_a_null_takes_inherited_sessions_away_and_stays(meta: dict[str, Any]) ->
     assert checked(meta) == meta
 
 
-def test_an_inherited_session_is_not_null() -> None:
-    assert "null" in meta_refusal({"propagated_sessions": {"a": "x", "b": None}})
-
-
 def of(count: int, value: object = "x") -> dict[str, object]:
     return {f"key-{at}": value for at in range(count)}
 
@@ -202,19 +183,16 @@ def test_an_event_has_at_most_five_sessions_of_its_own() -> None:
         assert checked(meta) == meta
     inherited = {"sessions": of(5), "propagated_sessions": of(9)}
     assert checked(inherited) == inherited
-    assert "more than 5 sessions" in meta_refusal({"sessions": of(6)})
+    assert meta_refusal({"sessions": of(6)}) == "The event's meta has more than 5 sessions"
 
 
 @pytest.mark.parametrize("layer", ["sessions", "propagated_sessions"])
-@pytest.mark.parametrize("value", ["x", "\u00e9", 0, -1, 9, 10**30])
-def test_a_session_is_a_string_or_a_number(layer: str, value: object) -> None:
-    assert checked({layer: {"a": value}}) == {layer: {"a": value}}
-
-
-@pytest.mark.parametrize("layer", ["sessions", "propagated_sessions"])
-@pytest.mark.parametrize("value", [True, False, [], {}, [1]])
-def test_a_session_is_nothing_else(layer: str, value: object) -> None:
-    assert "not a string or a number" in meta_refusal({layer: {"a": value}})
+def test_a_session_is_a_string_or_a_number(layer: str) -> None:
+    for value in ("x", "\u00e9", 0, -1, 9, 10**30):
+        assert checked({layer: {"a": value}}) == {layer: {"a": value}}
+    sentence = "A session of the event's meta is not a string or a number"
+    for odd in (True, False, [], {}, [1]):
+        assert meta_refusal({layer: {"a": odd}}) == sentence
 
 
 @pytest.mark.parametrize("layer", ["sessions", "propagated_sessions"])
@@ -222,13 +200,11 @@ def test_a_session_is_nothing_else(layer: str, value: object) -> None:
 def test_a_key_has_1_to_128_bytes_and_an_id_1_to_512(layer: str, text: str) -> None:
     key, session_id = (text * (most // len(text.encode())) for most in (128, 512))
     assert checked({layer: {key: session_id}}) == {layer: {key: session_id}}
+    sentence = "A session of the event's meta has an empty or a long key or id"
     for bad in ({key + "y": "x"}, {"a": session_id + "y"}, {"": "x"}, {"a": ""}):
-        assert "an empty or a long key or id" in meta_refusal({layer: bad})
-
-
-def test_a_long_number_is_a_long_id() -> None:
+        assert meta_refusal({layer: bad}) == sentence
     assert checked('{"sessions":{"a":%s}}' % ("1" * 512))
-    assert "long" in meta_refusal('{"sessions":{"a":%s}}' % ("1" * 513))
+    assert meta_refusal('{"sessions":{"a":%s}}' % ("1" * 513)) == sentence
 
 
 @pytest.mark.parametrize("meta", ["[]", "1", '{"sessions":[]}', '{"propagated_sessions":"x"}'])

@@ -18,30 +18,6 @@ from tests.support.figures import Figures
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 
 
-class Purges:
-    """Repairs that remember the ages they were given."""
-
-    def __init__(self) -> None:
-        self.ages: list[float] = []
-
-    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
-        assert actor is None
-        self.ages.append(older_than_seconds)
-        return 2
-
-    async def purge_payloads(self, *, older_than_seconds: float) -> int:
-        self.ages.append(older_than_seconds)
-        return 3
-
-
-async def test_payloads_and_rows_go_at_the_ages_that_were_asked_for() -> None:
-    purges = Purges()
-    actions = OperatorActions(cast("Any", purges), NullRecorder())
-    assert await actions.purge_payloads(older_than_seconds=60.0) == 3
-    assert await actions.purge(older_than_seconds=90.0, actor=None) == 2
-    assert purges.ages == [60.0, 90.0]
-
-
 class Changes:
     """Repairs that remember what they were asked for, and change two rows."""
 
@@ -57,6 +33,8 @@ class Changes:
     async def purge(self, **asked: object) -> int:
         self.asked.append(tuple(asked.items()))
         return 2
+
+    purge_payloads = purge
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
         self.asked.append((owner, actor))
@@ -134,11 +112,15 @@ async def test_a_change_is_made_counted_and_logged_without_the_e_mail(
     assert lines == [{"event": "operator_action", "log_level": "warning", **logged}]
 
 
-async def test_the_retention_is_an_actor_in_the_log() -> None:
+async def test_the_retention_is_an_actor_in_the_log_and_of_payloads_there_is_no_word() -> None:
+    changes = Changes()
+    actions = OperatorActions(cast("Any", changes), NullRecorder())
     with structlog.testing.capture_logs() as lines:
-        actions = OperatorActions(cast("Any", Changes()), NullRecorder())
-        await actions.purge(older_than_seconds=9.0, actor=None)
-    assert lines[0]["actor"] == "retention"
+        assert await actions.purge(older_than_seconds=90.0, actor=None) == 2
+        assert await actions.purge_payloads(older_than_seconds=60.0) == 2
+    assert [line["actor"] for line in lines] == ["retention"]
+    ages = ("older_than_seconds", 90.0), ("older_than_seconds", 60.0)
+    assert changes.asked == [(ages[0], ("actor", None)), (ages[1],)]
 
 
 class Saved:

@@ -69,51 +69,32 @@ async def test_without_a_cookie_the_session_is_empty(own: CookieSessionStorage) 
     assert (await loaded(own, "")).empty
 
 
-@pytest.mark.parametrize(
-    ("later", "is_renewed", "good_for"),
-    [(DAY - 1, False, DAY), (DAY, True, DAY), (29 * DAY, True, DAY), (30 * DAY - 1, True, DAY)],
-)
-async def test_a_cookie_is_renewed_when_it_is_a_day_old(
-    own: CookieSessionStorage,
-    clock: Clock,
-    later: int,
-    is_renewed: bool,  # noqa: FBT001
-    good_for: int,
+async def test_a_cookie_is_renewed_when_it_is_a_day_old_and_ends_after_30_days(
+    own: CookieSessionStorage, clock: Clock
 ) -> None:
-    clock.now = START + later
-    session = await loaded(own, SEALED)
-    assert (session["good_until"], session._changed) == (START + good_for, is_renewed)
-
-
-async def test_a_cookie_ends_after_30_days(own: CookieSessionStorage, clock: Clock) -> None:
+    for later in (DAY - 1, DAY, 29 * DAY, 30 * DAY - 1):
+        clock.now = START + later
+        session = await loaded(own, SEALED)
+        assert (session["good_until"], session._changed) == (START + DAY, later >= DAY)
     clock.now = START + 30 * DAY
     assert (await loaded(own, SEALED)).empty
-
-
-def signed_in(days_ago: int) -> SignedIn:
-    return SignedIn(ADA, START - days_ago * DAY)
 
 
 async def test_a_session_ends_after_90_days_and_its_cookie_no_later(
     own: CookieSessionStorage, clock: Clock
 ) -> None:
-    value = own.seal(signed_in(89))
+    value = own.seal(SignedIn(ADA, START - 89 * DAY))
     session = await loaded(own, value)
     assert session["good_until"] == START + DAY
     session.changed()
     assert (await saved(own, session))["max-age"] == str(DAY - 1)
+    clock.now = START + DAY / 2
+    near_its_end = await loaded(own, own.seal(SignedIn(ADA, START - 89 * DAY)))
+    assert near_its_end["good_until"] == START + DAY
     clock.now = START + DAY - 1
     assert not (await loaded(own, value)).empty
     clock.now = START + DAY
     assert (await loaded(own, value)).empty
-
-
-async def test_near_its_end_a_session_is_good_no_longer_than_it_lasts(
-    own: CookieSessionStorage, clock: Clock
-) -> None:
-    clock.now = START + DAY / 2
-    session = await loaded(own, own.seal(signed_in(89)))
-    assert session["good_until"] == START + DAY
 
 
 async def test_a_cookie_under_an_older_secret_opens_and_is_renewed_at_once(clock: Clock) -> None:
@@ -151,38 +132,27 @@ async def test_authentic_content_with_more_than_a_session_is_none(
     assert (await loaded(own, token)).empty is bool(more and "issuer" not in place)
 
 
-async def test_the_cookie_is_the_browser_s_alone_and_lasts_30_days(clock: Clock) -> None:
-    for secure, name in ((False, NAME), (True, f"__Host-{NAME}")):
-        own = CookieSessionStorage(["secret-one"], secure=secure, clock=clock)
-        session = Session(None, data=None, new=True)
-        session["session"] = own.begin(ADA, "rev")
-        before = time.time()
-        found = await saved(own, session)
-        assert (await loaded(own, found.pop(name)))["session"] == SignedIn(ADA, START, "rev")
-        ends_at = parsedate_to_datetime(found.pop("expires")).timestamp()
-        assert ends_at >= int(before) + 30 * DAY
-        assert {key: value for key, value in found.items() if value} == {
-            "path": "/",
-            "max-age": str(30 * DAY),
-            "httponly": "True",
-            "samesite": "Lax",
-            **({"secure": "True"} if secure else {}),
-        }
-
-
-@pytest.mark.parametrize("secure", [False, True])
-async def test_an_empty_session_removes_the_cookie(clock: Clock, secure: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("secure", "name"), [(False, NAME), (True, f"__Host-{NAME}")])
+async def test_the_cookie_is_the_browser_s_alone_and_lasts_30_days_or_is_removed(
+    clock: Clock, name: str, *, secure: bool
+) -> None:
     own = CookieSessionStorage(["secret-one"], secure=secure, clock=clock)
-    found = await saved(own, Session(None, data=None, new=True))
-    assert found.pop(own.cookie_name) == ""
-    found.pop("expires")
-    assert {key: value for key, value in found.items() if value} == {
-        "path": "/",
-        "max-age": "0",
-        "httponly": "True",
-        "samesite": "Lax",
-        **({"secure": "True"} if secure else {}),
-    }
+    attributes = {"path": "/", "httponly": "True", "samesite": "Lax"}
+    attributes |= {"secure": "True"} if secure else {}
+    session = Session(None, data=None, new=True)
+    session["session"] = own.begin(ADA, "rev")
+    before = time.time()
+    found = await saved(own, session)
+    assert (await loaded(own, found.pop(name)))["session"] == SignedIn(ADA, START, "rev")
+    ends_at = parsedate_to_datetime(found.pop("expires")).timestamp()
+    assert ends_at >= int(before) + 30 * DAY
+    whole = {**attributes, "max-age": str(30 * DAY)}
+    assert {key: value for key, value in found.items() if value} == whole
+    removed = await saved(own, Session(None, data=None, new=True))
+    assert removed.pop(name) == ""
+    removed.pop("expires")
+    gone = {**attributes, "max-age": "0"}
+    assert {key: value for key, value in removed.items() if value} == gone
 
 
 def test_a_cookie_has_at_most_4096_bytes_with_its_name(clock: Clock) -> None:

@@ -6,33 +6,15 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import MalformedRequestError, MetricsTokenRequiredError
-from service.web.server.proxies import Proxies, check_metrics_access, is_for_loopback, is_local
+from service.web.server.proxies import Proxies, check_metrics_access, is_local
 
 TOKEN = "metrics-token"
-FORWARDED = [
-    {"Via": "1.1 proxy"},
-    {"X-Forwarded-Proto": "https"},
-    {"X-Forwarded-For": "127.0.0.1"},
-    {"X-Forwarded-Anything": ""},
-    {"CF-Connecting-IP": "203.0.113.9"},
-    {"CF-Ray": "x"},
-    {"True-Client-IP": "203.0.113.9"},
-    {"Forwarded": "for=127.0.0.1"},
-    {"X-Real-IP": "127.0.0.1"},
-    {"X-Forwarded": "for=127.0.0.1"},
-    {"Client-IP": "203.0.113.9"},
-    {"X-Azure-ClientIP": "203.0.113.9"},
-    {"X-Original-URL": "/"},
-    {"X-Rewrite-URL": "/"},
-    {"X-Original-Host": "a"},
-    {"X-Original-Forwarded-For": "203.0.113.9"},
-    {"X-Client-IP": "203.0.113.9"},
-    {"X-Cluster-Client-IP": "203.0.113.9"},
-    {"X-Envoy-External-Address": "203.0.113.9"},
-    {"X-Azure-Ref": "x"},
-    {"Fastly-Client-IP": "203.0.113.9"},
-    {"Fly-Client-IP": "203.0.113.9"},
-]
+FORWARDED = """
+    Via Forwarded X-Forwarded X-Forwarded-Proto X-Forwarded-For X-Forwarded-Anything X-Real-IP
+    X-Original-URL X-Original-Host X-Original-Forwarded-For X-Rewrite-URL
+    Client-IP X-Client-IP True-Client-IP X-Cluster-Client-IP X-Envoy-External-Address
+    CF-Connecting-IP CF-Ray Fastly-Client-IP Fly-Client-IP X-Azure-ClientIP X-Azure-Ref
+"""
 HOSTS = [
     "evil@localhost",
     "localhost#.evil.example",
@@ -52,7 +34,7 @@ HOSTS = [
 ]
 
 
-def request(remote: str = "127.0.0.1", **headers: str):
+def request(remote: str | None = "127.0.0.1", **headers: str):
     named = {"Host": "localhost:3000", **headers}
     return make_mocked_request("GET", "/", headers=named).clone(remote=remote)
 
@@ -63,9 +45,9 @@ def test_a_program_on_this_machine_is_local(host, remote):
     assert is_local(request(remote, Host=host))
 
 
-@pytest.mark.parametrize("headers", FORWARDED, ids=str)
-def test_what_a_proxy_forwards_is_not(headers):
-    assert not is_local(request(**headers))
+@pytest.mark.parametrize("header", FORWARDED.split())
+def test_what_a_proxy_forwards_is_not(header):
+    assert not is_local(request(**{header: "127.0.0.1"}))
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -75,19 +57,11 @@ def test_a_page_that_points_a_name_of_its_own_here_is_not(host):
         check_metrics_access(request(Host=host), None)
 
 
-@pytest.mark.parametrize("remote", ["10.0.0.7", "::2", "", "localhost"])
+@pytest.mark.parametrize("remote", ["10.0.0.7", "::2", "", "localhost", None])
 def test_another_machine_is_not(remote):
-    assert not is_local(request(remote))
-
-
-def test_a_peer_without_an_address_is_not_local():
-    made = make_mocked_request("GET", "/", headers={"Host": "localhost"})
-    assert made.remote is None
-    assert not is_local(made)
-
-
-def test_a_name_that_is_no_host_is_not_for_loopback():
-    assert is_for_loopback(request(Host="x@localhost")) is False
+    asked = request(remote)
+    assert asked.remote == remote
+    assert not is_local(asked)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +113,6 @@ def test_the_token_opens_from_anywhere_through_any_proxy(peer):
         ("10.0.0.7", None, {}),
         ("10.0.0.7", TOKEN, {}),
         ("::ffff:10.0.0.7", TOKEN, {}),
-        ("", None, {}),
         ("not an address", None, {}),
         ("10.0.0.7", None, {"Authorization": "Bearer "}),
         ("10.0.0.7", "", {"Authorization": "Bearer "}),

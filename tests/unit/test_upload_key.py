@@ -37,18 +37,14 @@ def test_two_users_never_share_a_prefix(one, other):
 def test_a_name_that_fits_only_without_the_prefix_is_refused():
     room = 1024 - len(upload_prefix("u-1"))
     assert len(upload_key("u-1", "a" * room)) == 1024
-    with pytest.raises(DocumentNameInvalidError):
-        upload_key("u-1", "a" * (room + 1))
-    with pytest.raises(DocumentNameInvalidError):
-        upload_key("u-1", "ä" * (room // 2 + 1))
+    for name in ("a" * (room + 1), "ä" * (room // 2 + 1)):
+        with pytest.raises(DocumentNameInvalidError):
+            upload_key("u-1", name)
 
 
-def test_a_name_that_s3_would_complete_is_refused():
+def test_a_name_that_s3_would_complete_is_refused_and_one_that_is_missing_is_required():
     with pytest.raises(DocumentNameInvalidError):
         upload_key("u-1", "a/${filename}")
-
-
-def test_a_name_that_is_missing_is_required():
     with pytest.raises(DocumentNameRequiredError):
         upload_key("u-1", None)
 
@@ -100,12 +96,9 @@ def test_what_is_no_media_type_is_refused(value):
         check_content_type(value)
 
 
-@pytest.mark.parametrize("value", [1, 5 * 1024**3])
-def test_a_size_within_the_limits_is_taken(value):
-    assert check_size(value) == value
-
-
-@pytest.mark.parametrize("value", [None, 0, -1, 5 * 1024**3 + 1, 1.0, "1", True, 1e400])
-def test_a_size_outside_the_limits_or_of_another_type_is_refused(value):
-    with pytest.raises(RefusedError, match="size"):
-        check_size(value)
+def test_a_size_is_a_whole_number_of_1_to_5_gib():
+    for value in (1, 5 * 1024**3):
+        assert check_size(value) == value
+    for value in (None, 0, -1, 5 * 1024**3 + 1, 1.0, "1", True, 1e400):
+        with pytest.raises(RefusedError, match="size"):
+            check_size(value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -118,7 +120,7 @@ class Inngest:
 
 
 class Rows:
-    """A hundred events a second of each name are delivered."""
+    """A hundred events a second of each name are delivered; the newest page is all there is."""
 
     def __init__(
         self, names: Sequence[str], meta: Meta = NO_META, *, away_seconds: float = 0.0
@@ -130,7 +132,7 @@ class Rows:
     async def rows(self, wanted: Filter) -> list[Row]:
         if now() < self._away_seconds:
             raise OutboxUnavailableError
-        if wanted.state is not State.DELIVERED:
+        if wanted.state is not State.DELIVERED or wanted.before_seq is not None:
             return []
         newest = int(now() * 100)
         names = [wanted.name] if wanted.name else self._names
@@ -253,6 +255,15 @@ async def watch_for(seconds: float, watch: RunWatch) -> None:
             await watch.run()
 
 
+async def watched(seconds: float, inngest: Inngest, rows: Rows | Fixed, **options: Any) -> None:
+    with watching(inngest, rows, **options) as watch:
+        await watch_for(seconds, watch)
+
+
+def gaps(times: Sequence[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
 @in_virtual_time
 async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> None:
     inngest = Inngest()
@@ -262,7 +273,9 @@ async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> Non
     # Their runs had not ended: each is asked about once more.
     assert max(Counter(inngest.about("words")).values()) == 2
     assert len(inngest.asked) > 60
-    assert min(b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)) >= 1
+    assert min(gaps(inngest.asked)) >= 1
+    # All dead events of a name are counted.
+    assert {one.name: one.dead for one in watch.kept.names if one.dead} == {"a": 18_005}
 
 
 @in_virtual_time
@@ -289,26 +302,12 @@ async def test_it_goes_on_asking_though_the_clock_was_set_back(
 
 
 @in_virtual_time
-async def test_all_dead_events_of_a_name_are_counted() -> None:
-    with watching(Inngest(), Rows(EVENT_NAMES)) as watch:
-        await watch_for(120, watch)
-    assert {one.name: one.dead for one in watch.kept.names if one.dead} == {"a": 18_005}
-
-
-@in_virtual_time
 async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
     inngest = Inngest(stopped="a", from_seconds=100)
     with watching(inngest, Rows(EVENT_NAMES, Meta("chosen"))) as watch:
         await watch_for(300, watch)
         assert watch.kept.missing_runs(wall_now_ms()) == []
         assert all(one.asked == one.ran > 0 for one in watch.kept.names)
-
-
-@in_virtual_time
-async def test_names_that_keep_their_runs_are_never_told() -> None:
-    with watching(Inngest(), Rows([f"name{number}" for number in range(40)])) as watch:
-        await watch_for(300, watch)
-        assert watch.kept.missing_runs(wall_now_ms()) == []
 
 
 @in_virtual_time
@@ -354,8 +353,7 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
     rows = [row("a", at, BEGAN_MS - 60_000 + at * 1_000) for at in range(29, -1, -1)]
     scopes = Scopes()
     known = {one.id: [run(f"r{one.id}", "COMPLETED", moment(1.0))] for one in rows}
-    with watching(Inngest(known), Fixed(rows), scopes=scopes) as watch:
-        await watch_for(18, watch)
+    await watched(18, Inngest(known), Fixed(rows), scopes=scopes)
     told = scopes.names()["a"].outcomes
     assert told["running"] > told["completed"] > 2
 
@@ -364,8 +362,7 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
 async def test_where_runs_are_missing_it_is_asked_again_whether_they_may_skip() -> None:
     inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, skips={"f": False})
     rows = [row("a", at, BEGAN_MS + at * 400_000) for at in (1, 0)]
-    with watching(inngest, Fixed(rows)) as watch:
-        await watch_for(500, watch)
+    await watched(500, inngest, Fixed(rows))
     assert inngest.about("skips") == ["f", "f"]
 
 
@@ -382,39 +379,41 @@ async def test_with_its_turn_it_takes_over_what_another_process_kept() -> None:
     assert [(one.name, one.asked) for one in scopes.names().values()] == [("a", 9), ("b", 9)]
 
 
-@in_virtual_time
-async def test_names_are_remembered_a_week_and_while_they_miss_their_runs() -> None:
-    scopes = Scopes(
-        NameView(name="week", expected=True, ran=1, last_run_at=BEGAN_MS - 7 * DAY_MS + 60_000),
-        NameView(name="old", expected=True, ran=1, last_run_at=BEGAN_MS - 7 * DAY_MS - 60_000),
-        NameView(name="missing", expected=True, ran=1, no_run_since=BEGAN_MS - 60_000),
-        NameView(name="never", expected=False),
-    )
-    with watching(Inngest({}), Fixed(), scopes=scopes) as watch:
-        await watch_for(30, watch)
-    assert sorted(scopes.names()) == ["missing", "week"]
+def had_run(name: str, ago_ms: int) -> NameView:
+    return NameView(name=name, expected=True, ran=1, last_run_at=BEGAN_MS - ago_ms)
 
 
+@pytest.mark.parametrize(
+    ("names", "remembered"),
+    [
+        ([had_run("week", 7 * DAY_MS - 60_000), had_run("old", 7 * DAY_MS + 60_000)], ["week"]),
+        (
+            [
+                NameView(name="missing", expected=True, ran=1, no_run_since=BEGAN_MS - 60_000),
+                NameView(name="never", expected=False),
+            ],
+            ["missing"],
+        ),
+        (
+            [had_run(f"n{at:03}", at * 1000) for at in reversed(range(110))],
+            [f"n{at:03}" for at in range(100)],
+        ),
+    ],
+    ids=["a week", "while they miss their runs", "of many those with the latest runs"],
+)
 @in_virtual_time
-async def test_of_many_names_those_with_the_latest_runs_are_remembered() -> None:
-    names = [
-        NameView(name=f"n{at:03}", expected=True, ran=1, last_run_at=BEGAN_MS - at * 1000)
-        for at in range(110)
-    ]
-    scopes = Scopes(*reversed(names))
-    with watching(Inngest({}), Fixed(), scopes=scopes) as watch:
-        await watch_for(30, watch)
-    assert sorted(scopes.names()) == [f"n{at:03}" for at in range(100)]
+async def test_names_are_remembered(names: list[NameView], remembered: list[str]) -> None:
+    scopes = Scopes(*names)
+    await watched(30, Inngest({}), Fixed(), scopes=scopes)
+    assert sorted(scopes.names()) == remembered
 
 
 @in_virtual_time
 async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> None:
     scopes = Scopes()
-    with watching(Inngest({}), Fixed(), scopes=scopes, names=["a"]) as watch:
-        await watch_for(1_000, watch)
-    gaps = [after - before for before, after in zip(scopes.saved, scopes.saved[1:], strict=False)]
-    assert len(gaps) == 3
-    assert all(300 <= gap < 320 for gap in gaps)
+    await watched(1_000, Inngest({}), Fixed(), scopes=scopes, names=["a"])
+    assert len(scopes.saved) == 4
+    assert all(300 <= gap < 320 for gap in gaps(scopes.saved))
 
 
 @pytest.mark.parametrize(
@@ -433,8 +432,7 @@ async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_a
     scopes = Scopes()
     found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
     accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
-    with watching(Inngest({}), Fixed(accepted), scopes=scopes) as watch:
-        await watch_for(0.5, watch)
+    await watched(0.5, Inngest({}), Fixed(accepted), scopes=scopes)
     rates = {name: one.per_second for name, one in scopes.names().items()}
     assert {name: rate for name, rate in rates.items() if rate} == per_second
 
@@ -446,12 +444,9 @@ async def test_after_trouble_it_is_quiet_for_ten_seconds(
 ) -> None:
     inngest = Inngest(fault=InngestApiError(refused=refused))
     rows = [row("a", number, BEGAN_MS + number * 1000) for number in range(9, -1, -1)]
-    with watching(inngest, Fixed(rows)) as watch:
-        await watch_for(90, watch)
-    gaps = [b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)]
-    assert len(gaps) >= 4
-    assert least <= min(gaps)
-    assert max(gaps) <= most
+    await watched(90, inngest, Fixed(rows))
+    assert len(inngest.asked) >= 5
+    assert all(least <= gap <= most for gap in gaps(inngest.asked))
 
 
 @pytest.mark.parametrize(
@@ -506,8 +501,7 @@ async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
 @in_virtual_time
 async def test_of_events_that_run_it_is_asked_once_whether_they_may_skip() -> None:
     inngest = Inngest(skips={"f": False})
-    with watching(inngest, Rows(["a"])) as watch:
-        await watch_for(700, watch)
+    await watched(700, inngest, Rows(["a"]))
     assert inngest.about("skips") == ["f"]
 
 
@@ -538,6 +532,7 @@ async def test_a_repeat_is_looked_for_under_the_id_and_in_the_environment_of_its
     one = Candidate("u", "branch/a", BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
     with structlog.testing.capture_logs() as lines:
         assert await RunQuestions(inngest, 1.0).is_repeat("a", one)
+        assert not await RunQuestions(Inngest(used_by=None), 1.0).is_repeat("a", one)
     assert inngest.questions == [("used", "u", "order-1", "a", "branch/a")]
     assert inngest.asked == [1.0]
     told = {"event": "event_id_used_before", "log_level": "warning"}
@@ -549,18 +544,9 @@ async def test_all_is_asked_in_the_environment_of_the_event() -> None:
     meta = Meta("order-1", "branch/a")
     inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, used_by=None)
     rows = [msgspec.structs.replace(row(name, 0, BEGAN_MS), meta=meta) for name in "ab"]
-    with watching(inngest, Fixed(rows)) as watch:
-        await watch_for(60, watch)
+    await watched(60, inngest, Fixed(rows))
     asked = {(kind, where) for kind, *_, where in inngest.questions}
     assert asked == {(one, "branch/a") for one in ("words", "run", "used", "skips")}
-
-
-@in_virtual_time
-async def test_an_id_that_was_not_used_before_is_no_repeat() -> None:
-    one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS, wire_id="order-1")
-    with structlog.testing.capture_logs() as lines:
-        assert not await RunQuestions(Inngest(used_by=None), 1.0).is_repeat("a", one)
-    assert lines == []
 
 
 @in_virtual_time
@@ -573,8 +559,7 @@ async def test_a_run_that_inngest_has_forgotten_has_no_word() -> None:
 @in_virtual_time
 async def test_at_each_look_the_newest_page_is_read_and_one_that_is_older_by_a_page_more() -> None:
     rows = Fixed([row("a", number, BEGAN_MS) for number in range(5_600)])
-    with watching(Inngest(), rows, no_run_seconds=300) as watch:
-        await watch_for(130.5, watch)
+    await watched(130.5, Inngest(), rows, no_run_seconds=300)
     page = Filter(state=State.DELIVERED, limit=200)
     befores = [5_600 - 200 * number for number in (*range(1, 26), 1, 2)]
     older = [msgspec.structs.replace(page, before_seq=before) for before in befores]
@@ -585,8 +570,7 @@ async def test_at_each_look_the_newest_page_is_read_and_one_that_is_older_by_a_p
 async def test_names_that_are_not_among_the_newest_are_looked_for_nine_a_look() -> None:
     rows = Fixed([row("a", number, BEGAN_MS) for number in range(5_600)])
     names = [f"rare{number:02}" for number in range(12)]
-    with watching(Inngest(), rows, no_run_seconds=300, names=names) as watch:
-        await watch_for(7, watch)
+    await watched(7, Inngest(), rows, no_run_seconds=300, names=names)
     wanted = Filter(state=State.DELIVERED, after_seq=600, limit=2)
     named = [msgspec.structs.replace(wanted, name=name) for name in reversed(names)]
     assert rows.asked[2:11] == named[:9]
@@ -596,8 +580,7 @@ async def test_names_that_are_not_among_the_newest_are_looked_for_nine_a_look() 
 @in_virtual_time
 async def test_of_few_rows_one_page_is_read_and_no_name_is_looked_for() -> None:
     rows = Fixed([row("a", number, BEGAN_MS) for number in range(199)])
-    with watching(Inngest(), rows, no_run_seconds=300, names=["rare"]) as watch:
-        await watch_for(7, watch)
+    await watched(7, Inngest(), rows, no_run_seconds=300, names=["rare"])
     assert rows.asked == [Filter(state=State.DELIVERED, limit=200)] * 2
 
 
@@ -608,6 +591,5 @@ async def test_names_far_behind_a_busy_one_are_all_asked_about() -> None:
     busy = [row("busy", number, at_ms) for number in range(4_000)]
     inngest = Inngest()
     rows = Fixed([*busy, *(row(name, 1, at_ms) for name in names)])
-    with watching(inngest, rows, names=names) as watch:
-        await watch_for(40, watch)
+    await watched(40, inngest, rows, names=names)
     assert inngest.names == {"busy", *names}
