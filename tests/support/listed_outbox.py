@@ -51,6 +51,7 @@ class ListedOutbox:
             if (before_seq is None or row.seq < before_seq)
             and (wanted.after_seq is None or row.seq > wanted.after_seq)
             and (wanted.ids is None or row.id in wanted.ids)
+            and row.accepted_at_ms >= (wanted.since_ms or 0)
             and wanted.state in (None, row.state)
             and row.id.startswith(wanted.id_prefix or "")
             and wanted.owner in (None, row.owner)

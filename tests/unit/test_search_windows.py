@@ -58,9 +58,20 @@ async def test_windows_in_which_payloads_are_read_do_not_grow() -> None:
 async def test_a_search_since_a_time_ends_a_minute_before_it(
     since_ms: int, last: tuple[int, int]
 ) -> None:
-    policy = SearchPolicy(first_window=2, window=2)
+    policy = SearchPolicy(first_window=2, window=2, late_rows=0)
     windows = await looked(ListedOutbox(rows(range(1, 201))), policy, since_ms=since_ms, **NONE)
     assert windows[-1] == last
+
+
+@pytest.mark.parametrize(("late", "is_found"), [(20_000, True), (40_500, False)])
+async def test_rows_that_were_stored_late_hide_nothing_below_them(
+    late: int, *, is_found: bool
+) -> None:
+    listed = [made_row(id="e", seq=seq, accepted_at_ms=200_000) for seq in (1, 100_000)]
+    listed += [made_row(id="l", seq=seq, accepted_at_ms=0) for seq in range(2, 2 + late)]
+    outbox = ListedOutbox(listed)
+    found = await Search(outbox, outbox).find(Filter(since_ms=100_000))  # type: ignore[arg-type]
+    assert [row.seq for row in found.rows] == ([100_000, 1] if is_found else [100_000])
 
 
 @pytest.mark.parametrize(

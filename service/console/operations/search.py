@@ -27,10 +27,15 @@ MAX_CANDIDATES = 10
 
 @dataclass(frozen=True, slots=True)
 class SearchPolicy:
-    """The rows that statements go through, at first and at most, and when a search pauses."""
+    """The rows that statements go through, at first and at most, and when a search pauses.
+
+    Up to `late_rows` in a row may have been stored more than a minute after their acceptance, as
+    those of a long transaction are, without hiding what is below them.
+    """
 
     first_window: int = 500
     window: int = 20_000
+    late_rows: int = 20_000
     budget_seconds: float = 1.0
 
 
@@ -124,12 +129,13 @@ class Search:
             wanted = msgspec.structs.replace(wanted, state=State.DEAD)
         until = self._clock() + self._policy.budget_seconds
         before = await self._start(wanted)
-        size = self._policy.first_window
+        size, old_rows = self._policy.first_window, 0
         while True:
             reach = await self._reach(wanted, size, before)
-            if await look(_window(wanted, before, reach)):
+            if await look(_window(wanted, before, reach)) or reach is None or reach.is_last:
                 return None
-            if reach is None or reach.is_last or _is_over(wanted, reach.accepted_at_ms):
+            old_rows = old_rows + size if _is_before(wanted, reach.accepted_at_ms) else 0
+            if old_rows > self._policy.late_rows:
                 return None
             before = reach.seq
             if self._clock() >= until:
@@ -177,7 +183,7 @@ def _ends_ms(wanted: Filter) -> list[int]:
     return ends
 
 
-def _is_over(wanted: Filter, reached_ms: int) -> bool:
+def _is_before(wanted: Filter, reached_ms: int) -> bool:
     return wanted.since_ms is not None and reached_ms < wanted.since_ms - _CLOCK_SLACK_MS
 
 
