@@ -34,12 +34,14 @@ async def test_a_row_is_delivered_once_under_its_claim(outbox: Outbox) -> None:
     batch = await claim(outbox)
     seq = batch.entries[0].seq
     assert await outbox.queue.settle(Settlement(batch.claim)) == 0
-    assert await outbox.queue.settle(Settlement("nobody", delivered=[seq])) == 1
+    dead = [Dead(seq, attempts=9, reason="late", detail="late")]
+    retry = [Retry(seq, 0, attempts=9, isolated=False)]
+    for way in ({"delivered": [seq]}, {"sent": [seq]}, {"retry": retry}, {"dead": dead}):
+        assert await outbox.queue.settle(Settlement("nobody", **way)) == 1
     assert (await find(outbox, sent.id)).state is State.DELIVERING
     assert await deliver(outbox, batch) == 0
     assert await deliver(outbox, batch) == 1
-    dead = Dead(seq, attempts=9, reason="late", detail="late")
-    assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 1
+    assert await outbox.queue.settle(Settlement(batch.claim, dead=dead)) == 1
     row = await find(outbox, sent.id)
     assert (row.state, row.attempts, row.sends) == (State.DELIVERED, 1, 1)
     assert row.settled_at_ms is not None

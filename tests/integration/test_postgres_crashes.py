@@ -77,55 +77,46 @@ FAIL_OVER = (
 
 
 @pytest.fixture
-def storage(postgres: PostgresServer) -> Iterator[PostgresStorage]:
-    with postgres.database("ahead") as url:
+def fail_over(postgres: PostgresServer) -> Iterator[tuple[PostgresStorage, Callable[[], None]]]:
+    """A database, and what puts it as it is now in the place of what it has become."""
+    with (
+        postgres.database("ahead") as url,
+        psycopg.connect(postgres.url(), autocommit=True) as connection,
+    ):
         migrate(url)
-        yield PostgresStorage(url)
-
-
-@pytest.fixture
-def fail_over(postgres: PostgresServer, storage: PostgresStorage) -> Iterator[Callable[[], None]]:
-    """Put the database as it is now in the place of what it has become."""
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(COPY)
 
         def replace() -> None:
             for statement in FAIL_OVER:
                 connection.execute(statement)
 
-        yield replace
+        yield PostgresStorage(url), replace
         for name in ("behind", "lost"):
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-async def test_the_limits_count_what_a_server_without_the_last_commits_has(
-    storage: PostgresStorage, fail_over: Callable[[], None]
+async def test_limits_and_settings_are_those_of_a_server_without_the_last_commits(
+    fail_over: tuple[PostgresStorage, Callable[[], None]],
 ) -> None:
-    async with storage.open() as outbox:
+    storage, replace = fail_over
+    async with storage.open() as one, storage.open() as two:
         for _ in range(10):
-            await append_all(outbox, 1)
+            await append_all(one, 1)
 
         async def numbers_read() -> int:
-            await outbox.quota._read()
-            return outbox.quota._counts._after or 0
+            await one.quota._read()
+            return one.quota._counts._after or 0
 
         await eventually(numbers_read, lambda last: last >= 10)
-        fail_over()
-        await eventually(lambda: can_append(outbox))
-
-        async def is_counted() -> bool:
-            return outbox.undelivered == (await outbox.inspector.stats()).pending > 0
-
-        await eventually(is_counted)
-
-
-async def test_a_change_of_settings_whose_revision_was_lost_before_is_noticed(
-    storage: PostgresStorage, fail_over: Callable[[], None]
-) -> None:
-    async with storage.open() as one, storage.open() as two:
         await one.settings.save_scope("user", "u-1", {"lost": 1})
         seen = one.settings.scope_revision
-        fail_over()
+        replace()
+        await eventually(lambda: can_append(one))
+
+        async def is_counted() -> bool:
+            return one.undelivered == (await one.inspector.stats()).pending > 0
+
+        await eventually(is_counted)
 
         async def is_saved() -> bool:
             with contextlib.suppress(OutboxUnavailableError):
@@ -192,54 +183,52 @@ WHOSE = {
     "database": "ALTER DATABASE synced SET synchronous_commit = '{level}'",
     "role": "ALTER ROLE outbox IN DATABASE synced SET synchronous_commit = '{level}'",
 }
-KEPT = [
-    ("database", "local", "local"),
-    *(
-        pytest.param("database", one, one, marks=pytest.mark.slow)
-        for one in ("remote_write", "on", "remote_apply")
-    ),
+LEVELS = [
+    ("database", "off", "on"),
+    *(("database", one, one) for one in ("local", "remote_write", "on", "remote_apply")),
+    ("role", "off", "on"),
 ]
-LEVELS = [("database", "off", "on"), ("role", "off", "on"), *KEPT]
 
 
-def prepare(url: str, table: str, whose: str, level: str) -> None:
-    """An outbox whose sessions begin with the level, and that notes the levels of its commits."""
-    migrate(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(SEEN.format(table=table).encode())
-        connection.execute(WHOSE[whose].format(level=level).encode())
+@pytest.fixture
+def synced(postgres: PostgresServer) -> Iterator[tuple[str, psycopg.Connection]]:
+    """An outbox that notes the levels of its commits, and a session beside it."""
+    with postgres.database("synced") as url, psycopg.connect(url, autocommit=True) as connection:
+        migrate(url)
+        yield url, connection
 
 
-def levels(url: str) -> set[str]:
-    with psycopg.connect(url) as connection:
-        return {level for (level,) in connection.execute("SELECT level FROM public.seen_levels")}
+def levels(connection: psycopg.Connection) -> set[str]:
+    """The levels that were noted; they are forgotten."""
+    found = connection.execute("DELETE FROM public.seen_levels RETURNING level").fetchall()
+    return {level for (level,) in found}
 
 
-@pytest.mark.parametrize(("whose", "level", "committed"), LEVELS)
 async def test_an_append_is_synced_and_keeps_any_other_level(
-    postgres: PostgresServer, whose: str, level: str, committed: str
+    synced: tuple[str, psycopg.Connection],
 ) -> None:
-    with postgres.database("synced") as url:
-        prepare(url, "events", whose, level)
+    url, connection = synced
+    connection.execute(SEEN.format(table="events").encode())
+    for whose, level, committed in LEVELS:
+        connection.execute(WHOSE[whose].format(level=level).encode())
         async with PostgresStorage(url).open() as outbox:
             await outbox.intake.append(event())
-            await outbox.intake.append(event(), key=IdempotencyKey("k", b"1"))
+            await outbox.intake.append(event(), key=IdempotencyKey(f"{whose} {level}", b"1"))
             await outbox.intake.append_all((event(), event()), (None, None))
-        assert levels(url) == {committed}
+        assert levels(connection) == {committed}
 
 
-@pytest.mark.parametrize(("level", "committed"), [("off", "on"), ("local", "local")])
 async def test_an_answer_about_a_stored_event_waits_for_its_sync(
-    postgres: PostgresServer, level: str, committed: str
+    synced: tuple[str, psycopg.Connection],
 ) -> None:
-    with postgres.database("synced") as url:
+    url, connection = synced
+    one, key = event(), IdempotencyKey("k", b"1")
+    async with PostgresStorage(url).open() as outbox:
+        await outbox.intake.append(one, key=key)
+    connection.execute(SEEN.format(table="changes").encode())
+    for level, committed in (("off", "on"), ("local", "local")):
+        connection.execute(WHOSE["database"].format(level=level).encode())
         async with PostgresStorage(url).open() as outbox:
-            one, key = event(), IdempotencyKey("k", b"1")
-            await outbox.intake.append(one, key=key)
-        prepare(url, "changes", "database", level)
-        async with PostgresStorage(url).open() as outbox:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("TRUNCATE public.seen_levels")
-                assert (await outbox.intake.append(one, key=key)).replayed
-                seen = connection.execute("SELECT level FROM public.seen_levels").fetchall()
-    assert (committed,) in seen
+            levels(connection)
+            assert (await outbox.intake.append(one, key=key)).replayed
+            assert committed in levels(connection)

@@ -18,7 +18,7 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter
 from service.outbox.postgres.database.executor import MAX_CONNECTIONS
 from service.outbox.postgres.database.pool import PoolTimings
-from service.outbox.schema import migrate
+from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon
 from tests.support.storage import Outbox, PostgresStorage, append_all, event, eventually
@@ -33,11 +33,16 @@ def hangable() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture
-def url(hangable: PostgresServer) -> Iterator[str]:
-    with hangable.database("outbox") as made:
-        migrate(made)
+@pytest.fixture(scope="module")
+def outbox_url(hangable: PostgresServer) -> Iterator[str]:
+    with new_outbox(hangable, "outbox") as made:
         yield made
+
+
+@pytest.fixture
+def url(outbox_url: str) -> str:
+    empty_outbox(outbox_url)
+    return outbox_url
 
 
 @pytest.fixture

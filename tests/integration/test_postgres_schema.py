@@ -31,7 +31,7 @@ WHERE nspname = %s AND proname NOT IN ('fault', 'user_of')  -- they name the sch
 """
 WITHOUT_KEY = """
 SELECT relname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
-WHERE nspname = 'outbox' AND relkind = 'r'
+WHERE nspname = %s AND relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)
 """
 
@@ -90,21 +90,19 @@ async def test_a_first_and_a_second_start_leave_no_error_in_the_server_s_log(
         assert "WARNING" not in said
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "search_path = ''",
-        "standard_conforming_strings = off",
-        "client_encoding = LATIN1",
-        "array_nulls = off",
-    ],
+SETTINGS = (
+    "search_path = ''",
+    "standard_conforming_strings = off",
+    "client_encoding = LATIN1",
+    "array_nulls = off",
 )
-async def test_settings_of_the_database_change_nothing(
-    postgres: PostgresServer, setting: str
-) -> None:
+
+
+async def test_settings_of_the_database_change_nothing(postgres: PostgresServer) -> None:
     with postgres.database("set_up") as url:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"ALTER DATABASE set_up SET {setting}".encode())
+            for setting in SETTINGS:
+                connection.execute(f"ALTER DATABASE set_up SET {setting}".encode())
         async with PostgresStorage(url).open() as outbox:
             await outbox.intake.append(event("u-1", name="漢"))
             with psycopg.connect(url, autocommit=True) as connection:
@@ -117,38 +115,35 @@ async def test_settings_of_the_database_change_nothing(
                 taken += len((await claim(outbox)).entries)
 
 
-@pytest.mark.parametrize("schema", [None, "queue"])
 async def test_who_may_create_in_the_schema_is_told_and_runs_no_code_as_the_service(
-    postgres: PostgresServer, schema: str | None
+    postgres: PostgresServer,
 ) -> None:
-    home = schema or "outbox"
-    with postgres.database("shared") as plain:
-        url = url_in_schema(plain, schema)
-        migrate(url)
-        assert fault_of_others(url) is None
-        with psycopg.connect(plain, autocommit=True) as owner:
-            assert owner.execute(UNPROTECTED, (home,)).fetchall() == []
-            owner.execute("CREATE ROLE guest LOGIN")
-            try:
+    with (
+        postgres.database("shared") as plain,
+        psycopg.connect(plain, autocommit=True) as owner,
+    ):
+        owner.execute("CREATE ROLE guest LOGIN")
+        try:
+            for home in ("outbox", "queue"):
+                url = url_in_schema(plain, home)
+                migrate(url)
+                assert fault_of_others(url) is None
+                assert owner.execute(UNPROTECTED, (home,)).fetchall() == []
+                assert owner.execute(WITHOUT_KEY, (home,)).fetchall() == []
                 owner.execute(f"GRANT CREATE, USAGE ON SCHEMA {home} TO guest".encode())
                 guest = plain.replace("outbox@", "guest@")
                 with psycopg.connect(guest, autocommit=True) as other:
                     other.execute(OVERLOAD.format(schema=home).encode())
                 assert "guest may create" in (fault_of_others(url) or "")
-                settings = {"OUTBOX_URL": plain} | ({"OUTBOX_SCHEMA": home} if schema else {})
-                told = await asyncio.to_thread(service_command, "check", **settings)
-                assert told.exit_code == 1
-                assert "outbox: guest may create objects" in told.stderr
                 owner.execute(f"SELECT {home}.append('n', '{{}}', 'u-1')".encode())
                 async with PostgresStorage(url).open() as outbox:
                     assert len((await claim(outbox)).entries) == 1
-            finally:
-                owner.execute("DROP OWNED BY guest; DROP ROLE guest")
-
-
-def test_every_table_has_a_primary_key(postgres_url: str) -> None:
-    with psycopg.connect(postgres_url) as connection:
-        assert connection.execute(WITHOUT_KEY).fetchall() == []
+            settings = {"OUTBOX_URL": plain, "OUTBOX_SCHEMA": "queue"}
+            told = await asyncio.to_thread(service_command, "check", **settings)
+            assert told.exit_code == 1
+            assert "outbox: guest may create objects" in told.stderr
+        finally:
+            owner.execute("DROP OWNED BY guest; DROP ROLE guest")
 
 
 @pytest.mark.soak

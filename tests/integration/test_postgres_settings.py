@@ -79,13 +79,13 @@ async def test_a_session_has_its_timeouts_no_jit_and_no_schema_of_others(postgre
         ]
 
 
-@pytest.mark.parametrize("table", HOT)
-def test_autovacuum_comes_early_to_a_table_of_many_deletions(postgres_url: str, table: str) -> None:
+def test_autovacuum_comes_early_to_a_table_of_many_deletions(postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
-        cursor = connection.execute(DEAD_AT_MOST, {"live": 1_000_000, "table": table})
-        [(dead_rows, delay_ms)] = cursor.fetchall()
-        assert dead_rows <= 15_000
-        assert delay_ms <= 1
+        for table in HOT:
+            cursor = connection.execute(DEAD_AT_MOST, {"live": 1_000_000, "table": table})
+            [(dead_rows, delay_ms)] = cursor.fetchall()
+            assert dead_rows <= 15_000, table
+            assert delay_ms <= 1, table
 
 
 ROLES = Path(__file__).parents[2] / "deploy/postgresql/roles.sql"
@@ -131,11 +131,7 @@ async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
-
-
-def test_ids_are_kept_under_no_lock_that_a_role_may_hold_that_only_connects(database: str) -> None:
-    migrate(as_role(database, "outbox_owner"))
-    with psycopg.connect(as_role(database, "outbox_runner")) as connection:
+    with psycopg.connect(runner) as connection:  # a role that only connects may hold any such lock
         connection.execute("SELECT outbox.keep_ids('{}', '{a,b}', '{o,o}', '{}', 0)")
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert connection.execute(locks).fetchone() == (0,)

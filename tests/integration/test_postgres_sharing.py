@@ -33,7 +33,6 @@ from tests.support.storage import (
     ids,
 )
 
-KEY = IdempotencyKey("k-1", b"1" * 32)
 # Deliveries are paused and a row is dead, both at one moment.
 CHANGE = """
 UPDATE outbox.delivery SET paused_by = 'kim'; UPDATE outbox.totals SET dead = dead + 1
@@ -82,30 +81,21 @@ async def test_figures_and_pause_are_of_one_moment(
 async def test_one_key_at_one_instant_in_two_processes_stores_one_event(
     pair: tuple[Outbox, Outbox],
 ) -> None:
-    for number in range(20):
-        key = IdempotencyKey(f"k-{number}", b"1" * 32)
-        receipts = await asyncio.gather(*(each.intake.append(event(), key=key) for each in pair))
-        assert len({receipt.event_id for receipt in receipts}) == 1
-        assert sorted(receipt.replayed for receipt in receipts) == [False, True]
-
-
-async def test_two_bodies_under_one_key_in_two_processes_store_one_event(
-    pair: tuple[Outbox, Outbox],
-) -> None:
-    other = IdempotencyKey("k-1", b"2" * 32)
+    """Keys in opposite orders wait for nobody."""
+    one, two = pair
+    key, other = (IdempotencyKey("k", digest * 32) for digest in (b"1", b"2"))
     answers = await asyncio.gather(
-        pair[0].intake.append(event(), key=KEY),
-        pair[1].intake.append(event(), key=other),
+        one.intake.append(event(), key=key),
+        two.intake.append(event(), key=other),
         return_exceptions=True,
     )
     assert {type(answer) for answer in answers} == {Receipt, IdempotencyKeyReusedError}
-
-
-async def test_the_same_keys_in_opposite_orders_wait_for_nobody(
-    pair: tuple[Outbox, Outbox],
-) -> None:
+    for number in range(20):
+        key = IdempotencyKey(f"one-{number}", b"1" * 32)
+        receipts = await asyncio.gather(*(each.intake.append(event(), key=key) for each in pair))
+        assert len({receipt.event_id for receipt in receipts}) == 1
+        assert sorted(receipt.replayed for receipt in receipts) == [False, True]
     keys = [IdempotencyKey(f"k-{number}", b"1" * 32) for number in range(100)]
-    one, two = pair
     receipts = await asyncio.gather(
         *(one.intake.append(event(), key=key) for key in keys),
         *(two.intake.append(event(), key=key) for key in reversed(keys)),
@@ -155,24 +145,19 @@ async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: st
 
 
 async def test_a_process_that_is_gone_gives_its_rows_back_after_the_lease(
-    pair: tuple[Outbox, Outbox],
+    pair: tuple[Outbox, Outbox], postgres_url: str
 ) -> None:
+    """One that starts leaves the claims of the others alone."""
     gone, other = pair
     events = await append_all(gone, 3)
     batch = await claim(gone, ask(lease_seconds=0.5))
-    assert ids(await claim(other)) == [each.id for each in events]
+    late = await claim(other, ask(lease_seconds=600))
+    assert ids(late) == [each.id for each in events]
     seqs = [entry.seq for entry in batch.entries]
     assert await gone.queue.settle(Settlement(batch.claim, delivered=seqs)) == 3
-
-
-async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url: str) -> None:
-    storage = PostgresStorage(postgres_url)
-    async with storage.open() as one:
-        await append_all(one, 2)
-        batch = await claim(one, ask(lease_seconds=600))
-        async with storage.open():
-            pass
-        assert await deliver(one, batch) == 0
+    async with PostgresStorage(postgres_url).open():
+        pass
+    assert await deliver(other, late) == 0
 
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
@@ -214,39 +199,24 @@ async def test_migrations_at_one_instant_apply_once(postgres: PostgresServer) ->
 async def test_one_of_two_processes_asks_inngest_until_it_stops_or_is_away(
     pair: tuple[Outbox, Outbox], postgres_url: str
 ) -> None:
-    one, two = (each.confirmations for each in pair)
-    assert [await one.may_ask(), await two.may_ask()] == [True, False]
-    await two.stop_asking()  # it has nothing to give up
-    assert [await two.may_ask(), await one.may_ask()] == [False, True]
-    await one.stop_asking()
-    assert [await two.may_ask(), await one.may_ask()] == [True, False]
-    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as late:
-        await late.execute("UPDATE outbox.turns SET until = clock_timestamp()")
-    assert [await one.may_ask(), await two.may_ask()] == [True, False]
-
-
-async def test_a_turn_to_ask_is_not_written_at_each_question(
-    pair: tuple[Outbox, Outbox], postgres_url: str
-) -> None:
     """Beside an open transaction each write would leave a row that all later questions read."""
-    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as looking:
-        seen = set()
+    one, two = (each.confirmations for each in pair)
+    with psycopg.connect(postgres_url, autocommit=True) as looking:
+        turn, seen = "SELECT ctid::text FROM outbox.turns WHERE name = 'confirmation'", set()
         for _ in range(5):
-            assert await pair[0].confirmations.may_ask()
-            assert not await pair[1].confirmations.may_ask()
-            cursor = await looking.execute(
-                "SELECT ctid::text FROM outbox.turns WHERE name = 'confirmation'"
-            )
-            seen |= set(await cursor.fetchall())
-    assert len(seen) == 1
-
-
-async def test_a_process_that_stops_leaves_the_turn_to_ask(postgres_url: str) -> None:
-    storage = PostgresStorage(postgres_url)
-    async with storage.open() as one:
-        async with storage.open() as two:
-            assert await two.confirmations.may_ask()
-        assert await one.confirmations.may_ask()
+            assert [await one.may_ask(), await two.may_ask()] == [True, False]
+            seen |= set(looking.execute(turn).fetchall())
+        assert len(seen) == 1  # the turn is not written at each question
+        await two.stop_asking()  # it has nothing to give up
+        assert [await two.may_ask(), await one.may_ask()] == [False, True]
+        await one.stop_asking()
+        assert [await two.may_ask(), await one.may_ask()] == [True, False]
+        looking.execute("UPDATE outbox.turns SET until = clock_timestamp()")
+        assert [await one.may_ask(), await two.may_ask()] == [True, False]
+        await one.stop_asking()
+        async with PostgresStorage(postgres_url).open() as third:
+            assert await third.confirmations.may_ask()
+        assert await two.may_ask()
 
 
 def closed(keeper: BreakerSync, seconds: float) -> Breaker:

@@ -32,6 +32,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
     "max_connections": "200",
+    "max_prepared_transactions": "5",
     "shared_buffers": "64MB",
     "log_min_messages": "fatal",
 }
