@@ -1,4 +1,8 @@
-"""The journal over a real S3 API: what is there before an answer, what a lost disk brings back."""
+"""The journal: what is in the bucket before an answer, what a lost disk brings back.
+
+Most tests have a bucket in memory, which keeps what a real one keeps (see the test of both), and
+an outbox without a thread in virtual time. Those of the client and of people have a real S3 API.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -53,6 +56,7 @@ from tests.support.journal.bucket import BucketLine, MemoryBucket
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.poster import Poster
 from tests.support.service_here import service_here
+from tests.support.simulation.inline_world import in_one_thread
 from tests.support.sqlite_faults import sqlite_error
 from tests.support.storage import (
     PATIENCE_SECONDS,
@@ -64,13 +68,11 @@ from tests.support.storage import (
     event,
     eventually,
 )
-from tests.support.tcp_proxy import TcpProxy
 from tests.support.virtual_time import in_virtual_time, now
 
 REGION = "eu-west-1"
 # A machine that stalls is no bucket that is away.
 PATIENT = JournalTimings(put_seconds=PATIENCE_SECONDS, patience_seconds=PATIENCE_SECONDS)
-AWAY_SOON = {"put_seconds": 0.2, "patience_seconds": 0.3}
 QUICK = replace(
     PATIENT,
     step_seconds=0.02,
@@ -79,7 +81,46 @@ QUICK = replace(
     sweep_seconds=0.05,
     dead_seconds=0.1,
 )
+LOST_START = "0123456789ab"
 _folders = itertools.count()
+
+
+class HeldBucket(MemoryBucket):
+    """One that can't be reached while `is_away`, and takes no groups while `may_put` is clear."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(1))
+        self.is_away = False
+        self.may_put = asyncio.Event()
+        self.may_put.set()
+
+    def groups(self) -> list[str]:
+        """The names of the groups."""
+        return [name for name, (data, _) in self.objects.items() if data and "/0" in name]
+
+    def voids(self) -> list[str]:
+        """The names of the objects without content."""
+        return [name for name, (data, _) in self.objects.items() if not data]
+
+    def kinds(self) -> set[str]:
+        return {re.search("live|mark|/0", name)[0] for name in self.objects}
+
+    def stored(self) -> dict[str, bool]:
+        """The events: their ids, with `dead` where they are told to be."""
+        bodies = [self.objects[name][0] for name in self.groups()]
+        return {row.id: row.dead for body in bodies for row in decode_group(body).rows}
+
+
+class HeldLine(BucketLine):
+    async def put(self, name: str, data: bytes, **options: Any) -> bool:
+        if "/0" in name:
+            await self._bucket.may_put.wait()
+        return await super().put(name, data, **options)
+
+    async def _request(self) -> None:
+        await super()._request()
+        if self._bucket.is_away:
+            raise StorageUnavailableError("S3 can't be reached.")
 
 
 @dataclass
@@ -88,6 +129,17 @@ class Opened:
 
     outbox: SqliteOutbox
     upkeep: Upkeep
+
+    async def ids(self) -> set[str]:
+        """The ids of its events."""
+        return {row.id for row in await self.outbox.inspector.rows(Filter())}
+
+    async def discard(self, event_id: str) -> list[str]:
+        return await self.outbox.repairs.discard(Named(ids=(event_id,)), actor="ada")
+
+    async def replay_delivered(self, event_id: str) -> list[str]:
+        again = Named((event_id,), State.DELIVERED)
+        return await self.outbox.repairs.replay(again, actor="ada")
 
 
 class Turns(NullRecorder):
@@ -105,6 +157,20 @@ class Turns(NullRecorder):
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         self.figures[name] += value
 
+    async def some(self, turns: int) -> None:
+        """So many turns from now."""
+        later = self.made + turns
+        await eventually(lambda: self.made >= later)
+
+
+class Clock:
+    """The loop's clock, ahead by `ahead_seconds`."""
+
+    ahead_seconds = 0.0
+
+    def __call__(self) -> float:
+        return now() + self.ahead_seconds
+
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
@@ -114,163 +180,115 @@ def _patient(monkeypatch):
 
 
 @pytest.fixture
-def journalled(bucket_name, tmp_path):
+def held() -> HeldBucket:
+    """The bucket in memory."""
+    return HeldBucket()
+
+
+@pytest.fixture
+def journalled(held, tmp_path):
     """Open an outbox with a journal; in a new folder where none is given."""
 
     @contextlib.asynccontextmanager
     async def opened(
         folder: Path | None = None,
         *,
+        line: JournalBucket | BucketLine | None = None,
         accepts: bool = False,
         destination: str = "one",
-        prefix: str = "a/b",
         recorder: Recorder | None = None,
         **timings: Any,
     ) -> AsyncIterator[Opened]:
         folder = folder or tmp_path / f"disk-{next(_folders)}"
         folder.mkdir(exist_ok=True)
-        async with Bucket(bucket_name, REGION) as opened_bucket:
-            made = S3Journal(
-                JournalBucket(opened_bucket, prefix),
-                destination,
-                recorder or NullRecorder(),
-                accepts=accepts,
-                timings=replace(QUICK, **timings),
-            )
-            async with open_sqlite_outbox(
-                folder / "outbox.db",
-                max_pending=1000,
-                max_pending_per_user=1000,
-                timings=PATIENT_WRITER,
-                journal=made,
-            ) as outbox:
-                upkeep = Upkeep(made, outbox.journalled)
-                async with upkeep.running():
-                    yield Opened(outbox, upkeep)
+        made = S3Journal(
+            line or HeldLine(held),
+            destination,
+            recorder or NullRecorder(),
+            accepts=accepts,
+            timings=replace(QUICK, **{"clock": asyncio.get_running_loop().time, **timings}),
+        )
+        async with open_sqlite_outbox(
+            folder / "outbox.db",
+            max_pending=1000,
+            max_pending_per_user=1000,
+            timings=PATIENT_WRITER,
+            journal=made,
+        ) as outbox:
+            upkeep = Upkeep(made, outbox.journalled)
+            async with upkeep.running():
+                yield Opened(outbox, upkeep)
 
     return opened
 
 
-@pytest.fixture
-async def line(s3, s3_environment) -> AsyncIterator[TcpProxy]:
-    """The way to the bucket."""
-    async with TcpProxy(urlsplit(s3.meta.endpoint_url).port) as proxy:
-        s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
-        yield proxy
-
-
-@pytest.fixture
-def may_put(monkeypatch) -> asyncio.Event:
-    """Groups are not put while it is clear."""
-
-    async def held_up(bucket: JournalBucket, name: str, *given: Any, **options: Any) -> bool:
-        if "/0" in name:
-            await may_put.wait()
-        return await put(bucket, name, *given, **options)
-
-    put, may_put = JournalBucket.put, asyncio.Event()
-    may_put.set()
-    monkeypatch.setattr(JournalBucket, "put", held_up)
-    return may_put
-
-
-@pytest.fixture
-def names(s3, bucket_name):
-    """The names of the groups in the bucket."""
-
-    def listed() -> list[str]:
-        found = s3.list_objects_v2(Bucket=bucket_name).get("Contents", [])
-        keys = [one["Key"] for one in found if one["Size"]]
-        return [key for key in keys if "/live" not in key and "/mark-" not in key]
-
-    return listed
-
-
-@pytest.fixture
-def voids(s3, bucket_name):
-    """The names of the objects without content."""
-
-    def listed() -> list[str]:
-        found = s3.list_objects_v2(Bucket=bucket_name).get("Contents", [])
-        return [one["Key"] for one in found if not one["Size"]]
-
-    return listed
-
-
-@pytest.fixture
-def stored(s3, bucket_name, names):
-    """The events in the bucket: their ids, with `dead` where they are told to be."""
-
-    def read() -> dict[str, bool]:
-        bodies = [s3.get_object(Bucket=bucket_name, Key=key)["Body"].read() for key in names()]
-        return {row.id: row.dead for body in bodies for row in decode_group(body).rows}
-
-    return read
-
-
-async def test_an_event_is_in_the_bucket_before_it_is_answered(journalled, stored, names):
+@in_one_thread
+async def test_an_event_is_in_the_bucket_before_it_is_answered(journalled, held):
     async with journalled() as one:
         sent = event()
         receipt = await one.outbox.intake.append(sent)
-        assert stored() == {sent.id: False}
-        [name] = names()
-        prefix = receipt.ids.prefix.hex()
-        assert name == f"a/b/{prefix}/{receipt.seq:016d}-1"
+        assert held.stored() == {sent.id: False}
+        assert held.groups() == [f"{receipt.ids.prefix.hex()}/{receipt.seq:016d}-1"]
 
 
-async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled):
-    async with journalled() as one:
-        long_ago_ms = wall_now_ms() - 25 * 3600 * 1000
-        old = msgspec.structs.replace(event(), accepted_at_ms=long_ago_ms)
-        receipts = [await one.outbox.intake.append(each) for each in (event(), old, event())]
-        key = IdempotencyKey.of("k", b"body", plain_digests)
-        keyed = await one.outbox.intake.append(event(), key=key)
-    async with journalled() as two:
-        rows = await two.outbox.inspector.rows(Filter())
-        assert {row.id for row in rows} == {one.event_id for one in [*receipts, keyed]}
-        assert {row.state for row in rows} == {State.PENDING}
-        ids = two.outbox.confirmations.inngest_ids
-        entries = (await claim(two.outbox)).entries
-        again = {one.event_id: ids.ulid(one.seq, one.accepted_at_ms, one.meta) for one in entries}
-        assert again == {one.event_id: one.inngest_id for one in [*receipts, keyed]}
-        replayed = await two.outbox.intake.append(event(), key=key)
-        assert (replayed.event_id, replayed.replayed) == (keyed.event_id, True)
-        assert replayed.inngest_id == keyed.inngest_id
-        other = IdempotencyKey.of("k", b"another", plain_digests)
-        with pytest.raises(IdempotencyKeyReusedError):
-            await two.outbox.intake.append(event(), key=other)
-        assert (two.upkeep.state.restored, two.upkeep.state.may_run_twice) == (4, 1)
+async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled, bucket_name):
+    async with Bucket(bucket_name, REGION) as opened:
+        line = JournalBucket(opened, "a/b")
+        async with journalled(line=line) as one:
+            long_ago_ms = wall_now_ms() - 25 * 3600 * 1000
+            old = msgspec.structs.replace(event(), accepted_at_ms=long_ago_ms)
+            receipts = [await one.outbox.intake.append(each) for each in (event(), old, event())]
+            key = IdempotencyKey.of("k", b"body", plain_digests)
+            keyed = await one.outbox.intake.append(event(), key=key)
+        async with journalled(line=line) as two:
+            rows = await two.outbox.inspector.rows(Filter())
+            assert {row.id for row in rows} == {one.event_id for one in [*receipts, keyed]}
+            assert {row.state for row in rows} == {State.PENDING}
+            ids = two.outbox.confirmations.inngest_ids
+            again = {
+                one.event_id: ids.ulid(one.seq, one.accepted_at_ms, one.meta)
+                for one in (await claim(two.outbox)).entries
+            }
+            assert again == {one.event_id: one.inngest_id for one in [*receipts, keyed]}
+            replayed = await two.outbox.intake.append(event(), key=key)
+            assert (replayed.event_id, replayed.replayed) == (keyed.event_id, True)
+            assert replayed.inngest_id == keyed.inngest_id
+            other = IdempotencyKey.of("k", b"another", plain_digests)
+            with pytest.raises(IdempotencyKeyReusedError):
+                await two.outbox.intake.append(event(), key=other)
+            assert (two.upkeep.state.restored, two.upkeep.state.may_run_twice) == (4, 1)
 
 
-async def test_what_came_back_is_safe_from_a_second_loss(journalled, stored, names, monkeypatch):
+@in_one_thread
+async def test_what_came_back_is_safe_from_a_second_loss(journalled, held, monkeypatch):
     turns = Turns()
     async with journalled() as one:
         sent = await append_all(one.outbox, 5)
-    old = names()
+    old = held.groups()
     monkeypatch.setattr(upkeep, "_PUT_BYTES", 300)  # they need three objects
     async with journalled(dead_seconds=60.0, recorder=turns) as two:
-        await eventually(lambda: set(names()).isdisjoint(old))
-        assert set(stored()) == {each.id for each in sent}
-        assert len(names()) == 3
+        await eventually(lambda: set(held.groups()).isdisjoint(old))
+        assert set(held.stored()) == {each.id for each in sent}
+        assert len(held.groups()) == 3
         assert two.upkeep.state.missing == 0
         assert turns.figures["journal_restored"] == 5
     async with journalled() as three:
         assert three.upkeep.state.restored == 5
 
 
-async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(journalled, stored):
+@in_one_thread
+async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(journalled, held):
     async with journalled(late_seconds=0.2) as one:
         sent = await append_all(one.outbox, 3)
         batch = await claim(one.outbox)
         first, *others = [entry.seq for entry in batch.entries]
         dead = Dead(first, 1, "rejected", "in Inngest's words")
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=others, dead=[dead]))
-        await eventually(lambda: stored() == {sent[0].id: True})
-        again = Named((sent[1].id,), State.DELIVERED)
-        assert await one.outbox.repairs.replay(again, actor="ada") == [sent[1].id]
-        await eventually(lambda: stored() == {sent[0].id: True, sent[1].id: False})
+        await eventually(lambda: held.stored() == {sent[0].id: True})
+        assert await one.replay_delivered(sent[1].id) == [sent[1].id]
+        await eventually(lambda: held.stored() == {sent[0].id: True, sent[1].id: False})
         await deliver(one.outbox, await claim(one.outbox))
-        await eventually(lambda: stored() == {sent[0].id: True})
+        await eventually(lambda: held.stored() == {sent[0].id: True})
     async with journalled() as two:
         [row] = await two.outbox.inspector.rows(Filter())
         assert (row.id, row.state, row.reason) == (sent[0].id, State.DEAD, "rejected")
@@ -278,49 +296,48 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
         assert two.upkeep.state.restored_dead == 1
 
 
-async def test_the_bucket_knows_what_became_of_an_event_alone_in_its_object(
-    journalled, stored, names
-):
+@in_one_thread
+async def test_the_bucket_knows_what_became_of_an_event_alone_in_its_object(journalled, held):
     async with journalled() as one:
         [sent] = await append_all(one.outbox, 1)
         batch = await claim(one.outbox)
         dead = [Dead(batch.entries[0].seq, 1, "rejected", "")]
         await one.outbox.queue.settle(Settlement(batch.claim, dead=dead))
-        await eventually(lambda: stored() == {sent.id: True})
+        await eventually(lambda: held.stored() == {sent.id: True})
         await one.outbox.repairs.replay(Named((sent.id,)), actor="ada")
         await deliver(one.outbox, await claim(one.outbox))
-        await eventually(lambda: not names())
-        again = Named((sent.id,), State.DELIVERED)
-        assert await one.outbox.repairs.replay(again, actor="ada") == [sent.id]
-        await eventually(lambda: stored() == {sent.id: False})
+        await eventually(lambda: not held.groups())
+        assert await one.replay_delivered(sent.id) == [sent.id]
+        await eventually(lambda: held.stored() == {sent.id: False})
 
 
+@in_one_thread
 async def test_an_object_goes_when_all_its_events_are_delivered(
-    journalled, names, s3, bucket_name, tmp_path, monkeypatch
+    journalled, held, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(comparison, "_KEPT_IDS", 2)
     folder = tmp_path / "kept"
     async with journalled(folder) as one:
         await append_all(one.outbox, 4)
-        [name] = names()
-        late = s3.get_object(Bucket=bucket_name, Key=name)["Body"].read()
+        [name] = held.groups()
+        late, _ = held.objects[name]
         await deliver(one.outbox, await claim(one.outbox))
-        await eventually(lambda: not names())
+        await eventually(lambda: not held.groups())
         await one.outbox.repairs.purge(older_than_seconds=-1, actor=None)
-    assert "Contents" not in s3.list_objects_v2(Bucket=bucket_name)  # not the start's own, too
+    assert not held.objects  # not the start's own, too
     async with journalled(folder):
         pass
-    s3.put_object(Bucket=bucket_name, Key=name, Body=late)  # a try of its put lands
+    held.put(name, late, is_new=False)  # a try of its put lands
     async with journalled(folder) as three:
         assert three.upkeep.state.restored == 0
-        await eventually(lambda: not names())
+        await eventually(lambda: not held.groups())
     for _ in range(2):
         async with journalled(folder) as five:
             assert len(await five.outbox.journalled.begin()) <= 3  # not each start for ever
 
 
 async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_settled_one(
-    journalled, names, stored, monkeypatch
+    journalled, held, monkeypatch
 ):
     class HeldCommits(sqlite3.Connection):
         def execute(self, sql, *args):
@@ -335,16 +352,13 @@ async def test_an_object_that_is_there_before_its_commit_is_not_taken_for_a_sett
     async with journalled(sweep_seconds=0.0, dead_seconds=60.0, recorder=turns) as one:
         may_commit.clear()
         sending = asyncio.create_task(append_all(one.outbox, 1))
-        await eventually(names)
-        swept = turns.made + 2
-        await eventually(lambda: turns.made >= swept)
+        await eventually(held.groups)
+        await turns.some(2)
         may_commit.set()
-        assert set(stored()) == {each.id for each in await sending}
+        assert set(held.stored()) == {each.id for each in await sending}
 
 
-async def test_a_group_whose_commit_failed_does_not_come_back(
-    journalled, names, voids, line, may_put, monkeypatch
-):
+async def test_a_group_whose_commit_failed_does_not_come_back(journalled, held, monkeypatch):
     class FailingCommits(sqlite3.Connection):
         def execute(self, sql, *args):
             if sql == "COMMIT" and fails:
@@ -363,26 +377,24 @@ async def test_a_group_whose_commit_failed_does_not_come_back(
         fails.clear()
         await eventually(lambda: one.outbox.failure is None)
         later = await one.outbox.intake.append(event())
-        assert len(names()) == 2
-        may_put.clear()  # a put that is under way may land, too
+        assert len(held.groups()) == 2
+        held.may_put.clear()  # a put that is under way may land, too
         fails.append(True)
         with pytest.raises(OutboxUnavailableError):
             await one.outbox.intake.append(event())
         fails.clear()
-        may_put.set()
-        await eventually(lambda: len(voids()) == 2)
+        held.may_put.set()
+        await eventually(lambda: len(held.voids()) == 2)
     async with asyncio.timeout(PATIENCE_SECONDS), journalled() as two:
-        rows = await two.outbox.inspector.rows(Filter())
-        assert {row.id for row in rows} == {before.id, later.event_id}
-        line.truncate_answers(0)  # the stop does not wait until a group is void
+        assert await two.ids() == {before.id, later.event_id}
+        held.is_away = True  # the stop does not wait until a group is void
         fails.append(True)
         with pytest.raises(OutboxUnavailableError):
             await two.outbox.intake.append(event())
 
 
-async def test_an_object_stays_while_one_of_its_events_waits(
-    journalled, names, stored, monkeypatch
-):
+@in_one_thread
+async def test_an_object_stays_while_one_of_its_events_waits(journalled, held, monkeypatch):
     monkeypatch.setattr(upkeep, "_SWEPT", 1)  # the others take turns, again and again
     turns = Turns()
     async with journalled(dead_seconds=60.0, sweep_seconds=0.0, recorder=turns) as one:
@@ -390,97 +402,100 @@ async def test_an_object_stays_while_one_of_its_events_waits(
         await one.outbox.intake.append_all([first, other], [None, None])
         await deliver(one.outbox, await claim(one.outbox, ask(1)))
         alone = await one.outbox.intake.append(event())
-        kept, _ = names()
-        swept = turns.made + 5
-        await eventually(lambda: turns.made >= swept)
+        kept, _ = held.groups()
+        await turns.some(5)
         batch = await claim(one.outbox)
         seqs = [entry.seq for entry in batch.entries if entry.seq == alone.seq]
         await one.outbox.queue.settle(Settlement(batch.claim, delivered=seqs))
-        await eventually(lambda: names() == [kept])
-        assert other.id in stored()
+        await eventually(lambda: held.groups() == [kept])
+        assert other.id in held.stored()
 
 
-async def test_what_a_person_took_back_does_not_come_back(journalled, stored):
+@in_one_thread
+async def test_what_a_person_took_back_does_not_come_back(journalled, held):
     async with journalled() as one:
         kept, gone = event(), event()
         await one.outbox.intake.append_all([kept, gone], [None, None])
-        assert await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada") == [gone.id]
-        await eventually(lambda: stored() == {kept.id: False})  # not only after an hour
+        assert await one.discard(gone.id) == [gone.id]
+        await eventually(lambda: held.stored() == {kept.id: False})  # not only after an hour
     async with journalled() as two:
-        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
+        assert await two.ids() == {kept.id}
 
 
-async def test_what_a_person_took_back_does_not_come_back_from_its_object(journalled, may_put):
+@in_one_thread
+async def test_what_a_person_took_back_does_not_come_back_from_its_object(journalled, held):
     async with journalled() as one:
         kept, gone = await append_all(one.outbox, 2)
-        may_put.clear()  # the object is not written anew
-        await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
-    may_put.set()
+        held.may_put.clear()  # the object is not written anew
+        await one.discard(gone.id)
+    held.may_put.set()
     async with journalled() as two:
-        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
+        assert await two.ids() == {kept.id}
 
 
+@in_one_thread
 async def test_what_a_person_took_back_while_it_was_put_is_soon_gone_from_its_object(
-    journalled, may_put, stored
+    journalled, held
 ):
     async with journalled() as one:
         kept, gone = event(), event()
-        may_put.clear()
+        held.may_put.clear()
         posting = asyncio.create_task(one.outbox.intake.append_all([kept, gone], [None, None]))
         await eventually(lambda: one.outbox.intake.find(gone.id))
-        assert await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada") == [gone.id]
-        may_put.set()
+        assert await one.discard(gone.id) == [gone.id]
+        held.may_put.set()
         await posting
-        await eventually(lambda: stored() == {kept.id: False})
+        await eventually(lambda: held.stored() == {kept.id: False})
 
 
+@in_one_thread
 async def test_what_a_person_took_back_and_a_late_put_brings_back_is_gone_when_none_can_land(
-    journalled, s3, bucket_name, stored, monkeypatch
+    journalled, held, monkeypatch
 ):
-    async def put_late(bucket: JournalBucket, name: str, data: bytes, **options: Any) -> bool:
+    async def put_late(line: HeldLine, name: str, data: bytes, **options: Any) -> bool:
         if "/0" in name and not late:
-            late.append((f"a/b/{name}", data))
+            late.append((name, data))
             raise StorageUnavailableError
-        landed = await put(bucket, name, data, **options)
-        if "/0" in name and removed and not ahead_seconds[0]:
-            s3.put_object(Bucket=bucket_name, Key=late[0][0], Body=late[0][1])
-            ahead_seconds[0] = QUICK.late_seconds  # before the answer
+        landed = await put(line, name, data, **options)
+        if "/0" in name and removed and not clock.ahead_seconds:
+            held.put(*late[0], is_new=False)
+            clock.ahead_seconds = QUICK.late_seconds  # before the answer
         return landed
 
-    put, late, removed, ahead_seconds = JournalBucket.put, [], [], [0.0]
+    put, late, removed, clock = HeldLine.put, [], [], Clock()
     async with journalled() as one:
         kept, gone = await append_all(one.outbox, 2)
-    monkeypatch.setattr(JournalBucket, "put", put_late)
-    async with journalled(clock=lambda: time.monotonic() + ahead_seconds[0]) as two:
+    monkeypatch.setattr(HeldLine, "put", put_late)
+    async with journalled(clock=clock) as two:
         await eventually(lambda: late and two.upkeep.state.missing == 0)
         removed.append(gone)
-        await two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
-        await eventually(lambda: ahead_seconds[0])
-        await eventually(lambda: stored() == {kept.id: False})
+        await two.discard(gone.id)
+        await eventually(lambda: clock.ahead_seconds)
+        await eventually(lambda: held.stored() == {kept.id: False})
 
 
 @pytest.mark.parametrize("accepts", [False, True])
+@in_one_thread
 async def test_a_removal_before_the_bucket_was_read_is_told_and_does_not_come_back(
-    journalled, line, stored, tmp_path, accepts
+    journalled, held, tmp_path, accepts
 ):
     folder = tmp_path / "kept"
     async with journalled(folder) as one:
         kept, gone = await append_all(one.outbox, 2)
-    line.truncate_answers(0)
-    async with journalled(folder, accepts=accepts, **AWAY_SOON) as two:
-        removing = two.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
+    held.is_away = True
+    async with journalled(folder, accepts=accepts) as two:
         if accepts:
-            assert await removing == [gone.id]
+            assert await two.discard(gone.id) == [gone.id]
         else:
             with pytest.raises(OutboxUnavailableError, match="does not know it yet"):
-                await removing
-        line.heal()
-        two.upkeep._journal.timings = QUICK
-        await eventually(lambda: stored() == {kept.id: False})
+                await two.discard(gone.id)
+        held.is_away = False
+        await eventually(lambda: held.stored() == {kept.id: False})
     async with journalled() as three:
-        assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [kept.id]
+        assert await three.ids() == {kept.id}
 
 
+@in_one_thread
 async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
     folder = tmp_path / "kept"
     async with journalled(folder) as one:
@@ -489,45 +504,41 @@ async def test_an_older_file_gets_what_it_has_never_had(journalled, tmp_path):
     async with journalled(folder) as two:
         late = await append_all(two.outbox, 2)
     async with journalled(copy) as three:
-        rows = await three.outbox.inspector.rows(Filter())
-        assert sorted(row.id for row in rows) == sorted(each.id for each in [*early, *late])
+        assert await three.ids() == {each.id for each in [*early, *late]}
         assert three.upkeep.state.restored == 2
 
 
+@in_one_thread
 async def test_an_older_file_gets_the_rest_of_an_object_of_which_it_has_a_part(
-    journalled, line, names, tmp_path, monkeypatch
+    journalled, held, tmp_path
 ):
-    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
     folder, copy = tmp_path / "kept", tmp_path / "copy"
-    async with journalled(folder, accepts=True, dead_seconds=60.0, **AWAY_SOON) as one:
-        line.swallow()
+    async with journalled(folder, accepts=True, dead_seconds=60.0) as one:
+        held.is_away = True
         sent = await append_all(one.outbox, 2)
         shutil.copytree(folder, copy)
         sent += await append_all(one.outbox, 2)
-        line.heal()
-        one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)
+        held.is_away = False
         await eventually(lambda: one.upkeep.state.missing == 0)
-        assert len(names()) == 1
+        assert len(held.groups()) == 1
     async with journalled(copy, destination="two") as two:
         [words] = await eventually(lambda: two.upkeep.state.refused)
         assert "The journal has 2 events" in words
         [start] = [each for each in await two.upkeep.starts() if each.unknown]
         assert start.unknown == 2
         await two.upkeep.restore([start.id])
-        rows = await two.outbox.inspector.rows(Filter())
-        assert sorted(row.id for row in rows) == sorted(each.id for each in sent)
+        assert await two.ids() == {each.id for each in sent}
 
 
+@in_one_thread
 async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is_put_later(
-    journalled, stored, line, monkeypatch
+    journalled, held
 ):
     key = IdempotencyKey.of("k", b"body", plain_digests)
     async with journalled() as one:
         await eventually(lambda: one.outbox.failure is None)
-        monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
-        one.upkeep._journal.timings = replace(QUICK, **AWAY_SOON)
         first, second = event(), event()
-        line.swallow()
+        held.is_away = True
         with pytest.raises(OutboxUnavailableError, match="can't be written"):
             await one.outbox.intake.append(first, key=key)
         with pytest.raises(OutboxUnavailableError, match="can't be written"):
@@ -535,27 +546,19 @@ async def test_while_the_bucket_is_away_posts_are_refused_and_what_was_stored_is
         with pytest.raises(OutboxUnavailableError):
             await one.outbox.intake.append(event(), key=key)  # not there yet
         assert "can't be written" in one.outbox.failure
-        line.heal()
-        one.upkeep._journal.timings = QUICK
+        held.is_away = False
         await eventually(lambda: one.outbox.failure is None)
-        await eventually(lambda: set(stored()) == {first.id})
-
-        async def repeated():
-            with contextlib.suppress(OutboxUnavailableError):  # another put may be late by then
-                return await one.outbox.intake.append(event(), key=key)
-
-        again = await eventually(repeated)
+        await eventually(lambda: set(held.stored()) == {first.id})
+        again = await one.outbox.intake.append(event(), key=key)
         assert (again.event_id, again.replayed) == (first.id, True)
         assert await one.outbox.intake.find(second.id) is None
 
 
-async def test_events_may_be_accepted_while_the_bucket_is_away(
-    journalled, stored, line, monkeypatch
-):
-    monkeypatch.setattr(bucket, "_ASK_SECONDS", 5.0)
+@in_one_thread
+async def test_events_may_be_accepted_while_the_bucket_is_away(journalled, held):
     turns = Turns()
-    async with journalled(accepts=True, dead_seconds=60.0, recorder=turns, **AWAY_SOON) as one:
-        line.swallow()
+    async with journalled(accepts=True, dead_seconds=60.0, recorder=turns) as one:
+        held.is_away = True
         sent = await append_all(one.outbox, 3)
         await eventually(lambda: turns.figures["journal_away"] == 1)
         one.upkeep._journal.pace = Pace(3.0, lambda: 0.0)  # three puts in all
@@ -563,10 +566,9 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
             sent += await append_all(one.outbox, 1)
         assert (one.upkeep.state.state, one.upkeep.state.missing) == ("away", 6)
         assert one.outbox.failure is None
-        line.heal()
-        one.upkeep._journal.timings = replace(QUICK, dead_seconds=60.0)  # nothing else covers them
+        held.is_away = False
         await eventually(lambda: one.upkeep.state.missing == 0)
-        assert set(stored()) == {each.id for each in sent}
+        assert set(held.stored()) == {each.id for each in sent}
         assert one.upkeep.state.state == "ok"
         await eventually(lambda: turns.figures["journal_away"] == 0)
         async with asyncio.timeout(PATIENCE_SECONDS):  # those while it was away were no puts
@@ -574,60 +576,63 @@ async def test_events_may_be_accepted_while_the_bucket_is_away(
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, may_put, accepts):
+@in_one_thread
+async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, held, accepts):
     key, first, turns = IdempotencyKey.of("k", b"body", plain_digests), event(), Turns()
     async with journalled(accepts=accepts, recorder=turns) as one:
-        may_put.clear()
+        held.may_put.clear()
         posts = [asyncio.create_task(one.outbox.intake.append(first, key=key))]
         await eventually(lambda: one.outbox.intake.find(first.id))
         posts.append(asyncio.create_task(one.outbox.intake.append(event(), key=key)))
         await one.outbox.journalled.reserve(0)  # a commit after its own
-        later = turns.made + 2
-        await eventually(lambda: turns.made >= later)
+        await turns.some(2)
         assert not any(post.done() for post in posts)
-        may_put.set()
+        held.may_put.set()
         assert {receipt.event_id for receipt in await asyncio.gather(*posts)} == {first.id}
 
 
-async def test_a_stop_answers_no_event_that_is_not_in_the_bucket(journalled, may_put):
+@in_one_thread
+async def test_a_stop_answers_no_event_that_is_not_in_the_bucket(journalled, held):
     sent = event()
     async with journalled() as one:
-        may_put.clear()
+        held.may_put.clear()
         posting = asyncio.create_task(one.outbox.intake.append(sent))
         await eventually(lambda: one.outbox.intake.find(sent.id))
     with pytest.raises(OutboxUnavailableError, match="closed"):
         await posting
 
 
-async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, s3, s3_environment):
-    url = s3.meta.endpoint_url
+@in_one_thread
+async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, held):
     async with journalled() as one:
         [sent] = await append_all(one.outbox, 1)
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    held.is_away = True
     async with journalled() as two:
         with pytest.raises(OutboxUnavailableError, match="can't be reached"):
             await two.outbox.intake.append(event())
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
-    async with journalled() as three:
-        assert [row.id for row in await three.outbox.inspector.rows(Filter())] == [sent.id]
+        held.is_away = False
+        await eventually(lambda: two.outbox.failure is None)
+        assert await two.ids() == {sent.id}
 
 
-async def test_a_bucket_that_stays_away_is_told_once(journalled, s3_environment):
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+@in_one_thread
+async def test_a_bucket_that_stays_away_is_told_once(journalled, held):
     turns = Turns()
+    held.is_away = True
     with capture_logs() as logs:
         async with journalled(recorder=turns):
-            await eventually(lambda: turns.made, lambda made: made > 3)
+            await turns.some(3)
     told = [one["event"] for one in logs if one["event"].startswith("journal_")]
     assert sorted(told) == ["journal_away", "journal_upkeep_failed"]
 
 
+@in_one_thread
 async def test_a_mark_that_can_not_be_read_keeps_the_outbox_from_serving_and_is_logged(
-    journalled, s3, bucket_name
+    journalled, held
 ):
     async with journalled() as one:
         await append_all(one.outbox, 1)
-    s3.put_object(Bucket=bucket_name, Key="a/b/0123456789ab/mark-1", Body=b"another form")
+    held.put(f"{LOST_START}/mark-1", b"another form", is_new=True)
     with capture_logs() as logs:
         async with journalled() as two:
             with pytest.raises(OutboxUnavailableError, match="not been compared"):
@@ -636,64 +641,7 @@ async def test_a_mark_that_can_not_be_read_keeps_the_outbox_from_serving_and_is_
     assert ("journal_upkeep_failed", "error") in told
 
 
-def configured(path: Path, bucket_name: str, **more: str) -> Settings:
-    return Settings.load(
-        {
-            "OUTBOX_URL": f"sqlite:///{path}",
-            "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
-            "AWS_S3_REGION": REGION,
-            "INNGEST_DEV": "http://127.0.0.1:9",
-            **more,
-        }
-    )
-
-
-async def test_the_configuration_says_whether_events_are_accepted_without_the_bucket(
-    bucket_name, tmp_path, s3_environment
-):
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-    made = []
-
-    def make(*given):
-        made.append(given)
-        return Bucket(*given)
-
-    s3_environment.setattr(journal_parts, "Bucket", make)
-    settings = configured(tmp_path / "one.db", bucket_name, OUTBOX_JOURNAL_AWAY="accept")
-    async with open_outbox(settings) as outbox:
-        await outbox.intake.append(event())
-    assert made == [(bucket_name, REGION)]
-    async with open_outbox(configured(tmp_path / "two.db", bucket_name)) as outbox:
-        with pytest.raises(OutboxUnavailableError, match="can't be reached"):
-            await outbox.intake.append(event())
-
-
-async def test_the_configuration_says_how_many_objects_are_put_in_a_second(
-    bucket_name, tmp_path, s3_environment, monkeypatch
-):
-    """They come within one second of the journal's clock; by default 20 would."""
-    at_once = replace(PATIENT, clock=lambda: 1000.0)
-    monkeypatch.setattr(journal, "JournalTimings", lambda: at_once)
-    rate = {"OUTBOX_JOURNAL_PUTS_PER_SECOND": "40"}
-    async with open_outbox(configured(tmp_path / "outbox.db", bucket_name, **rate)) as outbox:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for _ in range(30):
-                await outbox.intake.append(event())
-
-
-async def test_machines_need_no_bucket_but_the_journals(bucket_name, tmp_path, s3_environment):
-    variables = {
-        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
-        "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
-        "OUTBOX_EVENT_KEYS": "shop:0123456789abcdef",
-        "AWS_S3_REGION": REGION,
-        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
-    }
-    async with service_here(variables) as service, ClientSession() as http:
-        answer = await (await http.get(f"{service.url}/readyz")).json()
-    assert (answer["status"], answer["faults"]) == ("ready", [])
-
-
+@in_one_thread
 async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journalled):
     async with journalled() as one, journalled() as two:
         await append_all(one.outbox, 2)
@@ -706,71 +654,60 @@ async def test_events_of_an_outbox_that_runs_are_left_alone_unless_told(journall
             assert (await three.upkeep.restore([start.id])).pending == 2
 
 
+@in_one_thread
 async def test_an_outbox_shows_that_it_runs_while_it_has_much_to_put(journalled, monkeypatch):
     monkeypatch.setattr(upkeep, "_PUT_BYTES", 1)
     async with journalled() as lost:
         await append_all(lost.outbox, 30)
     async with journalled() as one:
-        one.upkeep._journal.pace = Pace(1.0, time.monotonic)
+        one.upkeep._journal.pace = Pace(1.0, now)
         [sent] = await append_all(one.outbox, 1)
         async with journalled(ask_seconds=3.0) as two:
             assert "another outbox that runs" in two.upkeep.state.refused[0]
             assert await two.outbox.intake.find(sent.id) is None
 
 
-async def test_of_a_start_whose_disk_is_lost_nothing_stays_but_events(journalled, s3, bucket_name):
-    async def kinds():
-        found = await asyncio.to_thread(s3.list_objects_v2, Bucket=bucket_name)
-        return {re.search("live|mark|/0", one["Key"])[0] for one in found.get("Contents", [])}
+@in_one_thread
+async def test_of_a_start_whose_disk_is_lost_nothing_stays_but_events(journalled, held):
+    def an_hour_later() -> set[str]:
+        clock.ahead_seconds += QUICK.late_seconds
+        return held.kinds()
 
-    async def an_hour_later():
-        ahead_seconds[0] += QUICK.late_seconds
-        return await kinds()
-
-    def clock():
-        return time.monotonic() + ahead_seconds[0]
-
-    async def three_turns():
-        later = turns.made + 3
-        await eventually(lambda: turns.made >= later)
-
-    ahead_seconds, turns = [0.0], Turns()
+    clock, turns = Clock(), Turns()
     async with journalled(clock=clock, recorder=turns, sweep_seconds=1e6) as one:
-        await an_hour_later()
-        await three_turns()
+        an_hour_later()
+        await turns.some(3)
         [gone] = await append_all(one.outbox, 1)
-        await one.outbox.repairs.discard(Named(ids=(gone.id,)), actor="ada")
-        await eventually(kinds, {"live", "mark", "/0"}.__eq__)
+        await one.discard(gone.id)
+        await eventually(held.kinds, {"live", "mark", "/0"}.__eq__)
         journal = one.upkeep._journal
         journal.timings = replace(journal.timings, sweep_seconds=0.0)
-        await eventually(kinds, {"live", "mark"}.__eq__)
-        await three_turns()  # an earlier put may land for an hour
-    s3.put_object(Bucket=bucket_name, Key="a/b/0123456789ab/live", Body=b"")  # it was killed
-    s3.put_object(Bucket=bucket_name, Key="a/b/0123456789ab/0000000000000009-1", Body=b"")
+        await eventually(held.kinds, {"live", "mark"}.__eq__)
+        await turns.some(3)  # an earlier put may land for an hour
+    held.put(f"{LOST_START}/live", b"", is_new=True)  # it was killed
+    held.put(f"{LOST_START}/0000000000000009-1", b"", is_new=True)
     async with journalled(clock=clock) as two:
-        assert await kinds() >= {"mark", "/0"}
+        assert held.kinds() >= {"mark", "/0"}
         assert two.upkeep.state.refused == ()
         await eventually(an_hour_later, {"live"}.__eq__)
-    assert await kinds() == set()
+    assert held.kinds() == set()
 
 
+@in_one_thread
 async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journalled):
-    ahead_seconds = [0.0]
-
-    def clock() -> float:
-        return time.monotonic() + ahead_seconds[0]
-
+    clock = Clock()
     async with contextlib.AsyncExitStack() as running:
         one = await running.enter_async_context(journalled())
         await append_all(one.outbox, 2)
         async with journalled(ask_seconds=3.0, clock=clock) as two:
             assert (two.upkeep.state.restored, len(two.upkeep.state.refused)) == (0, 1)
             await running.aclose()
-            ahead_seconds[0] = QUICK.late_seconds
+            clock.ahead_seconds = QUICK.late_seconds
             await eventually(lambda: two.upkeep.state.restored == 2)
             assert two.upkeep.state.refused == ()
 
 
+@in_one_thread
 async def test_events_for_another_inngest_are_left_alone_unless_told(journalled):
     async with journalled() as one:
         await append_all(one.outbox, 2)
@@ -787,23 +724,22 @@ async def test_events_for_another_inngest_are_left_alone_unless_told(journalled)
         assert not any(each.unknown for each in starts)  # also of what it put itself
 
 
-async def test_what_can_not_be_read_stays_and_is_told_whatever_else_comes_back(
-    journalled, s3, bucket_name, names
-):
-    unread = "a/b/0123456789ab/0000000000000099-1"
-    for key in (unread, f"{unread}.copy"):  # the second is no part of a journal
-        s3.put_object(Bucket=bucket_name, Key=key, Body=b"another form")
+@in_one_thread
+async def test_what_can_not_be_read_stays_and_is_told_whatever_else_comes_back(journalled, held):
+    unread = f"{LOST_START}/0000000000000099-1"
+    for name in (unread, f"{unread}.copy"):  # the second is no part of a journal
+        held.put(name, b"another form", is_new=True)
     async with journalled() as one:
         assert "a form that can't be read" in one.upkeep.state.refused[0]
         for _ in range(17):  # more objects than are read at a time
             await one.outbox.intake.append(event())
-        old = {name for name in names() if not name.startswith(unread)}
+        old = {name for name in held.groups() if not name.startswith(unread)}
     async with journalled() as two:
         assert two.upkeep.state.restored == 17
         [words] = two.upkeep.state.refused
-        assert "1 events under 0123456789ab" in words
-        await eventually(lambda: old.isdisjoint(names()))
-        assert unread in names()
+        assert f"1 events under {LOST_START}" in words
+        await eventually(lambda: old.isdisjoint(held.groups()))
+        assert unread in held.groups()
 
 
 @pytest.mark.parametrize("kind", ["S3", "memory"])
@@ -893,14 +829,6 @@ def test_rows_in_no_object_get_objects_beside_the_others(kept, ranges):
     assert [*contents.uncovered(kept)] == ranges
 
 
-async def test_outboxes_with_prefixes_of_their_own_do_not_see_each_other(journalled):
-    async with journalled(prefix="one") as one:
-        await append_all(one.outbox, 2)
-    async with journalled(prefix="two") as two:
-        assert two.upkeep.state.restored == 0
-        assert two.upkeep.state.refused == ()
-
-
 @in_virtual_time
 async def test_posts_that_use_the_whole_pace_leave_the_upkeep_its_turns():
     pace = Pace(20.0, now)
@@ -931,23 +859,81 @@ class _With:
         self.__dict__.update(vars(module), **names)
 
 
-async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
-    bucket_name, tmp_path, s3_environment, journalled
-):
-    async with journalled(destination="another", prefix="a") as one:
-        await append_all(one.outbox, 2)
-    path = tmp_path / "outbox.db"
-    variables = {
+def variables(path: Path, bucket_name: str, **more: str) -> dict[str, str]:
+    return {
         "OUTBOX_URL": f"sqlite:///{path}",
         "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
-        "AWS_S3_BUCKET": bucket_name,
         "AWS_S3_REGION": REGION,
-        "INNGEST_DEV": f"http://127.0.0.1:{free_port()}",
-        "OPERATOR_EMAILS": "op@example.com",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        **more,
     }
-    for name, value in variables.items():
+
+
+def opening(*given: Any, **more: str) -> Any:
+    return open_outbox(Settings.load(variables(*given, **more)))
+
+
+async def test_the_configuration_says_whether_events_are_accepted_without_the_bucket(
+    bucket_name, tmp_path, s3_environment
+):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    made = []
+
+    def make(*given):
+        made.append(given)
+        return Bucket(*given)
+
+    s3_environment.setattr(journal_parts, "Bucket", make)
+    async with opening(tmp_path / "one.db", bucket_name, OUTBOX_JOURNAL_AWAY="accept") as outbox:
+        await outbox.intake.append(event())
+    assert made == [(bucket_name, REGION)]
+    async with opening(tmp_path / "two.db", bucket_name) as outbox:
+        with pytest.raises(OutboxUnavailableError, match="can't be reached"):
+            await outbox.intake.append(event())
+
+
+async def test_the_configuration_says_how_many_objects_are_put_in_a_second(
+    bucket_name, tmp_path, s3_environment, monkeypatch
+):
+    """They come within one second of the journal's clock; by default 20 would."""
+    at_once = replace(PATIENT, clock=lambda: 1000.0)
+    monkeypatch.setattr(journal, "JournalTimings", lambda: at_once)
+    rate = {"OUTBOX_JOURNAL_PUTS_PER_SECOND": "40"}
+    async with opening(tmp_path / "outbox.db", bucket_name, **rate) as outbox:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for _ in range(30):
+                await outbox.intake.append(event())
+
+
+async def test_fake_inngests_at_two_addresses_are_one(bucket_name, tmp_path, s3_environment):
+    found = []
+    for port in (8288, 8289):
+        given = variables(tmp_path / f"{port}.db", bucket_name)
+        del given["INNGEST_DEV"]
+        settings = Settings.load(given).with_fake_inngest(f"http://127.0.0.1:{port}")
+        async with open_outbox(settings) as outbox:
+            if not found:
+                await append_all(outbox, 1)
+            found.append([row.id for row in await outbox.inspector.rows(Filter())])
+    assert found[0] == found[1]
+
+
+async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
+    bucket_name, tmp_path, s3_environment
+):
+    async with opening(tmp_path / "another.db", bucket_name) as another:
+        await append_all(another, 2)
+    path, foreign = tmp_path / "outbox.db", "another Inngest, http://127.0.0.1:9"
+    given = variables(
+        path,
+        bucket_name,
+        AWS_S3_BUCKET=bucket_name,
+        INNGEST_DEV=f"http://127.0.0.1:{free_port()}",
+        OPERATOR_EMAILS="op@example.com",
+    )
+    for name, value in given.items():
         s3_environment.setenv(name, value)
-    async with service_here(variables) as service:
+    async with service_here(given) as service:
         operator = Poster(service.url)
         async with operator.http:
             await operator.sign_in("op")
@@ -955,10 +941,11 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
             journal = answer["detail"]["journal"]
             assert (status, journal["state"], journal["missing"]) == (200, "ok", 0)
             async with operator.http.get(f"{service.url}/outbox") as page:
-                assert "another Inngest, another" in await page.text()
+                assert foreign in await page.text()
         stats = await outbox_json(path, "stats")
-        assert "another Inngest, another" in stats["journal"]["refused"][0]
-        [start] = [each for each in await _starts(path) if each["unknown"]]
+        assert foreign in stats["journal"]["refused"][0]
+        starts = (await outbox_json(path, "journal"))["starts"]
+        [start] = [each for each in starts if each["unknown"]]
         code, out, _ = await outbox_command(path, "journal", "--restore", start["id"])
         held, unknown = f"{start['objects']:,} objects, {start['bytes']:,} bytes", "2 events"
         assert (code, *out.splitlines()) == (
@@ -989,45 +976,26 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
     assert (code, "this file's" in out, "another file's" in out) == (0, False, True)
 
 
+async def test_machines_need_no_bucket_but_the_journals(bucket_name, tmp_path, s3_environment):
+    keys = {"OUTBOX_EVENT_KEYS": "shop:0123456789abcdef"}
+    given = variables(tmp_path / "outbox.db", bucket_name, **keys)
+    async with service_here(given) as service, ClientSession() as http:
+        answer = await (await http.get(f"{service.url}/readyz")).json()
+    assert (answer["status"], answer["faults"]) == ("ready", [])
+
+
 async def test_a_command_without_a_service_marks_what_it_removes(
-    bucket_name, tmp_path, s3_environment, journalled
+    bucket_name, tmp_path, s3_environment
 ):
-    path, inngest = tmp_path / "outbox.db", f"http://127.0.0.1:{free_port()}"
-    async with journalled(tmp_path, prefix="a", destination=inngest) as one:
-        kept, gone = await append_all(one.outbox, 2)
-    for name, value in {
-        "OUTBOX_URL": f"sqlite:///{path}",
-        "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
-        "AWS_S3_REGION": REGION,
-        "INNGEST_DEV": inngest,
-    }.items():
+    path = tmp_path / "outbox.db"
+    async with opening(path, bucket_name) as one:
+        kept, gone = await append_all(one, 2)
+    for name, value in variables(path, bucket_name).items():
         s3_environment.setenv(name, value)
     copy = tmp_path / "copy.db"
     shutil.copy(path, copy)
     for file, event_id in ((path, gone.id), (copy, kept.id)):  # the journal is not the copy's
         code, _, err = await outbox_command(file, "discard", event_id, "--yes")
         assert code == 0, err
-    async with journalled(prefix="a", destination=inngest) as two:
-        assert [row.id for row in await two.outbox.inspector.rows(Filter())] == [kept.id]
-
-
-async def test_fake_inngests_at_two_addresses_are_one(
-    bucket_name: str, tmp_path: Path, s3_environment: pytest.MonkeyPatch
-) -> None:
-    found = []
-    for port in (8288, 8289):
-        given = {
-            "OUTBOX_URL": f"sqlite:///{tmp_path / str(port)}.db",
-            "OUTBOX_JOURNAL": f"s3://{bucket_name}/a",
-            "AWS_S3_REGION": REGION,
-        }
-        settings = Settings.load(given).with_fake_inngest(f"http://127.0.0.1:{port}")
-        async with open_outbox(settings) as outbox:
-            if not found:
-                await append_all(outbox, 1)
-            found.append([row.id for row in await outbox.inspector.rows(Filter())])
-    assert found[0] == found[1]
-
-
-async def _starts(path: Path) -> list[dict[str, Any]]:
-    return (await outbox_json(path, "journal"))["starts"]
+    async with opening(tmp_path / "new.db", bucket_name) as two:
+        assert [row.id for row in await two.inspector.rows(Filter())] == [kept.id]

@@ -116,14 +116,15 @@ async def eventually(
     within_seconds: float = PATIENCE_SECONDS,
 ) -> T:
     """Look until it is so: seldom where it takes long, for a look costs the service's time too."""
-    deadline = time.monotonic() + within_seconds
+    clock = asyncio.get_running_loop().time  # virtual where the loop's is
+    deadline = clock() + within_seconds
     pause = 0.01
     while True:
         found = look()
         seen = await found if inspect.isawaitable(found) else found
         if wanted(seen):
             return seen
-        assert time.monotonic() < deadline, f"never came, last seen: {seen!r}"
+        assert clock() < deadline, f"never came, last seen: {seen!r}"
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 

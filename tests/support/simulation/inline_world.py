@@ -13,13 +13,14 @@ import math
 import random
 import sqlite3
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, ParamSpec
 from unittest import mock
 
 from service.outbox.sqlite.file import connection as sqlite_connection
-from tests.support.virtual_time import VirtualLoop
+from tests.support.virtual_time import VirtualLoop, in_virtual_time
 
+P = ParamSpec("P")
 START_SECONDS = 1_800_000_000.0
 _FAULTS = ("disk I/O error", "database or disk is full")
 
@@ -133,3 +134,18 @@ def install(loop: VirtualLoop, disk: Disk) -> Clocks:
 
 async def _inline(work: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
     return work(*args, **named)
+
+
+def in_one_thread(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """A test in virtual time whose SQLite outboxes have no threads. Only its loop's clock jumps."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        InlineConnection.disk = Disk(random.Random(1))
+        with (
+            mock.patch.object(sqlite_connection, "_Thread", InlineConnection),
+            mock.patch.object(asyncio, "to_thread", _inline),
+        ):
+            in_virtual_time(test)(*args, **kwargs)
+
+    return run
