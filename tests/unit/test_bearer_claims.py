@@ -159,7 +159,7 @@ async def test_a_token_has_at_most_16_ki_characters(size: int, is_looked_at: boo
     [
         {"iss": "https://another.example"},
         {"iss": ...},
-        {"aud": "another"},
+        {"aud": "another-outbox"},
         {"aud": []},
         {"aud": ["another"]},
         {"aud": ...},

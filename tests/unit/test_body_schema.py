@@ -138,7 +138,7 @@ def schema(**properties: object) -> dict[str, object]:
             "the only $schema",
         ),
         (
-            {**schema(a={"type": "integer"}), "examples": [{"a": "x"}]},
+            {**schema(a={"type": "integer"}), "examples": [{"a": 1}, {"a": "x"}]},
             "an example is not of the schema",
         ),
     ],
@@ -177,6 +177,7 @@ KINDS = {"oneOf": [{"const": number} for number in range(50)]}
         {"items": {"type": "number", "multipleOf": 0.01}},
         {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/kinds"}]}},
         {"patternProperties": {"^a": KINDS}},
+        {"items": {"anyOf": KINDS["oneOf"]}},
         *({keyword: KINDS} for keyword in ("contains", "unevaluatedItems", "propertyNames")),
         {"unevaluatedProperties": KINDS},
     ],

@@ -254,6 +254,7 @@ def webhook_secret(size: int) -> str:
         ("OUTBOX_ENCRYPTION_KEY", "new", "new,"),
         ("OPERATOR_EMAILS", "a@b.example, ", "a@b.example, c"),
         ("OUTBOX_EVENT_KEYS", "cron:a@b", "cron:a/b"),
+        ("OUTBOX_RETENTION", "36500d", "36501d"),
         ("INNGEST_DEV", "FALSE", "no"),
         ("INNGEST_DEV", "http://127.0.0.1:8288", "http://inngest"),
         ("INNGEST_DEV", "inngest.test", "inngest"),
@@ -369,7 +370,7 @@ PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVEN
         ),
         (
             "INNGEST_EVENT_KEY: required",
-            {"INNGEST_DEV": "false"},
+            {"INNGEST_DEV": "False"},
             {"INNGEST_EVENT_KEY": "key"},
         ),
     ],
