@@ -13,10 +13,6 @@ from service.outbox.model import DeliveryRecord
 
 def found(
     *,
-    pending: int = 0,
-    delivering: int = 0,
-    sent: int = 0,
-    dead: int = 0,
     oldest: float | None = None,
     state: str | None = "healthy",
     reason: str = "",
@@ -24,22 +20,14 @@ def found(
     confirmation: str = "on",
     faults: tuple[str, ...] = (),
     keys: KeyNeeds | None = None,
+    **counts: int,
 ) -> list[Alarm]:
-    delivery = state and DeliveryRecord(
+    record = state and DeliveryRecord(
         state, reason, 1, 0, 0.0, 0, paused_by=paused_by, confirmation=confirmation
     )
-    stats = Stats(
-        pending=pending,
-        delivering=delivering,
-        sent=sent,
-        delivered=7,
-        dead=dead,
-        oldest_pending_seconds=99_999.0,  # a delayed row may be as old
-        oldest_due_seconds=oldest,
-        delivery=delivery or None,
-        database_bytes=None,
-        wal_bytes=None,
-    )
+    rows = {"pending": 0, "delivering": 0, "sent": 0, "delivered": 7, "dead": 0, **counts}
+    ages = {"oldest_pending_seconds": 99_999.0, "oldest_due_seconds": oldest}  # one is delayed
+    stats = Stats(**rows, **ages, delivery=record or None, database_bytes=None, wal_bytes=None)
     view = stats_view(stats, serving=True)
     return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, keys=keys)
 
@@ -48,6 +36,11 @@ def found(
 def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
     assert found(state=state) == []
     assert found(state=state, paused_by="ada") == []
+
+
+def test_a_row_at_its_limit_is_not_late_and_a_key_that_is_there_no_trouble() -> None:
+    assert found(pending=1, oldest=300.0) == []
+    assert found(keys=KeyNeeds((1,), 0, is_bounded=True)) == []
 
 
 NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
@@ -59,6 +52,7 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
     ("given", "told"),
     [
         ({"pending": 1, "oldest": 301.0}, f"WARNING late: {LATE} 5 min, more than 5 min"),
+        ({"pending": 1, "oldest": 3600.0}, f"WARNING late: {LATE} 1 h, more than 5 min"),
         ({"pending": 1, "oldest": 3601.0}, f"CRITICAL late: {LATE} 1 h, more than 1 h"),
         ({"dead": 2_000}, "WARNING dead: 2000 dead (see `outbox list --state dead`)"),
         (
@@ -92,10 +86,6 @@ def test_each_trouble_has_its_severity_its_key_and_its_words(
     assert f"{alarm.severity.name} {alarm.key}: {alarm.words}" == told
 
 
-def test_a_key_that_is_there_is_no_trouble() -> None:
-    assert found(keys=KeyNeeds((1,), 0, is_bounded=True)) == []
-
-
 def test_severities_are_the_exit_codes_of_a_plugin_of_nagios() -> None:
     assert [(one.name, one.value) for one in Severity] == [
         ("OK", 0),
@@ -103,12 +93,6 @@ def test_severities_are_the_exit_codes_of_a_plugin_of_nagios() -> None:
         ("CRITICAL", 2),
         ("UNKNOWN", 3),
     ]
-
-
-def test_a_row_at_its_limit_is_not_late() -> None:
-    assert found(pending=1, oldest=300.0) == []
-    [alarm] = found(pending=1, oldest=3600.0)
-    assert alarm.severity is Severity.WARNING
 
 
 def test_every_trouble_is_told() -> None:

@@ -33,7 +33,12 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
     paused = Standing(paused="paused by ada: upgrade\x1b[2J")
     told = banner(Settings.load({}), URL, inngest="x", standing=paused)
     assert told["delivery"] == "paused by ada: upgrade\ufffd[2J; `outbox resume` starts it again"
-    assert "delivery" not in lines()
+
+
+def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None:
+    told = lines(None, OPERATOR_EMAILS="ada@example.com")
+    assert not told.keys() & {"delivery", "event types", "machines", "operators"}
+    assert told["outbox"] == "sqlite:///data/outbox.db"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,7 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
             "machines",
             f"cron, shop, at {URL}/e/<event key>",
         ),
+        ({"EVENT_TYPES_FILE": "types.yaml"}, "event types", "those of types.yaml too"),
         ({}, "pages", f"{URL}/, {URL}/docs, {URL}/outbox"),
     ],
 )
@@ -118,39 +124,19 @@ async def test_what_waits_is_all_that_is_not_delivered_and_only_a_pause_is_told(
     assert await standing_of(cast("Inspector", Told(stats))) == standing
 
 
-def test_an_operators_address_is_told_with_the_fake_inngest_alone() -> None:
-    environ = {"OPERATOR_EMAILS": "ada@example.com"}
-    assert "operators" not in lines(**environ)
-    settings = Settings.load(environ).with_fake_inngest("http://127.0.0.1:8299")
-    told = banner(settings, URL, inngest="http://127.0.0.1:8299", standing=Standing(0))
+def test_the_banner_says_that_an_inngest_is_fake_and_who_is_an_operator_then() -> None:
+    fake = "http://127.0.0.1:8299"
+    settings = Settings.load({"OPERATOR_EMAILS": "ada@example.com"}).with_fake_inngest(fake)
+    told = banner(settings, URL, inngest=fake, standing=Standing(0))
+    assert told["events go to"].startswith(f"a fake Inngest, for development: {fake}")
     assert told["operators"] == "ada@example.com"
 
 
-def test_the_banner_says_that_an_inngest_is_fake() -> None:
-    settings = Settings.load({}).with_fake_inngest("http://127.0.0.1:8299")
-    told = banner(settings, URL, inngest="http://127.0.0.1:8299", standing=Standing(0))
-    assert told["events go to"].startswith("a fake Inngest, for development: http://127.0.0.1:8299")
-
-
-def test_the_banner_names_the_file_of_event_types_where_there_is_one() -> None:
-    assert lines(EVENT_TYPES_FILE="types.yaml")["event types"] == "those of types.yaml too"
-    assert "event types" not in lines()
-
-
-def test_without_event_keys_the_banner_says_nothing_of_machines() -> None:
-    assert "machines" not in lines()
-
-
-def test_what_waits_is_left_out_where_it_is_not_known() -> None:
-    assert lines(None)["outbox"] == "sqlite:///data/outbox.db"
-
-
-def test_the_banner_is_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_banner_is_text_for_people_and_one_line_of_json_for_programs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     announcer_for(Settings.load({})).say("Listening on x", {"outbox": "y"})
     assert capsys.readouterr().out == "Listening on x\n  outbox        y\n"
-
-
-def test_the_banner_is_one_line_of_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     announcer_for(Settings.load({"LOG_FORMAT": "json"})).say("Listening on x", {"outbox": "y"})
     told = json.loads(capsys.readouterr().out)
     assert told.pop("timestamp").endswith("Z")

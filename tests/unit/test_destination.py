@@ -9,7 +9,9 @@ from service.config.settings import Settings
 
 KEY = {"INNGEST_EVENT_KEY": "key"}
 SIGNED = {"INNGEST_SIGNING_KEY": "signkey-prod-00ff"}
-OWN = {"INNGEST_BASE_URL": "http://inngest:8288", **KEY}
+BASE = {"INNGEST_BASE_URL": "http://inngest:8288"}
+EVENTS = {"INNGEST_EVENT_API_BASE_URL": "https://inngest.test"}
+OWN = {**BASE, **KEY}
 
 
 @pytest.mark.parametrize(
@@ -20,28 +22,13 @@ OWN = {"INNGEST_BASE_URL": "http://inngest:8288", **KEY}
         ({"INNGEST_DEV": "1", **OWN, **SIGNED}, Destination.DEV_SERVER, False, "dev"),
         (KEY, Destination.CLOUD, False, "cloud"),
         ({**KEY, **SIGNED}, Destination.CLOUD, False, "cloud"),
-        ({**OWN}, Destination.SELF_HOSTED, False, "INNGEST_SIGNING_KEY"),
+        (OWN, Destination.SELF_HOSTED, False, "INNGEST_SIGNING_KEY"),
         ({**OWN, **SIGNED}, Destination.SELF_HOSTED, True, "self-hosted"),
-        (
-            {"INNGEST_EVENT_API_BASE_URL": "https://inngest.test", **KEY, **SIGNED},
-            Destination.SELF_HOSTED,
-            True,
-            "self-hosted",
-        ),
+        ({**EVENTS, **KEY, **SIGNED}, Destination.SELF_HOSTED, True, "self-hosted"),
         ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, False, "OUTBOX_"),
         ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, True, "OUTBOX_CONFIRM"),
-        (
-            {"INNGEST_BASE_URL": "http://inngest:8288", **SIGNED},
-            Destination.SELF_HOSTED,
-            True,
-            "self-hosted",
-        ),
-        (
-            {"INNGEST_BASE_URL": "http://inngest:8288"},
-            Destination.DEV_SERVER,
-            False,
-            "dev server",
-        ),
+        ({**BASE, **SIGNED}, Destination.SELF_HOSTED, True, "self-hosted"),
+        (BASE, Destination.DEV_SERVER, False, "dev server"),
         ({"OUTBOX_CONFIRM": "on"}, Destination.DEV_SERVER, True, "OUTBOX_CONFIRM"),
     ],
 )
@@ -53,16 +40,14 @@ def test_confirmation_is_on_where_it_can_be_and_matters(environ, kind, on, why):
     assert why in str(mode)
 
 
-def test_a_fake_inngest_is_said_to_be_one():
-    settings = Settings.load({}).model_copy(update={"fake_inngest_url": "http://127.0.0.1:1"})
+def test_a_fake_inngest_is_said_to_be_one_and_is_no_variable():
+    fake = "http://127.0.0.1:1"
+    settings = Settings.load({}).model_copy(update={"fake_inngest_url": fake})
     assert destination(settings) is Destination.FAKE
     assert "fake" in str(confirmation_mode(settings))
+    assert Settings.load({"FAKE_INNGEST_URL": fake}).fake_inngest_url is None
 
 
 def test_inngest_can_be_asked_with_a_key_or_where_none_is_needed():
     for environ, can_ask in [({}, True), (KEY, False), ({**KEY, **SIGNED}, True)]:
         assert confirmation_mode(Settings.load(environ)).can_ask is can_ask
-
-
-def test_a_fake_inngest_is_no_variable():
-    assert Settings.load({"FAKE_INNGEST_URL": "http://127.0.0.1:1"}).fake_inngest_url is None

@@ -18,13 +18,10 @@ def test_a_name_has_several_keys_and_owns_what_each_of_them_posts() -> None:
     assert owners == ["key cron", "key cron", "key web", None, None]
 
 
-def test_a_key_of_bytes_that_are_no_text_is_unknown() -> None:
-    assert EventKeys({KEY: "cron"}).user("\udcff") is None
-
-
-def test_without_keys_nobody_has_one() -> None:
+def test_without_keys_nobody_has_one_and_one_that_is_no_text_is_unknown() -> None:
     assert not EventKeys({})
     assert EventKeys({}).user("") is None
+    assert EventKeys({KEY: "cron"}).user("\udcff") is None
 
 
 @pytest.mark.parametrize(

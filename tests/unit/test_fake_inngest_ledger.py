@@ -3,11 +3,9 @@ from __future__ import annotations
 import pytest
 
 from service.dev.fake_inngest.events import WireEvent
-from service.dev.fake_inngest.ledger import Ledger, Request
+from service.dev.fake_inngest.ledger import Ledger
 from service.dev.fake_inngest.ulids import ulids
 from tests.support.clock import Clock
-
-REQUEST = Request("key", 1, 1, 1, None)
 
 
 def event(event_id: str, raw: bytes = b"{}") -> WireEvent:
