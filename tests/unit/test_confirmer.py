@@ -62,9 +62,9 @@ async def test_while_inngest_can_not_be_asked_it_is_told_and_rows_are_asked_for_
     async with world(rate=1_000) as one:
         setattr(one.inngest, trouble, True)
         one.send(range(1, 101))
-        await asyncio.sleep(3_600)
+        await asyncio.sleep(900)
         assert len(one.sent) == 100
-        assert one.inngest.questions < 1_000
+        assert one.inngest.questions < 250
         assert one.faults == [trouble]
         setattr(one.inngest, trouble, False)
         await one.until(lambda: len(one.delivered) == 100, 10)
@@ -157,11 +157,11 @@ async def test_a_restart_between_two_questions_is_seen_by_its_connection():
 async def test_slow_answers_hold_up_neither_the_rate_nor_the_room():
     async with world(rate=1_000) as one:
         one.inngest.answer_seconds = 0.5
-        for batch in range(60):
+        for batch in range(30):
             await one.until(lambda: one.unconfirmed.room(0) >= 500, 10)
             one.send(range(1 + 500 * batch, 501 + 500 * batch))
-        await one.until(lambda: len(one.delivered) == 30_000, 15)
-        assert now() < 30_000 / 1_000 / 0.9
+        await one.until(lambda: len(one.delivered) == 15_000, 15)
+        assert now() < 15_000 / 1_000 + 2.5
         assert not one.resent
 
 
@@ -170,10 +170,10 @@ async def test_a_row_is_judged_by_what_was_known_when_inngest_was_asked():
     """Answers may overtake each other; a row that is stored meanwhile is not sent again."""
     async with world(rate=400) as one:
         one.inngest.answer_seconds = 6.0
-        for batch in range(60):
+        for batch in range(40):
             one.send(range(1 + 200 * batch, 201 + 200 * batch))
             await asyncio.sleep(0.5)
-        await one.until(lambda: len(one.delivered) == 12_000, 120)
+        await one.until(lambda: len(one.delivered) == 8_000, 120)
         assert not one.resent
 
 
@@ -208,7 +208,7 @@ async def test_while_another_process_asks_only_the_count_is_read():
     async with world(rate=1_000) as one:
         one.confirmations.another_asks = True
         one.send(range(1, 11))
-        await asyncio.sleep(3_600)
+        await asyncio.sleep(600)
         assert (one.inngest.questions, one.unconfirmed.count) == (0, 10)
         await one.confirmations.confirm(range(1, 11))
         await one.until(lambda: one.unconfirmed.count == 0, 5)
@@ -219,7 +219,7 @@ async def test_a_turn_begins_without_knowledge_of_what_inngest_stores():
     async with world(rate=0) as one:
         one.confirmations.another_asks = True
         one.send(range(1, 11))
-        await asyncio.sleep(3_600)
+        await asyncio.sleep(600)
         one.confirmations.another_asks = False
         seconds = await one.until(lambda: len(one.resent) == 10, 120)
         assert seconds > 59

@@ -14,164 +14,121 @@ NOW = 1_795_559_419_447
 HOUR_MS = 3_600_000
 OPEN = DeliveryRecord("healthy", "", 500, 0, 0.0, 0)
 CLOSED = DeliveryRecord("backing_off", "503 busy", 1, 4, 2.1, 0)
+REFUSING = msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found")
+RECOVERING = msgspec.structs.replace(CLOSED, state="recovering", window=8)
+PAUSED = msgspec.structs.replace(OPEN, paused_by="ada")
+UPGRADE = msgspec.structs.replace(PAUSED, pause_reason="an upgrade")
 
 
 def row(state: State = State.PENDING, **changes: object) -> Row:
     return made_row(state, accepted_at_ms=NOW - 5000, **changes)
 
 
+LATER = row(due_in_seconds=9.0)
+
+
+def dead(attempts: int, reason: str | None, **changes: object) -> Row:
+    given = {"settled_at_ms": NOW, "attempts": attempts, "reason": reason, **changes}
+    return row(State.DEAD, **given)
+
+
 NOW_WORDS = "2026-11-24 22:30:19 UTC"
+REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
+TRIED = "one event is tried in 2.1 s and the rest follow"
+TURN = "events are sent 8 at a time; it is sent when its turn comes"
+RESUMED = "it is sent after `outbox resume`"
+REMOVED = "the row is removed after the retention"
+HELD = "is asked until it holds the event; if Inngest loses it, it is sent again under the same ids"
 STAYS = (
     "it stays until `outbox replay e-1` sends it again under the same id or `outbox discard e-1` "
-    "removes it."
+    "removes it"
 )
-REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
+TROUBLE = "every try to send it met trouble while others passed"
 
 
 @pytest.mark.parametrize(
     ("given", "delivery", "words"),
     [
-        (row(), OPEN, "pending: it is due and is sent with the next batch."),
-        (row(), None, "pending: it is due and is sent with the next batch."),
-        (
-            row(),
-            CLOSED,
-            (
-                "pending: Inngest is in trouble (503 busy); one event is tried in 2.1 s and the "
-                "rest follow when it passes."
-            ),
-        ),
-        (
-            row(due_in_seconds=9.0),
-            msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found"),
-            (
-                "pending: Inngest refuses our configuration (401 not found); repair it; one event "
-                "is tried in 2.1 s and the rest follow."
-            ),
-        ),
-        (
-            row(),
-            msgspec.structs.replace(CLOSED, state="recovering", window=8),
-            (
-                "pending: Inngest recovers (503 busy), events are sent 8 at a time; it is sent "
-                "when its turn comes."
-            ),
-        ),
-        (
-            row(due_in_seconds=9.0),
-            msgspec.structs.replace(CLOSED, state="recovering", window=8),
-            "pending: it is sent in 9 s.",
-        ),
-        (
-            row(),
-            msgspec.structs.replace(CLOSED, paused_by="ada"),
-            "pending: delivery is paused by ada; it is sent after `outbox resume`.",
-        ),
-        (
-            row(due_in_seconds=9.0),
-            msgspec.structs.replace(OPEN, paused_by="ada", pause_reason="an upgrade"),
-            "pending: delivery is paused by ada (an upgrade); it is sent after `outbox resume`.",
-        ),
+        (row(), OPEN, "it is due and is sent with the next batch"),
+        (row(), None, "it is due and is sent with the next batch"),
+        (row(), CLOSED, f"Inngest is in trouble (503 busy); {TRIED} when it passes"),
+        (LATER, REFUSING, f"Inngest refuses our configuration (401 not found); repair it; {TRIED}"),
+        (row(), RECOVERING, f"Inngest recovers (503 busy), {TURN}"),
+        (LATER, RECOVERING, "it is sent in 9 s"),
+        (row(), PAUSED, f"delivery is paused by ada; {RESUMED}"),
+        (LATER, UPGRADE, f"delivery is paused by ada (an upgrade); {RESUMED}"),
         (
             row(due_in_seconds=2.5, isolated=True, sends=1, history=REFUSED),
             OPEN,
-            "pending: it is sent again, alone, in 2.5 s, because it was refused: no.",
+            "it is sent again, alone, in 2.5 s, because it was refused: no",
         ),
-        (row(due_in_seconds=2.5, sends=1), OPEN, "pending: it is sent again in 2.5 s."),
-        (row(due_in_seconds=2.5), OPEN, "pending: it is sent in 2.5 s."),
+        (row(due_in_seconds=2.5, sends=1), OPEN, "it is sent again in 2.5 s"),
+        (row(due_in_seconds=2.5), OPEN, "it is sent in 2.5 s"),
         (
             row(isolated=True, history=REFUSED),
             OPEN,
-            (
-                "pending: it is due and waits for its turn to be sent alone, because it was "
-                "refused: no."
-            ),
+            "it is due and waits for its turn to be sent alone, because it was refused: no",
         ),
         (
             row(State.DELIVERING, lease_in_seconds=31.0),
             CLOSED,
-            "delivering: it is being sent; without an answer it is due again in 31 s.",
+            "it is being sent; without an answer it is due again in 31 s",
         ),
         (
             row(State.DELIVERED, settled_at_ms=NOW, sends=2, first_sent_at_ms=NOW - 1000),
             OPEN,
-            (
-                f"delivered: Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer "
-                "to send 2; the row is removed after the retention."
-            ),
+            f"Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer to send 2; "
+            + REMOVED,
         ),
         (
             row(State.DELIVERED, settled_at_ms=NOW - 6000, sends=1),
             OPEN,
-            (
-                "delivered: Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; "
-                "the row is removed after the retention."
-            ),
+            f"Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; {REMOVED}",
+        ),
+        (row(State.SENT), OPEN, f"Inngest has answered and {HELD}"),
+        (
+            dead(3, "rejected", detail="no name"),
+            OPEN,
+            f"Inngest refused it (no name) after 3 attempts, at {NOW_WORDS}; {STAYS}",
         ),
         (
-            row(State.SENT),
+            dead(1, "too_large"),
             OPEN,
-            (
-                "sent: Inngest has answered and is asked until it holds the event; if Inngest "
-                "loses it, it is sent again under the same ids."
-            ),
+            f"Inngest takes no event of this size at its only attempt, at {NOW_WORDS}; {STAYS}",
         ),
-        (
-            row(State.DEAD, settled_at_ms=NOW, attempts=3, reason="rejected", detail="no name"),
-            OPEN,
-            f"dead: Inngest refused it (no name) after 3 attempts, at {NOW_WORDS}; {STAYS}",
-        ),
-        (
-            row(State.DEAD, settled_at_ms=NOW, attempts=1, reason="too_large"),
-            OPEN,
-            (
-                f"dead: Inngest takes no event of this size at its only attempt, at {NOW_WORDS}; "
-                f"{STAYS}"
-            ),
-        ),
-        (
-            row(State.DEAD, settled_at_ms=NOW, attempts=2, reason="undeliverable"),
-            OPEN,
-            (
-                "dead: every try to send it met trouble while others passed after 2 attempts, at "
-                f"{NOW_WORDS}; {STAYS}"
-            ),
-        ),
+        (dead(2, "undeliverable"), OPEN, f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
         (
             row(State.DEAD, attempts=0),
             OPEN,
-            "dead: no reason is kept after 0 attempts, at 2026-11-24 22:30:14 UTC; " + STAYS,
+            f"no reason is kept after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
         ),
         (
-            row(State.DEAD, settled_at_ms=NOW, attempts=1, reason="of an older version"),
+            dead(1, "of an older version"),
             OPEN,
-            f"dead: of an older version at its only attempt, at {NOW_WORDS}; {STAYS}",
+            f"of an older version at its only attempt, at {NOW_WORDS}; {STAYS}",
         ),
     ],
 )
 def test_a_row_says_why_it_is_where_it_is(
     given: Row, delivery: DeliveryRecord | None, words: str
 ) -> None:
-    assert explain(given, delivery, now_ms=NOW, serving=True) == words
-    assert explain(given, delivery, now_ms=NOW) == words
+    assert explain(given, delivery, now_ms=NOW, serving=True) == f"{given.state}: {words}."
+    assert explain(given, delivery, now_ms=NOW) == f"{given.state}: {words}."
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (State.PENDING, "pending: no service runs on this outbox; it is sent when one starts."),
+        (State.PENDING, "no service runs on this outbox; it is sent when one starts"),
         (
             State.DELIVERING,
-            (
-                "delivering: its service ended while it was being sent; it is sent again when a "
-                "service starts."
-            ),
+            "its service ended while it was being sent; it is sent again when a service starts",
         ),
     ],
 )
 def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None:
     paused = msgspec.structs.replace(CLOSED, paused_by="ada")
-    assert explain(row(state), paused, now_ms=NOW, serving=False) == words
+    assert explain(row(state), paused, now_ms=NOW, serving=False) == f"{state}: {words}."
 
 
 @pytest.mark.parametrize(
@@ -179,7 +136,7 @@ def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None
     [
         (State.PENDING, OPEN, True),
         (State.PENDING, CLOSED, True),
-        (State.PENDING, msgspec.structs.replace(OPEN, paused_by="ada"), True),
+        (State.PENDING, PAUSED, True),
         (State.PENDING, OPEN, False),
         (State.DELIVERING, OPEN, True),
         (State.DELIVERING, OPEN, False),
@@ -208,21 +165,14 @@ def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
 
 
 def test_a_page_with_buttons_names_no_command() -> None:
-    paused = msgspec.structs.replace(OPEN, paused_by="ada")
-    assert explain(row(), paused, now_ms=NOW, commands=False) == (
-        "pending: delivery is paused by ada; it is sent after somebody resumes delivery."
-    )
-    assert explain(row(State.DEAD), paused, now_ms=NOW, commands=False).endswith(
+    paused = "pending: delivery is paused by ada; it is sent after somebody resumes delivery."
+    assert explain(row(), PAUSED, now_ms=NOW, commands=False) == paused
+    assert explain(row(State.DEAD), PAUSED, now_ms=NOW, commands=False).endswith(
         "; it stays until a replay sends it again under the same id or somebody removes it."
     )
     view = NameView(name="orders/placed", expected=False, dead=3)
-    assert explain_name(view.name, view, paused, serving=True, commands=False) == [
-        (
-            "orders/placed events are pending: delivery is paused by ada; it is sent after "
-            "somebody resumes delivery."
-        ),
-        UNSEEN,
-    ]
+    told = explain_name(view.name, view, PAUSED, serving=True, commands=False)
+    assert told == [f"orders/placed events are {paused}", UNSEEN]
 
 
 UNSEEN = (
