@@ -110,9 +110,6 @@ class Browser:
         entries = await self._post("se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
-    async def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(await self._get("screenshot")))  # noqa: ASYNC240
-
     async def emulate(self, *, width: int, scheme: str, height: int = 900) -> None:
         """Show pages so many pixels wide, in a colour scheme: light or dark."""
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}

@@ -23,8 +23,9 @@ from service.relay.breaker_sync import Announcement
 from service.relay.confirmer import Confirmer
 from service.relay.report import ConfirmationReport
 from service.relay.unconfirmed import Unconfirmed
+from tests.support.beside import beside
 from tests.support.delivery_model import ModelInngest
-from tests.support.delivery_world import World, at_work
+from tests.support.delivery_world import World
 from tests.support.memory_queue import MemoryConfirmations
 from tests.support.memory_rows import IDS, MemoryRows
 from tests.support.virtual_time import now
@@ -217,5 +218,5 @@ class ConfirmerWorld:
 async def world(rate: float) -> AsyncIterator[ConfirmerWorld]:
     """A confirmer at work until the block ends."""
     one = ConfirmerWorld(rate)
-    async with at_work(one.inngest.run, one.confirmer.run):
+    async with beside(one.inngest.run(), one.confirmer.run()):
         yield one

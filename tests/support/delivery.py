@@ -23,6 +23,7 @@ from service.relay.breaker_policy import BreakerPolicy
 from service.relay.outcome import RetryPolicy
 from service.relay.relay import Relay, RelayLimits
 from service.relay.sends import BreakerState
+from tests.support.beside import beside
 from tests.support.storage import LIMITS, PATIENT_WRITER, eventually
 
 
@@ -127,12 +128,8 @@ async def delivering(
             retry_policy=policies.retry,
             breaker_policy=policies.breaker,
         )
-        running = [asyncio.create_task(relay.run()), asyncio.create_task(relay.sync_breaker())]
         try:
-            yield Delivery(outbox, relay, api)
+            async with beside(relay.run(), relay.sync_breaker()):
+                yield Delivery(outbox, relay, api)
         finally:
-            for task in running:
-                task.cancel()
-            ended = await asyncio.gather(*running, return_exceptions=True)
             await relay.stop()
-            assert all(one is None or isinstance(one, asyncio.CancelledError) for one in ended)

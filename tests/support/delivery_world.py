@@ -11,6 +11,7 @@ from typing import Any
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Named
 from service.relay.relay import Relay, RelayLimits
+from tests.support.beside import beside
 from tests.support.delivery_model import (
     BLOCKED,
     FAILING,
@@ -44,19 +45,6 @@ class Remembering(NullRecorder):
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         self.shown[name] = value
-
-
-@contextlib.asynccontextmanager
-async def at_work(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """These run until the block ends; none may fail meanwhile."""
-    tasks = [asyncio.create_task(work()) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(one is None or isinstance(one, asyncio.CancelledError) for one in done), done
 
 
 class World:
@@ -110,7 +98,8 @@ class World:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         try:
-            async with at_work(self.relay.run, self.relay.sync_breaker, *self.beside):
+            works = (self.relay.run, self.relay.sync_breaker, *self.beside)
+            async with beside(*(work() for work in works)):
                 yield
         finally:
             await self.relay.stop()

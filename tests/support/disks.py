@@ -68,7 +68,7 @@ def fill_disk(folder: Path) -> None:
     """Leave no byte to others, in a file named `filler`."""
     with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
-            filler.write(bytes(4096))
+            filler.write(bytes(1 << 20))
 
 
 async def readiness(one: Trial) -> tuple[int, list[str]]:
@@ -117,15 +117,12 @@ async def is_filled_by_others(folder: Path, seconds: float) -> Verdict:
             one.inngest.faults.add(ScriptedAnswer(500), times=None)
             async with one.load.running():
                 await one.load.takes(500)
-                ballast = folder / "ballast"
-                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-                    while True:
-                        file.write(b"x" * (1 << 20))
+                fill_disk(folder)
                 await refuses(one)
                 one.inngest.faults.clear()
                 await one.drained()
                 await asyncio.sleep(seconds)
-                ballast.unlink()
+                (folder / "filler").unlink()
                 await one.load.takes(20)
             return await verdict(one, "disk filled by others")
 

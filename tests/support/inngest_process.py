@@ -19,7 +19,7 @@ import aiohttp
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 from tests.support.free_port import free_port
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 REAL = os.environ.get("INNGEST_BIN", "")
 EVENT_KEY = "key"
@@ -42,9 +42,8 @@ class InngestProcess:
             stderr=asyncio.subprocess.DEVNULL,
             cwd=ROOT,
         )
-        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
-            while not await self._answers(http):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession() as http:
+            await eventually(lambda: self._answers(http))
 
     async def stop(self, number: signal.Signals) -> None:
         """Stop by a signal."""

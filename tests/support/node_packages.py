@@ -5,12 +5,11 @@ Tests skip where npm can't install, except in CI.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.support.neighbours import lacks
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "typescript"
@@ -52,14 +51,10 @@ def npm(folder: Path, *arguments: str, may_fail: bool = False) -> None:
         check=False,
     )
     if done.returncode and may_fail:
-        _give_up(f"npm can't install the packages: {done.stderr[-500:]}")
+        lacks(f"npm that installs the packages: {done.stderr[-500:]}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _need_npm() -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
-        _give_up("Node and npm are not installed")
-
-
-def _give_up(reason: str) -> None:
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        lacks("Node with npm")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from service.outbox.schema import migrate
+from tests.support.neighbours import lacks
 from tests.support.postgres_server import PostgresServer, find_binaries
 
 _STANDBY = "standby"
@@ -45,11 +45,11 @@ class PostgresPair:
 def postgres_pair() -> Iterator[PostgresPair]:
     """A pair whose standby streams, with an empty outbox in the database `outbox`.
 
-    Skips where there is no PostgreSQL.
+    Without PostgreSQL its tests skip at home and fail in CI.
     """
     binaries = find_binaries()
     if binaries is None:
-        pytest.skip("no PostgreSQL on this machine")
+        lacks("PostgreSQL")
     folders = [Path(tempfile.mkdtemp(prefix="outbox-pg-")) for _ in range(2)]
     primary, standby = (PostgresServer(binaries, folder, durable=True) for folder in folders)
     try:

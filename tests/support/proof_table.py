@@ -6,12 +6,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
+
+import structlog
 
 FOUND = 3
 """The exit code of a trial that searched for a fault and found one."""
 HEAD = ("trial", "tried", "found")
+
+
+def quiet_log() -> None:
+    """Drop what the service logs of the faults that a trial makes."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def add_row(trial: str, tried: str, found: str) -> None:

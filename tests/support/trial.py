@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 
 from service.dev.fake_inngest.server import FakeInngest
+from tests.support.beside import beside
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port
 from tests.support.storage import eventually
@@ -59,14 +60,8 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def running(self, posters: int = _POSTERS) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._post(number)) for number in range(posters)]
-        try:
+        async with beside(*map(self._post, range(posters))):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
 
     async def _post(self, number: int) -> None:
         jar = aiohttp.CookieJar(unsafe=True)
@@ -219,23 +214,18 @@ async def trial(
         yield Trial(path, api, target, Load(f"http://127.0.0.1:{port}"), settings)
 
 
+_ROW = "{:<28}" + " {:>10}" * 7
+
+
 def table(verdicts: list[Verdict]) -> str:
     """The verdicts for people."""
-    head = ("scenario", "accepted", "lost", "twice", "dead", "refused", "recovery s", "slowest s")
+    names = ("accepted", "lost", "twice", "dead", "refused", "recovery s", "slowest s")
     rows = [
-        (
-            one.name,
-            *map(str, (one.accepted, one.lost, one.sent_twice, one.dead, one.refused)),
+        _ROW.format(
+            *(one.name, one.accepted, one.lost, one.sent_twice, one.dead, one.refused),
             f"{one.recovery_seconds:.1f}",
             f"{one.slowest_post_seconds:.2f}",
         )
         for one in verdicts
     ]
-    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if n == 0 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (head, *rows)
-    )
+    return "\n".join((_ROW.format("scenario", *names), *rows))

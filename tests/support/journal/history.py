@@ -37,7 +37,7 @@ from service.outbox.sqlite.file import log
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.journal.bucket import LATE_SECONDS, BucketLine, MemoryBucket
 from tests.support.memory_folder import memory_folder
-from tests.support.proof_table import FOUND, add_row
+from tests.support.proof_table import FOUND, add_row, quiet_log
 from tests.support.simulation.inline_world import Disk, install
 from tests.support.virtual_time import VirtualLoop
 
@@ -434,11 +434,7 @@ def main(first: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet_log()
     prepare()
     if sys.argv[1:] == ["search"]:
         sys.exit(search())

@@ -8,19 +8,16 @@ of HISTORIES ends at the first that does, and exits with `FOUND` then.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Iterator
-
-import structlog
 
 from service.outbox.schema import migrate
 from tests.support.linearizability.record import Call
 from tests.support.linearizability.trial import new_trial
 from tests.support.postgres_rows import empty_outbox
 from tests.support.postgres_server import needed_postgres
-from tests.support.proof_table import FOUND, add_row
+from tests.support.proof_table import FOUND, add_row, quiet_log
 
 LIVES = 2
 _MOST_SEEDS = 30  # of a search
@@ -79,6 +76,6 @@ def _outbox(store: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet_log()
     what, store = sys.argv[1:]
     sys.exit(search(store) if what == "search" else main(int(what), store))

@@ -16,6 +16,7 @@ from service.bootstrap.stores import Outbox
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, ClaimRequest, SentEntry, Settlement
 from service.outbox.ports import Delivery
+from tests.support.beside import beside
 from tests.support.linearizability.record import Recorder
 from tests.support.simulation.delivering import delivering
 from tests.support.simulation.inline_world import Clocks
@@ -36,13 +37,11 @@ async def recorded_relay(
     """Deliver to an Inngest that loses answers and events now and then, until the block ends."""
     inngest = SimulatedInngest(chance, Clocks(asyncio.get_running_loop()), _RATE)
     recorded = _RecordedOutbox(outbox, recorder)
-    async with delivering(recorded, inngest, MAX_UNCONFIRMED, SEND_TIMEOUT_SECONDS):
-        works = [asyncio.create_task(work) for work in (inngest.run(), _trouble(inngest, chance))]
-        try:
-            yield
-        finally:
-            for work in works:
-                work.cancel()
+    async with (
+        delivering(recorded, inngest, MAX_UNCONFIRMED, SEND_TIMEOUT_SECONDS),
+        beside(inngest.run(), _trouble(inngest, chance)),
+    ):
+        yield
 
 
 async def _trouble(inngest: SimulatedInngest, chance: random.Random) -> None:

@@ -10,7 +10,6 @@ exits with `FOUND` then.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -18,13 +17,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from tests.support.disk_shim import preload
 from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.recording import LoadError, Recording, record
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
-from tests.support.proof_table import FOUND, add_row
+from tests.support.proof_table import FOUND, add_row, quiet_log
 
 SHARES = {
     "posts": 0.42,
@@ -93,7 +90,7 @@ def _line(load: str, tried: Tried) -> str:
 
 if __name__ == "__main__":
     preload("tests.support.power_cuts")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet_log()
     match sys.argv[1:]:
         case ["search", load]:
             sys.exit(search(load))

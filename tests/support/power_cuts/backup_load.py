@@ -23,7 +23,7 @@ async def _load(folder: Path, answers: AnswersFile) -> None:
         await _posts(outbox, answers)
         for name in COPIES:
             answers.tell([f"copying {name}"])
-            copy = asyncio.to_thread(back_up, folder / DATABASE, folder / name, _ignore)
+            copy = asyncio.to_thread(back_up, folder / DATABASE, folder / name, lambda *_: None)
             await asyncio.gather(copy, _posts(outbox, answers))
             answers.tell([f"copied {name}"])
 
@@ -31,7 +31,3 @@ async def _load(folder: Path, answers: AnswersFile) -> None:
 async def _posts(outbox: SqliteOutbox, answers: AnswersFile) -> None:
     for _ in range(EVENTS):
         await post(outbox, answers)
-
-
-def _ignore(done: int, total: int) -> None:
-    del done, total

@@ -8,7 +8,6 @@ with `FOUND` then.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -17,14 +16,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from tests.support.disk_shim import Operation, preload
 from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.recording import Fault, record
 from tests.support.power_cuts.small_files import ANSWERS
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
-from tests.support.proof_table import FOUND, add_row
+from tests.support.proof_table import FOUND, add_row, quiet_log
 
 LOAD = "device"
 STATES = 24  # of the power cuts after a fault
@@ -86,5 +83,5 @@ def _faults(folder: Path, every: int) -> Iterator[Fault]:
 
 if __name__ == "__main__":
     preload("tests.support.power_cuts.device_faults")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet_log()
     sys.exit(search() if sys.argv[1:] == ["search"] else main(int(sys.argv[1])))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from service.outbox.model import Filter, Row, State
 from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.beside import beside
 from tests.support.power_cuts.answers import Answers
 from tests.support.power_cuts.small_files import LIMITS
 from tests.support.simulation.delivering import delivering
@@ -33,21 +34,17 @@ class Redelivery:
     async def faults(self, path: Path, answers: Answers) -> list[str]:
         """What is wrong with the delivery of the outbox at `path`."""
         inngest = _Inngest(self._chance, self._clocks, answers)
-        storing = asyncio.create_task(inngest.run())
-        try:
-            async with (
-                open_sqlite_outbox(path, **LIMITS) as outbox,
-                delivering(outbox, inngest, MAX_UNCONFIRMED),
-            ):
-                until = self._clocks.monotonic() + PATIENCE_SECONDS
-                while outbox.undelivered or await outbox.confirmations.count_sent():
-                    if self._clocks.monotonic() > until:
-                        return ["an event is never delivered"]
-                    await asyncio.sleep(1)
-                dead = await outbox.inspector.rows(Filter(state=State.DEAD))
-        finally:
-            storing.cancel()
-            await asyncio.gather(storing, return_exceptions=True)
+        async with (
+            beside(inngest.run()),
+            open_sqlite_outbox(path, **LIMITS) as outbox,
+            delivering(outbox, inngest, MAX_UNCONFIRMED),
+        ):
+            until = self._clocks.monotonic() + PATIENCE_SECONDS
+            while outbox.undelivered or await outbox.confirmations.count_sent():
+                if self._clocks.monotonic() > until:
+                    return ["an event is never delivered"]
+                await asyncio.sleep(1)
+            dead = await outbox.inspector.rows(Filter(state=State.DEAD))
         return list(_wrong(inngest, answers, dead))
 
 

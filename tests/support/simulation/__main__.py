@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import random
 import sys
 import tempfile
@@ -16,10 +15,8 @@ import time
 import traceback
 from pathlib import Path
 
-import structlog
-
 from tests.support.memory_folder import memory_folder
-from tests.support.proof_table import FOUND, add_row
+from tests.support.proof_table import FOUND, add_row, quiet_log
 from tests.support.simulation.clients import HistoryError
 from tests.support.simulation.history import History
 from tests.support.simulation.inline_world import Disk, install
@@ -86,7 +83,7 @@ def search() -> int:
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet_log()
     gc.set_threshold(*_COLLECT_RARELY)
     if sys.argv[1:] == ["search"]:
         sys.exit(search())
