@@ -22,6 +22,7 @@ from tests.support.moving import move
 from tests.support.named_rows import named
 from tests.support.neighbours import lacks
 from tests.support.pgbouncer import pgbouncer
+from tests.support.postgres_rows import empty_outbox
 from tests.support.postgres_server import START_SECONDS, PostgresServer, needed_postgres
 from tests.support.posting import can_append, fails_soon
 from tests.support.storage import (
@@ -43,16 +44,23 @@ SELECT current_setting('lock_timeout'), current_setting('search_path'),
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '/* APPEND */%'"
 
 
-@pytest.fixture
-def pooled(postgres: PostgresServer) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def pooler(postgres: PostgresServer) -> Iterator[str]:
+    """The address of an outbox behind pgbouncer, which reaches other databases too."""
     with postgres.database("pooled"), pgbouncer(postgres, "pooled", connections=2) as url:
+        migrate(url)
         yield url
+
+
+@pytest.fixture
+def pooled(postgres: PostgresServer, pooler: str) -> str:
+    empty_outbox(postgres.url("pooled"))
+    return pooler
 
 
 async def test_an_outbox_does_all_behind_a_pooler_and_leaves_nothing_in_a_session(
     pooled: str,
 ) -> None:
-    migrate(pooled)
     async with PostgresStorage(pooled).open() as outbox:
         await asyncio.gather(*(outbox.intake.append(event()) for _ in range(200)))
         for _ in range(10):
@@ -79,19 +87,17 @@ async def test_an_outbox_does_all_behind_a_pooler_and_leaves_nothing_in_a_sessio
 
 
 async def test_a_move_sees_a_service_behind_a_pooler(pooled: str, tmp_path: Path) -> None:
-    migrate(pooled)
     async with PostgresStorage(pooled).open():
         with pytest.raises(OutboxMoveError, match="source is being served"):
             await move(pooled, f"sqlite:///{tmp_path}/outbox.db")
 
 
 @pytest.fixture
-def preparing(postgres: PostgresServer) -> Iterator[str]:
+def preparing(postgres: PostgresServer, pooler: str) -> Iterator[str]:
     with postgres.database("preparing") as direct:
         with psycopg.connect(direct, autocommit=True) as connection:
             connection.execute("ALTER DATABASE preparing SET outbox.prepare = 'on'")
-        with pgbouncer(postgres, "preparing", connections=2) as url:
-            yield url
+        yield pooler.replace("/pooled?", "/preparing?")
 
 
 async def test_statements_are_prepared_behind_a_pooler_by_choice(preparing: str) -> None:
@@ -122,7 +128,6 @@ def prepared_by(url: str) -> int:
 
 
 async def test_an_event_of_another_process_is_found_without_notifications(pooled: str) -> None:
-    migrate(pooled)
     storage = PostgresStorage(pooled)
     async with storage.open() as one, storage.open() as two:
         waiting = asyncio.create_task(claim(one))

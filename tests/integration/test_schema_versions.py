@@ -80,20 +80,17 @@ def test_a_database_that_refuses_a_migration_is_told(path: Path, url: str) -> No
     assert pending(url) == IDS
 
 
-def test_a_database_that_can_not_be_read_is_told(path: Path, url: str) -> None:
+def test_a_database_that_can_not_be_read_or_made_is_told(path: Path, url: str) -> None:
     path.write_bytes(b"garbage " * 1000)
     path.chmod(0o600)
-    for ask in (pending, migrate):
+    for ask, address, said in (
+        (pending, url, f"{path} can't be used: file is not a database."),
+        (migrate, url, f"{path} can't be used: file is not a database."),
+        (migrate, f"{url}/outbox.db", f"{path}/outbox.db can't be used: File exists."),
+    ):
         with pytest.raises(OutboxUnavailableError) as told:
-            ask(url)
-        assert str(told.value) == f"{path} can't be used: file is not a database."
-
-
-def test_a_folder_that_can_not_be_made_is_told(path: Path) -> None:
-    path.touch()
-    with pytest.raises(OutboxUnavailableError) as told:
-        migrate(f"sqlite:///{path}/outbox.db")
-    assert str(told.value) == f"{path}/outbox.db can't be used: File exists."
+            ask(address)
+        assert str(told.value) == said
 
 
 def test_a_fault_of_the_machine_is_told_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

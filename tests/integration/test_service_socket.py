@@ -106,15 +106,6 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path
     server.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
-async def test_a_socket_of_another_user_is_said_at_once(short_path: Path) -> None:
-    folder = short_path / "closed"
-    folder.mkdir(mode=0)
-    with pytest.raises(OutboxUnavailableError, match="as the service's user"):
-        async with open_link(str(folder / "service"), COMMAND_POLICY):
-            pass
-
-
 async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
     async with contextlib.AsyncExitStack() as stack:
         for url in (URL, "sqlite:///other.db", URL):

@@ -71,27 +71,20 @@ async def refuses_all_but_reads(outbox: SqliteOutbox, path: Path) -> None:
     assert content(path) == before
 
 
-async def lose_a_state(path: Path) -> None:
-    change(path, "DELETE FROM outbox_ready WHERE seq = 3")
-
-
-async def lose_an_event(path: Path) -> None:
-    change(path, "DELETE FROM outbox WHERE seq = 3")
-
-
-async def have_two_states(path: Path) -> None:
-    change(
-        path,
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM outbox_ready WHERE seq = 3",
+        "DELETE FROM outbox WHERE seq = 3",
         "INSERT INTO outbox_sent SELECT seq, 0, 0, 0, 0, 0, NULL FROM outbox_ready WHERE seq = 3",
-    )
-
-
-@pytest.mark.parametrize("damage", [lose_a_state, lose_an_event, have_two_states])
+    ],
+    ids=["no state", "no event", "two states"],
+)
 async def test_an_event_without_exactly_one_state_is_seen_at_the_start(
-    path: Path, damage: Callable[[Path], None]
+    path: Path, damage: str
 ) -> None:
     await filled(path, 9)
-    await damage(path)  # type: ignore[func-returns-value]
+    change(path, damage)
     with structlog.testing.capture_logs() as said:
         async with open_sqlite_outbox(path, **LIMITS) as outbox:
             await refuses_all_but_reads(outbox, path)

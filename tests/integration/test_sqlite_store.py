@@ -125,42 +125,32 @@ def free_pages(path: Path) -> int:
         return int(connection.execute("PRAGMA freelist_count").fetchall()[0][0])
 
 
-async def test_a_purge_commits_at_most_500_rows_at_once(tmp_path: Path) -> None:
+async def test_a_purge_commits_at_most_500_rows_at_once_makes_way_and_notes_what_it_removed(
+    tmp_path: Path,
+) -> None:
     """So that neither posts nor a service that starts wait for more than that."""
-    async with open_sqlite_outbox(tmp_path / "outbox.db", **LIMITS) as outbox:
-        await fill(outbox, ROWS, 200)
-        sizes: list[int] = []
-        page = outbox.purger.purge_page
-
-        async def watched(after_seq: int, older_than_seconds: float) -> tuple[int | None, int]:
-            before = outbox.commits.count
-            ended = await page(after_seq, older_than_seconds)
-            assert outbox.commits.count - before <= 1
-            sizes.append(ended.removed)
-            return ended
-
-        outbox.purger.purge_page = watched  # type: ignore[method-assign,assignment]
-        assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == ROWS
-        assert sizes == [500, 500, 200, 0]
-
-
-async def test_a_purge_makes_way_and_notes_what_it_removed(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         await fill(outbox, ROWS, 200)
+        page, sizes = outbox.purger.purge_page, list[int]()
         with contextlib.ExitStack() as stack:
-            page = outbox.purger.purge_page
 
-            async def then_wanted(after_seq: int, older_than_seconds: float) -> object:
+            async def watched(after_seq: int, older_than_seconds: float) -> Any:
+                before = outbox.commits.count
                 ended = await page(after_seq, older_than_seconds)
-                stack.enter_context(wanted(path))
+                assert outbox.commits.count - before <= 1
+                sizes.append(ended.removed)
+                if len(sizes) == 1:
+                    stack.enter_context(wanted(path))
                 return ended
 
-            outbox.purger.purge_page = then_wanted  # type: ignore[method-assign,assignment]
+            outbox.purger.purge_page = watched  # type: ignore[method-assign]
             with pytest.raises(OutboxBusyError, match="A service is starting"):
                 await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
         assert (await outbox.inspector.stats()).delivered == ROWS - 500
         assert [one.detail for one in await outbox.inspector.audit(9)] == ["500 delivered rows"]
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == ROWS - 500
+        assert sizes == [500, 500, 200, 0]
 
 
 async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: Path) -> None:
@@ -177,26 +167,17 @@ async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: P
         assert free_pages(path) < 1000
 
 
-@pytest.fixture
-def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that lists the mounts."""
-    listed = tmp_path / "mountinfo"
-    monkeypatch.setattr(volume, "MOUNTS", listed)
-    return listed
-
-
-def test_a_link_is_looked_at_where_the_database_is(mounts: Path, tmp_path: Path) -> None:
-    link = tmp_path / "outbox.db"
+def test_a_volume_is_looked_up_in_the_list_of_the_mounts_where_a_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts, link = tmp_path / "mountinfo", tmp_path / "outbox.db"
+    monkeypatch.setattr(volume, "MOUNTS", mounts)
     link.symlink_to("/srv/far/outbox.db")
-    mounts.write_text("530 511 0:70 / /srv/far rw - tmpfs tmpfs rw\n")
+    assert loss_of_volume(link) is None  # a system that lists no mounts
+    mounts.write_bytes(
+        b"530 511 0:70 / /srv/far rw - tmpfs tmpfs rw\n"
+        b"530 511 0:70 / /srv/caf\xe9 rw - tmpfs none rw\n"
+    )
     assert "in memory" in str(loss_of_volume(link))
-
-
-def test_a_mount_whose_name_is_no_utf8_is_found(mounts: Path) -> None:
-    mounts.write_bytes(b"530 511 0:70 / /srv/caf\xe9 rw - tmpfs none rw\n")
     assert "in memory" in str(loss_of_volume(Path("/srv/caf\udce9/outbox.db")))
     assert loss_of_volume(Path("/srv/caf\xe9/outbox.db")) is None
-
-
-def test_a_system_that_lists_no_mounts_says_nothing(mounts: Path) -> None:
-    assert loss_of_volume(mounts.parent / "outbox.db") is None

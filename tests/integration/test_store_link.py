@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -28,6 +27,7 @@ from service.errors import (
     SchemaTooNewError,
     TooManyPendingError,
 )
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.link.channel import Channel
 from service.outbox.link.messages import (
     PROTOCOL,
@@ -43,6 +43,7 @@ from service.outbox.link.messages import (
     from_fault,
     to_fault,
 )
+from service.outbox.link.outbox import RemoteOutbox
 from service.outbox.link.served import COMMAND_POLICY
 from service.outbox.link.server import LinkServer, serve_link
 from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
@@ -56,7 +57,7 @@ from tests.support.remote_storage import (
     served,
     unix_socket,
 )
-from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, append_all, event, eventually
 from tests.support.virtual_time import in_virtual_time, now
 
 QUICK = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01)
@@ -73,6 +74,15 @@ def listening(short_path: Path) -> Iterator[socket.socket]:
 async def store(short_path: Path) -> AsyncIterator[Outbox]:
     async with SqliteStorage(short_path / "outbox.db").open() as outbox:
         yield outbox
+
+
+@pytest.fixture
+async def remote(
+    short_path: Path, listening: socket.socket, store: Outbox
+) -> AsyncIterator[RemoteOutbox]:
+    """`store` as a front process sees it."""
+    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as opened:
+        yield opened
 
 
 async def test_a_call_waits_for_a_store_that_is_about_to_come(
@@ -451,7 +461,7 @@ async def test_a_command_of_another_user_is_told_why_at_once(
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refuse)
     patient = dataclasses.replace(COMMAND_POLICY, patience_seconds=3600)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        with pytest.raises(OutboxUnavailableError, match="runs as another user"):
+        with pytest.raises(OutboxUnavailableError, match="as the service's user"):
             async with open_link("/socket", patient):
                 pass
 
@@ -537,58 +547,85 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
 
 
 async def test_a_front_that_does_not_read_holds_up_nobody_and_is_answered_once_it_does(
-    short_path: Path, listening: socket.socket, store: Outbox
+    short_path: Path, store: Outbox, remote: RemoteOutbox
 ) -> None:
     stored, sent = event(size=1_000_000), event()
     await store.intake.append(stored)
-    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
-        reader, writer = await asyncio.open_unix_connection(short_path / "store")
-        line, answered = Line(reader, writer), set[int]()
-        line.say(Hello(PROTOCOL))
-        for number in range(50):
-            arguments = msgspec.msgpack.encode([stored.id])
-            line.say(Call(number, "Inspector.payload", msgspec.Raw(arguments)))
-        transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
-        await eventually(lambda: not transport.is_reading())  # the first answer is too much for it
-        assert (await remote.intake.append(sent)).event_id == sent.id
-        large = msgspec.msgpack.encode(["x" * 8_000_000])
-        line.say(Call(50, "Inspector.payload", msgspec.Raw(large)))
-        for _ in range(20):
-            assert await remote.inspector.payload(stored.id) == stored.payload
-        assert transport.get_write_buffer_size()  # nothing more is read of it meanwhile
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(answered) < 51:
-                if isinstance(one := await line.heard(), Result):
-                    answered.add(one.number)
-        line.close()
+    reader, writer = await asyncio.open_unix_connection(short_path / "store")
+    line, answered = Line(reader, writer), set[int]()
+    line.say(Hello(PROTOCOL))
+    for number in range(50):
+        arguments = msgspec.msgpack.encode([stored.id])
+        line.say(Call(number, "Inspector.payload", msgspec.Raw(arguments)))
+    transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
+    await eventually(lambda: not transport.is_reading())  # the first answer is too much for it
+    assert (await remote.intake.append(sent)).event_id == sent.id
+    large = msgspec.msgpack.encode(["x" * 8_000_000])
+    line.say(Call(50, "Inspector.payload", msgspec.Raw(large)))
+    for _ in range(20):
+        assert await remote.inspector.payload(stored.id) == stored.payload
+    assert transport.get_write_buffer_size()  # nothing more is read of it meanwhile
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(answered) < 51:
+            if isinstance(one := await line.heard(), Result):
+                answered.add(one.number)
+    line.close()
 
 
 async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
-    short_path: Path, listening: socket.socket, store: Outbox
+    remote: RemoteOutbox,
 ) -> None:
-    stored = event(size=1_000_000)
-    await store.intake.append(stored)
-    sent = [event(size=1_000_000) for _ in range(8)]
-    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
-        payloads, receipts = await asyncio.gather(
-            asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
-            asyncio.gather(*map(remote.intake.append, sent)),
-        )
+    stored, *sent = (event(size=1_000_000) for _ in range(9))
+    await remote.intake.append(stored)
+    payloads, receipts = await asyncio.gather(
+        asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
+        asyncio.gather(*map(remote.intake.append, sent)),
+    )
     assert payloads == [stored.payload] * len(sent)
     assert [receipt.event_id for receipt in receipts] == [each.id for each in sent]
 
 
-async def test_a_change_of_a_scope_is_seen_by_every_front(
-    short_path: Path, listening: socket.socket, store: Outbox
+async def test_events_of_one_turn_share_messages_that_are_bounded(
+    short_path: Path, listening: socket.socket
 ) -> None:
-    async with (
-        served(listening.dup(), store),
-        front(short_path / "store", PATIENT) as here,
-        front(short_path / "store", PATIENT) as there,
-    ):
-        before_here, before_there = here.settings.scope_revision, there.settings.scope_revision
-        await here.settings.save_scope("user", "u-1", {"a": 1})
-        assert here.settings.scope_revision > before_here
+    arrived: asyncio.Queue[Appends] = asyncio.Queue()
+
+    async def take(line: Line) -> None:
+        while message := await line.heard():
+            assert isinstance(message, Appends)
+            arrived.put_nowait(message)
+
+    patient = LinkPolicy(patience_seconds=PATIENCE_SECONDS, silence_seconds=PATIENCE_SECONDS)
+    async with scripted_store(listening, take), front(short_path / "store", patient) as remote:
+        sent = [event() for _ in range(20)] + [event(size=700_000) for _ in range(4)]
+        posts = [asyncio.create_task(remote.intake.append(each)) for each in sent]
+        messages = [await arrived.get() for _ in range(2)]
+        for post in posts:
+            post.cancel()
+    assert [one.event for each in messages for one in each.events] == sent
+    assert all(sum(len(one.event.payload) for one in each.events) < 2**21 for each in messages)
+
+
+async def test_an_event_that_is_refused_fails_alone(store: Outbox, remote: RemoteOutbox) -> None:
+    key, other = (IdempotencyKey("k", bytes([n]) * 32) for n in (1, 2))
+    await remote.intake.append(event(), key=key)
+    found = await asyncio.gather(
+        remote.intake.append(event()),
+        remote.intake.append(event(), key=other),
+        remote.intake.append(event(), key=key),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in found] == [Receipt, IdempotencyKeyReusedError, Receipt]
+    assert (await store.inspector.stats()).pending == 2
+
+
+async def test_a_change_of_a_scope_is_seen_by_every_front(
+    short_path: Path, remote: RemoteOutbox
+) -> None:
+    async with front(short_path / "store", PATIENT) as there:
+        before_here, before_there = remote.settings.scope_revision, there.settings.scope_revision
+        await remote.settings.save_scope("user", "u-1", {"a": 1})
+        assert remote.settings.scope_revision > before_here
         await eventually(lambda: there.settings.scope_revision > before_there)
         assert await there.settings.load_scope("user", "u-1") == {"a": 1}
 
@@ -606,69 +643,63 @@ async def test_a_new_store_may_have_changed_every_scope(
                 assert remote.settings.scope_revision > before
 
 
-async def test_each_part_of_a_store_is_there_for_fronts(store: Outbox) -> None:
-    async with remote_outbox(store) as remote:
-        sent = await remote.intake.append(event())
-        assert await remote.samples.between(0, 1) == []
-        await remote.trail.record("look", actor="ada", detail="at a payload")
-        assert [one.actor for one in await remote.inspector.audit(10)] == ["ada"]
-        await remote.settings.save_scope("user", "u-1", {"a": 1})
-        assert await remote.positions.reach(State.PENDING, 2) is None
-        assert list(await remote.repairs.discard(Named((sent.event_id,)), actor="ada"))
+async def test_each_part_of_a_store_is_there_for_fronts(remote: RemoteOutbox) -> None:
+    sent = await remote.intake.append(event())
+    assert await remote.samples.between(0, 1) == []
+    await remote.trail.record("look", actor="ada", detail="at a payload")
+    assert [one.actor for one in await remote.inspector.audit(10)] == ["ada"]
+    await remote.settings.save_scope("user", "u-1", {"a": 1})
+    assert await remote.positions.reach(State.PENDING, 2) is None
+    assert list(await remote.repairs.discard(Named((sent.event_id,)), actor="ada"))
 
 
 async def test_a_result_can_be_many_rows_and_a_call_have_many_ids(
-    short_path: Path, listening: socket.socket, store: Outbox
+    store: Outbox, remote: RemoteOutbox
 ) -> None:
-    for _ in range(300):
-        await store.intake.append(event())
-    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
-        rows = await remote.inspector.rows(Filter(limit=1000))
-        assert len(rows) == 300
-        assert {row.state for row in rows} == {State.PENDING}
-        ids = tuple(str(one) for one in range(100_000))  # a call that arrives in parts
-        assert await remote.inspector.rows(Filter(ids=ids, limit=1)) == []
+    await append_all(store, 300)
+    rows = await remote.inspector.rows(Filter(limit=1000))
+    assert len(rows) == 300
+    assert {row.state for row in rows} == {State.PENDING}
+    ids = tuple(str(one) for one in range(100_000))  # a call that arrives in parts
+    assert await remote.inspector.rows(Filter(ids=ids, limit=1)) == []
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\xff\xff\xff\xff",
-        b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
-        b"\0\0\0\5hello",
-        b"\0\0\0\2\x92\x08",
-        b"\0\0\0\2\x91\x05",
-        b"\0\0\0\6\x94\x00\x01\xa1\xff\xc0",
-        b"\0\0\x75\x30\x94\x00\x01\xa1x" + b"\x91" * 30_000,
-    ],
-    ids=["too large", "HTTP", "text", "a part", "no greeting", "no UTF-8", "deep"],
-)
+GARBAGE = {
+    "too large": b"\xff\xff\xff\xff",
+    "HTTP": b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+    "text": b"\0\0\0\5hello",
+    "a part": b"\0\0\0\2\x92\x08",
+    "no greeting": b"\0\0\0\2\x91\x05",
+    "no UTF-8": b"\0\0\0\6\x94\x00\x01\xa1\xff\xc0",
+    "deep": b"\0\0\x75\x30\x94\x00\x01\xa1x" + b"\x91" * 30_000,
+}
+
+
 async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
-    short_path: Path, listening: socket.socket, store: Outbox, sent: bytes
+    short_path: Path, remote: RemoteOutbox
 ) -> None:
-    async with served(listening.dup(), store), front(short_path / "store", PATIENT) as remote:
-        with structlog.testing.capture_logs() as lines:
-            assert await answered(short_path / "store", sent) == b""
-        assert [line["event"] for line in lines] == ["link_message_refused"]
+    for name, sent in GARBAGE.items():
+        with capture_logs() as lines:
+            assert await answered(short_path / "store", sent) == b"", name
+        assert [line["event"] for line in lines] == ["link_message_refused"], name
         assert "exc_info" not in lines[0]
-        assert (await remote.inspector.stats()).pending == 0
+    assert (await remote.inspector.stats()).pending == 0
 
 
 async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
-    call = Call(1, "Inspector.rows", msgspec.Raw(b"\x91\xa1\xff"))
     async with served(listening.dup(), store):
-        with structlog.testing.capture_logs() as lines:
-            reader, writer = await asyncio.open_unix_connection(short_path / "store")
-            writer.write(message(Hello(PROTOCOL)) + message(call))
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                answer = await reader.readuntil(b"OutboxUnavailableError")
-                answer += await reader.readexactly(len(message(OutboxUnavailableError.__doc__)) - 4)
-                answer += await reader.readexactly(1)
-            fault = msgspec.msgpack.decode(answer[answer.index(b"\x95\x02") :], type=Fault)
-            assert (fault.number, fault.retry_after_seconds) == (1, 1)
-            writer.close()
+        with capture_logs() as lines:
+            line = await caller(short_path / "store")
+            line.say(Hello(PROTOCOL))
+            line.say(Call(1, "Inspector.rows", msgspec.Raw(b"\x91\xa1\xff")))
+            while isinstance(fault := await line.heard(), Status):
+                pass
+            line.close()
+    assert isinstance(fault, Fault)
+    assert (fault.number, fault.kind) == (1, "OutboxUnavailableError")
+    assert fault.retry_after_seconds == 1
     assert [line["event"] for line in lines] == ["unknown_call"]
 
 
@@ -677,7 +708,7 @@ async def test_a_process_that_stores_no_events_takes_none(
 ) -> None:
     sent = message(Hello(PROTOCOL)) + message(Appends([NewEvent(1, event(), None)]))
     async with serve_link(listening, [], Status):
-        with structlog.testing.capture_logs() as lines:
+        with capture_logs() as lines:
             await answered(short_path / "store", sent)
     assert [line["event"] for line in lines] == ["link_message_refused"]
 

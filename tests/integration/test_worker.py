@@ -84,28 +84,48 @@ async def working(settings, status, slow_seconds):
     await client._http_client._http_client.aclose()
 
 
+def events(logged):
+    return [line["event"] for line in logged]
+
+
+@pytest.fixture
+def run(gateway):
+    """Runs the function on an event with this data; gives how that ends."""
+
+    async def _run(**data):
+        return await asyncio.wait_for(gateway.run("e-1", data), PATIENCE_SECONDS)
+
+    return _run
+
+
 @pytest.mark.usefixtures("working")
-@pytest.mark.parametrize("is_named", [True, False])
-async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(
-    gateway, s3, bucket_name, *, is_named
+async def test_a_document_is_indexed_announced_in_a_step_of_its_own_and_logged(
+    run, gateway, logged, s3, bucket_name
 ):
+    await eventually(lambda: "worker_connected" in events(logged))
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT, ContentType="text/plain")
-    place = {"bucket": bucket_name} if is_named else {}
-    run = gateway.run("e-1", {"documentName": "a", **place})
-    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
-    assert outcome.status == "DONE"
-    assert outcome.steps == ("read", "announce")
-    assert outcome.output == {
-        "documentName": "a",
-        "bucket": bucket_name,
-        "region": REGION,
-        "size": len(CONTENT),
-        "sha256": hashlib.sha256(CONTENT).hexdigest(),
-        "contentType": "text/plain",
-    }
-    [event] = gateway.events
-    assert (event["name"], event["id"]) == (INDEXED, "e-1-indexed")
-    assert event["data"] == outcome.output
+    for place in ({"bucket": bucket_name}, {}):
+        outcome = await run(documentName="a", **place)
+        assert outcome.status == "DONE"
+        assert outcome.steps == ("read", "announce")
+        assert outcome.output == {
+            "documentName": "a",
+            "bucket": bucket_name,
+            "region": REGION,
+            "size": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "contentType": "text/plain",
+        }
+        event = gateway.events.pop()
+        assert (event["name"], event["id"]) == (INDEXED, "e-1-indexed")
+        assert event["data"] == outcome.output
+    assert gateway.events == []
+    runs = ["run_started", "run_finished"]
+    assert events(logged) == ["worker_connecting", "worker_connected", *runs, *runs]
+    for line in logged[2:]:
+        assert (line["event_id"], line["run_id"]) == ("e-1", "r-1")
+        assert line["function"] == "documents-index-document"
+    assert 0 < logged[3]["seconds"] < PATIENCE_SECONDS
 
 
 def test_four_runs_at_a_time_and_five_retries_are_asked_for(settings):
@@ -117,40 +137,33 @@ def test_four_runs_at_a_time_and_five_retries_are_asked_for(settings):
 
 
 @pytest.mark.usefixtures("working")
-async def test_a_document_that_is_not_there_is_not_tried_again(gateway, bucket_name):
-    run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
-    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
-    assert outcome.status == "ERROR"
-    assert outcome.no_retry
-
-
-@pytest.mark.usefixtures("working")
-async def test_an_event_that_can_not_be_processed_is_not_tried_again(gateway, s3, bucket_name):
+async def test_what_can_not_be_processed_is_tried_again_only_where_s3_can_not_be_asked(
+    run, gateway, logged, s3, bucket_name
+):
+    """The log does not name the document."""
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
     for data in (
         {},
         {"documentName": ""},
         {"documentName": "../a"},
         {"documentName": "a", "bucket": "b"},
+        {"documentName": "private.pdf", "bucket": bucket_name},
     ):
-        outcome = await asyncio.wait_for(gateway.run("e-1", data), PATIENCE_SECONDS)
+        outcome = await run(**data)
         assert (outcome.status, outcome.no_retry) == ("ERROR", True), data
+    failed = [line for line in logged if line["event"] == "run_failed"]
+    assert [(line["event_id"], line["retriable"]) for line in failed] == [("e-1", False)] * 5
+    assert "private" not in str(logged)
     assert gateway.events == []
-
-
-@pytest.mark.usefixtures("working")
-async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_name):
+    s3.delete_object(Bucket=bucket_name, Key="a")
     s3.delete_bucket(Bucket=bucket_name)
-    run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
-    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
-    assert outcome.status == "ERROR"
-    assert not outcome.no_retry
+    outcome = await run(documentName="a", bucket=bucket_name)
+    assert (outcome.status, outcome.no_retry) == ("ERROR", False)
 
 
 @pytest.mark.parametrize("gateway", [2], indirect=True)
-async def test_a_refused_connection_is_tried_again(gateway, working, bucket_name):
-    run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
-    await asyncio.wait_for(run, PATIENCE_SECONDS)
+async def test_a_refused_connection_is_tried_again(run, gateway, working, bucket_name):
+    await run(documentName="nothing", bucket=bucket_name)
     assert gateway.refusals == 0
     assert not working.done()
 
@@ -174,42 +187,6 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
     await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert gateway.replied == 1
     run.cancel()
-
-
-def events(logged):
-    return [line["event"] for line in logged]
-
-
-@pytest.mark.usefixtures("working")
-async def test_a_run_is_logged_from_start_to_end_with_its_ids(logged, gateway, s3, bucket_name):
-    await eventually(lambda: "worker_connected" in events(logged))
-    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
-    run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
-    await asyncio.wait_for(run, PATIENCE_SECONDS)
-    assert events(logged) == [
-        "worker_connecting",
-        "worker_connected",
-        "run_started",
-        "run_finished",
-    ]
-    started, finished = logged[2:]
-    for line in (started, finished):
-        assert (line["event_id"], line["run_id"]) == ("e-1", "r-1")
-        assert line["function"] == "documents-index-document"
-    assert 0 < finished["seconds"] < PATIENCE_SECONDS
-
-
-@pytest.mark.usefixtures("working")
-async def test_a_failed_run_is_logged_without_the_documents_name(logged, gateway, bucket_name):
-    run = gateway.run("e-1", {"documentName": "private.pdf", "bucket": bucket_name})
-    await asyncio.wait_for(run, PATIENCE_SECONDS)
-    failed = logged[-1]
-    assert (failed["event"], failed["event_id"], failed["retriable"]) == (
-        "run_failed",
-        "e-1",
-        False,
-    )
-    assert "private" not in str(logged)
 
 
 async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, working, status):
