@@ -75,8 +75,8 @@ class EventType:
 def operation_id(event_name: str) -> str:
     """The name of an event's operation in the API's description.
 
-    >>> operation_id("documents/aws.index")
-    'postDocumentsAwsIndex'
+    >>> operation_id("documents/aws.indexAgain")
+    'postDocumentsAwsIndexAgain'
     """
     words = re.findall(r"[A-Za-z0-9]+", event_name)
     return "post" + "".join(word[0].upper() + word[1:] for word in words)

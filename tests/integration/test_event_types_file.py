@@ -129,7 +129,7 @@ def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
         ("encrypt", ["report"]),
         ("encrypt", False),
         ("expects_run", True),
-        ("data", {"a": "$$", "b": [["$$x"], {"c": 1}]}),
+        ("data", {"a": "$$", "b": [["$$x"], {"c": 1}], "d": "$user"}),
     ],
 )
 def test_an_entry_is_taken_up_to_its_bounds(load, field, value):
@@ -199,6 +199,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
         ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date"),
         ("types: [{name: .nan}]", "types.yaml", "types[0].name is nan, which JSON does not"),
+        ("types: [{name: -.inf}]", "types.yaml", "types[0].name is -inf, which JSON does not"),
         ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
         ("types: " + "[" * 40 + "]" * 40, "types.yaml", "it is nested more than 32 levels deep"),
         ("[" * 100_000, "types.json", "it is nested too deeply"),
