@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from service.console.commands.main import app
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.fleet import ROOT
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_command import SCRIPT
 from tests.support.storage import append_all
 
 MODULE = (sys.executable, "-m", "service.console.commands.main")

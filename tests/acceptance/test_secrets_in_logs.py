@@ -17,8 +17,7 @@ from service.dev.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
-from tests.support.outbox_command import outbox_json
-from tests.support.outbox_script import outbox
+from tests.support.outbox_command import outbox, outbox_json
 from tests.support.storage import eventually
 
 VECTORS = json.loads(

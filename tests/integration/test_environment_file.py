@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fleet import ROOT
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_command import SCRIPT
 from tests.support.service_command import BARE
 
 OURS = ("AWS_", "INNGEST_", "OUTBOX_", "PORT")

@@ -19,8 +19,7 @@ from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Filter, Retry, Settlement
 from service.outbox.schema import migrate
 from tests.support.operator_pages import deliverable, served
-from tests.support.outbox_command import outbox_command, outbox_json
-from tests.support.outbox_script import outbox
+from tests.support.outbox_command import outbox, outbox_command, outbox_json
 from tests.support.storage import (
     Outbox,
     PostgresStorage,

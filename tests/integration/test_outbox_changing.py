@@ -25,8 +25,7 @@ from service.outbox.model import ClaimRequest, Named, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_command import SCRIPT, one_of_each, outbox_command, outbox_json
 from tests.support.rows import bury_all
 from tests.support.storage import claim, event, eventually
 

@@ -21,8 +21,7 @@ from service.console.commands.main import app
 from service.console.operations.search import SearchPolicy
 from service.console.terminal import options, selection
 from service.outbox.model import State
-from tests.support.outbox_command import outbox_command, outbox_json
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_command import SCRIPT, outbox_command, outbox_json
 from tests.support.rows import bury_all
 from tests.support.storage import append_all, event, storage_at
 from tests.support.virtual_time import VirtualLoop, now

@@ -15,8 +15,7 @@ import pytest
 
 from service.console.commands import tail
 from service.outbox.event import Event
-from tests.support.outbox_command import outbox_command
-from tests.support.outbox_script import SCRIPT
+from tests.support.outbox_command import SCRIPT, outbox_command
 from tests.support.rows import bury
 from tests.support.storage import (
     PATIENCE_SECONDS,

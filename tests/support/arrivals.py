@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 
 class _Event(msgspec.Struct):
@@ -41,11 +42,6 @@ async def noted_arrivals() -> AsyncIterator[Arrivals]:
     arrivals = Arrivals()
     app = web.Application(client_max_size=2**28)
     app.router.add_post("/e/{key}", arrivals.take)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        arrivals.url = "http://{}:{}".format(*runner.addresses[0])
+    async with TestServer(app) as server:
+        arrivals.url = str(server.make_url("")).rstrip("/")
         yield arrivals
-    finally:
-        await runner.cleanup()

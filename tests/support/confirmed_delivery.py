@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 
 import uuid_utils
 
@@ -51,16 +52,21 @@ async def append_events(outbox: Intake, count: int) -> list[Event]:
 
 
 def event_for_inngest(
-    wire_id: str | None = None, *, owner: str = "dev u-1", environment: str | None = None
+    wire_id: str | None = None,
+    *,
+    name: str = "documents/aws.index",
+    data: Mapping[str, str] = MappingProxyType({}),
+    owner: str = "dev u-1",
+    environment: str | None = None,
 ) -> Event:
     """An event as Inngest takes it, under `wire_id` where there is one."""
     event_id = str(uuid_utils.uuid7())
-    payload = {"name": "documents/aws.index", "data": {}}
+    payload: dict[str, object] = {"name": name, "data": dict(data)}
     if wire_id is None:
         payload["id"] = event_id
     return Event(
         event_id,
-        "documents/aws.index",
+        name,
         owner,
         "u-1",
         int(time.time() * 1000),

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 # Four processes start in 30 s on a machine that has ten others to run.
 START_SECONDS = 100.0
 STOP_SECONDS = 60.0
-_OURS = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_", "WEB_")
+# What a developer's variables begin with that would change what is tested.
+OURS = ("AWS_", "INNGEST_", "OTEL_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
+OURS += ("WEB_",)
 
 _PASS = """
 import os, sys
@@ -86,21 +88,30 @@ async def running(
     gives sockets.
     """
     with tempfile.TemporaryDirectory(prefix="outbox-test-") as folder:
-        process = await _started(command, environment, folder, passed)
-        reading = asyncio.create_task(process.read())
-        try:
-            if ready is not None:
-                found = await process.said(ready)
-                process.url = found.group(1) if found.re.groups else ""
+        async with attended(await _started(command, environment, folder, passed), ready) as process:
             yield process
-        finally:
-            if process.process.returncode is None:
-                with contextlib.suppress(TimeoutError):
-                    await process.stop()
-            if process.process.returncode is None:
-                process.kill()
-                await process.ended()
-            await reading
+
+
+@contextlib.asynccontextmanager
+async def attended(
+    started: asyncio.subprocess.Process | PreloadedProcess, ready: str | None
+) -> AsyncIterator[Process]:
+    """This process until the block ends, from the line that ends its start."""
+    process = Process(started)
+    reading = asyncio.create_task(process.read())
+    try:
+        if ready is not None:
+            found = await process.said(ready)
+            process.url = found.group(1) if found.re.groups else ""
+        yield process
+    finally:
+        if started.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await process.stop()
+        if started.returncode is None:
+            process.kill()
+            await process.ended()
+        await reading
 
 
 async def _started(
@@ -108,26 +119,28 @@ async def _started(
     environment: Mapping[str, str],
     folder: str,
     passed: socket.socket | None,
-) -> Process:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    variables = {**plain, "PYTHONPATH": str(ROOT), **environment}
+) -> asyncio.subprocess.Process | PreloadedProcess:
+    variables = {**plain_environment(), "PYTHONPATH": str(ROOT), **environment}
     if passed is None and can_start(variables):
-        return Process(await start(command, variables, folder))
+        return await start(command, variables, folder)
     handles = [] if passed is None else [passed.fileno()]
-    return Process(
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            *(word for handle in handles for word in ("-c", _PASS, str(handle))),
-            "-m",
-            "service",
-            *command,
-            cwd=folder,
-            env=variables,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=handles,
-        )
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(word for handle in handles for word in ("-c", _PASS, str(handle))),
+        "-m",
+        "service",
+        *command,
+        cwd=folder,
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        pass_fds=handles,
     )
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without a developer's variables of the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
 
 def environment(outbox_url: str, inngest_url: str, **changes: str) -> dict[str, str]:
@@ -151,25 +164,27 @@ class Client:
     """Posts to several processes and remembers what was accepted."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+        self.session = session
         self.accepted: list[str] = []
         self.refused: list[int] = []
         self.broken = 0
 
     async def sign_in(self, url: str) -> None:
-        """Tries again while the outbox can't be asked, as where its database is starved."""
+        """Tries again until the service listens, and while the outbox can't be asked."""
 
         async def status() -> int:
             body = {"email": "ada@example.com", "id": "u-1"}
-            async with self._session.post(f"{url}/auth/dev-login", json=body) as answer:
-                return answer.status
+            with contextlib.suppress(aiohttp.ClientConnectorError):
+                async with self.session.post(f"{url}/auth/dev-login", json=body) as answer:
+                    return answer.status
+            return 0
 
-        await eventually(status, lambda status: status == 200)
+        await eventually(status, lambda status: status == 200, within_seconds=START_SECONDS)
 
     async def post(self, url: str) -> int:
         """One post; 0 when the connection broke."""
         try:
-            async with self._session.post(
+            async with self.session.post(
                 f"{url}/api/route", json={"documentName": "example"}
             ) as answer:
                 body = await answer.json()
@@ -186,7 +201,7 @@ class Client:
         """So that any of the processes that share the address may take it."""
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(
-            cookie_jar=self._session.cookie_jar, connector=connector
+            cookie_jar=self.session.cookie_jar, connector=connector
         ) as session:
             client = Client(session)
             status = await client.post(url)
@@ -194,24 +209,24 @@ class Client:
         return status
 
     async def save_settings(self, url: str, settings: dict[str, object]) -> None:
-        async with self._session.put(f"{url}/api/settings", json=settings) as answer:
+        async with self.session.put(f"{url}/api/settings", json=settings) as answer:
             assert answer.status == 200, await answer.text()
 
     async def metrics(self, url: str) -> dict[str, float]:
         """The figures by their names and labels."""
-        async with self._session.get(f"{url}/metrics") as answer:
+        async with self.session.get(f"{url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line[:1] != "#")
         return {name: float(value) for name, value in pairs}
 
     async def figures(self, url: str) -> str:
         """What an operator's page shows first of the figures as they change."""
-        async with self._session.get(f"{url}/outbox/live") as answer:
+        async with self.session.get(f"{url}/outbox/live") as answer:
             assert answer.status == 200, await answer.text()
             return (await answer.content.readuntil(b"\n\n")).decode()
 
     async def readiness(self, url: str) -> tuple[int, dict[str, object]]:
-        async with self._session.get(f"{url}/readyz") as answer:
+        async with self.session.get(f"{url}/readyz") as answer:
             return answer.status, await answer.json()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.support.browser import Browser
-from tests.support.fleet import Process
+from tests.support.fleet import attended
 from tests.support.free_port import free_port
 from tests.support.node_packages import ROOT, built_client, installed
 
@@ -40,24 +40,17 @@ async def front_end(
     port = str(free_port())
     url = f"http://localhost:{port}"
     own = {"PORT": port, "NEXTAUTH_URL": url, "NEXT_TELEMETRY_DISABLED": "1"}
-    node = Process(
-        await asyncio.create_subprocess_exec(
-            str(shutil.which("node")),
-            *command,
-            cwd=example,
-            env={**os.environ, **own, **settings},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+    node = await asyncio.create_subprocess_exec(
+        str(shutil.which("node")),
+        *command,
+        cwd=example,
+        env={**os.environ, **own, **settings},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
-    reading = asyncio.create_task(node.read())
-    try:
-        await node.said("Ready in")
+    async with attended(node, "Ready in"):
         await compiled(url)
         yield url
-    finally:
-        await node.stop()
-        await reading
 
 
 async def compiled(url: str) -> None:

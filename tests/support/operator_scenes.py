@@ -14,15 +14,12 @@ from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Named, Retry, Settlement
 from service.runs.figures import NAMES, KeptNames, NameView
 from service.runs.turn import SCOPE
+from tests.support.operator_pages import Data
 from tests.support.storage import Outbox, ask, claim
 
 _NAMES = ("documents/aws.index", "documents/aws.index", "invoices/created")
 _REFUSED = "400 name: the event name is reserved"
 _TROUBLE = "503 Service Unavailable"
-
-
-class _Data(msgspec.Struct):
-    documentName: str  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ def _names(now_ms: int) -> KeptNames:
 def _event(age: int, now_ms: int) -> Event:
     user = User("https://id.example.com", f"u-{age % 7}", f"user{age % 7}@example.com", None)
     accepted_ms = now_ms - age * 20_000
-    data = _Data(f"reports/2026/q{age}.pdf")
+    data = Data(f"reports/2026/q{age}.pdf")
     return encode_event(_NAMES[age % len(_NAMES)], data, user, accepted_ms)
 
 

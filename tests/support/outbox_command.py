@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+import tomllib
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from service.console.commands.main import app
 from service.outbox.model import Dead, Retry, Settlement
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, append_all, claim
+
+
+def _installed() -> tuple[str, ...]:
+    """What pip makes of the project's entry point."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["outbox"].partition(":")
+    return sys.executable, "-c", f"from {module} import {function}; {function}()"
+
+
+SCRIPT = _installed()
 
 
 async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, str]:
@@ -28,10 +39,23 @@ async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, s
 
 async def outbox_process(*arguments: str) -> tuple[int | None, str]:
     """Exit code and output of one command in a process of its own: others may run beside it."""
-    command = (sys.executable, "-m", "service.console.commands.main", *arguments)
-    done = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
-    out, _ = await done.communicate()
-    return done.returncode, out.decode()
+    code, out, err = await _ran(*arguments)
+    return code, out + err
+
+
+async def outbox(url: str, *arguments: str) -> Any:
+    """What such a command prints as JSON; it must end well."""
+    code, out, err = await _ran(*arguments, "--url", url, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+async def _ran(*arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *SCRIPT, *arguments, cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
 
 async def outbox_json(path: Path | str, *arguments: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.fleet import plain_environment
 from tests.support.node_packages import npm
 
 SCRIPTS = Path(__file__).parent / "senders"
 JAVASCRIPT_SDK = "inngest@4.24.0"
-_OURS = ("INNGEST_", "OUTBOX_")
 
 
 @dataclass
@@ -59,11 +58,10 @@ async def sender(
     command: Sequence[str], folder: Path, environment: dict[str, str]
 ) -> AsyncIterator[Sender]:
     """The client `command`, killed if it is still at work at the end."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
-        env={**plain, **environment},
+        env={**plain_environment(), **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -8,8 +8,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from service.processes.main import app
+from tests.support.fleet import OURS
 
-_OURS = ("AWS_", "INNGEST_", "OTEL_", "OUTBOX_")
 BARE = {
     "AWS_EC2_METADATA_DISABLED": "1",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
@@ -19,7 +19,7 @@ BARE = {
 
 def service_command(*arguments: str, **environ: str) -> Result:
     """Run a command that ends by itself, with none of a developer's variables."""
-    unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(_OURS)}
+    unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(OURS)}
     unread = {"PYTHON_DOTENV_DISABLED": "1"}  # `make run` leaves an .env beside the tests
     result = CliRunner(env={**unset, **BARE, **unread, **environ}).invoke(app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

@@ -13,16 +13,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import uuid_utils
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.bootstrap.store_part import StorePart, run_store_part
 from service.config.settings import Settings
 from service.observe.metrics import PrometheusRecorder
-from service.outbox.event import Event
 from service.outbox.ports import Intake
 from service.runs.turn import WatchPace
-from tests.support.confirmed_delivery import self_hosted
+from tests.support.confirmed_delivery import event_for_inngest, self_hosted
 
 KEY = bytes(range(24))
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -45,10 +44,7 @@ async def watched_service(
 async def post(intake: Intake, name: str, count: int = 1, **data: str) -> None:
     """Append events of a name."""
     for _ in range(count):
-        event_id = str(uuid_utils.uuid7())
-        payload = json.dumps({"id": event_id, "name": name, "data": data}).encode()
-        now_ms = int(time.time() * 1000)
-        await intake.append(Event(event_id, name, "dev u-1", "u-1", now_ms, payload))
+        await intake.append(event_for_inngest(name=name, data=data))
 
 
 class Receiver:
@@ -91,13 +87,6 @@ async def receiver() -> AsyncIterator[Receiver]:
     taking = Receiver()
     app = web.Application()
     app.router.add_post("/alarms", taking.take)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    taking.url = f"http://127.0.0.1:{port}/alarms"
-    try:
+    async with TestServer(app) as server:
+        taking.url = str(server.make_url("/alarms"))
         yield taking
-    finally:
-        await runner.cleanup()

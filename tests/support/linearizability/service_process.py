@@ -29,7 +29,7 @@ from service.outbox.model import Filter, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox
 from service.supervisor import run_supervisor
-from tests.support.fleet import environment
+from tests.support.fleet import client, environment
 from tests.support.linearizability.actors import Looker, Operator
 from tests.support.linearizability.claim_record import record_claims
 from tests.support.linearizability.clients import Browser, Sender
@@ -172,14 +172,9 @@ async def _listening(app: web.Application) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _signed_in(api: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
-        user = {"email": "ada@example.com", "id": "u-1"}
-        while True:
-            async with http.post(f"{api}/auth/dev-login", json=user) as answer:
-                if answer.status == 200:
-                    break
-            await asyncio.sleep(0.05)  # on a busy machine the outbox may not answer in time
-        yield http
+    async with client() as poster:
+        await poster.sign_in(api)
+        yield poster.session
 
 
 def end(url: str, log: Path, name: str) -> None:

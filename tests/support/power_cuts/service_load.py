@@ -23,9 +23,11 @@ from service.dev.fake_inngest.ledger import Arrival
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.processes.main import main
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
+from tests.support.fleet import client
 from tests.support.free_port import free_port
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LOG
+from tests.support.storage import eventually
 
 ROUNDS = 14
 GROUP = 4
@@ -75,8 +77,9 @@ class ServiceLoad:
             service.join()
 
     async def _live(self, *, is_last: bool) -> None:
-        async with self._inngest(), aiohttp.ClientSession(cookie_jar=_jar()) as http:
-            await self._sign_in(http)
+        async with self._inngest(), client() as user:
+            await user.sign_in(self._url)
+            http = user.session
             for number in range(ROUNDS):
                 if number == ROUNDS // 2:
                     self._faults.write_text(LOG)
@@ -108,16 +111,6 @@ class ServiceLoad:
             inngest.storing.accept, inngest.store.store = accepting, storing  # type: ignore[method-assign]
             yield inngest
 
-    async def _sign_in(self, http: aiohttp.ClientSession) -> None:
-        user = {"email": "ada@example.com", "id": "u-1"}
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                with contextlib.suppress(aiohttp.ClientConnectorError):
-                    async with http.post(f"{self._url}/auth/dev-login", json=user) as answer:
-                        assert answer.status == 200
-                        return
-                await asyncio.sleep(0.02)
-
     async def _round(self, http: aiohttp.ClientSession) -> None:
         """Posts at once. What was seen delivered before one was answered is on disk with it."""
         delivered = await self._delivered(http)
@@ -145,10 +138,12 @@ class ServiceLoad:
     async def _all_settled(self, http: aiohttp.ClientSession) -> None:
         """Wait until what was posted last is delivered, and on disk as such."""
         last = set(self._answered[-GROUP:])
-        async with asyncio.timeout(START_SECONDS):
-            while not last <= await self._delivered(http):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            await self._round(http)
+        await eventually(
+            lambda: self._delivered(http),
+            lambda seen: last <= seen,
+            within_seconds=START_SECONDS,
+        )
+        await self._round(http)
 
 
 def _serve(settings: Mapping[str, str], log: Path) -> None:
@@ -159,10 +154,6 @@ def _serve(settings: Mapping[str, str], log: Path) -> None:
     os.environ.update(settings)
     sys.argv = ["service", "serve"]
     main()
-
-
-def _jar() -> aiohttp.CookieJar:
-    return aiohttp.CookieJar(unsafe=True)
 
 
 def run(folder: Path) -> None:
