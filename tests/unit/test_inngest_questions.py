@@ -44,21 +44,27 @@ async def test_a_page_is_asked_for_below_a_ulid_and_follows_no_redirect() -> Non
     }
 
 
-@pytest.mark.parametrize("body", [b'{"data": null}', b'{"data": []}', b'{"status": 404}'])
-async def test_a_page_without_events_is_empty(body: bytes) -> None:
-    assert await asker(ScriptedSession(Answer(200, (body,)))).page(ULID, 50) == []
+@pytest.mark.parametrize(
+    "body", [b'{"data": null}', b'{"data": []}', b'{"status": 404}', b'{"page": {"limit": 20}}']
+)
+async def test_a_page_without_events_is_empty_and_an_event_without_runs_has_none(
+    body: bytes,
+) -> None:
+    one = asker(ScriptedSession(*[Answer(200, (body,))] * 3))
+    assert await one.page(ULID, 50) == []
+    for thorough in (False, True):
+        assert list(await one.run_ids(ULID, thorough=thorough)) == []
 
 
 async def test_the_events_of_a_page_that_is_too_large_are_asked_for_by_halves() -> None:
     session = ScriptedSession(*(Answer(200, TOO_LARGE) for _ in range(2)), Answer(200, (shown(1),)))
     assert await asker(session).page(ULID, 7) == [HeldEvent("u1", "e1")]
     assert [asked.named["params"]["limit"] for asked in session.asked] == ["7", "3", "1"]
-
-
-async def test_one_event_that_is_too_large_is_an_error() -> None:
     session = ScriptedSession(*(Answer(200, TOO_LARGE) for _ in range(2)))
     with pytest.raises(InngestApiError, match="one event is too large"):
         await asker(session).page(ULID, 2)
+    with pytest.raises(InngestApiError, match="not the API's"):
+        await asker(ScriptedSession(Answer(200, TOO_LARGE))).run_ids(ULID)
 
 
 async def test_an_answer_is_read_to_its_end_or_up_to_its_bound() -> None:
@@ -81,9 +87,6 @@ async def test_the_runs_of_an_event_are_found_by_questions_that_differ() -> None
     assert {asked.url for asked in session.asked} == {f"http://inngest.test/v1/events/{ULID}/runs"}
     first, second = (asked.named["params"] for asked in session.asked)
     assert first != second
-
-
-async def test_a_thorough_question_finds_the_run_of_a_batch() -> None:
     session = ScriptedSession(Answer(200, (b'{"data": [{"id": "r1", "status": "RUNNING"}]}',)))
     assert await asker(session).run_ids(ULID, thorough=True) == ["r1"]
     assert session.asked[0].url == f"http://inngest.test/api/v2/events/{ULID}/runs"
@@ -126,13 +129,6 @@ async def test_after_a_slow_answer_smaller_pages_are_asked_for_until_answers_are
     assert [asked.named["params"]["limit"] for asked in session.asked] == ["50", "25", "50", "50"]
 
 
-@pytest.mark.parametrize("body", [b'{"data": null}', b'{"page": {"limit": 20}}'])
-@pytest.mark.parametrize("thorough", [False, True])
-async def test_an_event_without_runs_has_none(body: bytes, *, thorough: bool) -> None:
-    one = asker(ScriptedSession(Answer(200, (body,))))
-    assert list(await one.run_ids(ULID, thorough=thorough)) == []
-
-
 @pytest.mark.parametrize("output", [b'"a\\ud83d"', b'"a\xff"'])
 async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> None:
     """JavaScript cuts texts within a character; Inngest passes outputs on as they are."""
@@ -140,11 +136,6 @@ async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> No
     run = await asker(ScriptedSession(Answer(200, (body,)))).run("r")
     assert run is not None
     assert (run.status, run.output) == ("COMPLETED", "a\ufffd")
-
-
-async def test_an_answer_about_one_event_that_is_too_large_is_an_error() -> None:
-    with pytest.raises(InngestApiError, match="not the API's"):
-        await asker(ScriptedSession(Answer(200, TOO_LARGE))).run_ids(ULID)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +153,7 @@ async def test_a_function_may_leave_events_without_a_run(
     session = ScriptedSession(Answer(200, (body,)))
     assert await asker(session).may_skip("an app", "f/1") is skips
     assert session.asked[0].url == "http://inngest.test/api/v2/apps/an%20app/functions/f%2F1"
-
-
-async def test_a_function_that_inngest_does_not_know_is_unknown() -> None:
-    assert await asker(ScriptedSession(Answer(404))).may_skip("app", "f") is None
+    assert await asker(ScriptedSession(Answer(404))).may_skip("an unknown", "f") is None
 
 
 async def test_an_id_was_used_before_by_another_event_of_a_day() -> None:
@@ -183,7 +171,7 @@ async def test_an_id_was_used_before_by_another_event_of_a_day() -> None:
     assert await used((other, "b")) is None
 
 
-async def test_each_question_goes_to_its_own_environment_or_to_the_configured_one() -> None:
+async def test_each_question_has_the_key_and_its_own_environment_or_the_configured_one() -> None:
     session = ScriptedSession(*(Answer(200, (b"{}",)) for _ in range(4)))
     one = asker(session, environment="staging")
     await one.page(ULID, 1, "a")
@@ -193,9 +181,6 @@ async def test_each_question_goes_to_its_own_environment_or_to_the_configured_on
     headers = [asked.named["headers"] for asked in session.asked]
     assert [one["x-inngest-env"] for one in headers] == ["a", "b", "c", "staging"]
     assert {one["Authorization"] for one in headers} == {"Bearer signkey"}
-
-
-async def test_without_a_key_none_is_sent() -> None:
     session = ScriptedSession(Answer(200, (b"{}",)))
     await asker(session, signing_key=None).page(ULID, 1)
     assert session.asked[0].named["headers"] == {}
@@ -264,44 +249,31 @@ def test_a_run_has_ended_once_inngest_gives_its_end_whatever_its_word(word, befo
     assert one(word, ENDED).status is after
 
 
-def test_a_run_that_ended_with_an_error_has_failed_whatever_the_word():
-    assert one("RUNNING", ENDED, {"error": ERROR}).status is RunStatus.FAILED
-
-
-def test_a_run_is_whole_with_its_end_and_its_output():
+def test_a_run_is_whole_with_its_end_and_its_output_but_for_a_cancelled_one_that_has_none():
     assert not one("COMPLETED", None, {"pages": 3}).is_whole
     assert not one("COMPLETED", ENDED).is_whole
     assert one("COMPLETED", ENDED, {"pages": 3}).is_whole
     assert one("CANCELLED", ENDED).is_whole
-
-
-def test_a_cancelled_run_has_no_output_whatever_inngest_says():
     run = one("CANCELLED", ENDED, {"error": "event not found in state store"})
     assert (run.output, run.is_whole) == (None, True)
 
 
-def test_the_output_of_a_failed_attempt_is_not_the_run_s():
+def test_the_error_of_an_attempt_is_the_run_s_once_it_has_ended_whatever_the_word():
     run = one("RUNNING", None, {"error": ERROR})
     assert (run.status, run.output, run.ended_at) == (RunStatus.RUNNING, None, None)
-
-
-@pytest.mark.parametrize("output", [ERROR, {"error": ERROR}, "no error", {"error": 7}])
-def test_no_form_of_an_error_shows_its_stack(output):
-    assert "worker.js" not in str(one("FAILED", ENDED, output).output)
+    assert one("RUNNING", ENDED, {"error": ERROR}).status is RunStatus.FAILED
 
 
 def test_an_owner_sees_name_and_message_of_an_error_and_no_stack():
-    assert one("FAILED", ENDED, {"error": ERROR}).output == {
-        "name": "TypeError",
-        "message": "it broke",
-    }
+    told = {"name": "TypeError", "message": "it broke"}
+    assert one("FAILED", ENDED, {"error": ERROR}).output == told
     from_go = one("FAILED", ENDED, {"error": "it broke"}).output
     assert from_go == {"name": "Error", "message": "it broke"}
-    told = [EventRun("01A", "FAILED", BEGAN, ENDED, {"error": ERROR}), EventRun("01B", "RUNNING")]
-    assert stacks_of(told) == {"01A": "at /srv/worker.js"}
-
-
-def test_a_result_is_shown_as_inngest_shows_it():
+    for odd in (ERROR, "no error", {"error": 7}):
+        assert "worker.js" not in str(one("FAILED", ENDED, odd).output)
+    runs = [EventRun("01A", "FAILED", BEGAN, ENDED, {"error": ERROR}), EventRun("01B", "RUNNING")]
+    assert stacks_of(runs) == {"01A": "at /srv/worker.js"}
+    # A result is shown as Inngest shows it.
     assert one("COMPLETED", ENDED, {"data": "text"}).output == {"data": "text"}
     assert one("COMPLETED", ENDED, {"error": ERROR}).output == {"error": ERROR}
 

@@ -7,12 +7,13 @@ import io
 import logging
 import math
 import time
+from collections.abc import Sequence
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -82,33 +83,37 @@ async def test_large_bytes_go_as_a_file_which_is_written_in_pieces(size: int, fo
     assert type(session.asked[0].named["data"]) is form
 
 
-async def test_the_other_key_stays_first_once_it_was_taken() -> None:
-    assert await urls(401, 200, 200) == ["one%2Fkey", "two", "two"]
-    assert await urls(401, 400, 200) == ["one%2Fkey", "two", "two"]
-    assert await urls(401, 200, 403, 200, 200) == ["one%2Fkey", "two", "two", *["one%2Fkey"] * 2]
+@pytest.mark.parametrize(
+    ("statuses", "keys"),
+    [
+        ((401, 200, 200), "1 2 2"),  # the other key stays first once it was taken
+        ((401, 400, 200), "1 2 2"),
+        ((401, 200, 403, 200, 200), "1 2 2 1 1"),
+        ((404, 500, 200), "1 2 1"),  # one that is not taken stays second
+        ((403, 401, 200), "1 2 1"),
+        ((500, 200), "1 1"),  # only a refused key gives way
+    ],
+)
+async def test_a_refused_key_gives_way_to_the_other(statuses: Sequence[int], keys: str) -> None:
+    names = {"1": "one%2Fkey", "2": "two"}
+    assert await urls(*statuses) == [names[key] for key in keys.split()]
 
 
-async def test_the_answer_to_the_other_key_is_the_result() -> None:
+async def test_the_answer_to_the_other_key_is_the_result_if_there_is_one() -> None:
     result = await sent(Answer(401), Answer(500, (b'{"error": "later"}',)), fallback_key="two")
     assert result == SendResult(500, None, "later")
-
-
-async def test_another_key_that_is_not_taken_stays_second() -> None:
-    assert await urls(404, 500, 200) == ["one%2Fkey", "two", "one%2Fkey"]
-    assert await urls(403, 401, 200) == ["one%2Fkey", "two", "one%2Fkey"]
-
-
-async def test_only_a_refused_key_gives_way() -> None:
-    assert await urls(500, 200) == ["one%2Fkey"] * 2
     assert await urls(401, 200, fallback=None) == ["one%2Fkey"] * 2
 
 
-async def test_the_answer_is_read_to_its_end_and_up_to_a_mebibyte() -> None:
+async def test_an_answer_is_read_up_to_a_mebibyte_and_quoted_only_if_it_is_the_apis() -> None:
     result = await sent(Answer(200, (TAKEN[:3], TAKEN[3:10], TAKEN[10:])))
     assert result.ids == ("01J",)
     answer = Answer(200, (b" " * (MIB - 1), b"x", b"beyond"), content_type="text/html")
     assert (await sent(answer)).words == f"an answer that is not the API's (text/html, {MIB} bytes)"
     assert not answer.content.at_eof()
+    gateway = await sent(Answer(502, (b"<h1>Bad gateway</h1>",), content_type="text/html"))
+    words = "an answer that is not the API's (text/html, 20 bytes)"
+    assert gateway == SendResult(502, None, words)
 
 
 async def test_a_status_in_the_body_of_a_200_is_the_answer_s() -> None:
@@ -117,11 +122,6 @@ async def test_a_status_in_the_body_of_a_200_is_the_answer_s() -> None:
     assert (result.status, result.words) == (500, "it broke")
     assert classify(result, 1) is Signal.TROUBLE
     assert (await sent(Answer(200, (b'{"ids": ["01J"], "status": "ok"}',)))).status == 200
-
-
-async def test_an_answer_that_is_not_the_apis_has_no_ids_and_is_not_quoted() -> None:
-    result = await sent(Answer(502, (b"<h1>Bad gateway</h1>",), content_type="text/html"))
-    assert result == SendResult(502, None, "an answer that is not the API's (text/html, 20 bytes)")
 
 
 async def test_an_answer_that_is_not_utf8_keeps_its_status() -> None:
@@ -141,12 +141,9 @@ async def test_only_a_server_that_wants_event_keys_is_quoted(
     assert (words == "event keys are required") is is_quoted
 
 
-async def test_words_are_printable_and_cut() -> None:
+async def test_words_are_printable_and_cut_and_quote_no_key() -> None:
     result = await sent(Answer(400, (b'{"error": "a\\nb' + b"x" * 600 + b'"}',)))
     assert result.words == "a b" + "x" * 497
-
-
-async def test_words_that_quote_a_key_quote_it_no_longer() -> None:
     body = b'{"error": "/e/one%2Fkey, one/key, /e/t%20wo and t wo"}'
     result = await sent(Answer(500, (body,)), fallback_key="t wo")
     assert result.words == "/e/********, ********, /e/******** and ********"
@@ -182,28 +179,15 @@ async def test_the_difference_of_the_clocks_is_read_from_the_date_and_a_wait_may
     assert (await sent(Answer(200, (TAKEN,)))).skew_seconds is None
 
 
-def no_connection() -> aiohttp.ClientConnectorError:
-    key = ConnectionKey(
-        "inngest.test",
-        80,
-        is_ssl=False,
-        ssl=False,
-        proxy=None,
-        proxy_auth=None,
-        proxy_headers_hash=None,
-    )
-    return aiohttp.ClientConnectorError(key, ConnectionRefusedError(111, "Connection refused"))
-
-
 async def test_a_connection_that_was_not_made_is_told() -> None:
+    key: Any = SimpleNamespace(host="inngest.test", port=80, ssl=False)
+    error = aiohttp.ClientConnectorError(key, ConnectionRefusedError(111, "Connection refused"))
     told: list[Exception] = []
-    error = no_connection()
     result = await sent(error, unreached=told.append)
-    assert result == SendResult(
-        None, words="ClientConnectorError: Connection refused", reached=False
-    )
+    words = "ClientConnectorError: Connection refused"
+    assert result == SendResult(None, words=words, reached=False)
     assert told == [error]
-    assert not (await sent(no_connection())).reached
+    assert await sent(error) == result  # who is not to be told
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -340,19 +324,15 @@ def test_an_event_is_found_where_its_inngest_has_its_pages(
 
 def test_an_address_that_another_process_has_found_out_is_taken_as_it_is() -> None:
     known = InngestAddress("http://found:8288/", "http://api:8288/", "key", None)
-    settings = Settings.load({"INNGEST_DEV": "1"}).with_known_inngest(known)
-    assert event_link(settings)(ULID) == f"http://found:8288/event?eventID={ULID}"
+    link = event_link(Settings.load({"INNGEST_DEV": "1"}).with_known_inngest(known))
+    assert link(ULID) == f"http://found:8288/event?eventID={ULID}"
+    assert link("a&b=<c>") == "http://found:8288/event?eventID=a%26b%3D%3Cc%3E"
     assert "key" not in repr(known).replace("event_key", "")
 
 
 def test_a_fake_inngest_has_no_pages() -> None:
     settings = Settings.load({}).with_fake_inngest("http://127.0.0.1:9")
     assert event_link(settings)(ULID) is None
-
-
-def test_what_is_no_ulid_stays_in_its_place() -> None:
-    link = event_link(Settings.load({"INNGEST_DEV": "http://127.0.0.1:8288"}))
-    assert link("a&b=<c>") == "http://127.0.0.1:8288/event?eventID=a%26b%3D%3Cc%3E"
 
 
 def test_the_page_of_a_run_is_in_the_environment_of_its_event() -> None:

@@ -52,14 +52,15 @@ def cases(kind: str):
     ]
 
 
+def ada(version: str) -> User:
+    return User(FLAVOURS[version].issuer, "user-123", "ada@example.test", "Ada Lovelace")
+
+
 @pytest.mark.parametrize(("version", "case"), cases("vectors"))
 def test_a_real_token_gives_its_user(version, case):
-    found = found_by(
-        reader(version, case["secret"]), request_with({case["cookie_name"]: case["token"]})
-    )
-    assert user(found) == User(
-        FLAVOURS[version].issuer, "user-123", "ada@example.test", "Ada Lovelace"
-    )
+    cookies = {case["cookie_name"]: case["token"]}
+    found = found_by(reader(version, case["secret"]), request_with(cookies))
+    assert user(found) == ada(version)
     assert found.good_until == case["exp"] + 15
 
 
@@ -81,19 +82,12 @@ def test_a_real_token_that_must_not_count_gives_nobody(version, case):
 
 
 @EACH
-def test_a_real_token_in_chunks_gives_its_user(version):
+def test_a_real_token_in_chunks_gives_its_user_and_chunks_with_a_gap_give_nobody(version):
     case = VECTORS[version]["chunked"]
-    found = found_by(reader(version, case["secret"]), request_with(case["cookies"]))
-    assert user(found) == User(
-        FLAVOURS[version].issuer, "user-123", "ada@example.test", "Ada Lovelace"
-    )
-
-
-@EACH
-def test_chunks_with_a_gap_give_nobody(version):
-    case = VECTORS[version]["chunked"]
+    read = reader(version, case["secret"])
+    assert user(found_by(read, request_with(case["cookies"]))) == ada(version)
     moved = {name.replace(".1", ".2"): value for name, value in case["cookies"].items()}
-    assert found_by(reader(version, case["secret"]), request_with(moved)) is None
+    assert found_by(read, request_with(moved)) is None
 
 
 @EACH
@@ -150,25 +144,18 @@ def test_without_a_usable_id_there_is_nobody(version, sub):
 
 
 @EACH
-@pytest.mark.parametrize(("given_", "expected"), [(True, True), ("true", False), (1, False)])
-def test_an_email_is_verified_only_where_the_claim_is_true(version, given_, expected):
-    assert load(version, made(version, email_verified=given_)).email_verified is expected
-
-
-@EACH
-def test_an_organization_comes_along(version):
-    assert load(version, made(version, organizationId="org-7")).organization_id == "org-7"
-
-
-@EACH
-def test_half_a_surrogate_pair_in_a_name_is_replaced(version):
-    assert load(version, made(version, name="Ada \ud83d")).name == "Ada ?"
-
-
-@EACH
-@pytest.mark.parametrize("seconds", [1, 0, -14])
-def test_a_token_counts_for_fifteen_seconds_more(version, seconds):
-    assert load(version, made(version, exp=NOW + seconds)) is not None
+@pytest.mark.parametrize(
+    ("claims", "attribute", "expected"),
+    [
+        ({"email_verified": True}, "email_verified", True),
+        ({"email_verified": "true"}, "email_verified", False),
+        ({"email_verified": 1}, "email_verified", False),
+        ({"organizationId": "org-7"}, "organization_id", "org-7"),
+        ({"name": "Ada \ud83d"}, "name", "Ada ?"),  # half a surrogate pair
+    ],
+)
+def test_the_other_claims_have_their_places(version, claims, attribute, expected):
+    assert getattr(load(version, made(version, **claims)), attribute) == expected
 
 
 @EACH
@@ -182,6 +169,7 @@ def test_a_token_counts_for_fifteen_seconds_more(version, seconds):
         {"exp": True},
         {"exp": float("nan")},
         {"exp": float("inf")},
+        {"exp": 2**53},
         {"exp": 10**400},
         {"nbf": NOW + 16},
         {"nbf": "soon"},
@@ -278,22 +266,12 @@ def test_a_sign_out_removes_the_session_cookies_and_no_other(version):
 
 @EACH
 @pytest.mark.parametrize(
-    ("claims", "counts"),
-    [
-        ({"nbf": NOW + 15}, True),
-        ({"exp": 2**53 - 1}, True),
-        ({"exp": 2**53}, False),
-    ],
+    "claims",
+    [*({"exp": NOW + more} for more in (1, 0, -14)), {"nbf": NOW + 15}, {"exp": 2**53 - 1}],
     ids=str,
 )
-def test_the_first_and_the_last_second(version, claims, counts):
-    assert (load(version, made(version, **claims)) is not None) is counts
-
-
-@EACH
-def test_a_token_with_an_encrypted_key_gives_nobody(version):
-    header, _, *rest = made(version).split(".")
-    assert load(version, ".".join([header, "AAAA", *rest])) is None
+def test_a_token_counts_for_fifteen_seconds_before_and_after_its_time(version, claims):
+    assert load(version, made(version, **claims)) is not None
 
 
 PLAIN = json.dumps(ADA).encode()
@@ -342,13 +320,9 @@ def test_the_other_encryption_of_auth_js_is_not_taken():
     assert load("v5", token) is None
 
 
-def test_a_128_bit_encryption_is_not_taken():
-    assert load("v4", make("v4", PLAIN, enc="A128GCM")) is None
-
-
-def test_a_wrapped_key_is_not_taken():
-    assert load("v4", make("v4", PLAIN, alg="A256KW")) is None
-    assert load("v4", make("v4", PLAIN, alg="A256GCMKW")) is None
+@pytest.mark.parametrize("header", [{"enc": "A128GCM"}, {"alg": "A256KW"}, {"alg": "A256GCMKW"}])
+def test_a_shorter_key_and_a_wrapped_one_are_not_taken(header):
+    assert load("v4", make("v4", PLAIN, **header)) is None
 
 
 def test_one_versions_token_is_not_taken_under_the_others_name():

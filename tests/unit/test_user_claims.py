@@ -29,13 +29,8 @@ def test_every_claim_has_its_place() -> None:
 def test_what_is_not_claimed_is_not_known() -> None:
     assert user(sub="u-1") == User(ISSUER, "u-1", None, None, None, email_verified=False)
     assert User("dev", "u-1").email_verified is False
-
-
-@pytest.mark.parametrize("value", [False, None, 1, "true", "yes", [True]])
-def test_an_email_is_verified_only_where_the_issuer_says_so(value: object) -> None:
-    found = user(sub="u-1", email="ada@example.com", email_verified=value)
-    assert found
-    assert found.email_verified is False
+    for odd in (False, None, 1, "true", "yes", [True]):
+        assert user(sub="u-1", email="a@b.c", email_verified=odd) == User(ISSUER, "u-1", "a@b.c")
 
 
 @pytest.mark.parametrize(
@@ -96,19 +91,18 @@ def test_an_owner_is_an_issuer_s_user_and_an_actor_the_id_that_people_know() -> 
     assert (cron.owner, cron.actor) == ("key cron", "key cron")
 
 
-def operators() -> Operators:
-    return Operators(["Kim@Example.com"])
+OPERATORS = Operators(["Kim@Example.com"])
 
 
 @pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
 def test_a_verified_email_of_the_list_is_an_operators(email):
-    operators().require(User("dev", "u-1", email, email_verified=True))
+    OPERATORS.require(User("dev", "u-1", email, email_verified=True))
 
 
 @pytest.mark.parametrize("listed", [[""], [], [" "]])
-@pytest.mark.parametrize("email", ["", None])
-def test_who_has_no_email_is_none_whatever_the_list_says(listed, email):
-    assert Operators(listed).includes(User("dev", "u-1", email, email_verified=True)) is False
+def test_who_has_no_email_is_none_whatever_the_list_says(listed):
+    for email in ("", None):
+        assert Operators(listed).includes(User("dev", "u-1", email, email_verified=True)) is False
 
 
 @pytest.mark.parametrize(
@@ -123,6 +117,6 @@ def test_who_has_no_email_is_none_whatever_the_list_says(listed, email):
     ],
 )
 def test_anyone_else_is_not(user):
-    assert operators().includes(user) is False
+    assert OPERATORS.includes(user) is False
     with pytest.raises(OperatorRequiredError):
-        operators().require(user)
+        OPERATORS.require(user)
