@@ -189,14 +189,9 @@ async def test_an_issuer_on_this_machine_may_do_without_https(web: Web, clock: C
     found["userinfo_endpoint"] = f"{ISSUER}/userinfo"
     web.said[f"{local}/.well-known/openid-configuration"] = {**found, "issuer": f"{local}/"}
     assert await provider(web, clock, issuer=local).metadata()
-
-
-async def test_a_provider_that_refuses_to_be_read_is_no_sign_in_that_failed(
-    web: Web, clock: Clock
-) -> None:
-    web.status = 403
+    web.status = 403  # a provider that refuses to be read is no sign-in that failed
     with pytest.raises(ProviderUnavailableError):
-        await provider(web, clock).metadata()
+        await provider(web, clock, issuer=local).metadata()
 
 
 async def test_its_keys_are_read_again_after_an_hour_or_when_asked(web: Web, clock: Clock) -> None:
@@ -224,6 +219,7 @@ async def test_without_usable_keys_it_is_unavailable(web: Web, clock: Clock, sai
 
 
 BASIC = "Basic " + base64.b64encode(b"client:s cret").decode()
+CLIENT = {"client_id": "client"}
 
 
 @pytest.mark.parametrize(
@@ -231,13 +227,8 @@ BASIC = "Basic " + base64.b64encode(b"client:s cret").decode()
     [
         ("s cret", None, BASIC, {}),
         ("s cret", ["client_secret_post", "client_secret_basic"], BASIC, {}),
-        (
-            "s cret",
-            ["client_secret_post"],
-            None,
-            {"client_id": "client", "client_secret": "s cret"},
-        ),
-        (None, None, None, {"client_id": "client"}),
+        ("s cret", ["client_secret_post"], None, {**CLIENT, "client_secret": "s cret"}),
+        (None, None, None, CLIENT),
     ],
 )
 async def test_a_code_is_exchanged_as_the_provider_wants_it(

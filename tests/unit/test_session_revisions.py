@@ -26,11 +26,15 @@ def revisions(scopes: MemoryScopes) -> SessionRevisions:
     return SessionRevisions(scopes)
 
 
-async def test_who_never_ended_sessions_has_an_empty_revision(
+async def test_who_never_ended_sessions_has_an_empty_revision_also_while_the_store_is_away(
     scopes: MemoryScopes, revisions: SessionRevisions
 ) -> None:
     assert [await revisions.current(ADA) for _ in range(3)] == ["", "", ""]
     assert scopes.loads == 1
+    scopes.is_away = True
+    assert await revisions.current(ADA) == ""
+    with pytest.raises(OutboxUnavailableError):
+        await revisions.current(BOB)
 
 
 async def test_ending_the_sessions_of_one_user_changes_that_user_s_revision_only(
@@ -46,24 +50,18 @@ async def test_ending_the_sessions_of_one_user_changes_that_user_s_revision_only
     assert await revisions.current(BOB) == ""
 
 
-async def test_a_change_by_another_process_is_noticed(
+async def test_a_change_by_another_process_is_noticed_and_then_remembered(
     scopes: MemoryScopes, revisions: SessionRevisions
 ) -> None:
     assert await revisions.current(ADA) == ""
     generation = revisions.generation
     await SessionRevisions(scopes).end_all(ADA)
     assert revisions.generation > generation
-    assert await revisions.current(ADA) == scopes.stored[OF_ADA]["revision"]
-
-
-async def test_a_revision_is_remembered_again_after_a_change(
-    scopes: MemoryScopes, revisions: SessionRevisions
-) -> None:
-    await revisions.end_all(BOB)
+    loads = scopes.loads
     for _ in range(3):
-        await revisions.current(ADA)
-        await revisions.current(BOB)
-    assert scopes.loads == 2
+        assert await revisions.current(ADA) == scopes.stored[OF_ADA]["revision"]
+        assert await revisions.current(BOB) == ""
+    assert scopes.loads == loads + 2
 
 
 async def test_the_10000_revisions_that_were_looked_up_last_are_remembered(
@@ -77,16 +75,6 @@ async def test_the_10000_revisions_that_were_looked_up_last_are_remembered(
     assert scopes.loads == 10_001
     await revisions.current("dev 0")
     assert scopes.loads == 10_002
-
-
-async def test_while_the_store_is_away_only_what_is_known_is_said(
-    scopes: MemoryScopes, revisions: SessionRevisions
-) -> None:
-    assert await revisions.current(ADA) == ""
-    scopes.is_away = True
-    assert await revisions.current(ADA) == ""
-    with pytest.raises(OutboxUnavailableError):
-        await revisions.current(BOB)
 
 
 class SlowScopes(MemoryScopes):
@@ -141,20 +129,15 @@ FOUND_BOB = FoundUser(User("dev", "bob"), 200.0)
 MOST_CHARS = 16 * 1024 * 1024
 
 
-def test_a_user_is_known_by_the_same_cookies_until_the_session_ends() -> None:
+def test_the_latest_user_of_the_same_cookies_is_known_until_the_session_ends() -> None:
     users = RememberedUsers()
+    users.put("a=1", FOUND_BOB)
     users.put("a=1", FOUND_ADA)
+    assert len(users) == 1
     assert (users.get("a=1", 99.9), users.get("a=2", 0.0)) == (FOUND_ADA, None)
     assert users.get("a=1", 100.0) is None
     assert len(users) == 0
     assert users.get("a=1", 0.0) is None
-
-
-def test_the_latest_user_of_the_same_cookies_counts() -> None:
-    users = RememberedUsers()
-    users.put("a=1", FOUND_ADA)
-    users.put("a=1", FOUND_BOB)
-    assert (users.get("a=1", 0.0), len(users)) == (FOUND_BOB, 1)
 
 
 def test_of_more_than_10000_the_least_recently_used_one_goes_first() -> None:
