@@ -17,6 +17,10 @@ T = 1_800_000_000_000
 SLOT_MS = 5_000
 
 
+def name_runs(before: NameView | None = None, *, declared: bool = False) -> NameRuns:
+    return NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000, before=before)
+
+
 def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
     """One answer for each letter, a slot apart: R ran, Q is queued, N none; when it ended."""
     outcomes = {"R": ("completed",), "Q": ("queued",), "N": ()}
@@ -47,16 +51,15 @@ def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
 def test_runs_are_missing_where_no_event_may_be_without(
     *, declared: bool, skips: bool | None, pattern: str, missing: bool
 ) -> None:
-    known = NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known = name_runs(declared=declared)
     known.skips = skips
-    now = answers(known, pattern)
-    known.judge(now)
+    known.judge(answers(known, pattern))
     assert (known.no_run_since is not None) is missing
 
 
 @pytest.mark.parametrize(("pattern", "missing"), [("RN", True), ("N", False), ("RNNNNRNN", False)])
 def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: bool) -> None:
-    known = NameRuns("a/b", declared=False, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known = name_runs()
     now = answers(known, pattern)
     known.judge(now)
     assert known.no_run_since is None
@@ -65,7 +68,7 @@ def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: boo
 
 
 def test_a_second_answer_about_an_event_does_not_make_its_name_less_quiet() -> None:
-    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known = name_runs(declared=True)
     now = answers(known, "N")
     known.take(f"{T}", Answer(T, now + 19_000, 0.1, 0.2, ("queued",)))
     known.judge(now + 20_000)
@@ -73,21 +76,23 @@ def test_a_second_answer_about_an_event_does_not_make_its_name_less_quiet() -> N
 
 
 def test_a_run_ends_it_and_a_day_without_events_too() -> None:
-    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known = name_runs(declared=True)
     now = answers(known, "NN")
     assert known.judge(now)
     before = known.view(now, per_second=0.0, dead=0)
     assert known.no_run_since == T
-    later = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000, before=before)
+    later = name_runs(before, declared=True)
     assert later.no_run_since == T
     assert later.judge(now + 86_400_001)
     assert later.no_run_since is None
+    known.judge(now + 86_400_000)
+    assert known.no_run_since == T
     known.take("new", Answer(T + 60_000, now + 60_000, 0.1, 0.2, ("running",)))
     assert known.no_run_since is None
 
 
 def test_an_event_beside_one_with_a_run_is_no_sign() -> None:
-    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known = name_runs(declared=True)
     now = answers(known, "R")
     for number in range(9):
         known.take(f"n{number}", Answer(T + number * 100, now, 0.1, None, ()))
@@ -131,19 +136,15 @@ def test_turns_go_over_the_names_and_begin_with_the_newest_event() -> None:
     assert asked(sampling, T + 330_000, 2) == []
 
 
-@pytest.mark.parametrize("numbers", [range(9), range(8, -1, -1), (8, 3, 0)])
-def test_of_a_slot_the_first_and_the_last_event_are_asked_about(numbers: Sequence[int]) -> None:
+@pytest.mark.parametrize("apart_ms", [1, 0])  # those of one moment in the order of their ids
+@pytest.mark.parametrize("numbers", [range(9), range(8, -1, -1), (3, 8, 0)])
+def test_of_a_slot_the_first_and_the_last_event_are_asked_about(
+    numbers: Sequence[int], apart_ms: int
+) -> None:
     sampling = Sampling(no_run_seconds=300)
     for number in numbers:
-        sampling.offer(row("a", number, T + number), T + 10)
+        sampling.offer(row("a", number, T + number * apart_ms), T + 10)
     assert asked(sampling, T + 310_000, 3) == [("a", "a-8"), ("a", "a-0")]
-
-
-def test_events_of_one_moment_are_in_the_order_of_their_ids() -> None:
-    sampling = Sampling(no_run_seconds=300)
-    for number in (1, 2, 0):
-        sampling.offer(row("a", number, T), T)
-    assert asked(sampling, T + 310_000, 3) == [("a", "a-2"), ("a", "a-0")]
 
 
 def test_a_name_whose_turn_it_is_waits_until_it_is_due() -> None:
@@ -173,9 +174,10 @@ def test_two_hundred_events_that_had_not_ended_are_asked_about_again() -> None:
     assert (len(found), found[0], found[-1]) == (200, "u-5", "u-204")
 
 
-def test_a_row_that_inngest_gave_no_id_is_not_sampled() -> None:
+def test_a_row_that_inngest_gave_no_id_and_its_own_alarms_are_not_sampled() -> None:
     sampling = Sampling(no_run_seconds=300)
     assert not sampling.offer(msgspec.structs.replace(row("a", 0, T), inngest_id=None), T)
+    assert not sampling.offer(row("outbox/alarm", 0, T), T)
     assert not sampling.names
 
 
@@ -202,16 +204,7 @@ def test_names_are_bounded_and_declared_ones_stay() -> None:
     assert len(sampling.names) == MAX_NAMES
 
 
-def test_its_own_alarms_are_never_sampled() -> None:
-    sampling = Sampling(no_run_seconds=300)
-    assert not sampling.offer(row("outbox/alarm", 0, T), T)
-
-
 WINDOW_MS = 900_000
-
-
-def name_runs(before: NameView | None = None, *, declared: bool = False) -> NameRuns:
-    return NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000, before=before)
 
 
 def told(start: float | None, *outcomes: str, held: float = 0.1, at_ms: int = T) -> Answer:
@@ -230,13 +223,8 @@ def test_the_figures_of_a_name() -> None:
     assert (view.sampled, view.with_run, view.without_run) == (23, 21, 2)
     assert (view.held_median_seconds, view.held_p95_seconds) == (9.0, 19.0)
     assert (view.start_median_seconds, view.start_p95_seconds) == (20.0, 38.0)
-    assert list(view.outcomes.items()) == [
-        ("cancelled", 1),
-        ("completed", 20),
-        ("failed", 1),
-        ("queued", 1),
-        ("retrying", 1),
-    ]
+    counted = [("cancelled", 1), ("completed", 20), ("failed", 1), ("queued", 1), ("retrying", 1)]
+    assert list(view.outcomes.items()) == counted
     assert (view.failed, view.runs) == (2, 24)
     assert (view.asked, view.ran, view.last_run_at) == (24, 22, T - 300_000)
     assert (view.name, view.expected, view.per_second, view.dead) == ("a/b", True, 1.23, 7)
@@ -283,19 +271,17 @@ def test_an_event_that_is_asked_about_twice_counts_once() -> None:
     ("before", "skips", "expected"),
     [
         (None, None, False),
-        (NameView(name="a/b", expected=True, asked=9, ran=9), None, True),
-        (
-            NameView(name="a/b", expected=False, asked=9, ran=1),
-            True,
-            False,
-        ),  # a rate limit was seen
-        (NameView(name="a/b", expected=False, asked=9, ran=0), None, False),
+        ((9, 9, True), None, True),
+        ((9, 1, False), True, False),  # a rate limit was seen
+        ((9, 0, False), None, False),
     ],
 )
 def test_what_an_earlier_process_knew(
-    *, before: NameView | None, skips: bool | None, expected: bool
+    *, before: tuple[int, int, bool] | None, skips: bool | None, expected: bool
 ) -> None:
-    known = name_runs(before)
+    asked, ran, was_expected = before or (0, 0, False)
+    view = NameView(name="a/b", expected=was_expected, asked=asked, ran=ran)
+    known = name_runs(view if before else None)
     assert (known.skips, known.expected) == (skips, expected)
 
 
@@ -316,14 +302,6 @@ def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
     known.take("first", Answer(T, now, 0.1, 0.2, ("completed",)))
     assert known.no_run_since is None
     assert known.view(now, per_second=0.0, dead=0).asked == 2
-
-
-def test_a_gap_lasts_a_day_after_its_last_answer() -> None:
-    known = name_runs(declared=True)
-    now = answers(known, "NN")
-    known.judge(now)
-    known.judge(now + 86_400_000)
-    assert known.no_run_since == T
 
 
 @pytest.mark.parametrize(("age_ms", "missing"), [(WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])])

@@ -12,7 +12,6 @@ import structlog
 
 from service.console.operations.bulk import (
     Action,
-    Proposal,
     Proposals,
     actions_on,
     change_rows,
@@ -29,6 +28,7 @@ from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now
 
 NOW = 1_000.0
+NOW_MS = 1_000_000
 ACT = Act("a-1", "all")
 
 
@@ -47,46 +47,39 @@ class Finds:
         )
 
 
-async def proposed(settled_at: float, *, seen_ms: int | None) -> Proposal:
-    """Of a dead row that was settled then, in the time of the store's clock."""
-    outbox = MemoryOutbox(lambda: NOW)
-    row = outbox.rows.append(Event("e-1", "n", "u-1", "u-1", 0, b"{}"))
-    outbox.rows.put(row, State.DEAD)
-    row.settled_at = settled_at
-    proposals = Proposals(Finds([row.row(NOW)]), outbox.repairs)  # type: ignore[arg-type]
-    return await proposals.propose(
-        Action.REPLAY, Filter(limit=10), now_ms=int(NOW * 1000), seen_ms=seen_ms
+@pytest.mark.parametrize(
+    ("settled_ms", "seen_ms", "found"),
+    [
+        (NOW_MS, NOW_MS - 10, 0),  # after it was shown
+        (NOW_MS - 10, NOW_MS - 10, 1),
+        (NOW_MS + 5_000, None, 1),  # while it looked, or by a clock that is ahead of this one
+    ],
+)
+async def test_what_was_settled_after_it_was_shown_is_left_alone(
+    settled_ms: int, seen_ms: int | None, found: int
+) -> None:
+    [row] = dead_rows(1)
+    finds = Finds([msgspec.structs.replace(row, settled_at_ms=settled_ms)])
+    proposals = Proposals(finds, Replays())  # type: ignore[arg-type]
+    proposal = await proposals.propose(
+        Action.REPLAY, Filter(limit=10), now_ms=NOW_MS, seen_ms=seen_ms
     )
+    assert len(proposal.rows) == found
 
 
-async def test_what_was_settled_after_it_was_shown_is_left_alone() -> None:
-    seen_ms = int(NOW * 1000) - 10
-    assert (await proposed(NOW, seen_ms=seen_ms)).rows == []
-    assert len((await proposed(NOW - 0.01, seen_ms=seen_ms)).rows) == 1
-
-
-async def test_a_first_dry_run_has_what_was_settled_while_it_looked() -> None:
-    """And so what a store settled whose clock is ahead of this process's."""
-    assert len((await proposed(NOW + 5, seen_ms=None)).rows) == 1
-
-
-async def test_a_first_dry_run_says_that_more_match_than_were_found() -> None:
+@pytest.mark.parametrize(
+    ("more", "told"), [({}, False), ({"is_cut": True}, True), ({"next_seq": 1}, True)]
+)
+async def test_a_first_dry_run_says_that_more_match_than_were_found(
+    more: dict[str, Any], *, told: bool
+) -> None:
     class More(Finds):
-        def __init__(self, **more: Any) -> None:
-            super().__init__(dead_rows(1))
-            self._more = more
-
         async def find(self, wanted: Filter) -> Found:
-            return dataclasses.replace(await super().find(wanted), **self._more)
+            return dataclasses.replace(await super().find(wanted), **more)
 
-    for search, has_more in (
-        (More(), False),
-        (More(is_cut=True), True),
-        (More(next_seq=1), True),
-    ):
-        proposals = Proposals(search, MemoryOutbox(lambda: NOW).repairs)  # type: ignore[arg-type]
-        proposal = await proposals.propose(Action.REPLAY, Filter(id_prefix="e"), now_ms=0)
-        assert proposal.has_more is has_more
+    proposals = Proposals(More(dead_rows(1)), Replays())  # type: ignore[arg-type]
+    proposal = await proposals.propose(Action.REPLAY, Filter(id_prefix="e"), now_ms=0)
+    assert proposal.has_more is told
 
 
 class Replays:
@@ -190,14 +183,8 @@ async def test_a_change_names_rows_by_state_in_pages_and_tells_how_far_it_is() -
 
 
 def test_a_state_has_its_actions() -> None:
-    both = [Action.REPLAY, Action.DISCARD]
-    assert [actions_on(state) for state in EACH] == [
-        [Action.DISCARD],
-        [],
-        [Action.DISCARD],
-        [Action.DISCARD],
-        both,
-    ]
+    discard, both = [Action.DISCARD], [Action.REPLAY, Action.DISCARD]
+    assert [actions_on(state) for state in EACH] == [discard, [], discard, discard, both]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +198,7 @@ def test_the_audit_says_how_rows_were_chosen(wanted: Filter, words: str) -> None
     assert chosen(wanted) == words
 
 
-ONE = PacedReplay(ACT, "ada", Filter(name="n"), int(NOW * 1000), 120, total=5)
+ONE = PacedReplay(ACT, "ada", Filter(name="n"), NOW_MS, 120, total=5)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +264,7 @@ async def begun(one: PacedReplay = ONE) -> MemoryScopes:
 def dead(count: int, *, later: tuple[int, ...] = ()) -> list[Row]:
     """Dead rows, of which those in `later` died after the dry run."""
     return [
-        msgspec.structs.replace(row, settled_at_ms=int(NOW * 1000) + (at in later))
+        msgspec.structs.replace(row, settled_at_ms=NOW_MS + (at in later))
         for at, row in enumerate(rows_in(*[State.DEAD] * count))
     ]
 
@@ -297,18 +284,18 @@ async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() ->
     assert scopes.stored["watch", "paced-replay"] == {}
 
 
+@pytest.mark.parametrize(
+    ("rows", "replayed"),
+    [(dead(4, later=(0, 1)), ("e-2", "e-3")), (dead(1), ("e-0",))],
+    ids=["some died later", "fewer are left than were shown"],
+)
 @in_virtual_time
-async def test_a_replay_at_a_rate_passes_over_events_that_died_later() -> None:
+async def test_a_replay_at_a_rate_ends_with_the_last_row_that_is_left(
+    rows: list[Row], replayed: tuple[str, ...]
+) -> None:
     repairs = Replays()
-    await replay_for(9, dead(4, later=(0, 1)), await begun(), repairs)
-    assert [one.ids for one, *_ in repairs.asked] == [("e-2", "e-3")]
-
-
-@in_virtual_time
-async def test_a_replay_at_a_rate_ends_where_fewer_are_left_than_were_shown() -> None:
-    repairs = Replays()
-    assert await replay_for(9, dead(1), await begun(), repairs) is None
-    assert len(repairs.asked) == 1
+    assert await replay_for(9, rows, await begun(), repairs) is None
+    assert [one.ids for one, *_ in repairs.asked] == [replayed]
 
 
 @in_virtual_time
