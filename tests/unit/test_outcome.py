@@ -268,8 +268,7 @@ def test_an_event_larger_than_what_passes_dies_and_a_smaller_one_is_tried_ten_ti
 
 
 def test_words_are_cut() -> None:
-    wordy = SendResult(400, ("",), "x" * 5000)
-    [retry] = judged(wordy, lone()).settlement.retry
+    [retry] = judged(SendResult(400, ("",), "x" * 5000), lone()).settlement.retry
     assert retry.note == f"refused: {'x' * 500}"
     assert len(SendResult(500, None, "x" * 5000).reason) == 504
     too_large = SendResult(413, None, "y" * 5000)

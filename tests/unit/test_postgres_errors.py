@@ -41,31 +41,31 @@ def test_every_error_of_the_driver_has_a_sentence_for_people() -> None:
         assert "words" not in told, kind
 
 
-@pytest.mark.parametrize(
-    ("error", "whole"),
-    [
-        (psycopg.errors.DiskFull, True),
-        (psycopg.errors.InsufficientPrivilege, True),
-        (psycopg.errors.AdminShutdown, True),
-        (psycopg.errors.CannotConnectNow, True),
-        (psycopg.errors.ReadOnlySqlTransaction, True),
-        (psycopg.errors.LockNotAvailable, True),
-        (psycopg.errors.TooManyConnections, True),
-        (psycopg.InterfaceError, True),
-        (psycopg_pool.PoolTimeout, True),
-        (TimeoutError, True),
-        (psycopg.errors.SyntaxError, False),
-        (psycopg.errors.UniqueViolation, False),
-        (psycopg.errors.NumericValueOutOfRange, False),
-        (psycopg.OperationalError, False),
-        (OSError, False),
-        (ValueError, False),
-    ],
-)
-def test_an_error_is_of_the_whole_database_or_of_one_statement(
-    error: type[Exception], *, whole: bool
-) -> None:
-    assert is_of_the_database(error("words")) is whole
+OF_THE_DATABASE = [
+    psycopg.errors.DiskFull,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CannotConnectNow,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.TooManyConnections,
+    psycopg.InterfaceError,
+    psycopg_pool.PoolTimeout,
+    TimeoutError,
+]
+OF_ONE_STATEMENT = [
+    psycopg.errors.SyntaxError,
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.NumericValueOutOfRange,
+    psycopg.OperationalError,
+    OSError,
+    ValueError,
+]
+
+
+@pytest.mark.parametrize("error", [*OF_THE_DATABASE, *OF_ONE_STATEMENT])
+def test_an_error_is_of_the_whole_database_or_of_one_statement(error: type[Exception]) -> None:
+    assert is_of_the_database(error("words")) is (error in OF_THE_DATABASE)
 
 
 class ToldFull(psycopg.errors.DiskFull):
@@ -102,6 +102,7 @@ def test_an_error_is_told_by_its_kind_else_by_the_servers_words(
         ("FATAL:  sorry, too many clients already", "no connection left"),
         ('FATAL:  database "outbox" does not exist', "does not exist"),
         ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "refuses this user from here"),
+        ("Connection refused", "The outbox's database does not answer."),  # it can't be reached
     ],
 )
 def test_a_refused_connection_names_its_cause_and_no_address(words: str, told: str) -> None:
@@ -147,15 +148,6 @@ def test_a_password_that_is_not_percent_encoded_is_not_told(password: str) -> No
 def test_a_database_may_have_an_at_sign_in_its_name(url: str) -> None:
     told = fault_at(url, psycopg.OperationalError("gone"))
     assert told == "PostgreSQL at h:5432, database a@b, can't be used: gone."
-
-
-def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
-    error = psycopg.OperationalError(
-        'connection is bad: connection to server at "10.0.0.1", port 5432 failed: '
-        "Connection refused"
-    )
-    assert reason(error) == "Connection refused"
-    assert sentence(error) == "The outbox's database does not answer."
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def counted(**options: Any) -> World:
     return World(outbox=ModelOutbox(CountedQueue), **options)
 
 
+def isolated(world: World, count: int) -> list[MemoryRow]:
+    rows = world.add(*[HEALTHY] * count)
+    for row in rows:
+        row.isolated = True
+    return rows
+
+
 @asynccontextmanager
 async def claiming(world: World) -> AsyncIterator[None]:
     """The relay runs, and shares its breaker with nobody."""
@@ -57,20 +64,13 @@ async def claiming(world: World) -> AsyncIterator[None]:
 
 
 @in_virtual_time
-async def test_a_lease_has_time_for_two_keys_and_a_margin() -> None:
-    world = World()
-    async with claiming(world):
-        await world.until(world.add(HEALTHY), 1)
-    assert world.queue.lease_seconds == 2 * 10 + 20
-
-
-@in_virtual_time
-async def test_it_beats_until_a_request_is_older_than_its_lease() -> None:
+async def test_it_beats_until_a_request_is_older_than_its_lease_of_two_keys_and_a_margin() -> None:
     world = World(max_events=1)
     world.inngest.hang_seconds = 200
     world.add(HANGING)
     async with claiming(world):
         await asyncio.sleep(39.5)
+        assert world.queue.lease_seconds == 2 * 10 + 20
         world.beats = 0
         await asyncio.sleep(60)
     assert 0 < world.beats <= 3  # all at 40 s
@@ -118,11 +118,8 @@ async def test_a_claim_is_made_again_when_a_sender_is_free_that_it_could_not_cou
 @in_virtual_time
 async def test_isolated_events_follow_each_other_at_once() -> None:
     world = World(senders=1)
-    rows = world.add(*[HEALTHY] * 3)
-    for row in rows:
-        row.isolated = True
     async with claiming(world):
-        await world.until(rows, 0.3)
+        await world.until(isolated(world, 3), 0.3)
 
 
 @in_virtual_time
@@ -184,7 +181,12 @@ async def test_a_stop_ends_an_empty_request() -> None:
 
 
 @in_virtual_time
-async def test_a_stop_leaves_the_trouble_to_the_next_start() -> None:
+async def test_a_stop_leaves_the_trouble_to_the_next_start_and_needs_no_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(record: DeliveryRecord) -> DeliveryRecord:
+        raise OutboxUnavailableError
+
     world = World()
     world.inngest.mode = "failing"
     world.add(FAILING)
@@ -193,14 +195,6 @@ async def test_a_stop_leaves_the_trouble_to_the_next_start() -> None:
     await world.relay.stop()
     record = await world.outbox.delivery.load()
     assert (record.state, record.reason) == ("backing_off", "500 down")
-
-
-@in_virtual_time
-async def test_a_stop_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(record: DeliveryRecord) -> DeliveryRecord:
-        raise OutboxUnavailableError
-
-    world = World()
     monkeypatch.setattr(world.outbox.delivery, "save", away)
     await world.relay.stop()
 
@@ -286,31 +280,19 @@ def asking(questions: Questions | DedupeHorizon, senders: int) -> World:
     return world
 
 
-def isolated(world: World, count: int) -> list[MemoryRow]:
-    rows = world.add(*[HEALTHY] * count)
-    for row in rows:
-        row.isolated = True
-    return rows
-
-
-@pytest.mark.parametrize("senders", [1, 4])
+@pytest.mark.parametrize(
+    ("senders", "away", "count", "seconds"),
+    [(1, 0, 10, 1), (4, 0, 10, 1), (1, 1, 1, 31)],
+    ids=["one sender", "four senders", "Inngest could not be asked at first"],
+)
 @in_virtual_time
 async def test_isolated_rows_that_inngest_holds_follow_each_other(
-    senders: int,
+    senders: int, away: int, count: int, seconds: float
 ) -> None:
-    world = asking(Questions(), senders)
-    rows = isolated(world, 10)
+    world = asking(Questions(away=away), senders)
     async with world.running():
-        await world.until(rows, 1)
+        await world.until(isolated(world, count), seconds)
     assert not world.inngest.sent_at
-
-
-@in_virtual_time
-async def test_an_isolated_row_that_inngest_could_not_be_asked_about_is_asked_for_again() -> None:
-    world = asking(Questions(away=1), senders=1)
-    rows = isolated(world, 1)
-    async with world.running():
-        await world.until(rows, 31)
 
 
 @in_virtual_time

@@ -25,12 +25,9 @@ def test_each_option_is_a_part_of_the_filter(option: str) -> None:
     assert options.filter(limit=7) == Filter(**{part: value}, limit=7)  # type: ignore[arg-type]
 
 
-def test_what_is_not_given_matches_all() -> None:
+def test_what_is_not_given_matches_all_and_a_state_and_ids_come_from_the_command() -> None:
     assert not RowOptions().are_given
     assert RowOptions().filter(limit=7) == Filter(limit=7)
-
-
-def test_a_state_and_ids_come_from_the_command() -> None:
     chosen = RowOptions().filter(limit=7, state=State.DEAD, ids=("e-1",))
     assert chosen == Filter(limit=7, state=State.DEAD, ids=("e-1",))
 

@@ -85,22 +85,12 @@ TRANSFERRED = TransferRow(
 )
 
 
-def test_a_moved_event_has_one_digest_wherever_it_is_numbered() -> None:
-    assert msgspec.structs.replace(TRANSFERRED, seq=9).digest() == TRANSFERRED.digest()
+def test_all_but_the_number_and_the_time_of_a_held_event_is_in_the_digest_of_a_moved_one() -> None:
     assert len(TRANSFERRED.digest()) == 32
-
-
-def test_a_digest_stays_when_the_time_of_a_held_event_comes() -> None:
-    delayed = msgspec.structs.replace(TRANSFERRED.meta, due_at_ms=9)
-    assert msgspec.structs.replace(TRANSFERRED, meta=delayed).digest() == TRANSFERRED.digest()
-
-
-def test_whatever_else_differs_gives_another_digest() -> None:
-    for field in set(TRANSFERRED.__struct_fields__) - {"seq", "meta"}:
+    for field in set(TRANSFERRED.__struct_fields__) - {"meta"}:
         changed = msgspec.structs.replace(TRANSFERRED, **{field: "other"})
-        assert changed.digest() != TRANSFERRED.digest(), field
-    for field in set(Meta.__struct_fields__) - {"due_at_ms"}:
+        assert (changed.digest() == TRANSFERRED.digest()) is (field == "seq"), field
+    for field in Meta.__struct_fields__:
         meta = msgspec.structs.replace(TRANSFERRED.meta, **{field: "other"})
-        assert msgspec.structs.replace(TRANSFERRED, meta=meta).digest() != TRANSFERRED.digest(), (
-            field
-        )
+        changed = msgspec.structs.replace(TRANSFERRED, meta=meta)
+        assert (changed.digest() == TRANSFERRED.digest()) is (field == "due_at_ms"), field

@@ -46,6 +46,8 @@ async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
     assert await after(clock, 65, second) == [False]  # 90 s after the first renewed it
     assert await after(clock, 5, second) == [True]
     assert await after(clock, 600, first, second) == [False, True]
+    scopes.is_away = True  # meanwhile nothing changes hands
+    assert await after(clock, 600, first, second) == [False, True]
 
 
 async def test_a_turn_ends_in_its_time_though_the_clock_was_set_back(clock: Clock) -> None:
@@ -56,14 +58,6 @@ async def test_a_turn_ends_in_its_time_though_the_clock_was_set_back(clock: Cloc
     assert await after(clock, 600, first, second) == [True, False]
     clock.ahead_ms *= 2
     assert await after(clock, 95, second) == [True]
-
-
-async def test_nothing_changes_hands_while_the_store_is_away(clock: Clock) -> None:
-    scopes = MemoryScopes()
-    first, second = clock.turn(scopes), clock.turn(scopes)
-    assert await after(clock, 60, first, second) == [True, False]
-    scopes.is_away = True
-    assert await after(clock, 600, first, second) == [True, False]
 
 
 async def test_a_process_that_is_alone_needs_no_store() -> None:
