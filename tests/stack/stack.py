@@ -28,7 +28,7 @@ class Stack:
     `images` are the stand-ins by what they stand for; empty to pull.
     """
 
-    def __init__(self, images: Mapping[str, str], profiles: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: Mapping[str, str], profiles: tuple[str, ...]) -> None:
         self.profiles = profiles
         self.parts = _parts()
         self.ports = {name: _free_port() for name in PORTS}

@@ -128,13 +128,13 @@ class Visitor:
 
 
 @contextlib.asynccontextmanager
-async def visitor(url: str, email: str = "ada@example.com") -> AsyncIterator[Visitor]:
+async def visitor(url: str) -> AsyncIterator[Visitor]:
     """A visitor who has signed in. Each request makes a connection of its own."""
     async with aiohttp.ClientSession(
         url,
         cookie_jar=aiohttp.CookieJar(unsafe=True),
         connector=aiohttp.TCPConnector(force_close=True, limit=0),
     ) as http:
-        async with http.post("/auth/dev-login", json={"email": email}) as answer:
+        async with http.post("/auth/dev-login", json={"email": "ada@example.com"}) as answer:
             answer.raise_for_status()
         yield Visitor(http)

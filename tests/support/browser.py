@@ -118,9 +118,9 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.devtools("Emulation.setEmulatedMedia", {"features": features})
 
-    async def picture(self, path: Path, quality: int = 80) -> None:
+    async def picture(self, path: Path) -> None:
         """The whole page, as WebP."""
-        wanted = {"captureBeyondViewport": True, "format": "webp", "quality": quality}
+        wanted = {"captureBeyondViewport": True, "format": "webp", "quality": 80}
         taken = await self.devtools("Page.captureScreenshot", wanted)
         path.write_bytes(base64.b64decode(taken["data"]))  # noqa: ASYNC240
 

@@ -97,7 +97,6 @@ async def delivering(
     path: Path,
     api: FakeInngest,
     *,
-    senders: int = 4,
     policies: Policies = AS_SERVED,
     send_timeout_seconds: float = 10.0,
 ) -> AsyncIterator[Delivery]:
@@ -121,7 +120,7 @@ async def delivering(
             RelayLimits(
                 max_events=100,
                 max_bytes=1 << 20,
-                senders=senders,
+                senders=4,
                 send_timeout_seconds=send_timeout_seconds,
                 drain_seconds=policies.drain_seconds,
             ),

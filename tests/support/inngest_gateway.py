@@ -28,10 +28,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class InngestGateway(WorkerGateway):
     """Takes events, too. `refusals` is how many connections get `refusal` first."""
 
-    def __init__(self, refusals=0, refusal=401):
+    def __init__(self, refusals):
         super().__init__(lambda _: None)
         self.refusals = refusals
-        self.refusal = refusal
+        self.refusal = 401
         self.events = []
         self.paused = asyncio.Event()
         self.replied = 0

@@ -13,7 +13,7 @@ class ListedOutbox:
     `asked` are the filters of the looks, `windows` the numbers that each is between.
     """
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rows: Iterable[Row]) -> None:
         self.rows_in_it = list(rows)
         self.asked: list[Filter] = []
         self.inspector = self.positions = self

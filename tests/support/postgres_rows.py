@@ -46,7 +46,7 @@ SELECT 'made-' || gen_random_uuid(), clock_timestamp(), 0, '{0}', '{1}', '{1}', 
 FROM generate_series(1, %(count)s / 5)
 """
 _SETTLE = """
-WITH gone AS (DELETE FROM outbox.ready WHERE seq > %(above)s RETURNING seq
+WITH gone AS (DELETE FROM outbox.ready RETURNING seq
 ), done AS (
     INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead)
     SELECT seq, floor(extract(epoch FROM clock_timestamp()) * 1000), 1, 1, false, false FROM gone
@@ -88,15 +88,12 @@ def append_rows(url: str, count: int) -> None:
             connection.execute(_APPEND, {"count": page})
 
 
-def pass_rows_through(url: str, count: int, *, above: int = 0) -> None:
-    """Rows that are appended, claimed, sent and delivered; dead ones stay in each hot table.
-
-    Waiting rows up to the number `above` stay.
-    """
+def pass_rows_through(url: str, count: int) -> None:
+    """Rows that are appended, claimed, sent and delivered; dead ones stay in each hot table."""
     with psycopg.connect(url, autocommit=True) as connection:
         for page in _pages(count):
             for statement in (_APPEND, _CLAIM, _SETTLE, _SEND, _CONFIRM):
-                connection.execute(statement, {"count": page, "above": above})
+                connection.execute(statement, {"count": page})
 
 
 def analyze(url: str) -> None:

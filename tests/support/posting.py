@@ -15,6 +15,7 @@ from tests.support.storage import Outbox, event, eventually
 
 # An append fails within 2 s; a machine that is busy with other tests gets some more.
 FAILS_WITHIN_SECONDS = 30.0
+WORKERS = 8
 
 
 async def can_append(outbox: Outbox) -> bool:
@@ -36,11 +37,10 @@ async def fails_soon(outbox: Outbox) -> None:
 class Posting:
     """Appends until it is stopped, and remembers what was acknowledged and what refused."""
 
-    def __init__(self, outbox: Outbox, *, workers: int = 8) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.accepted: list[str] = []
         self.refused: set[str] = set()
         self._outbox = outbox
-        self._workers = workers
 
     @property
     def failed(self) -> int:
@@ -49,7 +49,7 @@ class Posting:
 
     @contextlib.asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        async with beside(*(self._post() for _ in range(self._workers))):
+        async with beside(*(self._post() for _ in range(WORKERS))):
             yield
 
     async def more(self, count: int = 50) -> None:
