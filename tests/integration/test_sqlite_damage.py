@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sqlite3
@@ -15,6 +16,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Settlement, State
 from service.outbox.sqlite.recovery import find_damage
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.disks import small_disk
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import LIMITS, append_all, ask, claim, deliver, event, ids
 
@@ -177,6 +179,25 @@ async def test_a_recovery_keeps_states_and_replaces_nothing(path: Path, tmp_path
     for command, words in (("recover", "own ways to recover"), ("backup", "own backups, such as")):
         code, _, err = await outbox_command("postgresql://h/d", command, str(tmp_path / "x.db"))
         assert (code, f"PostgreSQL has its {words}" in err) == (2, True)
+
+
+def beginning_with(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
+async def test_a_recovery_to_a_full_disk_leaves_nothing_and_loses_no_row(
+    path: Path, tmp_path: Path
+) -> None:
+    await filled(path, 400, size=5000)
+    with small_disk(tmp_path / "small", 1) as folder:
+        code, _, err = await outbox_command(path, "recover", str(folder / "new.db"))
+        assert (code, "full" in err, beginning_with(folder / "new.db")) == (2, True, [])
+    new = tmp_path / "new.db"
+    assert (await outbox_command(path, "recover", str(new)))[0] == 0
+    assert beginning_with(new) == [new]
+    await asyncio.to_thread(path.write_bytes, b"x" * 5000)
+    _, _, err = await outbox_command(path, "recover", str(tmp_path / "other.db"))
+    assert "Nothing in the file can be read: file is not a database." in err
 
 
 async def test_a_row_without_its_state_is_recovered_as_pending_and_one_without_its_event_counts(

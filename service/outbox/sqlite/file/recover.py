@@ -8,8 +8,9 @@ same id. It stays delayed until its time where at least that can be read.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.move.transfer import TransferRow
 from service.outbox.schema import migrate
 from service.outbox.sqlite.file.connection import SQL, connect_read_only
-from service.outbox.sqlite.file.faults import unavailable_if_sqlite_fails
+from service.outbox.sqlite.file.faults import FaultScope, scope_of, unavailable_if_sqlite_fails
 from service.outbox.sqlite.file.lock import sole_writer
 from service.outbox.sqlite.file.transfer import (
     SqliteTransferEvents,
@@ -73,19 +74,35 @@ class _Copy:
         self.lost += 1
 
     def _write(self, events: list[TransferRow]) -> None:
-        self._target.write(events, self._events.payloads([event.id for event in events]))
+        payloads = self._events.payloads([event.id for event in events])
+        with _fails_as_a_whole():
+            self._target.write(events, payloads)
         self.rows += len(events)
 
 
 def recover(source: Path, target: Path, progress: Callable[[int, int], None]) -> RecoveredFile:
     """Copy what can be read of the outbox `source` to the new file `target`. Blocks.
 
-    `progress` gets the rows read and the rows in all. Changes nothing in `source`. Raises
-    OutboxBusyError when a service holds the file, and OutboxUnavailableError when `target` exists
-    or can't be written, or when nothing in `source` can be read.
+    `progress` gets the rows read and the rows in all. Changes nothing in `source`; `target` appears
+    when it is complete. Raises OutboxBusyError when a service holds the file, and
+    OutboxUnavailableError when `target` exists or can't be written, or when nothing in `source` can
+    be read.
     """
     if target.exists():
         raise OutboxUnavailableError(f"{target} exists already; a recovery replaces nothing.")
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    try:
+        copy = _copy(source, partial, progress)
+        _sync(partial)
+        os.link(partial, target)
+        _sync(target.parent)
+    finally:
+        for ending in ("", "-wal", "-shm", ".lock"):
+            Path(f"{partial}{ending}").unlink(missing_ok=True)
+    return RecoveredFile(copy.rows, copy.without_state, copy.lost)
+
+
+def _copy(source: Path, target: Path, progress: Callable[[int, int], None]) -> _Copy:
     with sole_writer(source), unavailable_if_sqlite_fails(), connect_read_only(source) as reading:
         last = _last_seq(reading)
         migrate(sqlite_url(target))
@@ -95,16 +112,41 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
                 copy.copy(after, min(last, after + _PAGE))
                 progress(min(last, after + _PAGE), last)
             with contextlib.suppress(*_UNREADABLE):
-                writing.metadata.write(SqliteTransferMetadata(reading).read())
-    return RecoveredFile(copy.rows, copy.without_state, copy.lost)
+                metadata = SqliteTransferMetadata(reading).read()
+                with _fails_as_a_whole():
+                    writing.metadata.write(metadata)
+    return copy
+
+
+@contextlib.contextmanager
+def _fails_as_a_whole() -> Iterator[None]:
+    """Turn an error of the new file's disk, which is no row's, into OutboxUnavailableError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if scope_of(error) is FaultScope.ITEM:
+            raise
+        with unavailable_if_sqlite_fails():
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _last_seq(reading: sqlite3.Connection) -> int:
-    found = []
+    found: list[int] = []
+    fault: sqlite3.Error | None = None
     for table in ("outbox", "outbox_ready", "outbox_claims", "outbox_sent", "outbox_done"):
-        with contextlib.suppress(sqlite3.Error):
+        try:
             [(seq,)] = reading.execute(f"SELECT max(seq) FROM {table}").fetchall()
             found.append(seq or 0)
+        except sqlite3.Error as error:
+            fault = error
     if not found:
-        raise OutboxUnavailableError("Nothing in the file can be read.")
+        raise OutboxUnavailableError(f"Nothing in the file can be read: {fault}.")
     return max(found)
