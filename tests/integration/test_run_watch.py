@@ -18,7 +18,6 @@ from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually
 from tests.support.watched_service import post, watched_service
 
-SOON = {"OUTBOX_NO_RUN_AFTER": "1s"}
 TYPES = """
 types:
   - {name: reports/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
@@ -34,10 +33,10 @@ def _log() -> Iterator[None]:
 
 
 @pytest.fixture
-def types(tmp_path: Path) -> Path:
-    file = tmp_path / "types.yaml"
-    file.write_text(TYPES)
-    return file
+def changes(tmp_path: Path) -> dict[str, str]:
+    types = tmp_path / "types.yaml"
+    types.write_text(TYPES)
+    return {"OUTBOX_NO_RUN_AFTER": "1s", "EVENT_TYPES_FILE": str(types)}
 
 
 async def seen(part: StorePart, name: str, wanted: Callable[[NameView], object]) -> NameView:
@@ -52,16 +51,15 @@ async def seen(part: StorePart, name: str, wanted: Callable[[NameView], object])
     return found
 
 
-async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_path: Path) -> None:
-    types = tmp_path / "types.yaml"
-    types.write_text(TYPES)
+async def test_five_apps_are_told_rightly(
+    path: Path, inngest: FakeInngest, changes: dict[str, str]
+) -> None:
     inngest.runs.declare(
         Function(id="registered", trigger="reports/registered"),
         Function(id="failing", trigger="reports/failing", error={"name": "E", "message": "no"}),
         Function(id="limited", trigger="reports/limited", rate_limit_ms=3_600_000),
         Function(id="paused", trigger="reports/paused"),
     )
-    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
     async with watched_service(path, inngest.url, **changes) as part:
         intake = part.outbox.intake
         await post(intake, "reports/paused")
@@ -102,9 +100,8 @@ async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_
 
 
 async def test_what_is_known_of_names_outlives_the_service(
-    path: Path, inngest: FakeInngest, types: Path
+    path: Path, inngest: FakeInngest, changes: dict[str, str]
 ) -> None:
-    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
     inngest.runs.declare(Function(id="one", trigger="nowhere"))
     recorder = PrometheusRecorder()
     async with watched_service(path, inngest.url, recorder, **changes) as part:
@@ -124,9 +121,8 @@ async def test_what_is_known_of_names_outlives_the_service(
 
 
 async def test_on_postgresql_one_process_watches_and_the_commands_know_it(
-    postgres_url: str, inngest: FakeInngest, types: Path
+    postgres_url: str, inngest: FakeInngest, changes: dict[str, str]
 ) -> None:
-    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
     inngest.runs.declare(Function(id="one", trigger="nowhere"))
     async with (
         watched_service(postgres_url, inngest.url, **changes) as part,

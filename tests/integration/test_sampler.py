@@ -29,7 +29,7 @@ from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.sends import BreakerState
 from tests.support.beside import beside
 from tests.support.outbox_command import one_of_each
-from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually
+from tests.support.storage import LIMITS, PATIENCE_SECONDS, append_all, event, eventually
 
 
 @pytest.fixture
@@ -38,10 +38,8 @@ def recorder() -> PrometheusRecorder:
 
 
 @pytest.fixture
-async def outbox(tmp_path: Path, recorder: PrometheusRecorder) -> AsyncIterator[SqliteOutbox]:
-    async with open_sqlite_outbox(
-        tmp_path / "outbox.db", max_pending=999, max_pending_per_user=999, recorder=recorder
-    ) as opened:
+async def outbox(path: Path, recorder: PrometheusRecorder) -> AsyncIterator[SqliteOutbox]:
+    async with open_sqlite_outbox(path, **LIMITS, recorder=recorder) as opened:
         yield opened
 
 
@@ -63,6 +61,7 @@ async def test_rows_delivery_sizes_and_ages_are_gauges(
     seen = values(recorder)
     states = ("pending", "delivering", "delivered", "dead")
     assert [seen[f"outbox_rows:{state}"] for state in states] == [1, 1, 1, 1]
+    assert set(DELIVERY_STATES) == {*BreakerState, "paused"}
     breakers = {state: seen[f"outbox_delivery_state:{state}"] for state in DELIVERY_STATES}
     assert breakers == {state: float(state == "backing_off") for state in DELIVERY_STATES}
     assert seen["outbox_drain_eta_seconds"] == float("inf")
@@ -71,13 +70,12 @@ async def test_rows_delivery_sizes_and_ages_are_gauges(
     assert seen["outbox_sampled_timestamp_seconds"] > 1.7e9
 
 
-def test_every_state_of_a_delivery_has_its_gauge() -> None:
-    assert set(DELIVERY_STATES) == {*BreakerState, "paused"}
-
-
 async def test_accepted_counts_events_not_requests(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
+    """Rates are those since the sample before."""
+    sampler = Sampler(outbox.inspector, recorder)
+    await sampler.sample()
     key = IdempotencyKey("k", b"1" * 32)
     await outbox.intake.append(event(), key=key)
     await outbox.intake.append(event(), key=key)
@@ -86,13 +84,6 @@ async def test_accepted_counts_events_not_requests(
     assert seen["outbox_accepted_total"] == 11
     assert seen["outbox_group_events_sum"] == 12
     assert seen["outbox_commit_seconds_count"] >= 3
-
-
-async def test_rates_are_those_since_the_sample_before(
-    outbox: SqliteOutbox, recorder: PrometheusRecorder
-) -> None:
-    sampler = Sampler(outbox.inspector, recorder)
-    await sampler.sample()
     await append_all(outbox, 200)
     await sampler.sample()
     assert sampler.latest is not None
@@ -141,28 +132,17 @@ async def test_who_watches_sees_each_look(
 async def test_where_another_process_remembers_samples_are_taken_only_while_someone_watches(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
-    sampler = Sampler(outbox.inspector, recorder)
-    async with beside(sampler.run()):
+    """Who still watches sees each sample after another has left."""
+    sampler = Sampler(outbox.inspector, recorder, seconds=0.01)
+    async with beside(sampler.run()), asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.sleep(0.1)
         assert sampler.latest is None
-        async with contextlib.aclosing(sampler.watch()) as looks, asyncio.timeout(PATIENCE_SECONDS):
-            assert (await anext(looks)).view.pending == 0
-
-
-async def test_who_still_watches_sees_each_sample_after_another_has_left(
-    outbox: SqliteOutbox, recorder: PrometheusRecorder
-) -> None:
-    sampler = Sampler(outbox.inspector, recorder, seconds=0.01)
-    async with (
-        beside(sampler.run()),
-        contextlib.aclosing(sampler.watch()) as staying,
-        asyncio.timeout(PATIENCE_SECONDS),
-    ):
-        async with contextlib.aclosing(sampler.watch()) as leaving:
-            await anext(leaving)
-            await anext(staying)
-        for _ in range(3):
-            await anext(staying)
+        async with contextlib.aclosing(sampler.watch()) as staying:
+            async with contextlib.aclosing(sampler.watch()) as leaving:
+                assert (await anext(leaving)).view.pending == 0
+                await anext(staying)
+            for _ in range(3):
+                await anext(staying)
 
 
 async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:

@@ -121,9 +121,13 @@ def searched(wanted: Filter) -> str:
     return f"{SQL['ROWS']} {_searched(wanted, 0)[0]}"
 
 
+def parameters(text: str, value: int) -> dict[str, int] | list[int]:
+    return dict.fromkeys(re.findall(r":(\w+)", text), value) or [value] * text.count("?")
+
+
 def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
-    named = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
-    return [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", named)]
+    explain = f"EXPLAIN QUERY PLAN {statement}"
+    return [step for *_, step in connection.execute(explain, parameters(statement, 1))]
 
 
 @pytest.mark.parametrize("state", [None, *State])
@@ -170,30 +174,16 @@ STATEMENTS = dict(named_statements())
 READ_EVERY_ROW = {"OWNERS", "STATELESS"}
 
 
-@pytest.fixture(scope="module")
-def outbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    path: Path = tmp_path_factory.mktemp("plans") / "outbox.db"
-    migrate(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        yield connection
-
-
-def parameters(text: str, value: int) -> dict[str, int] | list[int]:
-    return dict.fromkeys(re.findall(r":(\w+)", text), value) or [value] * text.count("?")
-
-
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_no_statement_reads_all_rows_of_the_outbox(outbox: sqlite3.Connection, name: str) -> None:
-    text = STATEMENTS[name]
-    steps = outbox.execute(f"EXPLAIN QUERY PLAN {text}", parameters(text, 1))
-    plan = [step for *_, step in steps]
-    scans = [step for step in plan if re.match(r"SCAN outbox( USING|$)", step)]
-    assert bool(scans) == (name in READ_EVERY_ROW), plan
+def test_no_statement_reads_all_rows_of_the_outbox(file: sqlite3.Connection, name: str) -> None:
+    steps = plan(file, STATEMENTS[name])
+    scans = [step for step in steps if re.match(r"SCAN outbox( USING|$)", step)]
+    assert bool(scans) == (name in READ_EVERY_ROW), steps
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_is_prepared_once_whatever_its_values(
-    outbox: sqlite3.Connection, name: str
+    file: sqlite3.Connection, name: str
 ) -> None:
     text, prepared = STATEMENTS[name], []
 
@@ -201,15 +191,15 @@ def test_a_statement_is_prepared_once_whatever_its_values(
         prepared.append(details)
         return sqlite3.SQLITE_OK
 
-    outbox.set_authorizer(note)
+    file.set_authorizer(note)
     try:
         for value in range(1, 4):
             seen = len(prepared)
             with contextlib.suppress(sqlite3.IntegrityError):
-                outbox.execute(text, parameters(text, value)).fetchall()
+                file.execute(text, parameters(text, value)).fetchall()
     finally:
-        outbox.set_authorizer(None)
-        outbox.rollback()
+        file.set_authorizer(None)
+        file.rollback()
     assert seen > 0
     assert prepared[seen:] == []
 

@@ -41,8 +41,6 @@ SERVED = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
-from service.bootstrap.stores import open_outbox
-from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, eventually
@@ -310,12 +308,6 @@ async def test_the_log_of_another_file_is_refused_and_set_aside_when_told_so(
     assert await pending(other) == 7
 
 
-def restored(copy: Path, path: Path) -> None:
-    """Put a copy in the place of an outbox that was killed, whose log stays behind."""
-    shutil.copy(copy, path)
-    path.with_name("outbox.db-shm").unlink(missing_ok=True)
-
-
 async def test_a_file_that_a_cut_left_half_copied_is_judged_with_its_log(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE outbox_meta (file_id BLOB, expects_log INTEGER)")
@@ -331,7 +323,8 @@ async def test_a_restored_copy_starts_by_itself_and_not_with_the_log_of_its_sour
     copy = tmp_path / "copy.db"
     own = await killed(path)
     how(path, copy, lambda *_: None)  # type: ignore[operator]
-    restored(copy, path)
+    shutil.copy(copy, path)
+    path.with_name("outbox.db-shm").unlink()
     with pytest.raises(OutboxUnavailableError, match="belongs to another file"):
         await pending(path)
     own.unlink()

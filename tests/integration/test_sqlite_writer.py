@@ -26,6 +26,7 @@ from tests.support.storage import (
     LIMITS,
     PATIENCE_SECONDS,
     append_all,
+    ask,
     claim,
     deliver,
     event,
@@ -118,19 +119,17 @@ async def test_a_probe_and_a_late_sync_really_write(outbox: SqliteOutbox, tmp_pa
     assert log.read_bytes() != probed != before
 
 
-async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOutbox) -> None:
-    await append_all(outbox, 1)
-    await claim(outbox)
-    assert outbox.commits.sync_due_at is not None
-    await eventually(lambda: outbox.commits.sync_due_at is None)
-
-
-async def test_a_change_by_an_operator_is_synced_before_its_answer(outbox: SqliteOutbox) -> None:
-    await append_all(outbox, 1)
-    await claim(outbox)
+async def test_a_claim_is_synced_soon_and_an_operators_change_before_its_answer(
+    outbox: SqliteOutbox,
+) -> None:
+    await append_all(outbox, 2)
+    await claim(outbox, ask(1))
     assert outbox.commits.sync_due_at is not None
     await outbox.repairs.set_paused(paused=True, actor="ops")
     assert outbox.commits.sync_due_at is None
+    await claim(outbox, ask(1))
+    assert outbox.commits.sync_due_at is not None
+    await eventually(lambda: outbox.commits.sync_due_at is None)  # also when no post follows
 
 
 async def test_a_late_sync_that_finds_the_disk_full_says_so(
@@ -255,16 +254,16 @@ async def test_two_events_of_one_id_are_stored_once_and_harm_no_other(
 
 async def test_a_stop_writes_what_waits_and_ends_claims(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
-    async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
         waiting = asyncio.ensure_future(claim(outbox))
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
         appended = [asyncio.ensure_future(outbox.intake.append(event())) for _ in range(200)]
         await asyncio.sleep(0)
     assert all([await one for one in appended])
-    async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
         assert (await outbox.inspector.stats()).pending == 200
 
 
@@ -321,27 +320,19 @@ async def test_nobody_waits_for_a_disk_that_hangs(outbox: SqliteOutbox) -> None:
     assert outbox.undelivered == (await outbox.inspector.stats()).pending == 1
 
 
-async def test_what_a_hanging_disk_took_after_all_is_counted(outbox: SqliteOutbox) -> None:
-    """The caller was told that it is not known; it is stored, and delivered."""
-    sent = event()
-    with hanging_disk(outbox) as hang:
-        answers = await asyncio.gather(hang(), outbox.intake.append(sent), return_exceptions=True)
-    assert {type(answer) for answer in answers} == {OutboxUnavailableError}
-    await eventually(lambda: can_append(outbox))
-    assert await outbox.intake.find(sent.id)
-    assert outbox.undelivered == (await outbox.inspector.stats()).pending == 2
-
-
-async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
+async def test_what_a_hanging_disk_took_after_all_is_known_and_counted(
     outbox: SqliteOutbox,
 ) -> None:
+    """Callers were told that it is not known; it is stored, and delivered."""
     await bury(outbox, 3)
     await append_all(outbox, 2)
     pending = await named(outbox.inspector, Filter(state=State.PENDING))
     dead = await named(outbox.inspector, Filter(state=State.DEAD))
+    sent = event()
     with hanging_disk(outbox) as hang:
         answers = await asyncio.gather(
             hang(),
+            outbox.intake.append(sent),
             outbox.repairs.discard(pending, actor="ops"),
             outbox.repairs.replay(dead, actor="ops"),
             outbox.repairs.set_paused(paused=True, actor="ops"),
@@ -350,7 +341,8 @@ async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
         )
     assert {type(answer) for answer in answers} == {OutboxUnavailableError}
     await eventually(lambda: can_append(outbox))
-    assert outbox.undelivered == (await outbox.inspector.stats()).pending == 4
+    assert await outbox.intake.find(sent.id)
+    assert outbox.undelivered == (await outbox.inspector.stats()).pending == 5
     assert (await outbox.delivery.load()).paused_by == "ops"
     assert outbox.settings.scope_revision == 1
 
