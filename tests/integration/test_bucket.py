@@ -24,63 +24,6 @@ def discard(_chunk):
     pass
 
 
-@pytest.mark.parametrize("key", AWKWARD_KEYS)
-async def test_head_tells_what_s3_knows(bucket, s3, key):
-    s3.put_object(Bucket=bucket.name, Key=key, Body=b"abc", ContentType="text/plain")
-    assert await bucket.head(key) == DocumentObject(
-        3, hashlib.md5(b"abc").hexdigest(), "text/plain", None
-    )
-
-
-async def test_head_tells_the_version_in_a_bucket_with_versions(bucket, s3):
-    s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
-    put = s3.put_object(Bucket=bucket.name, Key="a", Body=b"abc")
-    found = await bucket.head("a")
-    assert found.version_id == put["VersionId"]
-
-
-async def test_head_of_what_is_not_there_is_none(bucket):
-    assert await bucket.head("nothing") is None
-
-
-async def test_head_in_a_missing_bucket_is_not_taken_for_a_missing_document(s3_environment):
-    async with opened("no-such-bucket") as bucket:
-        with pytest.raises(StorageUnavailableError, match="does not exist"):
-            await bucket.head("a")
-
-
-async def test_download_gives_every_byte_in_order(bucket, s3):
-    content = bytes(range(256)) * 4096
-    s3.put_object(Bucket=bucket.name, Key="a", Body=content, ContentType="text/plain")
-    got = bytearray()
-    found = await bucket.download("a", got.extend)
-    assert got == content
-    assert found.size_bytes == len(content)
-
-
-async def test_download_of_what_is_not_there_says_so(bucket):
-    with pytest.raises(DocumentNotFoundError):
-        await bucket.download("nothing", discard)
-
-
-async def test_download_from_a_missing_bucket_is_storage_trouble(s3_environment):
-    async with Bucket("no-such-bucket", REGION) as bucket:
-        with pytest.raises(StorageUnavailableError, match="does not exist"):
-            await bucket.download("a", discard)
-
-
-async def test_a_download_that_breaks_off_is_storage_trouble(s3_environment, misbehaving):
-    url = await misbehaving(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", close=True)
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
-    async with Bucket("documents", REGION) as bucket:
-        with pytest.raises(StorageUnavailableError, match="can't be reached"):
-            await bucket.download("a", discard)
-
-
-async def test_probe_is_silent_when_all_is_well(bucket):
-    assert await bucket.probe() is None
-
-
 @contextlib.asynccontextmanager
 async def opened(
     name: str = "documents", region: str = REGION, ask_seconds: float = PATIENCE_SECONDS
@@ -91,22 +34,51 @@ async def opened(
         yield bucket
 
 
-async def test_probe_names_a_missing_bucket(s3_environment):
+async def test_head_tells_what_s3_knows(bucket, s3):
+    assert await bucket.probe() is None
+    md5 = hashlib.md5(b"abc").hexdigest()
+    for key in AWKWARD_KEYS:
+        s3.put_object(Bucket=bucket.name, Key=key, Body=b"abc", ContentType="text/plain")
+        assert await bucket.head(key) == DocumentObject(3, md5, "text/plain", None), key
+    assert await bucket.head("nothing") is None
+    s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    put = s3.put_object(Bucket=bucket.name, Key="a", Body=b"abc")
+    assert (await bucket.head("a")).version_id == put["VersionId"]
+
+
+async def test_download_gives_every_byte_in_order(bucket, s3):
+    content = bytes(range(256)) * 4096
+    s3.put_object(Bucket=bucket.name, Key="a", Body=content, ContentType="text/plain")
+    got = bytearray()
+    found = await bucket.download("a", got.extend)
+    assert got == content
+    assert found.size_bytes == len(content)
+    with pytest.raises(DocumentNotFoundError):
+        await bucket.download("nothing", discard)
+
+
+async def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_document(s3_environment):
     async with opened("no-such-bucket") as bucket:
         assert await bucket.probe() == "The bucket does not exist."
+        for asked in (bucket.head("a"), bucket.download("a", discard)):
+            with pytest.raises(StorageUnavailableError, match="does not exist"):
+                await asked
 
 
-async def test_probe_names_missing_credentials(s3_environment):
-    s3_environment.delenv("AWS_ACCESS_KEY_ID")
-    s3_environment.delenv("AWS_SECRET_ACCESS_KEY")
-    async with opened() as bucket:
-        assert await bucket.probe() == "No usable AWS credentials were found."
+async def test_a_download_that_breaks_off_is_storage_trouble(s3_environment, misbehaving):
+    url = await misbehaving(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", close=True)
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
+    async with Bucket("documents", REGION) as bucket:
+        with pytest.raises(StorageUnavailableError, match="can't be reached"):
+            await bucket.download("a", discard)
 
 
 async def test_credentials_that_come_later_are_found(s3_environment, bucket_name):
-    s3_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        s3_environment.delenv(name)
     async with opened(bucket_name) as bucket:
-        assert "No usable AWS credentials" in await bucket.probe()
+        assert await bucket.probe() == "No usable AWS credentials were found."
+        s3_environment.setenv("AWS_ACCESS_KEY_ID", "testing")
         s3_environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         assert "No usable AWS credentials" in await bucket.probe()
         bucket._reopen_at = 0.0
@@ -149,23 +121,19 @@ async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, 
                 await bucket.head("a")
 
 
-async def test_an_s3_that_is_away_is_said_to_be_away(s3_environment):
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-    async with opened() as bucket:
-        assert await bucket.probe() == "S3 can't be reached."
-
-
 @pytest.mark.parametrize(
-    ("variable", "sentence"),
+    ("variable", "value", "sentence"),
     [
-        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_S3 is not a URL."),
-        ("AWS_PROFILE", "The S3 client's configuration is faulty."),
+        ("AWS_ENDPOINT_URL_S3", "no such thing", "AWS_ENDPOINT_URL_S3 is not a URL."),
+        ("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}", "S3 can't be reached."),
+        ("AWS_PROFILE", "no such thing", "The S3 client's configuration is faulty."),
     ],
+    ids=["address", "away", "profile"],
 )
 async def test_a_faulty_environment_is_a_sentence_and_never_a_crash(
-    s3_environment, variable, sentence
+    s3_environment, variable, value, sentence
 ):
-    s3_environment.setenv(variable, "no such thing")
+    s3_environment.setenv(variable, value)
     async with opened() as bucket:
         assert await bucket.probe() == sentence
 

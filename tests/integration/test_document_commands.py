@@ -15,7 +15,7 @@ from service.dev.demo.demo import Pace
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
-from tests.support.service_command import BARE, service_command
+from tests.support.service_command import service_command
 
 
 @pytest.fixture
@@ -25,35 +25,25 @@ def command(tmp_path, monkeypatch):
     return service_command
 
 
-@pytest.fixture
-def process(tmp_path):
-    """Run Python in a bare environment, in an empty folder, as a process of its own."""
-
-    def _run(*arguments, **environ):
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "INNGEST_"))
-        }
-        return subprocess.run(
-            [sys.executable, *arguments],
+def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_path):
+    def said(*options: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "worker", *options],
             cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), **BARE, **environ},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        return done.stderr
 
-    return _run
-
-
-def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(process):
-    done = process("-m", "service", "worker")
-    assert done.returncode == 2
-    assert "configuration: AWS_S3_BUCKET: required by the worker" in done.stderr
-    assert "configuration: AWS_S3_REGION: required by the worker" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = said()
+    assert "configuration: AWS_S3_BUCKET: required by the worker" in told
+    assert "configuration: AWS_S3_REGION: required by the worker" in told
+    assert "--health-port: invalid port value: '65536'" in said("--health-port", "65536")
 
 
 def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, tmp_path):
@@ -97,16 +87,13 @@ def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
     assert paces == [Pace(200), Pace(60, calm_seconds=1, outage_seconds=2, after_seconds=1)]
 
 
-def test_a_worker_whose_health_port_is_taken_does_not_start(process):
+def test_a_worker_whose_health_port_is_taken_does_not_start(command):
     bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = process("-m", "service", "worker", "--health-port", port, **bucket)
-    assert done.returncode == 1
+        done = command("worker", "--health-port", port, **bucket)
+    assert done.exit_code == 1
     assert done.stderr.startswith("can't start: ")
-    done = process("-m", "service", "worker", "--health-port", "65536")
-    assert done.returncode == 2
-    assert "--health-port: invalid port value: '65536'" in done.stderr
 
 
 @pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])
@@ -117,16 +104,16 @@ def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_p
     assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr
 
 
-def test_check_tells_that_the_storage_is_well(process, s3_url, bucket_name):
-    done = process(
-        *("-m", "service", "check"),
+def test_check_tells_that_the_storage_is_well(command, s3_url, bucket_name):
+    done = command(
+        "check",
         AWS_S3_BUCKET=bucket_name,
         AWS_S3_REGION="eu-west-1",
         AWS_ENDPOINT_URL_S3=s3_url,
         AWS_ACCESS_KEY_ID="testing",
         AWS_SECRET_ACCESS_KEY="testing",
     )
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "storage: ok" in done.stderr
     assert "OUTBOX_RETENTION=7d" in done.stdout
 

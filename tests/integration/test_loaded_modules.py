@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 LATER = ("inngest", "httpx", "aioboto3", "aiobotocore", "botocore", "psycopg", "psycopg_pool")
 
 
@@ -19,11 +17,12 @@ def loaded_by(statements: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "command", ["processes.serve", "processes.parent", "console.commands.main"]
-)
-def test_a_command_loads_no_library_that_only_some_configurations_need(command: str) -> None:
-    loaded = loaded_by(f"import service.{command}")
+def test_commands_load_no_library_that_only_some_configurations_need() -> None:
+    """Nor does what they migrate load the driver of PostgreSQL for an outbox of SQLite."""
+    loaded = loaded_by(
+        "import service.processes.serve, service.processes.parent, service.console.commands.main\n"
+        "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')"
+    )
     assert "aiohttp" in loaded
     assert loaded.isdisjoint(LATER)
 
@@ -83,10 +82,3 @@ def test_a_front_process_and_the_parent_learn_from_the_store_process_where_innge
     loaded = loaded_by(_TOLD)
     assert "service.inngest.rest_api" in loaded  # it may be asked for runs
     assert loaded.isdisjoint({"inngest", "httpx"})
-
-
-def test_an_outbox_of_sqlite_is_migrated_without_the_driver_of_postgresql() -> None:
-    loaded = loaded_by(
-        "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')"
-    )
-    assert loaded.isdisjoint(LATER)
