@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any, cast
 
 import aiohttp
@@ -15,6 +13,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey
 from service.errors import ProviderUnavailableError
 from service.identity.jwks import Jwks, import_keys
 from tests.support.clock import Clock
+from tests.unit.test_provider_answers import Web
 
 ISSUER = "https://issuer.example"
 OPENID = f"{ISSUER}/.well-known/openid-configuration"
@@ -24,33 +23,12 @@ OLD, NEW = (ECKey.generate_key("P-256", {"kid": kid}).as_dict(private=False) for
 EDWARDS = OKPKey.generate_key("Ed25519", {"kid": "ed"}).as_dict(private=False)
 
 
-class Web:
-    """An HTTP client over these answers; any other address is not found."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, object] = {OPENID: {"jwks_uri": KEYS}, KEYS: {"keys": [OLD]}}
-        self.asked: list[str] = []
-
-    @asynccontextmanager
-    async def get(self, url: str, *, headers: dict[str, str], **_: Any) -> AsyncIterator[Any]:
-        assert headers == {"Accept": "application/json"}
-        self.asked.append(url)
-        yield _Answer(self.answers.get(url))
-
-
-class _Answer:
-    def __init__(self, said: object) -> None:
-        self.status = 404 if said is None else 200
-        self.content = self
-        self._said = said
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield json.dumps(self._said).encode()
-
-
 @pytest.fixture
-def web() -> Web:
-    return Web()
+def web() -> Iterator[Web]:
+    made = Web({OPENID: {"jwks_uri": KEYS}, KEYS: {"keys": [OLD]}})
+    yield made
+    for _, _, options in made.asked:
+        assert options["headers"] == {"Accept": "application/json"}
 
 
 def jwks(web: Web, clock: Clock, issuer: str = ISSUER, jwks_url: str | None = None) -> Jwks:
@@ -66,17 +44,17 @@ async def test_they_are_where_the_issuer_s_metadata_says(
     web: Web, clock: Clock, issuer: str
 ) -> None:
     assert await ids(jwks(web, clock, issuer), "o") == ["o"]
-    assert web.asked == [OPENID, KEYS]
+    assert web.urls == [OPENID, KEYS]
 
 
 async def test_an_oauth_server_says_it_elsewhere_or_not_at_all(web: Web, clock: Clock) -> None:
-    web.answers[OAUTH] = web.answers.pop(OPENID)
+    web.said[OAUTH] = web.said.pop(OPENID)
     assert await ids(jwks(web, clock), "o") == ["o"]
-    assert web.asked == [OPENID, OAUTH, KEYS]
-    del web.answers[OAUTH]
+    assert web.urls == [OPENID, OAUTH, KEYS]
+    del web.said[OAUTH]
     with pytest.raises(ProviderUnavailableError, match="does not say where its keys are"):
         await jwks(web, clock).keys("o")
-    assert web.asked[3:] == [OPENID, OAUTH]
+    assert web.urls[3:] == [OPENID, OAUTH]
 
 
 async def test_an_address_that_is_configured_is_asked_at_once_and_again_after_an_hour(
@@ -87,7 +65,7 @@ async def test_an_address_that_is_configured_is_asked_at_once_and_again_after_an
         clock.now = 1000.0 + later
         for kid in ("o", None):
             assert await ids(keys, kid) == ["o"]
-        assert web.asked == [KEYS] * read
+        assert web.urls == [KEYS] * read
 
 
 @pytest.mark.parametrize(
@@ -103,19 +81,19 @@ async def test_an_address_that_is_configured_is_asked_at_once_and_again_after_an
 async def test_keys_are_read_no_less_securely_than_the_issuer_s_name(
     web: Web, clock: Clock, issuer: str, url: str, *, is_read: bool
 ) -> None:
-    web.answers[url] = {"keys": [OLD]}
+    web.said[url] = {"keys": [OLD]}
     keys = jwks(web, clock, issuer, url)
     if is_read:
         assert await ids(keys, "o") == ["o"]
         return
     with pytest.raises(ProviderUnavailableError, match="insecurely"):
         await keys.keys("o")
-    assert web.asked == []
+    assert web.urls == []
 
 
 @pytest.mark.parametrize("said", [None, [], {}, {"keys": 1}, {"keys": []}])
 async def test_keys_that_are_none_are_unavailable(web: Web, clock: Clock, said: object) -> None:
-    web.answers[KEYS] = said
+    web.said[KEYS] = said
     with pytest.raises(ProviderUnavailableError):
         await jwks(web, clock).keys("o")
 
@@ -125,7 +103,7 @@ async def test_a_key_that_is_not_known_is_looked_for_every_ten_seconds(
 ) -> None:
     keys = jwks(web, clock, jwks_url=KEYS)
     assert await ids(keys, "o") == ["o"]
-    web.answers[KEYS] = {"keys": [OLD, NEW]}
+    web.said[KEYS] = {"keys": [OLD, NEW]}
     for later, kid, found, read in (
         (10.0, "n", ["o"], 1),  # just read
         (10.1, "n", ["o", "n"], 2),
@@ -135,7 +113,7 @@ async def test_a_key_that_is_not_known_is_looked_for_every_ten_seconds(
     ):
         clock.now = 1000.0 + later
         assert await ids(keys, kid) == found
-        assert len(web.asked) == read
+        assert len(web.urls) == read
 
 
 async def test_after_a_renewal_that_failed_what_is_known_counts_for_ten_seconds(
@@ -144,14 +122,14 @@ async def test_after_a_renewal_that_failed_what_is_known_counts_for_ten_seconds(
     keys = jwks(web, clock, jwks_url=KEYS)
     await keys.keys("o")
     clock.now = 1020.0
-    web.answers[KEYS] = None
+    web.said[KEYS] = None
     with pytest.raises(ProviderUnavailableError):
         await keys.keys("n")
-    web.answers[KEYS] = {"keys": [NEW]}
+    web.said[KEYS] = {"keys": [NEW]}
     clock.now = 1029.9
     for kid in ("n", "o"):
         assert await ids(keys, kid) == ["o"]
-    assert len(web.asked) == 2
+    assert len(web.urls) == 2
     clock.now = 1030.0
     assert await ids(keys, "n") == ["n"]
 

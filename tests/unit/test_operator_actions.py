@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -13,100 +13,63 @@ from service.errors import OutboxUnavailableError
 from service.identity.session_revision import session_scope_id
 from service.observe.recorder import NullRecorder
 from service.outbox.audit import Act, Deed, ErasedRecords
-from service.outbox.model import DeliveryRecord, Named
+from service.outbox.model import Named
 from tests.support.figures import Figures
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 
+ADA = "ada@example.com"
+WANTED, ACT = Named(("e-1", "e-2")), Act("a-1", "all")
+BY_ADA = {"actor": ADA, "act": ACT}
+PAUSE = {"paused": True, "actor": ADA, "reason": "an upgrade"}
+RESUME = {"paused": False, "actor": ADA, "ask_now": True}
+ANSWERS = {
+    "replay": ["e-1", "e-2"],
+    "discard": ["e-1", "e-2"],
+    "purge": 2,
+    "purge_payloads": 3,
+    "erase_records": ErasedRecords(1, 2),
+    "set_paused": HEALTHY_DELIVERY,
+}
+
 
 class Changes:
-    """Repairs that remember what they were asked for, and change two rows."""
+    """Repairs that remember what they were asked for, and give these answers."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
 
-    async def replay(self, wanted: Named, *, actor: str, act: Act | None) -> list[str]:
-        self.asked.append((wanted, actor, act))
-        return list(wanted.ids)
+    def __getattr__(self, name: str) -> Any:
+        async def change(*what: object, **named: object) -> object:
+            self.asked.append((name, *what, named))
+            return ANSWERS[name]
 
-    discard = replay
-
-    async def purge(self, **asked: object) -> int:
-        self.asked.append(tuple(asked.items()))
-        return 2
-
-    purge_payloads = purge
-
-    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
-        self.asked.append((owner, actor))
-        return ErasedRecords(1, 2)
-
-    async def set_paused(self, **asked: object) -> DeliveryRecord:
-        self.asked.append(tuple(asked.items()))
-        return HEALTHY_DELIVERY
-
-
-ADA = "ada@example.com"
-WANTED, ACT = Named(("e-1", "e-2")), Act("a-1", "all")
+        return change
 
 
 @pytest.mark.parametrize(
-    ("change", "action", "rows", "asked", "answer"),
+    ("name", "what", "named", "more", "action", "rows"),
     [
-        (
-            lambda on: on.replay(WANTED, actor=ADA, act=ACT),
-            "replay",
-            2,
-            (WANTED, ADA, ACT),
-            list(WANTED.ids),
-        ),
-        (
-            lambda on: on.discard(WANTED, actor=ADA, act=ACT),
-            "discard",
-            2,
-            (WANTED, ADA, ACT),
-            list(WANTED.ids),
-        ),
-        (
-            lambda on: on.purge(older_than_seconds=9.0, actor=ADA),
-            "purge",
-            2,
-            (("older_than_seconds", 9.0), ("actor", ADA)),
-            2,
-        ),
-        (
-            lambda on: on.erase_records("dev u-1", actor=ADA),
-            "erase",
-            None,
-            ("dev u-1", ADA),
-            ErasedRecords(1, 2),
-        ),
-        (
-            lambda on: on.set_paused(paused=True, actor=ADA, reason="an upgrade"),
-            "pause",
-            None,
-            (("paused", True), ("actor", ADA), ("ask_now", False), ("reason", "an upgrade")),
-            HEALTHY_DELIVERY,
-        ),
-        (
-            lambda on: on.set_paused(paused=False, actor=ADA, ask_now=True),
-            "resume",
-            None,
-            (("paused", False), ("actor", ADA), ("ask_now", True), ("reason", "")),
-            HEALTHY_DELIVERY,
-        ),
+        ("replay", [WANTED], BY_ADA, {}, "replay", 2),
+        ("discard", [WANTED], BY_ADA, {}, "discard", 2),
+        ("purge", [], {"older_than_seconds": 9.0, "actor": ADA}, {}, "purge", 2),
+        ("erase_records", ["dev u-1"], {"actor": ADA}, {}, "erase", None),
+        ("set_paused", [], PAUSE, {"ask_now": False}, "pause", None),
+        ("set_paused", [], RESUME, {"reason": ""}, "resume", None),
     ],
 )
 async def test_a_change_is_made_counted_and_logged_without_the_e_mail(
-    change: Callable[[OperatorActions], Awaitable[object]],
+    name: str,
+    what: list[Any],
+    named: dict[str, object],
+    more: dict[str, object],
     action: str,
     rows: int | None,
-    asked: tuple[object, ...],
-    answer: object,
 ) -> None:
     changes, figures = Changes(), Figures()
+    actions = OperatorActions(cast("Any", changes), figures)
     with structlog.testing.capture_logs() as lines:
-        assert await change(OperatorActions(cast("Any", changes), figures)) == answer
-    assert changes.asked == [asked]
+        assert await getattr(actions, name)(*what, **named) == ANSWERS[name]
+    assert changes.asked == [(name, *what, {**named, **more})]
     assert figures.got == [("count", "operator_actions", 1, ("action", action))]
     logged = {"action": action, "actor": "a***@example.com", "rows": rows}
     assert lines == [{"event": "operator_action", "log_level": "warning", **logged}]
@@ -117,10 +80,10 @@ async def test_the_retention_is_an_actor_in_the_log_and_of_payloads_there_is_no_
     actions = OperatorActions(cast("Any", changes), NullRecorder())
     with structlog.testing.capture_logs() as lines:
         assert await actions.purge(older_than_seconds=90.0, actor=None) == 2
-        assert await actions.purge_payloads(older_than_seconds=60.0) == 2
+        assert await actions.purge_payloads(older_than_seconds=60.0) == 3
     assert [line["actor"] for line in lines] == ["retention"]
-    ages = ("older_than_seconds", 90.0), ("older_than_seconds", 60.0)
-    assert changes.asked == [(ages[0], ("actor", None)), (ages[1],)]
+    rows = ("purge", {"older_than_seconds": 90.0, "actor": None})
+    assert changes.asked == [rows, ("purge_payloads", {"older_than_seconds": 60.0})]
 
 
 class Saved:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -37,33 +37,34 @@ OLD, NEW = (ECKey.generate_key("P-256", {"kid": kid}).as_dict(private=False) for
 
 
 class Web:
-    """An HTTP client: `said` is the body or the error of each address, `status` its status."""
+    """An HTTP client: `said` is the body or the error of each address, `status` its status.
 
-    def __init__(self) -> None:
-        self.said: dict[str, Any] = {
-            DISCOVERY: METADATA,
-            f"{ISSUER}/jwks": {"keys": [OLD]},
-            f"{ISSUER}/token": {"id_token": "id", "access_token": "access"},
-            f"{ISSUER}/userinfo": {"sub": "ada"},
-        }
+    Any other address is not found.
+    """
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.said = said
         self.status = 200
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
     @asynccontextmanager
-    async def request(self, method: str, url: URL, **options: Any) -> AsyncIterator[Any]:
+    async def request(self, method: str, url: URL | str, **options: Any) -> AsyncIterator[Any]:
         self.asked.append((method, str(url), options))
-        said = self.said[str(url)]
+        said = self.said.get(str(url))
         if isinstance(said, Exception):
             raise said
-        yield _Answer(url, self.status, said)
+        yield _Answer(url, 404 if said is None else self.status, said)
+
+    def get(self, url: str, **options: Any) -> AbstractAsyncContextManager[Any]:
+        return self.request("GET", url, **options)
 
     @property
-    def paths(self) -> list[str]:
-        return [URL(url).path for _, url, _ in self.asked]
+    def urls(self) -> list[str]:
+        return [url for _, url, _ in self.asked]
 
 
 class _Answer:
-    def __init__(self, url: URL, status: int, said: Any) -> None:
+    def __init__(self, url: URL | str, status: int, said: Any) -> None:
         self.url, self.status = url, status
         self.content = self
         self._body = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -75,7 +76,14 @@ class _Answer:
 
 @pytest.fixture
 def web() -> Web:
-    return Web()
+    return Web(
+        {
+            DISCOVERY: METADATA,
+            f"{ISSUER}/jwks": {"keys": [OLD]},
+            f"{ISSUER}/token": {"id_token": "id", "access_token": "access"},
+            f"{ISSUER}/userinfo": {"sub": "ada"},
+        }
+    )
 
 
 def provider(
@@ -202,13 +210,13 @@ async def test_its_keys_are_read_again_after_an_hour_or_when_asked(web: Web, clo
         clock.now = 1000.0 + later
         newer = await one.newer_keys()
         assert (newer and len(newer.keys)) == found
-    assert web.paths.count("/jwks") == 3
+    assert web.urls.count(f"{ISSUER}/jwks") == 3
     clock.now = 1000.0 + 10 + 3600
     await one.keys()
-    assert web.paths.count("/jwks") == 3
+    assert web.urls.count(f"{ISSUER}/jwks") == 3
     clock.now += 0.1
     await one.keys()
-    assert web.paths.count("/jwks") == 4
+    assert web.urls.count(f"{ISSUER}/jwks") == 4
 
 
 @pytest.mark.parametrize("said", [{}, {"keys": []}, {"keys": 1}, []])
@@ -268,7 +276,7 @@ async def test_the_userinfo_is_asked_with_the_token_where_there_is_one(
     assert options["headers"] == expected
     web.said[DISCOVERY] = {**METADATA, "userinfo_endpoint": None}
     assert await provider(web, clock).userinfo("access") == {}
-    assert web.paths.count("/userinfo") == 1
+    assert web.urls.count(f"{ISSUER}/userinfo") == 1
 
 
 class Hanging:
