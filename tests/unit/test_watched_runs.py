@@ -358,12 +358,16 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
     assert told["running"] > told["completed"] > 2
 
 
+@pytest.mark.parametrize(("runs", "times"), [(["0"], 2), (["0", "1"], 1)])
 @in_virtual_time
-async def test_where_runs_are_missing_it_is_asked_again_whether_they_may_skip() -> None:
-    inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, skips={"f": False})
+async def test_whether_they_may_skip_is_asked_again_only_where_runs_are_missing(
+    runs: list[str], times: int
+) -> None:
+    known = {f"a-{one}": [run(one, "COMPLETED", moment(1.0))] for one in runs}
+    inngest = Inngest(known, skips={"f": False})
     rows = [row("a", at, BEGAN_MS + at * 400_000) for at in (1, 0)]
     await watched(500, inngest, Fixed(rows))
-    assert inngest.about("skips") == ["f", "f"]
+    assert inngest.about("skips") == ["f"] * times
 
 
 @in_virtual_time
@@ -496,13 +500,6 @@ async def test_what_a_function_may_do_is_asked_every_five_minutes() -> None:
             await asyncio.sleep(300)
             assert await questions.skips({("app", "a")}, None)
         assert inngest.about("skips") == ["a"] * 3
-
-
-@in_virtual_time
-async def test_of_events_that_run_it_is_asked_once_whether_they_may_skip() -> None:
-    inngest = Inngest(skips={"f": False})
-    await watched(700, inngest, Rows(["a"]))
-    assert inngest.about("skips") == ["f"]
 
 
 @pytest.mark.parametrize(
