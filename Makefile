@@ -13,7 +13,7 @@ TESTED := tests/acceptance/python_client/requirements tests/integration/own_tran
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() * 3))')
 coverage: WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() * 3 // 2))')
 # Files in their order: the longest first, then those of tests/acceptance, and at last tests/unit.
-BESIDE  = -p tests.support.forks --forks $(WORKERS)
+BESIDE  = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Modules are compiled once, not by each process, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
