@@ -278,7 +278,8 @@ async def test_a_row_that_was_committed_out_of_order_is_found_since_its_time(
     late = msgspec.structs.replace(late, accepted_at_ms=early.accepted_at_ms + 1_000)
     for one in (late, early):
         await outbox.intake.append(one)
-    search = Search(outbox.inspector, outbox.positions, SearchPolicy(first_window=1, window=1))
+    policy = SearchPolicy(first_window=1, window=1, late_rows=0)
+    search = Search(outbox.inspector, outbox.positions, policy)
     found = await search.find(Filter(since_ms=late.accepted_at_ms))
     assert [row.id for row in found.rows] == [late.id]
 
