@@ -11,7 +11,11 @@ from aiohttp.test_utils import make_mocked_request
 
 from service.errors import OutboxUnavailableError, ProviderUnavailableError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.session_revision import SessionRevisions, session_scope_id
+from service.identity.session_revision import (
+    SESSION_SCOPE,
+    SessionRevisions,
+    session_scope_id,
+)
 from service.identity.sessions import Sessions
 from service.identity.user import FoundUser, User
 from tests.support.clock import Clock
@@ -223,7 +227,10 @@ async def test_an_ended_session_gives_way_to_the_front_end_s_until_the_next_sign
     own = await service.sign_in()
     await service.revisions.end_all(ADA.owner)
     assert await service.who(Cookie=f"{own}; v4=a") == "v4 a"
-    own = await service.sign_in()  # with the revision of its user
+    stored = {(SESSION_SCOPE, session_scope_id(ADA.owner)): {"revision": "new"}}
+    service.scopes.stored |= stored  # by a process that this one has not heard of yet
+    own = await service.sign_in()
+    await service.revisions.end_all("dev bob")
     assert await service.who(Cookie=f"{own}; v4=a") == "dev ada"
 
 
