@@ -271,17 +271,16 @@ def test_an_event_that_is_asked_about_twice_counts_once() -> None:
     ("before", "skips", "expected"),
     [
         (None, None, False),
-        ((9, 9, True), None, True),
-        ((9, 1, False), True, False),  # a rate limit was seen
-        ((9, 0, False), None, False),
+        (NameView(name="a/b", expected=True, asked=9, ran=9), None, True),
+        # a rate limit was seen
+        (NameView(name="a/b", expected=False, asked=9, ran=1), True, False),
+        (NameView(name="a/b", expected=False, asked=9, ran=0), None, False),
     ],
 )
 def test_what_an_earlier_process_knew(
-    *, before: tuple[int, int, bool] | None, skips: bool | None, expected: bool
+    *, before: NameView | None, skips: bool | None, expected: bool
 ) -> None:
-    asked, ran, was_expected = before or (0, 0, False)
-    view = NameView(name="a/b", expected=was_expected, asked=asked, ran=ran)
-    known = name_runs(view if before else None)
+    known = name_runs(before)
     assert (known.skips, known.expected) == (skips, expected)
 
 

@@ -21,13 +21,11 @@ from service.console.operations.paced import PacedReplay, PacedReplayer, PacedRe
 from service.console.operations.search import Found
 from service.errors import InvalidFieldError, OutboxUnavailableError
 from service.outbox.audit import Act
-from service.outbox.event import Event
 from service.outbox.model import Filter, Named, Row, State
-from tests.support.memory_outbox import MemoryOutbox
+from tests.support.made_row import made_row
 from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now
 
-NOW = 1_000.0
 NOW_MS = 1_000_000
 ACT = Act("a-1", "all")
 
@@ -58,8 +56,7 @@ class Finds:
 async def test_what_was_settled_after_it_was_shown_is_left_alone(
     settled_ms: int, seen_ms: int | None, found: int
 ) -> None:
-    [row] = dead_rows(1)
-    finds = Finds([msgspec.structs.replace(row, settled_at_ms=settled_ms)])
+    finds = Finds([made_row(State.DEAD, settled_at_ms=settled_ms, seq=1)])
     proposals = Proposals(finds, Replays())  # type: ignore[arg-type]
     proposal = await proposals.propose(
         Action.REPLAY, Filter(limit=10), now_ms=NOW_MS, seen_ms=seen_ms
@@ -77,7 +74,7 @@ async def test_a_first_dry_run_says_that_more_match_than_were_found(
         async def find(self, wanted: Filter) -> Found:
             return dataclasses.replace(await super().find(wanted), **more)
 
-    proposals = Proposals(More(dead_rows(1)), Replays())  # type: ignore[arg-type]
+    proposals = Proposals(More(rows_in(State.DEAD)), Replays())  # type: ignore[arg-type]
     proposal = await proposals.propose(Action.REPLAY, Filter(id_prefix="e"), now_ms=0)
     assert proposal.has_more is told
 
@@ -101,14 +98,6 @@ class Replays:
         return list(wanted.ids)[1:]
 
 
-def dead_rows(count: int) -> list[Row]:
-    outbox = MemoryOutbox(lambda: NOW)
-    for number in range(count):
-        event = Event(f"e-{number}", "n", "u-1", "u-1", 0, b"{}")
-        outbox.rows.put(outbox.rows.append(event), State.DEAD)
-    return [row.row(NOW) for row in outbox.rows.by_seq.values()]
-
-
 @pytest.mark.parametrize(
     ("count", "per_minute", "seen"),
     [
@@ -122,17 +111,16 @@ def dead_rows(count: int) -> list[Row]:
 async def test_a_change_at_a_rate_takes_its_time(
     count: int, per_minute: int | None, seen: list[tuple[float, int]]
 ) -> None:
-    replays, rows = Replays(), dead_rows(count)
+    replays, rows = Replays(), rows_in(*[State.DEAD] * count)
     await change_rows(replays.replay, rows, actor="ada", act=ACT, per_minute=per_minute)
     assert [(round(at, 3), rows) for at, rows in replays.seen] == seen
 
 
 def rows_in(*states: State) -> list[Row]:
-    """Rows e-0, e-1 … in these states, settled at the second of their number."""
-    rows = [msgspec.structs.replace(row, settled_at_ms=None) for row in dead_rows(len(states))]
+    """Rows e-0, e-1 … in these states, accepted at the second of their number."""
     return [
-        msgspec.structs.replace(row, state=state, accepted_at_ms=at * 1000, seq=100 - at)
-        for at, (row, state) in enumerate(zip(rows, states, strict=True))
+        made_row(state, id=f"e-{at}", name="n", accepted_at_ms=at * 1000, seq=100 - at)
+        for at, state in enumerate(states)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The list of rows on narrow and wide screens."""
+"""The list of rows: the options that choose them, what a search says, narrow and wide screens."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from service.console.commands.events import say
+from service.console.operations.search import Found, Listing
 from service.console.operations.views import RowView, row_view
+from service.console.terminal.options import RowOptions, parse_moment
 from service.console.terminal.tables import row_list, row_table
-from service.outbox.model import State
+from service.outbox.model import Filter, State
 from tests.support.made_row import made_row
 
 EVENT_ID = "019e1a2b-3c4d-7abc-8def-0123456789ab"
@@ -107,3 +110,49 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
             "history alone",
         )
     ]
+
+
+GIVEN = {
+    "user": ("u-1", "user_id"),
+    "name": ("a/b", "name"),
+    "reason": ("rejected", "reason"),
+    "older_than": (60.0, "older_than_seconds"),
+    "since": (1, "since_ms"),
+    "until": (2, "until_ms"),
+}
+
+
+@pytest.mark.parametrize("option", GIVEN)
+def test_each_option_is_a_part_of_the_filter(option: str) -> None:
+    value, part = GIVEN[option]
+    options = RowOptions(**{option: value})  # type: ignore[arg-type]
+    assert options.are_given
+    assert options.filter(limit=7) == Filter(**{part: value}, limit=7)  # type: ignore[arg-type]
+
+
+def test_what_is_not_given_matches_all_and_a_state_and_ids_come_from_the_command() -> None:
+    assert not RowOptions().are_given
+    assert RowOptions().filter(limit=7) == Filter(limit=7)
+    chosen = RowOptions().filter(limit=7, state=State.DEAD, ids=("e-1",))
+    assert chosen == Filter(limit=7, state=State.DEAD, ids=("e-1",))
+
+
+def test_a_moment_ago_is_exact_to_the_millisecond() -> None:
+    assert parse_moment("1500ms", 10_000) == 8_500
+
+
+NIGHT_MS = 1_795_559_419_447
+PAUSED = Listing(Found([], 42, NIGHT_MS), 0, is_bounded=True)
+
+
+@pytest.mark.parametrize(
+    ("json", "out", "none"), [(False, "", "No rows match.\n"), (True, "[]\n", "")]
+)
+def test_a_search_says_how_far_it_went_and_to_people_that_nothing_matches(
+    capsys: pytest.CaptureFixture[str], out: str, none: str, *, json: bool
+) -> None:
+    say(PAUSED, json=json)
+    told = "Searched back to rows of 2026-11-24 22:30:19 UTC; --cursor 42 continues.\n"
+    assert capsys.readouterr() == (out, told)
+    say(Listing(Found([]), 0, is_bounded=False), json=json)
+    assert capsys.readouterr() == (out, none)

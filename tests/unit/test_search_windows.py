@@ -45,6 +45,8 @@ async def test_windows_grow_fourfold_from_500_to_20_000_rows() -> None:
     afters = [30_500, 28_500, 20_500, 500]
     befores = [None, *(after + 1 for after in afters)]
     assert windows == list(zip(befores, [*afters, None], strict=True))
+    # A window that is known to be the last ends the search.
+    assert await looked(ListedOutbox(rows([1, 2])), **NONE) == [(None, 0)]
 
 
 async def test_windows_in_which_payloads_are_read_do_not_grow() -> None:
@@ -98,10 +100,6 @@ async def test_a_search_pauses_after_a_second() -> None:
     outbox, times = ListedOutbox(rows(range(1, 3_001))), iter([7.0, 7.9, 8.0])
     search = Search(outbox, outbox, None, lambda: next(times))  # type: ignore[arg-type]
     assert await search.find(Filter(**NONE)) == Found([], 501, 501_000)
-
-
-async def test_a_window_that_is_known_to_be_the_last_ends_the_search() -> None:
-    assert await looked(ListedOutbox(rows([1, 2])), **NONE) == [(None, 0)]
 
 
 @pytest.mark.parametrize("wanted", [{"reason": "rejected"}, {"reason_part": "name"}])

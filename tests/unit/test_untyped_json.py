@@ -14,15 +14,13 @@ from service.untyped_json import decode_untyped, decode_untyped_object
 NUMBERS = [b"1e308", b"-1.7976931348623157e308", b"5e-324", b"1e-400", b"0.1", b"-0.0", b"1e23"]
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_a_number_is_what_python_reads(number: bytes) -> None:
-    assert decode_untyped_object(b'{"a":%b}' % number) == json.loads(b'{"a":%b}' % number)
-
-
-@pytest.mark.parametrize("number", [b"1e309", b"-1e999", b"9" * 400 + b".0"])
-def test_a_number_that_a_float_can_not_hold_is_refused(number: bytes) -> None:
-    with pytest.raises(msgspec.ValidationError):
-        decode_untyped(b"[%b]" % number)
+def test_a_number_is_what_python_reads_or_refused_where_a_float_can_not_hold_it() -> None:
+    for number in NUMBERS:
+        text = b'{"a":%b}' % number
+        assert decode_untyped_object(text) == json.loads(text)
+    for number in (b"1e309", b"-1e999", b"9" * 400 + b".0"):
+        with pytest.raises(msgspec.ValidationError):
+            decode_untyped(b"[%b]" % number)
 
 
 @pytest.mark.parametrize("number", [b"1e308", b"5e-324", b"123456789012345678e290"])

@@ -1,4 +1,4 @@
-"""The JSON of a row and of the figures, as `outbox … --json` prints it: every field by its name."""
+"""The JSON of a row and of the figures, every field by its name; and how figures move."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.console.operations.views import row_view, stats_view
+from service.console.operations.views import StatsView, moved, row_view, stats_view
 from service.outbox.event import Meta
 from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord, Row, State
@@ -145,3 +145,35 @@ def test_a_pause_hides_the_breaker_and_says_who_and_why() -> None:
     for why, reason in (("", "paused by ada"), ("an upgrade", "paused by ada: an upgrade")):
         delivery = figures(record(paused_by="ada", pause_reason=why))["delivery"]
         assert delivery == {"state": "paused", "reason": reason, "reopensInSeconds": 2.5}
+
+
+QUIET = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True)
+
+
+def seen(**changes: int) -> StatsView:
+    return msgspec.structs.replace(QUIET, **changes)
+
+
+def test_the_first_look_shows_no_movement() -> None:
+    view = seen(pending=5, delivering=2, sent=3, delivered=4)
+    for first in (moved(None, view, 9.0), moved(moved(None, QUIET, 0.0), view, 0.0)):
+        assert (first.accepted_rate, first.delivered_rate) == (0.0, 0.0)
+        assert (first.waiting, first.peak) == (10, 10)
+
+
+def test_rates_are_what_was_settled_and_what_came_on_top() -> None:
+    first = moved(None, seen(pending=10, dead=2), 0.0)
+    second = moved(first, seen(pending=6, delivering=2, delivered=7, dead=3), 2.0)
+    assert second.delivered_rate == 3.5
+    assert second.accepted_rate == 3.0
+    assert second.peak == 10
+    assert moved(second, seen(sent=11), 1.0).peak == 11
+    purged = moved(second, seen(delivered=3), 1.0)
+    assert (purged.accepted_rate, purged.delivered_rate) == (0.0, 0.0)
+
+
+def test_the_peak_starts_again_when_nothing_waits() -> None:
+    full = moved(None, seen(pending=100), 0.0)
+    empty = moved(full, seen(delivered=100), 1.0)
+    retry = moved(empty, seen(delivered=100, pending=3), 1.0)
+    assert (full.peak, empty.peak, retry.peak) == (100, 100, 3)
