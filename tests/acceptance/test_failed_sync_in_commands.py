@@ -76,7 +76,7 @@ async def test_a_move_whose_sync_fails_says_so_and_is_finished_by_a_repetition(
     path, ids = source
     shim, target = DiskShim(folder), folder / "target.db"
     move = ("move", "--to", f"sqlite:///{target}", "--url", f"sqlite:///{path}")
-    for number in range(3):
+    for number in range(2):
         shim.fail_next_sync("target.db-wal")
         code, errors = await command(shim, *move)
         assert shim.has_failed, number

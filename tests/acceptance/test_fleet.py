@@ -108,14 +108,14 @@ async def test_a_killed_process_and_a_crashed_database_lose_nothing(
 ) -> None:
     commands = [("serve",), ("serve", "--no-relay"), ("serve", "--no-relay")]
     async with fleet_of(crashable_url, inngest_api, commands) as fleet:
-        async with fleet.under_load():
-            await fleet.more(100)
+        async with fleet.under_load(workers=4):
+            await fleet.more(50)
             await fleet.kill(fleet.living[-1])
-            await fleet.more(100)
+            await fleet.more(50)
             await asyncio.to_thread(crashable.crash)
             status = await fleet.poster.post(fleet.living[-1].url)
             await asyncio.to_thread(crashable.start)
-            await fleet.more(100)
+            await fleet.more(50)
         assert status == 503
         await fleet.all_delivered()
         stats = await fleet.figures()

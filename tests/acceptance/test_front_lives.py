@@ -58,34 +58,16 @@ async def is_refused(host: str, port: int) -> bool:
     return False
 
 
-async def test_limits_are_exact_over_all_fronts(
+async def test_limits_are_exact_over_all_fronts_which_stop_when_their_parent_is_killed(
     memory_path: Path, inngest_api: FakeInngest
 ) -> None:
     url = f"sqlite:///{memory_path / 'outbox.db'}"
-    async with (
-        running(
-            "serve",
-            environment=environment(
-                url,
-                "http://127.0.0.1:1",
-                WEB_CONCURRENCY="2",
-                OUTBOX_MAX_PENDING_PER_USER="20",
-            ),
-        ) as parent,
-        client() as poster,
-    ):
-        await poster.sign_in(parent.url)
+    given = {"INNGEST_DEV": "http://127.0.0.1:1", "OUTBOX_MAX_PENDING_PER_USER": "20"}
+    async with two_fronts(url, inngest_api, **given) as (parent, poster):
         statuses = await asyncio.gather(
             *(poster.post_on_a_new_connection(parent.url) for _ in range(60))
         )
         assert sorted(statuses) == [200] * 20 + [429] * 40
-
-
-async def test_children_stop_when_their_parent_is_killed(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
-    async with two_fronts(outbox_url, inngest_api) as (parent, _):
         children = children_of(parent)
         assert len(children) == 3
         parent.kill()

@@ -110,8 +110,8 @@ async def test_a_store_process_that_is_killed_comes_again_and_nothing_accepted_i
             await poster.post(parent.url)
             await asyncio.sleep(0.02)
 
-    posting = [asyncio.create_task(post()) for _ in range(8)]
-    for _ in range(3):
+    posting = [asyncio.create_task(post()) for _ in range(4)]
+    for _ in range(2):
         await more_accepted(poster, 50)
         kill_store(parent)
         await more_accepted(poster, 50)

@@ -12,7 +12,7 @@ from tests.support.disk_shim import find_compiler
 from tests.support.neighbours import lacks
 from tests.support.postgres_server import find_binaries
 
-HOURS = "1" if os.environ.get("CI") else "0.2"
+HOURS, HISTORIES = ("1", "6") if os.environ.get("CI") else ("0.2", "2")
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(3600)
     "trial",
     [
         f"simulation 1 1 {HOURS}",
-        "journal.history 0 6",
+        f"journal.history 0 {HISTORIES}",
         pytest.param("power_cuts 2600", marks=pytest.mark.slow),
         pytest.param("power_cuts.device_faults 97", marks=pytest.mark.slow),
         pytest.param("linearizability 1 sqlite", marks=pytest.mark.slow),

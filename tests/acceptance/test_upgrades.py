@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.schema import migrate
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
@@ -71,8 +72,7 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
     program = tmp_path / "program"
     url = f"sqlite:///{tmp_path / 'outbox.db'}"
     settings = environment(url, inngest_api.url, **install(program))
-    async with running("serve", environment=settings) as first:
-        assert await first.stop() == 0
+    migrate(url)
     add_migration(program, ENDLESS)
     async with running("serve", environment=settings, ready=None) as migrating:
         await eventually(lambda: is_migrating(url))

@@ -8,15 +8,15 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import secrets
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
+from typer.testing import CliRunner
 
+from service.console.commands.main import app
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.inngest_process import EVENT_KEY
@@ -88,12 +88,11 @@ class Inngest:
 
     async def outbox(self, *arguments: str) -> dict[str, Any]:
         """What the `outbox` script prints with --json."""
-        command = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.console.commands.main", *arguments, "--json"),
-            env={**os.environ, **self_hosted_service(self._outbox_url, self._url)},
-            stdout=asyncio.subprocess.PIPE,
+        told = self_hosted_service(self._outbox_url, self._url)
+        result = await asyncio.to_thread(
+            CliRunner().invoke, app, [*arguments, "--json"], env=told, catch_exceptions=False
         )
-        printed: dict[str, Any] = json.loads((await command.communicate())[0])
+        printed: dict[str, Any] = json.loads(result.stdout)
         return printed
 
     @contextlib.asynccontextmanager
