@@ -54,7 +54,7 @@ export class Transport {
 
   private async fetch(exchange: Exchange): Promise<Response> {
     const { signal, timeoutMs } = exchange;
-    const limits = [signal, timeoutMs && AbortSignal.timeout(timeoutMs)].filter((one) => !!one);
+    const timeout = timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined;
     try {
       const headers = new Headers(await this.options.headers());
       for (const [name, value] of Object.entries(exchange.headers ?? {})) headers.set(name, value);
@@ -66,13 +66,25 @@ export class Transport {
         cache: "no-store",
         credentials: this.options.credentials,
         redirect: "error",
-        signal: limits.length ? AbortSignal.any(limits as AbortSignal[]) : null,
+        signal: (signal && timeout ? anyOf(signal, timeout) : (signal ?? timeout)) ?? null,
       });
     } catch (cause) {
       signal?.throwIfAborted();
       throw new OutboxConnectionError("The service can't be reached right now.", { cause });
     }
   }
+}
+
+/** Aborts with either. Safari has `AbortSignal.any` since 17.4, Node since 20.3. */
+function anyOf(one: AbortSignal, other: AbortSignal): AbortSignal {
+  if (AbortSignal.any) return AbortSignal.any([one, other]);
+  const either = new AbortController();
+  for (const signal of [one, other]) {
+    const abort = (): void => either.abort(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { signal: either.signal });
+  }
+  return either.signal;
 }
 
 async function refusal(answer: Response): Promise<OutboxError> {

@@ -95,6 +95,22 @@ test("no redirect is followed, no answer cached, and cookies go to another origi
   ]);
 });
 
+test("requests end by their signals where a browser has no AbortSignal.any", async (t) => {
+  const { any } = AbortSignal;
+  t.after(() => (AbortSignal.any = any));
+  AbortSignal.any = undefined;
+  const given = new AbortController();
+  const { outbox } = quick((_, place, signal) => {
+    if (place) return accepted("e");
+    return new Promise((_, refuse) => signal.addEventListener("abort", () => refuse(signal.reason)));
+  });
+  const waited = outbox.waitFor("e", { signal: given.signal });
+  await settled();
+  given.abort(new Error("no time"));
+  await assert.rejects(waited, /no time/);
+  assert.equal((await outbox.submit(BODY)).eventId, "e");
+});
+
 test("events are listed, taken back and looked at by their paths", async () => {
   const timeout = mock.method(AbortSignal, "timeout");
   const { requests, outbox } = quick(({ method }, place) => {
