@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def _wait_until_commits_wait(server: PostgresServer) -> None:
         seen = threading.Event()
 
         def commit() -> None:
-            while not seen.is_set():
+            while not seen.wait(0.005):
                 committing.execute("SELECT pg_logical_emit_message(true, 'test', '')")
 
         thread = threading.Thread(target=commit)
@@ -82,7 +83,7 @@ def _wait_until_commits_wait(server: PostgresServer) -> None:
         pid = committing.info.backend_pid
         waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
         while not watching.execute(waits, (pid,)).fetchall():
-            pass
+            time.sleep(0.005)
         seen.set()
         watching.execute("SELECT pg_cancel_backend(%s)", (pid,))
         thread.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from service.outbox.schema import known_ids, migrate
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
 from service.relay.sends import BreakerState
+from tests.support.beside import beside
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append
 from tests.support.storage import (
@@ -227,32 +227,23 @@ def closed(keeper: BreakerSync, seconds: float) -> Breaker:
 
 
 @pytest.fixture
-async def keepers(postgres_url: str) -> AsyncIterator[tuple[BreakerSync, BreakerSync, Outbox]]:
-    storage = PostgresStorage(postgres_url)
-    async with storage.open() as one, storage.open() as two:
-        pair = tuple(
-            BreakerSync(outbox.delivery, Breaker.fresh(500, 2**20, 4), lambda: None)
-            for outbox in (one, two)
-        )
-        for keeper in pair:
-            await keeper.restore()
-        tasks = [asyncio.create_task(keeper.keep()) for keeper in pair]
-        yield *pair, one
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def state(keeper: BreakerSync, wanted: BreakerState) -> None:
-    await eventually(lambda: keeper.breaker.state is wanted)
+async def keepers(pair: tuple[Outbox, Outbox]) -> AsyncIterator[list[BreakerSync]]:
+    """The breakers of both processes."""
+    made = [
+        BreakerSync(outbox.delivery, Breaker.fresh(500, 2**20, 4), lambda: None) for outbox in pair
+    ]
+    for keeper in made:
+        await keeper.restore()
+    async with beside(*(keeper.keep() for keeper in made)):
+        yield made
 
 
 async def test_trouble_and_recovery_are_known_to_a_process_that_has_no_news(
-    keepers: tuple[BreakerSync, BreakerSync, Outbox],
+    keepers: list[BreakerSync],
 ) -> None:
-    one, two, _ = keepers
+    one, two = keepers
     one.move(closed(one, 60))
-    await state(two, BreakerState.BACKING_OFF)
+    await eventually(lambda: two.breaker.state is BreakerState.BACKING_OFF)
     assert two.breaker.reason == "HTTP 503"
     now = asyncio.get_running_loop().time()
     assert 30 < two.breaker.reopens_at - now < 61
@@ -263,9 +254,9 @@ async def test_trouble_and_recovery_are_known_to_a_process_that_has_no_news(
 
 
 async def test_a_process_that_delivers_is_not_held_up_by_anothers_trouble(
-    keepers: tuple[BreakerSync, BreakerSync, Outbox],
+    pair: tuple[Outbox, Outbox], keepers: list[BreakerSync]
 ) -> None:
-    one, two, outbox = keepers
+    one, two = keepers
 
     async def deliver() -> None:
         while True:
@@ -273,15 +264,11 @@ async def test_a_process_that_delivers_is_not_held_up_by_anothers_trouble(
             two.delivered(10)
             await asyncio.sleep(0.01)
 
-    delivering = asyncio.create_task(deliver())
-    one.move(closed(one, 60))
-
     async def two_has_told_since() -> bool:
-        record = await outbox.delivery.load()
-        return record is not None and record.revision > 3 and record.rate > 1
+        record = await pair[0].delivery.load()
+        return record.revision > 3 and record.rate > 1
 
-    await eventually(two_has_told_since)
-    assert two.breaker.state is BreakerState.HEALTHY
-    delivering.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await delivering
+    async with beside(deliver()):
+        one.move(closed(one, 60))
+        await eventually(two_has_told_since)
+        assert two.breaker.state is BreakerState.HEALTHY

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -74,6 +74,18 @@ def listening(short_path: Path) -> Iterator[socket.socket]:
 async def store(short_path: Path) -> AsyncIterator[Outbox]:
     async with SqliteStorage(short_path / "outbox.db").open() as outbox:
         yield outbox
+
+
+@contextlib.asynccontextmanager
+async def front_of(
+    listening: socket.socket,
+    script: Callable[[Line], Awaitable[None]],
+    policy: LinkPolicy = PATIENT,
+) -> AsyncIterator[RemoteOutbox]:
+    """A front process whose store process follows `script`."""
+    path = Path(listening.getsockname())
+    async with scripted_store(listening, script), front(path, policy) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -229,14 +241,11 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     assert (await store.inspector.stats()).pending == 200
 
 
-async def test_a_call_whose_store_is_lost_fails(short_path: Path, listening: socket.socket) -> None:
+async def test_a_call_whose_store_is_lost_fails(listening: socket.socket) -> None:
     async def hang_up(line: Line) -> None:
         await line.heard()  # a call has begun
 
-    async with (
-        scripted_store(listening, hang_up),
-        front(short_path / "store", LinkPolicy(patience_seconds=20, retry_seconds=60)) as remote,
-    ):
+    async with front_of(listening, hang_up, LinkPolicy(20, retry_seconds=60)) as remote:
         assert not remote.failure
         with pytest.raises(OutboxUnavailableError) as lost:
             await remote.intake.append(event())
@@ -244,26 +253,21 @@ async def test_a_call_whose_store_is_lost_fails(short_path: Path, listening: soc
         assert remote.failure
 
 
-async def test_a_store_that_says_nothing_is_away(
-    short_path: Path, listening: socket.socket
-) -> None:
+async def test_a_store_that_says_nothing_is_away(listening: socket.socket) -> None:
     async def say_no_more(line: Line) -> None:
         while await line.heard():
             pass
 
     impatient = LinkPolicy(patience_seconds=20, retry_seconds=0.01, silence_seconds=0.1)
     with capture_logs() as logged:
-        async with (
-            scripted_store(listening, say_no_more),
-            front(short_path / "store", impatient) as remote,
-        ):
+        async with front_of(listening, say_no_more, impatient) as remote:
             with pytest.raises(OutboxUnavailableError):
                 await remote.intake.append(event())
     assert logged[0]["event"] == "store_process_hangs"
 
 
 async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
-    short_path: Path, listening: socket.socket
+    listening: socket.socket,
 ) -> None:
     begun = asyncio.Event()
 
@@ -276,33 +280,28 @@ async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
             line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode(b"{}"))))
         await line.heard()
 
-    async with (
-        scripted_store(listening, answer_both),
-        front(short_path / "store", PATIENT) as remote,
-    ):
+    async with front_of(listening, answer_both) as remote:
         call = asyncio.ensure_future(remote.inspector.payload("e-1"))
         await begun.wait()
         call.cancel()
         assert await remote.inspector.payload("e-2") == b"{}"
 
 
-async def test_an_answer_of_another_version_is_unavailability(
-    short_path: Path, listening: socket.socket
-) -> None:
+async def test_an_answer_of_another_version_is_unavailability(listening: socket.socket) -> None:
     async def answer(line: Line) -> None:
         call = await line.heard()
         assert isinstance(call, Call)
         line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode({"new": 1}))))
         await line.heard()
 
-    async with scripted_store(listening, answer), front(short_path / "store", PATIENT) as remote:
+    async with front_of(listening, answer) as remote:
         with pytest.raises(OutboxUnavailableError) as other:
             await remote.inspector.payload("e-1")
         assert other.value.retry_after_seconds == 1
 
 
 async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
-    short_path: Path, listening: socket.socket
+    listening: socket.socket,
 ) -> None:
     appended: list[int] = []
 
@@ -317,7 +316,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
             line.say(to_fault(number, OutboxFullError()))
 
     policy = LinkPolicy(20, 0.1, retry_seconds=60, away="away", lost="lost")
-    async with scripted_store(listening, close), front(short_path / "store", policy) as remote:
+    async with front_of(listening, close, policy) as remote:
         posts = []
         while not remote.failure:  # some in each turn, so in that of the closing too
             posts.append(asyncio.create_task(remote.intake.append(event())))
@@ -330,7 +329,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
 
 
 async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes(
-    short_path: Path, listening: socket.socket
+    listening: socket.socket,
 ) -> None:
     async def close_and_hang(line: Line) -> None:
         await line.heard()  # a call has begun
@@ -340,8 +339,7 @@ async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes
 
     policy = LinkPolicy(20, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
     async with (
-        scripted_store(listening, close_and_hang),
-        front(short_path / "store", policy) as remote,
+        front_of(listening, close_and_hang, policy) as remote,
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         with pytest.raises(OutboxUnavailableError):
@@ -485,19 +483,13 @@ async def test_a_front_waits_for_the_next_store_after_one_of_another_version(
     server.close()
 
 
-async def test_a_store_that_is_not_understood_answers_no_call(
-    short_path: Path, listening: socket.socket
-) -> None:
+async def test_a_store_that_is_not_understood_answers_no_call(listening: socket.socket) -> None:
     async def greet_as_a_caller(line: Line) -> None:
         await line.heard()  # a call has begun
         line.say(Hello(PROTOCOL))
         await line.heard()
 
-    async with (
-        scripted_store(listening, greet_as_a_caller),
-        front(short_path / "store", PATIENT) as remote,
-        asyncio.timeout(PATIENCE_SECONDS),
-    ):
+    async with front_of(listening, greet_as_a_caller) as remote, asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(OutboxUnavailableError):
             await remote.inspector.stats()
 
@@ -585,9 +577,7 @@ async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
     assert [receipt.event_id for receipt in receipts] == [each.id for each in sent]
 
 
-async def test_events_of_one_turn_share_messages_that_are_bounded(
-    short_path: Path, listening: socket.socket
-) -> None:
+async def test_events_of_one_turn_share_messages_that_are_bounded(listening: socket.socket) -> None:
     arrived: asyncio.Queue[Appends] = asyncio.Queue()
 
     async def take(line: Line) -> None:
@@ -596,7 +586,7 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(
             arrived.put_nowait(message)
 
     patient = LinkPolicy(patience_seconds=PATIENCE_SECONDS, silence_seconds=PATIENCE_SECONDS)
-    async with scripted_store(listening, take), front(short_path / "store", patient) as remote:
+    async with front_of(listening, take, patient) as remote:
         sent = [event() for _ in range(20)] + [event(size=700_000) for _ in range(4)]
         posts = [asyncio.create_task(remote.intake.append(each)) for each in sent]
         messages = [await arrived.get() for _ in range(2)]
