@@ -26,24 +26,28 @@ def command(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_path):
-    def said(*options: str) -> str:
+    def said(code: int, *options: str, **environ: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "service", "worker", *options],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert done.returncode == 2
+        assert done.returncode == code
         assert "Traceback" not in done.stderr
         return done.stderr
 
-    told = said()
+    told = said(2)
     assert "configuration: AWS_S3_BUCKET: required by the worker" in told
     assert "configuration: AWS_S3_REGION: required by the worker" in told
-    assert "--health-port: invalid port value: '65536'" in said("--health-port", "65536")
+    assert "--health-port: invalid port value: '65536'" in said(2, "--health-port", "65536")
+    bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert said(1, "--health-port", port, **bucket).startswith("can't start: ")
 
 
 def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, tmp_path):
@@ -85,15 +89,6 @@ def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
     assert command("demo").exit_code == 1
     assert command("demo", "--quick", "--posts-per-second", "60").exit_code == 1
     assert paces == [Pace(200), Pace(60, calm_seconds=1, outage_seconds=2, after_seconds=1)]
-
-
-def test_a_worker_whose_health_port_is_taken_does_not_start(command):
-    bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = command("worker", "--health-port", port, **bucket)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("can't start: ")
 
 
 @pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])
@@ -186,13 +181,15 @@ def test_check_hides_the_token_in_a_tracing_address(command):
 
 @pytest.mark.parametrize("name", ["check", "serve", "migrate"])
 def test_a_faulty_settings_file_is_told_with_every_other_fault(command, tmp_path, name):
-    faulty = tmp_path / "settings.json"
-    faulty.write_text("[]")
-    done = command(name, PORT="x", APP_SETTINGS_FILE=str(faulty), EVENT_TYPES_FILE="absent")
-    assert done.exit_code == 2
-    assert "configuration: EVENT_TYPES_FILE: " in done.stderr
-    assert "configuration: PORT: " in done.stderr
-    assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
+    (tmp_path / "settings.json").write_text("[]")
+    files = {"APP_SETTINGS_FILE": "settings.json", "EVENT_TYPES_FILE": "absent"}
+    for given in (files, {**files, "PORT": "x"}):
+        done = command(name, **given)
+        assert done.exit_code == 2
+        faults = [line for line in done.stderr.splitlines() if ": " in line]
+        assert all(one.startswith("configuration: ") for one in faults)
+        assert all(f"configuration: {one}: " in done.stderr for one in given)
+        assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
 
 
 async def test_check_tells_whether_confirmations_can_be_had(command):

@@ -48,15 +48,22 @@ def opened(event: Any, key: str = KEY) -> object:
 
 
 async def test_the_data_is_encrypted_for_inngest_and_in_the_file(tmp_path, inngest_api):
-    async with declared_service(
-        tmp_path, inngest_api, [REPORT], OUTBOX_ENCRYPTION_KEY=KEY
-    ) as service:
-        event = await service.delivered("/api/reports", BODY)
+    types = [
+        REPORT,
+        {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]},
+        {**REPORT, "name": "open/one", "path": "/api/open", "encrypt": False},
+    ]
+    async with declared_service(tmp_path, inngest_api, types, OUTBOX_ENCRYPTION_KEY=KEY) as service:
+        whole = await service.delivered("/api/reports", BODY)
+        part = await service.delivered("/api/part", BODY)
         files = b"".join(one.read_bytes() for one in tmp_path.glob("outbox.db*"))
-    assert list(event["data"]) == ["encrypted"]
-    assert opened(event) == BODY
+        declined = await service.delivered("/api/open", BODY)
+    assert list(whole["data"]) == ["encrypted"]
+    assert opened(whole) == BODY
+    assert (part["data"]["month"], opened(part)) == ("may", {"report": CANARY})
     assert b"report/requested" in files
     assert CANARY.encode() not in files
+    assert declined["data"] == BODY
 
 
 @pytest.mark.parametrize("shown", ["true", "false"])
@@ -69,25 +76,6 @@ async def test_operators_read_encrypted_data_only_where_that_is_set(tmp_path, in
         page = await service.post(f"/outbox/events/{event['id']}/payload", None)
         assert page.status == 200
         assert (CANARY in await page.text()) is (shown == "true")
-
-
-async def test_named_fields_are_encrypted_and_the_others_stay(tmp_path, inngest_api):
-    declared = {**REPORT, "encrypt": ["report"]}
-    async with declared_service(
-        tmp_path, inngest_api, [declared], OUTBOX_ENCRYPTION_KEY=KEY
-    ) as service:
-        event = await service.delivered("/api/reports", BODY)
-    assert event["data"]["month"] == "may"
-    assert opened(event) == {"report": CANARY}
-
-
-async def test_a_type_that_declines_stays_readable(tmp_path, inngest_api):
-    declared = {**REPORT, "encrypt": False}
-    async with declared_service(
-        tmp_path, inngest_api, [declared], OUTBOX_ENCRYPTION_KEY=KEY
-    ) as service:
-        event = await service.delivered("/api/reports", BODY)
-    assert event["data"] == BODY
 
 
 @pytest.mark.parametrize("keys", [KEY, f"{NEW},{KEY}"])

@@ -45,15 +45,6 @@ def test_the_service_reads_the_file_and_prefers_the_environment(folder: Path) ->
     assert {"OUTBOX_RETENTION=3d", "PORT=4001", "INNGEST_DEV=http://127.0.0.1:1"} <= set(lines)
 
 
-def test_a_check_names_each_faulty_file_beside_each_faulty_variable(folder: Path) -> None:
-    files = {"APP_SETTINGS_FILE": "absent.json", "EVENT_TYPES_FILE": "absent.yaml"}
-    check = (sys.executable, "-m", "service", "check")
-    for given in (files, {**files, "PORT": "none"}):
-        faults = [line for line in said(folder, *check, **given).splitlines() if ": " in line]
-        assert all(one.startswith("configuration: ") for one in faults)
-        assert [any(name in one for one in faults) for name in given] == [True] * len(given)
-
-
 def test_the_outbox_script_reads_the_file_and_prefers_the_environment(folder: Path) -> None:
     assert "named-in-a-file.db" in said(folder, *SCRIPT, "stats")
     other = said(folder, *SCRIPT, "stats", OUTBOX_URL="sqlite:///named-by-a-variable.db")

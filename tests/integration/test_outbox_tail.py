@@ -164,7 +164,5 @@ async def test_its_looks_leave_time_for_anything_else(
 
 
 async def test_without_an_outbox_it_says_so(tmp_path: Path) -> None:
-    async with tailing(f"sqlite:///{tmp_path / 'none.db'}") as process:
-        _, err = await process.communicate()
-        assert process.returncode == 2
-        assert b"no outbox file" in err
+    code, _, err = await outbox_command(tmp_path / "none.db", "tail")
+    assert (code, "no outbox file" in err) == (2, True)

@@ -175,20 +175,13 @@ async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(
     assert (code, said["checked"]) == (1, 3)
 
 
-@pytest.mark.parametrize("key", ["signkey-test-ff", None])
-async def test_without_the_right_key_it_can_not_tell(
-    outbox: Outbox, path: Path, guarded: FakeInngest, key: str | None
-):
-    await delivered(outbox, 2)
-    code, said = await verify(path, guarded, key=key)
-    assert code == 3
-    assert not said.get("missing")
-
-
-async def test_while_inngest_is_away_it_can_not_tell(
+async def test_without_the_right_key_or_an_inngest_it_can_not_tell(
     outbox: Outbox, path: Path, guarded: FakeInngest
 ):
     ids = await delivered(outbox, 2)
+    for key in ("signkey-test-ff", None):
+        code, said = await verify(path, guarded, key=key)
+        assert (code, said.get("missing") or []) == (3, [])
     await guarded.close()
     code, said = await verify(path, guarded)
     assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
@@ -206,23 +199,14 @@ async def test_a_postgresql_outbox_is_verified_and_repaired_too(
         assert [entry.event_id for entry in (await claim(outbox)).entries] == ids[2:]
 
 
-@pytest.mark.parametrize(
-    ("missing", "unknown", "code"),
-    [(["a"], ["b"], 1), ([], ["b"], 3), (["a"], [], 1), ([], [], 0)],
-)
 async def test_what_is_missing_is_worse_than_what_is_not_known(
-    path: Path,
-    guarded: FakeInngest,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    missing: list[str],
-    unknown: list[str],
-    code: int,
+    path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ):
     async def answered(*_: object, **__: object) -> verification.Verification:
         return verification.Verification(9, 4, missing, unknown)
 
     monkeypatch.setattr(verify_module, "_verify", answered)
-    counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
-    found, out = await printed(path, guarded)
-    assert (found, out.splitlines()[0]) == (code, f"9 delivered events: {counts}")
+    for missing, unknown, code in ((["a"], ["b"], 1), ([], ["b"], 3), (["a"], [], 1), ([], [], 0)):
+        counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
+        found, out = await printed(path, guarded)
+        assert (found, out.splitlines()[0]) == (code, f"9 delivered events: {counts}")
