@@ -92,20 +92,16 @@ async def watch_between(sampling: Sampler, begin: float, end: float) -> list[int
         (0.0, False, [13, 15, 17, 19], [13, 15, 17, 19]),
     ],
 )
-def test_samples_are_taken_every_ten_seconds_and_every_two_while_someone_watches(
+@in_virtual_time
+async def test_samples_are_taken_every_ten_seconds_and_every_two_while_someone_watches(
     clock: Clock, cost: float, at: list[int], seen: list[int], *, remembers: bool
 ) -> None:
-    looks, history = Looks(clock, cost), History(Kept()) if remembers else None
-
-    @in_virtual_time
-    async def sample() -> None:
-        sampling = Sampler(looks, NullRecorder(), history)
-        running = asyncio.create_task(sampling.run())
-        assert await watch_between(sampling, 13, 19.5) == seen
-        await asyncio.sleep(20)
-        running.cancel()
-
-    sample()
+    looks = Looks(clock, cost)
+    sampling = Sampler(looks, NullRecorder(), History(Kept()) if remembers else None)
+    running = asyncio.create_task(sampling.run())
+    assert await watch_between(sampling, 13, 19.5) == seen
+    await asyncio.sleep(20)
+    running.cancel()
     assert looks.at == at
 
 

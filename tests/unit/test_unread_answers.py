@@ -74,21 +74,18 @@ async def test_a_head_that_comes_by_the_byte_has_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize("waits_for", ["the rest of a head", "a reader"])
-def test_a_connection_that_is_lost_is_freed_at_once(waits_for: str) -> None:
-    @in_virtual_time
-    async def lose() -> None:
-        connection, _ = connected()
-        await asyncio.sleep(0)  # it begins
-        if waits_for == "a reader":
-            connection.pause_writing()
-        else:
-            connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\n")
-        share = mock.Mock()
-        connection.body_share, held = share, weakref.ref(share)
-        connection.connection_lost(None)
-        del connection, share
-        await asyncio.sleep(1.0)
-        gc.collect()
-        assert held() is None
-
-    lose()
+@in_virtual_time
+async def test_a_connection_that_is_lost_is_freed_at_once(waits_for: str) -> None:
+    connection, _ = connected()
+    await asyncio.sleep(0)  # it begins
+    if waits_for == "a reader":
+        connection.pause_writing()
+    else:
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\n")
+    share = mock.Mock()
+    connection.body_share, held = share, weakref.ref(share)
+    connection.connection_lost(None)
+    del connection, share
+    await asyncio.sleep(1.0)
+    gc.collect()
+    assert held() is None
