@@ -213,15 +213,6 @@ async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded
         await eventually(lambda: has_room(outbox, "u-3"))
 
 
-async def test_a_burst_at_one_instant_stays_within_the_bytes(storage: Storage) -> None:
-    async with storage.open(max_bytes_per_user=3000) as outbox:
-        answers = await asyncio.gather(
-            *(outbox.intake.append(event(size=1000)) for _ in range(20)), return_exceptions=True
-        )
-        assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 17
-        assert (await outbox.inspector.stats()).pending == 3
-
-
 async def test_an_event_that_is_not_stored_leaves_its_bytes_to_others(storage: Storage) -> None:
     async with storage.open(max_bytes_per_user=1000) as outbox:
         await outbox.intake.append(event(size=400), key=key("a"))

@@ -171,13 +171,18 @@ async def test_a_used_key_is_answered_also_when_the_outbox_is_full(storage: Stor
             await outbox.intake.append(event(), key=IdempotencyKey("k-2", b"1" * 32))
 
 
-async def test_a_burst_at_one_instant_stays_within_the_limit(storage: Storage) -> None:
-    async with storage.open(max_pending_per_user=10) as outbox:
+@pytest.mark.parametrize(
+    ("limits", "fitting"), [({"max_pending_per_user": 10}, 10), ({"max_bytes_per_user": 3000}, 3)]
+)
+async def test_a_burst_at_one_instant_stays_within_the_limit(
+    storage: Storage, limits: dict[str, int], fitting: int
+) -> None:
+    async with storage.open(**limits) as outbox:
         answers = await asyncio.gather(
-            *(outbox.intake.append(event()) for _ in range(50)), return_exceptions=True
+            *(outbox.intake.append(event(size=1000)) for _ in range(50)), return_exceptions=True
         )
-        assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 40
-        assert (await outbox.inspector.stats()).pending == 10
+        assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 50 - fitting
+        assert (await outbox.inspector.stats()).pending == fitting
 
 
 async def test_delivery_makes_room_again(storage: Storage) -> None:
