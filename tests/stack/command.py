@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 _started = time.monotonic()
 
 
@@ -41,6 +43,22 @@ def run(
         check=False,
     )
     if check and done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines()[-5:]
+        words = (done.stderr or done.stdout).strip().splitlines()[-20:]
         raise StackError(f"{' '.join(command)}: exit {done.returncode}\n" + "\n".join(words))
     return done
+
+
+def until(
+    look: Callable[[], T],
+    wanted: Callable[[T], bool] = bool,
+    *,
+    seconds: float,
+    words: Callable[[T], str],
+) -> T:
+    """What `look` finds once it is as wanted; raises StackError with `words` after the seconds."""
+    deadline = time.monotonic() + seconds
+    while not wanted(found := look()):
+        if time.monotonic() > deadline:
+            raise StackError(words(found))
+        time.sleep(0.2)
+    return found

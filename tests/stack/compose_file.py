@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from typing import Any
 
+from tests.stack.command import run
 from tests.stack.pinned_images import ROOT
 from tests.support.neighbours import lacks
 
@@ -16,18 +16,9 @@ SERVE_SECONDS = 20.0
 
 def compose_services(profile: str) -> dict[str, Any]:
     """The services of the default profile and of `profile`; `*` is every one."""
-    program = shutil.which("docker-compose")
-    if program is None:
-        lacks("docker-compose")
+    program = shutil.which("docker-compose") or lacks("docker-compose")
     chosen = ["--profile", profile] if profile else []
-    done = subprocess.run(
-        [program, *chosen, "config", "--format", "json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(program, *chosen, "config", "--format", "json", cwd=ROOT)
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)["services"]
     return found

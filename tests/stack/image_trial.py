@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 
-from tests.stack.command import StackError, run, say
+from tests.stack.command import run, say, until
 from tests.stack.pinned_images import ROOT
 from tests.stack.table import Table
 
@@ -74,18 +74,18 @@ def look_into_image(table: Table) -> None:
 def _said_at_start(*options: str) -> str:
     """What a service says until it listens."""
     settings = ("--env=APP_ENV=development", "--env=INNGEST_DEV=http://inngest.invalid:8288")
-    container = run("docker", "run", "--detach", *HARDENED, *settings, *options, IMAGE).stdout
+    started = run("docker", "run", "--detach", *HARDENED, *settings, *options, IMAGE)
+    container = started.stdout.strip()
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            done = run("docker", "logs", container.strip())
-            if "Listening" in done.stdout:
-                return done.stdout + done.stderr
-            if time.monotonic() > deadline:
-                raise StackError(f"it doesn't listen: {done.stdout}{done.stderr}")
-            time.sleep(0.2)
+        logged = until(
+            lambda: run("docker", "logs", container),
+            lambda logged: "Listening" in logged.stdout,
+            seconds=START_SECONDS,
+            words=lambda logged: f"it doesn't listen: {logged.stdout}{logged.stderr}",
+        )
+        return logged.stdout + logged.stderr
     finally:
-        run("docker", "rm", "--force", "--volumes", container.strip())
+        run("docker", "rm", "--force", "--volumes", container)
 
 
 def _inside(*command: str) -> str:

@@ -7,16 +7,20 @@ import asyncio
 from tests.stack.command import run
 from tests.stack.stack import Stack
 from tests.stack.table import Table
-from tests.stack.trouble_trial import AWAY_SECONDS, CALM_SECONDS, PER_SECOND, drained, undelivered
-from tests.stack.visitor import Posts, Visitor, visitor
+from tests.stack.trouble_trial import CALM_SECONDS, PER_SECOND, drained, troubled, undelivered
+from tests.stack.visitor import visitor
 
 
 async def trouble_replicas(stack: Stack, table: Table) -> None:
     """No post is refused while one replica is killed, nor while both are replaced one by one."""
     async with visitor(stack.url("balancer")) as user:
-        killed = await _kill_one(stack, user)
-        replaced = await _replace_each(stack, user)
-        database = await _restart(stack, user, "postgres")
+        [victim, _], [postgres] = stack.names("replica"), stack.names("postgres")
+        async with user.posting("nothing", per_second=PER_SECOND) as killed:
+            await troubled(stack, "kill", victim, "replica")
+        async with user.posting("nothing", per_second=PER_SECOND) as replaced:
+            await _replace_each(stack)
+        async with user.posting("nothing", per_second=PER_SECOND) as database:
+            await troubled(stack, "stop", postgres, "postgres", "replica")
         for tried, posts in (("one killed", killed), ("both replaced", replaced)):
             figure = f"{len(posts.accepted)} accepted, {len(posts.refused)} refused"
             figure += f" {posts.reasons()}, slowest {posts.slowest_seconds:.2f} s"
@@ -30,36 +34,10 @@ async def trouble_replicas(stack: Stack, table: Table) -> None:
         table.add("replicas: accepted, lost", f"{len(accepted)}, {lost or 0}", good=not lost)
 
 
-async def _kill_one(stack: Stack, user: Visitor) -> Posts:
-    victim = stack.names("replica")[0]
-    async with user.posting("nothing", per_second=PER_SECOND) as posts:
-        await asyncio.sleep(CALM_SECONDS)
-        await asyncio.to_thread(run, "docker", "kill", victim)
-        await asyncio.sleep(AWAY_SECONDS)
-        await asyncio.to_thread(run, "docker", "start", victim)
-        await asyncio.to_thread(stack.up, "replica")
-        await asyncio.sleep(CALM_SECONDS)
-    return posts
-
-
-async def _replace_each(stack: Stack, user: Visitor) -> Posts:
-    async with user.posting("nothing", per_second=PER_SECOND) as posts:
-        for name in stack.names("replica"):
-            await asyncio.to_thread(run, "docker", "stop", name)
-            await asyncio.to_thread(run, "docker", "rm", name)
-            # Makes the missing one, with what is configured now, and waits until it is ready.
-            await asyncio.to_thread(stack.up, "--no-recreate", "replica")
-        await asyncio.sleep(CALM_SECONDS)
-    return posts
-
-
-async def _restart(stack: Stack, user: Visitor, part: str) -> Posts:
-    [name] = stack.names(part)
-    async with user.posting("nothing", per_second=PER_SECOND) as posts:
-        await asyncio.sleep(CALM_SECONDS)
+async def _replace_each(stack: Stack) -> None:
+    for name in stack.names("replica"):
         await asyncio.to_thread(run, "docker", "stop", name)
-        await asyncio.sleep(AWAY_SECONDS)
-        await asyncio.to_thread(run, "docker", "start", name)
-        await asyncio.to_thread(stack.up, part, "replica")
-        await asyncio.sleep(CALM_SECONDS)
-    return posts
+        await asyncio.to_thread(run, "docker", "rm", name)
+        # Makes the missing one, with what is configured now, and waits until it is ready.
+        await asyncio.to_thread(stack.up, "--no-recreate", "replica")
+    await asyncio.sleep(CALM_SECONDS)

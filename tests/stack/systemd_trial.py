@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.stack.command import StackError, run
+from tests.stack.command import run, until
 from tests.stack.pinned_images import ROOT
 from tests.stack.table import Table
 
@@ -100,16 +100,21 @@ def _refuse_nobody(table: Table, processes: str) -> None:
 
 def _once(wanted: Mapping[str, str], other_pid: str = "") -> dict[str, str]:
     """The unit's properties once they are as wanted, with another process than `other_pid`."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while True:
+
+    def properties() -> dict[str, str]:
         shown = run("docker", "exec", MACHINE, "systemctl", "show", UNIT, check=False).stdout
-        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-        if wanted.items() <= found.items() and found["MainPID"] != other_pid:
-            return found
-        if time.monotonic() > deadline:
-            log = _inside("journalctl", "--no-pager", "--lines=10", "--unit", UNIT)
-            raise StackError(f"the unit isn't {dict(wanted)}: {log}")
-        time.sleep(0.2)
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    def words(_: dict[str, str]) -> str:
+        log = _inside("journalctl", "--no-pager", "--lines=10", "--unit", UNIT)
+        return f"the unit isn't {dict(wanted)}: {log}"
+
+    return until(
+        properties,
+        lambda found: wanted.items() <= found.items() and found["MainPID"] != other_pid,
+        seconds=LIMIT_SECONDS,
+        words=words,
+    )
 
 
 def _inside(*command: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.stack.command import run
 from tests.support.neighbours import lacks
 
 ROOT = Path(__file__).parents[2]
@@ -19,23 +19,15 @@ CASES = Path(__file__).parent / "alert_cases.yml"
 
 @pytest.fixture
 def promtool() -> str:
-    program = shutil.which("promtool")
-    if program is None:
-        lacks("promtool")
-    return program
+    return shutil.which("promtool") or lacks("promtool")
 
 
 def parsed(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def checked(*command: str, cwd: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_the_rules_are_valid(promtool: str) -> None:
-    checked(promtool, "check", "rules", str(RULES))
+    run(promtool, "check", "rules", str(RULES))
 
 
 def test_each_alert_fires_when_it_should_and_not_before(promtool: str, tmp_path: Path) -> None:
@@ -45,7 +37,7 @@ def test_each_alert_fires_when_it_should_and_not_before(promtool: str, tmp_path:
             del rule["annotations"]
     (tmp_path / RULES.name).write_text(yaml.safe_dump(rules), encoding="utf-8")
     shutil.copy(CASES, tmp_path)
-    checked(promtool, "test", "rules", CASES.name, cwd=tmp_path)
+    run(promtool, "test", "rules", CASES.name, cwd=tmp_path)
 
 
 def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.outbox.link.socket_folder import UNIT_FOLDER
+from tests.stack.command import run
 from tests.support.neighbours import lacks
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "inngest-outbox.service"
@@ -36,11 +36,8 @@ def unit(tmp_path: Path) -> Path:
 
 
 def analyzed(*arguments: str) -> str:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        lacks("systemd-analyze (Debian's package systemd)")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    found = shutil.which("systemd-analyze")
+    done = run(found or lacks("systemd-analyze (Debian's package systemd)"), *arguments)
     return done.stdout + done.stderr
 
 
@@ -55,19 +52,16 @@ def test_the_unit_exposes_little_of_the_machine(unit: Path) -> None:
     assert float(found[1]) <= MAX_EXPOSURE
 
 
-def test_the_unit_leaves_time_to_stop_and_does_not_restart_a_faulty_configuration() -> None:
+def test_the_unit_is_as_the_service_needs_it() -> None:
+    """It leaves time to stop, does not restart a faulty configuration, and makes the folder for
+    sockets where commands look for a service.
+    """
     settings = dict(
         line.split("=", 1) for line in UNIT.read_text("utf-8").splitlines() if "=" in line
     )
     assert settings["Type"] == "notify"
     assert int(settings["TimeoutStopSec"]) > 15 + 10
     assert settings["RestartPreventExitStatus"] == "2"
-
-
-def test_the_unit_s_folder_for_sockets_is_where_commands_look_for_a_service() -> None:
-    settings = dict(
-        line.split("=", 1) for line in UNIT.read_text("utf-8").splitlines() if "=" in line
-    )
     assert Path("/run", settings["RuntimeDirectory"]) == UNIT_FOLDER
     assert settings["RuntimeDirectoryMode"] == "0700"
 
@@ -124,16 +118,3 @@ def test_systemd_hears_that_it_is_ready_lives_and_stops(
     service.send_signal(signal.SIGTERM)
     assert heard_but_pings(manager).startswith("STOPPING=1")
     assert service.wait(LIMIT_SECONDS) == 0
-
-
-def test_a_loop_that_stands_still_is_not_reported_alive(
-    manager: socket.socket, service: subprocess.Popen[bytes]
-) -> None:
-    assert heard_but_pings(manager).startswith("READY=1")
-    service.send_signal(signal.SIGSTOP)
-    manager.settimeout(WATCHDOG_SECONDS)
-    heard = []
-    with contextlib.suppress(TimeoutError):
-        while len(heard) < 10:
-            heard.append(manager.recv(4096))
-    assert len(heard) < 10

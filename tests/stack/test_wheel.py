@@ -13,25 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.command import run
+
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 60
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-def printed(
-    *command: str, folder: Path | None = None, environment: dict[str, str] | None = None
-) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +26,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("--no-build-isolation", "--no-deps", "--wheel-dir", str(folder))
-    printed(*pip, "wheel", *build, str(ROOT))
+    run(*pip, "wheel", *build, str(ROOT))
     [wheel] = folder.glob("*.whl")
     venv = folder / "venv"
-    printed(sys.executable, "-m", "venv", "--without-pip", str(venv))
-    printed(*pip, "--python", str(venv), "install", "--no-deps", str(wheel))
+    run(sys.executable, "-m", "venv", "--without-pip", str(venv))
+    run(*pip, "--python", str(venv), "install", "--no-deps", str(wheel))
     [site] = venv.glob("lib/*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return venv
@@ -93,8 +79,8 @@ def test_an_installed_service_runs_beside_a_folder_named_service(
         with urllib.request.urlopen(url + path, timeout=LIMIT_SECONDS) as answer:
             assert answer.status == 200
     outbox = str(installed / "bin" / "outbox")
-    stats = json.loads(printed(outbox, "stats", "--json", folder=folder, environment=environment))
-    assert stats["pending"] == 0
+    stats = run(outbox, "stats", "--json", cwd=folder, env=environment)
+    assert json.loads(stats.stdout)["pending"] == 0
 
 
 def test_it_holds_the_migrations_the_pages_and_the_default_settings(installed: Path) -> None:

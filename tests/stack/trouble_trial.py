@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.stack.command import StackError, run
+from tests.stack.command import run, until
 from tests.stack.stack import Stack
 from tests.stack.table import Table
 from tests.stack.visitor import Posts, Visitor, visitor
@@ -26,22 +26,22 @@ async def trouble_each_part(stack: Stack, table: Table) -> None:
         name = await user.upload(stack.url("s3"), b"steady")
         for part in ("service", *UNNOTICED):
             for act in ("stop", "kill"):
-                posts = await _trouble(stack, user, name, part, act)
+                [container] = stack.names(part)
+                async with user.posting(name, per_second=PER_SECOND) as posts:
+                    await troubled(stack, act, container, part)
                 accepted += posts.accepted
                 _report(table, part, act, posts)
         await _account(stack, table, user, accepted)
 
 
-async def _trouble(stack: Stack, user: Visitor, name: str, part: str, act: str) -> Posts:
-    [container] = stack.names(part)
-    async with user.posting(name, per_second=PER_SECOND) as posts:
-        await asyncio.sleep(CALM_SECONDS)
-        await asyncio.to_thread(run, "docker", act, container)
-        await asyncio.sleep(AWAY_SECONDS)
-        await asyncio.to_thread(run, "docker", "start", container)
-        await asyncio.to_thread(stack.up, part)
-        await asyncio.sleep(CALM_SECONDS)
-    return posts
+async def troubled(stack: Stack, act: str, container: str, *parts: str) -> None:
+    """End a container by `docker stop` or `kill`, and start it again, until `parts` are healthy."""
+    await asyncio.sleep(CALM_SECONDS)
+    await asyncio.to_thread(run, "docker", act, container)
+    await asyncio.sleep(AWAY_SECONDS)
+    await asyncio.to_thread(run, "docker", "start", container)
+    await asyncio.to_thread(stack.up, *parts)
+    await asyncio.sleep(CALM_SECONDS)
 
 
 def _report(table: Table, part: str, act: str, posts: Posts) -> None:
@@ -78,11 +78,10 @@ async def drained(stack: Stack, part: str = "service") -> None:
 
 async def emptied(read_stats: Callable[[], Mapping[str, int]]) -> None:
     """Return when nothing waits in the outbox that has these figures."""
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while True:
-        stats = await asyncio.to_thread(read_stats)
-        if stats["pending"] + stats["delivering"] + stats.get("sent", 0) == 0:
-            return
-        if time.monotonic() > deadline:
-            raise StackError(f"not drained after {DRAIN_SECONDS} s: {stats}")
-        await asyncio.sleep(0.2)
+    await asyncio.to_thread(
+        until,
+        read_stats,
+        lambda stats: stats["pending"] + stats["delivering"] + stats.get("sent", 0) == 0,
+        seconds=DRAIN_SECONDS,
+        words=lambda stats: f"not drained after {DRAIN_SECONDS} s: {stats}",
+    )

@@ -6,14 +6,13 @@ import asyncio
 import json
 import re
 import shlex
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 
-from tests.stack.command import StackError, run
+from tests.stack.command import StackError, run, until
 from tests.stack.pinned_images import ROOT
 from tests.stack.stack import PROJECT, Stack
 from tests.stack.table import Table
@@ -106,12 +105,11 @@ def _lose() -> None:
 
 
 def _wait(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not fact():
-        if time.monotonic() > deadline:
-            said = run("docker", "logs", "--tail=9", NAME, check=False)
-            raise StackError(f"{NAME} is not ready or not gone: {said.stdout}{said.stderr}")
-        time.sleep(0.1)
+    def words(_: object) -> str:
+        said = run("docker", "logs", "--tail=9", NAME, check=False)
+        return f"{NAME} is not ready or not gone: {said.stdout}{said.stderr}"
+
+    until(fact, seconds=LIMIT_SECONDS, words=words)
 
 
 def _stats() -> dict[str, Any]:
