@@ -18,16 +18,17 @@ NO_OBJECT = "it has no JSON object in UTF-8, nested at most 64 levels deep"
 
 @pytest.mark.parametrize(
     ("content", "fault"),
-    [(None, "No such file"), (b"", NO_OBJECT), (b"[]", NO_OBJECT), (b"\xff", NO_OBJECT)],
+    [
+        ("absent", "No such file"),
+        (b"", NO_OBJECT),
+        (b"[]", NO_OBJECT),
+        (b"\xff", NO_OBJECT),
+        (".", ""),
+    ],
 )
 def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content, fault):
-    path = tmp_path / "defaults.json"
-    if content is not None:
+    path = tmp_path / (content if isinstance(content, str) else "defaults.json")
+    if isinstance(content, bytes):
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=f"^APP_SETTINGS_FILE: {fault}"):
         load_defaults(str(path))
-
-
-def test_a_folder_of_defaults_is_a_fault_of_the_configuration(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
-        load_defaults(str(tmp_path))

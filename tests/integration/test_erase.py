@@ -158,13 +158,11 @@ async def test_an_erasure_that_left_events_exits_with_1(
     assert (code, said["events"], said["left"]) == (1, {"pending": 1}, 1)
 
 
-@pytest.mark.parametrize(
-    "given", [(), ("--user", ""), ("--owner", ""), ("--user", "u-1", "--owner", "cron")]
-)
-async def test_one_owner_is_named(tmp_path: Path, given: tuple[str, ...]) -> None:
-    code, _, err = await outbox_command(tmp_path / "outbox.db", "erase", *given)
-    assert code == 2
-    assert "--user or --owner" in err
+async def test_one_owner_is_named(tmp_path: Path) -> None:
+    both = ("--user", "u-1", "--owner", "cron")
+    for given in ((), ("--user", ""), ("--owner", ""), both):
+        code, _, err = await outbox_command(tmp_path / "outbox.db", "erase", *given)
+        assert (code, "--user or --owner" in err) == (2, True), given
 
 
 async def test_what_waits_is_delivered_first_where_that_is_asked(
@@ -198,9 +196,8 @@ async def acted(path: Path, action: str) -> None:
     await eventually(found)
 
 
-@pytest.mark.parametrize(("options", "patience"), [((), 30.0), (("--after-delivery",), 300.0)])
 async def test_an_erasure_waits_longer_for_what_is_to_be_delivered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, options: tuple[str, ...], patience: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
 
@@ -210,6 +207,8 @@ async def test_an_erasure_waits_longer_for_what_is_to_be_delivered(
 
     monkeypatch.setattr(owners, "erase", erased)
     migrate(f"sqlite:///{tmp_path / 'outbox.db'}")
-    erase = ("erase", "--user", "u-1", "--yes", *options)
-    _, out, _ = await outbox_command(tmp_path / "outbox.db", *erase)
-    assert (seen, out.partition(", ")[0]) == ([patience], "Erased 0 events")
+    for options in ((), ("--after-delivery",)):
+        erase = ("erase", "--user", "u-1", "--yes", *options)
+        _, out, _ = await outbox_command(tmp_path / "outbox.db", *erase)
+        assert out.startswith("Erased 0 events, ")
+    assert seen == [30.0, 300.0]
