@@ -25,7 +25,7 @@ async def test_figures_count_each_state(outbox: Outbox) -> None:
     await one_of_each(outbox)
     stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (1, 1, 1, 1)
-    assert 0 <= (await oldest(outbox))[0] < 60
+    assert all(0 <= age < 60 for age in await oldest(outbox))
     assert stats.database_bytes
 
 

@@ -80,26 +80,30 @@ async def signed_in(folder: Path, api: FakeInngest) -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture
-async def client(tmp_path: Path, inngest_api: FakeInngest, traces: Traced) -> AsyncIterator[Client]:
-    async with signed_in(tmp_path, inngest_api) as client:
-        yield client
-
-
 async def post(client: Client, headers: Mapping[str, str]) -> str:
     answer = await client.post("/api/route", json={"documentName": "example"}, headers=headers)
     assert answer.status == 200
     return str((await answer.json())["eventId"])
 
 
-async def test_a_send_links_to_the_append_within_the_callers_trace(
-    client: Client, traces: Traced, inngest_api: FakeInngest
+async def test_a_send_links_to_the_append_within_the_callers_trace_and_no_span_is_personal(
+    tmp_path: Path, traces: Traced, inngest_api: FakeInngest
 ) -> None:
     headers = {"traceparent": PARENT, "Idempotency-Key": "k"}
-    event_id = await post(client, headers)
-    [request] = await traces.spans("POST /api/route", 1)
-    [append] = await traces.spans("outbox append", 1)
-    [send] = await traces.spans("outbox send", 1)
+    async with signed_in(tmp_path, inngest_api) as client:
+        event_id = await post(client, headers)
+        [request] = await traces.spans("POST /api/route", 1)
+        [append] = await traces.spans("outbox append", 1)
+        [send] = await traces.spans("outbox send", 1)
+        assert await post(client, headers) == event_id
+        assert inngest_api.ledger.times(event_id) == 1
+        await post(client, {"traceparent": "garbage"})
+        await traces.spans("outbox send", 2)
+        answer = await client.post("/api/route", data=b"{", headers={"Content-Type": "text/plain"})
+        assert answer.status == 415
+        *_, refused = await traces.spans("POST /api/route", 4)
+        assert (await client.get("/example")).status == 404
+        await traces.spans("GET unknown", 1)
     assert request.context.trace_id == int(TRACE, 16)
     assert request.attributes == {
         "http.request.method": "POST",
@@ -120,8 +124,11 @@ async def test_a_send_links_to_the_append_within_the_callers_trace(
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
     assert [link.context.trace_id for link in send.links] == [int(TRACE, 16)]
     assert send.parent is None
-    assert await post(client, headers) == event_id
-    assert inngest_api.ledger.times(event_id) == 1
+    assert refused.attributes is not None
+    assert refused.attributes["http.response.status_code"] == 415
+    text = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
+    for secret in ("ada@example.com", "example", "cookie"):
+        assert secret not in text
 
 
 async def test_what_a_machine_sends_is_one_append_and_the_last_spans_leave_with_the_service(
@@ -141,21 +148,6 @@ async def test_what_a_machine_sends_is_one_append_and_the_last_spans_leave_with_
         await client.get("/healthz")
     last = [span.name for span in traces.exporter.get_finished_spans()]
     assert "GET /healthz" in last
-
-
-async def test_no_span_holds_what_is_personal(client: Client, traces: Traced) -> None:
-    await post(client, {"traceparent": "garbage"})
-    await traces.spans("outbox send", 1)
-    answer = await client.post("/api/route", data=b"{", headers={"Content-Type": "text/plain"})
-    assert answer.status == 415
-    [_, refused] = await traces.spans("POST /api/route", 2)
-    assert refused.attributes is not None
-    assert refused.attributes["http.response.status_code"] == 415
-    assert (await client.get("/example")).status == 404
-    await traces.spans("GET unknown", 1)
-    text = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
-    for secret in ("ada@example.com", "example", "cookie"):
-        assert secret not in text
 
 
 @pytest.mark.parametrize("name", ["inngest-outbox", "ours"])
