@@ -86,9 +86,9 @@ def test_a_line_reaches_its_reader_with_a_flush_or_a_close_or_soon(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = LogStream(pipe[1])
-    stream.write("one\n")
+    stream.write("one\udc80\n")
     assert select.select([pipe[0]], [], [], 10)[0]
-    assert os.read(pipe[0], 100) == b"one\n"
+    assert os.read(pipe[0], 100) == b"one\\udc80\n"
     stream.close()
     monkeypatch.setattr(logs, "FLUSH_SECONDS", 3600)
     stream = LogStream(pipe[1])
@@ -96,6 +96,7 @@ def test_a_line_reaches_its_reader_with_a_flush_or_a_close_or_soon(
     stream.flush()
     assert os.read(pipe[0], 100) == b"two\n"
     stream.write("three\n")
+    assert not select.select([pipe[0]], [], [], 0.1)[0]
     stream.close()
     assert os.read(pipe[0], 100) == b"three\n"
 
