@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import boto3
 import pytest
+from botocore.loaders import create_loader
 
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.documents import bucket as documents_bucket
@@ -54,9 +55,24 @@ def s3_url():
         yield url
 
 
+@pytest.fixture(scope="session")
+def boto_loader():
+    """Reads boto's description of S3 once: that takes a client longer than all else."""
+    return create_loader()
+
+
 @pytest.fixture
-def s3_environment(s3_url, monkeypatch):
+def s3_environment(s3_url, boto_loader, monkeypatch):
     """The environment that boto reads, pointing at that S3 API."""
+    from aiobotocore import session as boto_session  # most tests do without
+
+    def loaded(*given, **options):
+        made = get_session(*given, **options)
+        made.register_component("data_loader", boto_loader)
+        return made
+
+    get_session = boto_session.get_session
+    monkeypatch.setattr(boto_session, "get_session", loaded)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
