@@ -36,7 +36,10 @@ ANSWERED = st.builds(
 ANSWERS = st.lists(st.tuples(ANSWERED, st.floats(0, 0.999), st.integers(0, 2)), max_size=40)
 
 
-def played(answers: list[tuple[Answered, float, int]]) -> tuple[Breaker, float]:
+Answers = list[tuple[Answered, float, int]]
+
+
+def played(answers: Answers) -> tuple[Breaker, float]:
     breaker, now = fresh(), 0.0
     permits = [breaker.permit(IDLE)]
     for answered, jitter, ago in answers:
@@ -49,13 +52,16 @@ def played(answers: list[tuple[Answered, float, int]]) -> tuple[Breaker, float]:
 
 
 @given(ANSWERS)
-def test_it_is_healthy_again_within_ten_good_answers(
-    answers: list[tuple[Answered, float, int]],
+def test_it_is_healthy_again_within_ten_good_answers_and_when_nothing_waits(
+    answers: Answers,
 ) -> None:
     breaker, now = played(answers)
     wait = breaker.wait_seconds(now, IDLE)
     assert wait is not None
     assert 0 <= round(wait, 6) <= POLICY.max_retry_after
+    idle = breaker.with_idle()
+    assert (idle.state, idle.reason, idle.refusing) == (BreakerState.HEALTHY, "", False)
+    assert idle.limit.is_full
     for _ in range(10):
         breaker = passed(breaker, now)
     assert (breaker.state, breaker.reason, breaker.failures) == (BreakerState.HEALTHY, "", 0)
@@ -64,56 +70,32 @@ def test_it_is_healthy_again_within_ten_good_answers(
 
 
 @given(ANSWERS)
-def test_it_is_healthy_again_when_nothing_is_waiting(
-    answers: list[tuple[Answered, float, int]],
+def test_one_that_waits_lets_no_more_ask_than_it_has_probes_and_a_pause_lets_nothing_begin(
+    answers: Answers,
 ) -> None:
-    breaker, _ = played(answers)
-    idle = breaker.with_idle()
-    assert (idle.state, idle.reason, idle.refusing) == (BreakerState.HEALTHY, "", False)
-    assert idle.limit.is_full
-
-
-@given(ANSWERS)
-def test_a_permit_stays_within_the_limits(answers: list[tuple[Answered, float, int]]) -> None:
-    breaker, _ = played(answers)
+    breaker, now = played(answers)
     permit = breaker.permit(IDLE)
     assert 1 <= permit.max_events <= 500
     assert 1 <= permit.max_bytes <= 1 << 20
     assert permit.max_events == 1 or not breaker.state.waits
-
-
-@given(ANSWERS)
-def test_a_breaker_that_waits_lets_no_more_ask_than_it_has_probes(
-    answers: list[tuple[Answered, float, int]],
-) -> None:
-    breaker, now = played(answers)
-    one = InFlight(others=1, others_now=1)
+    one, isolated = InFlight(others=1, others_now=1), InFlight(isolated=1, isolated_now=1)
     if breaker.state.waits:
         spent = replace(breaker, probes_left=0)
-        assert spent.wait_seconds(now + 1e6, one) is None
-        assert spent.wait_seconds(now + 1e6, InFlight(isolated=1, isolated_now=1)) is None
-        assert spent.wait_seconds(now + 1e6, IDLE) == 0
+        waits = [spent.wait_seconds(now + 1e6, flying) for flying in (one, isolated, IDLE)]
+        assert waits == [None, None, 0]
         assert breaker.probes_left <= POLICY.max_probes
         may_be_events = breaker.refusing or breaker.failures > POLICY.widen_after
         assert breaker.probes_left <= 1 or may_be_events or breaker.ledger.found_at is not None
     if breaker.state is BreakerState.RECOVERING:
-        assert breaker.wait_seconds(now, one) is None
-        assert breaker.wait_seconds(now, InFlight(isolated=1, isolated_now=1)) == 0
-
-
-@given(ANSWERS)
-def test_a_pause_lets_nothing_begin(answers: list[tuple[Answered, float, int]]) -> None:
-    breaker, now = played(answers)
+        assert [breaker.wait_seconds(now, flying) for flying in (one, isolated)] == [None, 0]
     paused = breaker.with_pause(paused=True)
     assert paused.wait_seconds(now + 1e6, IDLE) is None
-    assert not paused.is_current(breaker.permit(IDLE))
+    assert not paused.is_current(permit)
     assert paused.with_pause(paused=False) == breaker
 
 
 @given(ANSWERS)
-def test_an_answer_from_before_the_last_trouble_trips_nothing(
-    answers: list[tuple[Answered, float, int]],
-) -> None:
+def test_an_answer_from_before_the_last_trouble_trips_nothing(answers: Answers) -> None:
     breaker, now = played(answers)
     old = replace(breaker.permit(IDLE), epoch=breaker.epoch - 1)
     for signal in [*TROUBLES, Signal.REFUSED, Signal.TOO_LARGE]:

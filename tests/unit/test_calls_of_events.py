@@ -48,10 +48,6 @@ def test_events_for_one_environment_follow_each_other_in_their_order() -> None:
     assert list(by_environment(calls)) == [1, 2, 4, 0, 3]
 
 
-def test_calls_for_our_own_environment_stay_in_their_order() -> None:
-    assert list(by_environment([[event()], [event()], [event()]])) == [0, 1, 2]
-
-
 def test_an_event_is_encoded_as_inngest_reads_it() -> None:
     made = encode_event("a/b", {"x": 1}, ADA, NOW_MS)
     assert json.loads(made.payload) == {

@@ -116,26 +116,25 @@ async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Li
     assert (lines.lines[0].status, lines.lines[0].code) == (500, "internal_error")
 
 
-@pytest.mark.parametrize(("gone", "status"), [(True, 408), (False, 500)])
-async def test_a_client_that_left_in_its_body_is_no_fault(*, gone: bool, status: int) -> None:
+@pytest.mark.parametrize(
+    ("gone", "error", "status"),
+    [
+        (True, ConnectionResetError, 408),
+        (False, ConnectionResetError, 500),
+        (True, ZeroDivisionError, 500),
+    ],
+)
+async def test_a_client_that_left_in_its_body_is_no_fault(
+    *, gone: bool, error: type[Exception], status: int
+) -> None:
     async def handler(request: web.Request) -> web.Response:
         if gone:
             request._protocol.transport = None
-        raise ConnectionResetError
+        raise error
 
     with capture_logs() as logs:
         answer = await answered(handler)
-    assert answer.status == status
-    assert bool(logs) is not gone
-
-
-async def test_another_error_after_the_client_left_is_a_fault() -> None:
-    async def handler(request: web.Request) -> web.Response:
-        request._protocol.transport = None
-        raise ZeroDivisionError
-
-    with capture_logs():
-        assert (await answered(handler)).status == 500
+    assert (answer.status, bool(logs)) == (status, status == 500)
 
 
 @pytest.mark.parametrize("redirect", [web.HTTPFound("/x"), web.HTTPNotModified()])
@@ -197,23 +196,19 @@ async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_a
     assert (line.status, line.ms, line.code, line.event_id) == (200, ms, None, "event-1")
 
 
-async def test_a_request_without_a_route_has_a_line_too(lines: Lines) -> None:
-    request = made_request()
-    request.match_info.route.resource = None  # type: ignore[misc]
-    await error_middleware(Figures())(request, fine)
-    assert lines.lines[0].route is None
-
-
-async def test_an_answer_that_has_begun_is_left_as_it_is() -> None:
+async def test_a_request_without_a_route_has_a_line_too_and_an_answer_that_began_stays_as_it_is(
+    lines: Lines,
+) -> None:
     class Begun(web.Response):
-        @property
-        def prepared(self) -> bool:
-            return True
+        prepared = True
 
     async def handler(request: web.Request) -> web.Response:
         return Begun()
 
-    answer = await answered(handler)
+    request = made_request()
+    request.match_info.route.resource = None  # type: ignore[misc]
+    answer = await error_middleware(Figures())(request, handler)
+    assert lines.lines[0].route is None
     assert "X-Request-Id" not in answer.headers
 
 
@@ -222,12 +217,9 @@ def _leaves(kind: type[errors.ServiceError]) -> list[type[errors.ServiceError]]:
     return [kind] if not below else [leaf for one in below for leaf in _leaves(one)]
 
 
-def test_every_refusal_has_its_status() -> None:
+def test_every_refusal_has_its_status_and_a_code_of_its_own() -> None:
     refusals = [*_leaves(errors.RefusedError), errors.OutboxUnavailableError]
     assert [kind.__name__ for kind in refusals if kind not in STATUS] == []
-
-
-def test_every_refusal_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in STATUS]
     assert len(codes) == len(set(codes))
 

@@ -204,8 +204,8 @@ async def test_a_large_request_lets_others_run_between_its_turns() -> None:
 
 @pytest.mark.parametrize("value", [b"[]", b'{"a":[]}', b"1", b'"a"', b"1e5"])
 async def test_a_large_event_lets_others_run_while_it_is_read(value: bytes) -> None:
-    values = b",".join([value] * (2_000_000 // (len(value) + 1)))
-    assert await turns_of_others(b'{"name":"a","data":{"x":[%b]}}' % values) >= 20
+    values = b",".join([value] * (1_000_000 // (len(value) + 1)))
+    assert await turns_of_others(b'{"name":"a","data":{"x":[%b]}}' % values) >= 10
 
 
 async def test_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them() -> None:
