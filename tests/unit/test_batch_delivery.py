@@ -26,6 +26,7 @@ IDS = InngestIds(bytes(6))
 
 
 def due(*seqs: int, isolated: bool = False) -> Settlement:
+    """These rows are due again at once, claimed alone if `isolated`; no attempt counts."""
     return Settlement("c", retry=[Retry(seq, 0.0, 0, isolated) for seq in seqs])
 
 
@@ -52,7 +53,7 @@ def refusing(*bad: int) -> Callable[[list[int]], SendResult]:
 
 
 def at_five(room: Room, rows: Batch, **options: Any) -> Room:
-    """The room after it delivered the rows, beginning at 5 s."""
+    """The room after it delivered the rows, beginning at 5 s. All its places are free then."""
 
     async def main() -> None:
         await asyncio.sleep(5)
@@ -232,16 +233,9 @@ def test_rows_with_gaps_between_their_numbers_are_sent_in_requests_with_a_seed_e
 
 
 def test_a_row_is_sent_to_its_environment() -> None:
-    rows = replace_environment(batch(1, 2), "branch")
+    own = Meta(environment="branch")
+    rows = Batch("c", tuple(Entry(seq, f"e-{seq}", 0, "u", meta=own) for seq in (1, 2)), b"1,2")
     assert [one.headers[ENVIRONMENT_HEADER] for one in at_five(Room(), rows).sent] == ["branch"]
-
-
-def replace_environment(rows: Batch, environment: str) -> Batch:
-    entries = [
-        Entry(one.seq, one.event_id, 0, "u", meta=Meta(environment=environment))
-        for one in rows.entries
-    ]
-    return Batch(rows.claim, tuple(entries), rows.payloads)
 
 
 @pytest.mark.parametrize("honoured", [True, False])
@@ -287,43 +281,27 @@ def damaged(*seqs: int) -> Batch:
     return Batch("c", tuple(Entry(seq, f"e-{seq}", 0, "u") for seq in seqs), b",".join(payloads))
 
 
-def after_delivery(room: Room, rows: Batch) -> Room:
-    """The room after it delivered the rows. All its places are free then."""
-
-    async def main() -> None:
-        await room.deliver(rows)
-
-    run_in_virtual_time(main())
-    assert room.sends.count(0) == InFlight()
-    return room
-
-
-def alone(*seqs: int) -> Settlement:
-    """These rows are due again at once, each to be claimed alone; no attempt counts."""
-    return Settlement("c", retry=[Retry(seq, 0.0, 0, isolated=True) for seq in seqs])
-
-
 def test_rows_that_are_to_leave_in_requests_of_their_own_are_claimed_one_by_one() -> None:
-    room = after_delivery(Room(ids=IDS), damaged(1, 2, 9))
-    assert room.settled == [alone(1, 2, 9)]
+    room = at_five(Room(ids=IDS), damaged(1, 2, 9))
+    assert room.settled == [due(1, 2, 9, isolated=True)]
     assert (room.order, room.heard.begun) == ([], [])
 
 
 def test_rows_of_a_request_that_is_to_be_divided_are_claimed_one_by_one() -> None:
     room = Room(knowing(PASSING, found_at=0.0))
     room.answer = lambda seqs: FAILED
-    after_delivery(room, damaged(1, 2, 3))
+    at_five(room, damaged(1, 2, 3))
     assert room.order == [[1, 2, 3]]
-    assert room.settled == [alone(1, 2, 3)]
+    assert room.settled == [due(1, 2, 3, isolated=True)]
 
 
 def test_only_the_rows_without_an_outcome_are_claimed_one_by_one() -> None:
     room = Room()
     room.answer = lambda seqs: SendResult(400, ("1", "2", ""), "bad")
-    after_delivery(room, damaged(1, 2, 3, 4, 5))
+    at_five(room, damaged(1, 2, 3, 4, 5))
     assert room.order == [[1, 2, 3, 4, 5]]
     assert room.settled[0].delivered == [1, 2]
-    assert room.settled[1] == alone(4, 5)
+    assert room.settled[1] == due(4, 5, isolated=True)
 
 
 def test_rows_beside_old_ones_are_claimed_one_by_one() -> None:
@@ -332,22 +310,22 @@ def test_rows_beside_old_ones_are_claimed_one_by_one() -> None:
             raise UndividableError
 
     rows = damaged(1, 2)
-    room = after_delivery(Undividable(checked=HorizonCheck(rows, None)), rows)
-    assert (room.order, room.settled) == ([], [alone(1, 2)])
+    room = at_five(Undividable(checked=HorizonCheck(rows, None)), rows)
+    assert (room.order, room.settled) == ([], [due(1, 2, isolated=True)])
 
 
 def test_what_inngest_has_long_had_is_settled_once_beside_damaged_rows() -> None:
     held = Settlement("c", delivered=[1])
     checked = HorizonCheck(damaged(2, 3, 9), held)
-    room = after_delivery(Room(ids=IDS, checked=checked), damaged(1, 2, 3, 9))
-    assert room.settled == [held, alone(2, 3, 9)]
+    room = at_five(Room(ids=IDS, checked=checked), damaged(1, 2, 3, 9))
+    assert room.settled == [held, due(2, 3, 9, isolated=True)]
 
 
 def test_a_damaged_row_alone_is_sent_and_judged_like_any_other() -> None:
     rows = Batch("c", (Entry(2, "e-2", 0, "u", isolated=True),), b'"2')
     room = Room(ids=IDS)
     room.answer = lambda seqs: SendResult(400, ("",), "bad")
-    after_delivery(room, rows)
+    at_five(room, rows)
     assert room.order == [[2]]
     [settlement] = room.settled
     [left] = settlement.retry
