@@ -103,9 +103,7 @@ async def test_the_first_name_with_such_a_cookie_counts(clock: Clock) -> None:
     ],
 )
 async def test_only_a_random_text_is_asked_about(
-    clock: Clock,
-    value: str,
-    is_asked: bool,  # noqa: FBT001
+    clock: Clock, value: str, *, is_asked: bool
 ) -> None:
     front_end = FrontEnd()
     assert bool(await sessions(front_end, clock).find(request(**{OLD: value}))) is is_asked

@@ -37,6 +37,8 @@ def test_a_minute_is_summed_up_when_it_is_over() -> None:
     following = minute.add(NOON + 2 * MINUTE_MS, seen(0))
     assert (following.waiting, following.accepted_rate) == (0, 30 * 3.0 / 40)
     assert following.delivered_rate == 2 * 30 * 3.0 / 40
+    minute.add(NOON + 10 * MINUTE_MS, seen(5))  # minutes without a look are not made up
+    assert minute.add(NOON + 11 * MINUTE_MS, seen(5)).at_ms == NOON + 10 * MINUTE_MS
 
 
 def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
@@ -85,14 +87,6 @@ def test_a_clock_that_goes_back_makes_no_rate_negative() -> None:
     assert (over.accepted_rate, over.delivered_rate) == (2.0, 4.0)
     over = minute.add(NOON + MINUTE_MS, seen(1, rate=2.0))
     assert (over.at_ms, over.waiting, over.accepted_rate) == (NOON, 1, 0.0)
-
-
-def test_minutes_without_a_look_are_not_made_up() -> None:
-    minute = Minute()
-    minute.add(NOON, seen(1))
-    over = minute.add(NOON + 10 * MINUTE_MS, seen(5))
-    assert over.at_ms == NOON
-    assert minute.add(NOON + 11 * MINUTE_MS, seen(5)).at_ms == NOON + 10 * MINUTE_MS
 
 
 def sample(minute: int, state: str, reason: str = "") -> Sample:
