@@ -79,13 +79,6 @@ async def test_the_system_the_organization_and_the_user_are_merged_in_that_order
     assert await effective(settings, BOB) == {"a": 4, "b": 1, "c": {"x": 1}}
 
 
-async def test_unchanged_settings_are_read_once(scopes):
-    settings = AppSettings(scopes, {})
-    for _ in range(3):
-        await settings.effective(ADA)
-    assert scopes.loads == 2
-
-
 async def test_a_change_by_this_or_another_process_shows_at_once(scopes):
     settings = AppSettings(scopes, {"a": 1})
     assert await effective(settings, ADA) == {"a": 1}

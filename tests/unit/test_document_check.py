@@ -53,13 +53,6 @@ async def test_an_event_has_what_is_known_of_its_document(mode, answer, extra):
     assert await DocumentCheck(mode, Shelf(a=answer))("a") == extra
 
 
-async def test_a_document_that_was_found_is_not_asked_about_again():
-    shelf = Shelf(a=FOUND)
-    check = DocumentCheck("enrich", shelf)
-    assert await check("a") == await check("a") == EXTRA
-    assert shelf.asked == ["a"]
-
-
 @in_virtual_time
 async def test_what_was_found_is_forgotten_after_five_seconds():
     shelf = Shelf(a=FOUND)

@@ -109,13 +109,6 @@ async def test_pages_begin_just_above_the_newest_wanted_event_and_end_with_the_o
     assert pages.asked == [(120, 50), (50, 50), (70, 20)]
 
 
-async def test_a_page_that_reaches_older_events_is_the_last_one() -> None:
-    stored = [*range(BASE - 60, BASE), *range(BASE + 70, BASE + 100)]
-    pages = Pages(stored)
-    assert await find_held(pages, wanted(range(BASE, BASE + 100))) == set(stored[60:])
-    assert pages.asked == [(100, 50)]
-
-
 async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
     pages = Always(HeldEvent(encode_ulid(BASE + 9), "e"))
     assert await find_held(pages, wanted(range(BASE, BASE + 4))) == set()
