@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 # A head of 64 KiB is kept as bytes and as text; a body's framing likewise; one read is 256 KiB.
 BYTES_PER_CONNECTION = MIB
 BASE_BYTES = 32 * MIB
-AT_HOME = ("gzip bombs", "unfinished heads", "tiny chunks", "large bodies")
+AT_HOME = ("gzip bombs", "unfinished heads", "large bodies")
 CHOSEN = [
     pytest.param(one, marks=() if one in AT_HOME else pytest.mark.slow, id=one) for one in FLOODS
 ]

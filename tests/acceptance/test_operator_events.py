@@ -84,7 +84,9 @@ def link(page: str, words: str) -> str | None:
     return html.unescape(found.group(1)) if found else None
 
 
-async def test_lists_are_paged_to_their_end(operator: Visitor, dead: dict[str, list[str]]) -> None:
+async def test_lists_are_paged_to_their_end_and_filtered(
+    operator: Visitor, dead: dict[str, list[str]]
+) -> None:
     first = await operator.see("/outbox/events?state=dead")
     older = link(first, "Older")
     assert older is not None
@@ -98,11 +100,7 @@ async def test_lists_are_paged_to_their_end(operator: Visitor, dead: dict[str, l
     exported = [link(first, kind) for kind in ("CSV", "JSON")]
     assert exported == [f"/outbox/export?state=dead&as={kind}" for kind in ("csv", "json")]
     assert '<a href="/outbox/events" aria-current="page">Events</a>' in first
-
-
-async def test_filters_are_met_together_and_stay_in_the_form(
-    operator: Visitor, dead: dict[str, list[str]]
-) -> None:
+    # Filters are met together, and stay in the form.
     assert "No event matches." in await operator.see(f"/outbox/events?name={'x' * 512}")
     [large, *_] = dead["too_large"]
     page = await operator.see(f"/outbox/events?id={large[:-2]}")
@@ -155,17 +153,7 @@ async def test_a_search_that_takes_long_says_how_far_it_went_and_goes_on(
     assert found == dead["rejected"][1::2][::-1]
 
 
-@ON_SQLITE
-async def test_a_filter_that_means_nothing_is_refused(service: ServiceHere) -> None:
-    async with visitor(service.url) as one:
-        huge, long = f"before={2**63}", f"id={'x' * 513}"
-        for query in ("state=none", "since=soon", "before=-1", "before=x", huge, long):
-            async with one._session.get(f"{service.url}/outbox/events?{query}") as answer:
-                refused = (answer.status, (await answer.json())["code"])
-            assert refused == (400, "invalid_field"), query
-
-
-async def test_an_event_has_its_story_and_its_payload_on_request(
+async def test_an_event_has_its_story_and_looks_at_payloads_are_audited(
     operator: Visitor, dead: dict[str, list[str]]
 ) -> None:
     [event_id, *_] = dead["rejected"]
@@ -179,11 +167,6 @@ async def test_an_event_has_its_story_and_its_payload_on_request(
     audit = await operator.see(f"/outbox/audit?event={event_id}")
     assert "looked at the payload" in audit
     assert OPERATOR in audit
-
-
-async def test_payloads_are_searched_and_the_audit_says_so(
-    operator: Visitor, dead: dict[str, list[str]]
-) -> None:
     found = await operator.see("/outbox/events?reason=large&payload=a+secret+doc")
     assert sorted(listed(found)) == sorted(dead["too_large"])
     assert "No event matches." in await operator.see("/outbox/events?payload=A+secret")
@@ -191,17 +174,13 @@ async def test_payloads_are_searched_and_the_audit_says_so(
     audit = await operator.see("/outbox/audit")
     assert "searched the payloads" in audit
     assert "secret" not in audit
-
-
-async def test_what_matches_is_exported_without_payloads(
-    operator: Visitor, dead: dict[str, list[str]]
-) -> None:
+    # What matches is exported without payloads.
     rows = list(csv.DictReader(io.StringIO(await operator.see("/outbox/export?reason=large"))))
     assert sorted(row["id"] for row in rows) == sorted(dead["too_large"])
     assert {row["name"] for row in rows} == {"scans/uploaded"}
-    found = json.loads(await operator.see("/outbox/export?state=dead&as=json"))
-    assert len(found) == 63
-    assert "secret" not in json.dumps(found)
+    exported = json.loads(await operator.see("/outbox/export?state=dead&as=json"))
+    assert len(exported) == 63
+    assert "secret" not in json.dumps(exported)
 
 
 async def test_a_group_of_dead_events_has_one_action(
@@ -270,15 +249,16 @@ async def test_a_replay_at_a_rate_goes_on_after_a_restart(
 
 
 @ON_SQLITE
-async def test_an_operator_sees_who_is_signed_in_and_signs_out(operator: Visitor) -> None:
-    assert f"Signed in as {OPERATOR}" in await operator.see("/outbox")
-    await operator.send("/auth/logout?returnTo=/outbox", expected=401)
-
-
-@ON_SQLITE
-async def test_an_unknown_event_is_not_found(operator: Visitor) -> None:
+async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator: Visitor) -> None:
     await operator.send("/outbox/events/none/payload", expected=404)
     await operator.send("/outbox/replay", ("event", "none"), expected=404)
+    huge, long = f"before={2**63}", f"id={'x' * 513}"
+    for query in ("state=none", "since=soon", "before=-1", "before=x", huge, long):
+        async with operator._session.get(f"{operator._url}/outbox/events?{query}") as answer:
+            refused = (answer.status, (await answer.json())["code"])
+        assert refused == (400, "invalid_field"), query
+    assert f"Signed in as {OPERATOR}" in await operator.see("/outbox")
+    await operator.send("/auth/logout?returnTo=/outbox", expected=401)
 
 
 async def test_all_that_match_are_replayed_after_a_dry_run(
@@ -312,9 +292,14 @@ async def test_what_was_not_in_the_dry_run_is_not_changed(
 
 
 @ON_SQLITE
-async def test_events_that_another_operator_took_meanwhile_are_told(
+async def test_events_that_another_operator_took_meanwhile_and_those_beyond_the_most_are_told(
     operator: Visitor, dead: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr(bulk, "MAX_ROWS", 62)
+        asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
+    assert "Discard 62 events?" in asked
+    assert "More events match than one change takes. Repeat it for the rest." in asked
     discard = SqliteRepairs.discard
 
     async def late(repairs: SqliteRepairs, wanted: Named, **how: Any) -> list[str]:
@@ -326,16 +311,6 @@ async def test_events_that_another_operator_took_meanwhile_are_told(
     monkeypatch.setattr(SqliteRepairs, "discard", late)
     done = await operator.send("/outbox/discard", *fields(asked))
     assert "Discarded 60 events. 3 events had changed meanwhile and were left alone." in done
-
-
-@ON_SQLITE
-async def test_a_dry_run_tells_that_more_match_than_one_change_takes(
-    operator: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "MAX_ROWS", 62)
-    asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
-    assert "Discard 62 events?" in asked
-    assert "More events match than one change takes. Repeat it for the rest." in asked
 
 
 @ON_SQLITE

@@ -240,18 +240,28 @@ async def test_each_page_says_this(operator: Visitor, rows: dict[str, Row]) -> N
     assert [*told(pages[0], rows, "<header"), *lines] == PAGES.strip().splitlines()
 
 
-async def test_an_event_has_its_payload_and_its_senders_words(
+async def test_an_event_has_its_payload_and_its_senders_words_and_what_troubled_delivery(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
+    page = await operator.see(f"/outbox/events/{rows['dead'].id}")
+    kinds = re.findall(r'<li class="(\w+)"><span class="what">', page)
+    assert kinds == ["accepted", "claimed", "trouble", "dead"]
+    assert ".timeline .trouble {" in page  # the style of these pages, not of the small ones
+    assert "at the acceptance" in page
+    assert "after its end" not in page
+    assert "Delivery was paused" not in page
+    assert "<code>outbox " not in page
     shown = await operator.send(f"/outbox/events/{rows['dead'].id}/payload")
     assert ("a secret document" in shown, "The data is encrypted." in shown) == (True, False)
+    page = await operator.see(f"/outbox/events/{rows['pending'].id}")
+    assert "Delivery was paused" in page
     assert {
         "Sender\u2019s id | order-1795 the id that Inngest sees",
         "Environment | branch-7",
         "Attempts | 0 answers that judged this event alone",
         "Sends | 2 sent alone, because it may be the cause of trouble",
         "Pending: delivery is paused by kim; it is sent after somebody resumes delivery.",
-    } < set(read(await operator.see(f"/outbox/events/{rows['pending'].id}")))
+    } < set(read(page))
     gone = read(await operator.see(f"/outbox/events/{rows['delivered'].id}"))
     assert {"Payload | removed", "User | none", "The payload was removed."} < set(gone)
     assert [one for one in ("Replay…", "Show the payload") if one in "".join(gone)] == []
@@ -262,6 +272,9 @@ async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
     page = await operator.see("/outbox/events")
+    assert "<title>All events - Outbox<" in page
+    assert ("all that match…" in page, 'name="reason"' in page) == (False, True)
+    assert '<span class="pill state-pending">pending</span>' in page
     assert '<span class="detail">HTTP 500, 2 sends</span>' in page
     assert page.count('<span class="detail">payload removed</span>') == 1
     assert '<span class="count">3</span>' in page
@@ -273,6 +286,8 @@ async def test_a_list_says_how_often_a_row_was_sent_and_that_its_payload_is_gone
     for query, count in ((f"until={accepted}", 3), (f"id=+{waiting.id}+", 1)):
         listed = await operator.see(f"/outbox/events?{query}")
         assert listed.count('aria-label="Select event ') == count
+    listed = await operator.see("/outbox/events?user=nobody")
+    assert '<a class="button" href="/outbox/events?state=">Clear</a>' in listed
 
 
 async def test_a_table_runs_no_formula_and_has_both_times(
@@ -294,29 +309,6 @@ async def test_a_table_runs_no_formula_and_has_both_times(
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
     assert cells["accepted"] < cells["settled"]
     assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))
-
-
-async def test_an_event_is_told_what_troubled_delivery_in_its_time(
-    operator: Visitor, rows: dict[str, Row]
-) -> None:
-    page = await operator.see(f"/outbox/events/{rows['dead'].id}")
-    kinds = re.findall(r'<li class="(\w+)"><span class="what">', page)
-    assert kinds == ["accepted", "claimed", "trouble", "dead"]
-    assert ".timeline .trouble {" in page  # the style of these pages, not of the small ones
-    assert "at the acceptance" in page
-    assert "after its end" not in page
-    assert "Delivery was paused" not in page
-    assert "Delivery was paused" in await operator.see(f"/outbox/events/{rows['pending'].id}")
-    assert "<code>outbox " not in page
-
-
-async def test_a_list_of_all_has_states_and_a_filter_is_cleared(operator: Visitor) -> None:
-    listed = await operator.see("/outbox/events")
-    assert "<title>All events - Outbox<" in listed
-    assert ("all that match…" in listed, 'name="reason"' in listed) == (False, True)
-    assert '<span class="pill state-pending">pending</span>' in listed
-    listed = await operator.see("/outbox/events?user=nobody")
-    assert '<a class="button" href="/outbox/events?state=">Clear</a>' in listed
 
 
 async def test_a_discard_and_one_event_have_no_rate(

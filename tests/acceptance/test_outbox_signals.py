@@ -21,19 +21,6 @@ from tests.support.storage import append_all
 MODULE = (sys.executable, "-m", "service.console.commands.main")
 
 
-async def start(
-    *arguments: str, script: tuple[str, ...] = SCRIPT, **environment: str
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *script,
-        *arguments,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
 @pytest.fixture
 async def url(tmp_path: Path) -> str:
     path = tmp_path / "outbox.db"
@@ -42,17 +29,18 @@ async def url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.mark.parametrize("form", [["list"], ["list", "--json"]])
-async def test_a_reader_that_goes_away_ends_it_quietly(url: str, form: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("script", "form"),
+    [(SCRIPT, []), (MODULE, ["--json"])],
+    ids=["installed", "module"],
+)
+async def test_a_reader_that_goes_away_ends_it_quietly(
+    url: str, script: tuple[str, ...], form: list[str]
+) -> None:
     read, write = os.pipe()
     os.close(read)
     process = await asyncio.create_subprocess_exec(
-        *SCRIPT,
-        *form,
-        "--limit",
-        "1000",
-        "--url",
-        url,
+        *(*script, "list", *form, "--limit", "1000", "--url", url),
         cwd=ROOT,
         stdout=write,
         stderr=asyncio.subprocess.PIPE,
@@ -62,9 +50,13 @@ async def test_a_reader_that_goes_away_ends_it_quietly(url: str, form: list[str]
     assert err == b""
 
 
-@pytest.mark.parametrize("script", [SCRIPT, MODULE], ids=["installed", "module"])
-async def test_the_address_is_taken_from_the_environment(script: tuple[str, ...], url: str) -> None:
-    process = await start("stats", "--json", script=script, OUTBOX_URL=url)
+async def test_the_address_is_taken_from_the_environment(url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(*SCRIPT, "stats", "--json"),
+        cwd=ROOT,
+        env={**os.environ, "OUTBOX_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+    )
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert b'"pending": 300' in out

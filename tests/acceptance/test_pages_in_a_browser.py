@@ -52,6 +52,15 @@ async def test_the_description_is_drawn_with_each_type_from_files_of_the_service
     assert all(one.startswith((url, "data:")) for one in await browser.run(LOADED))
 
 
+async def test_the_form_of_the_sign_in_sends_the_origin_that_the_page_s_policy_leaves(
+    url: str, browser: Browser
+) -> None:
+    await browser.open(f"{url}/auth/dev-login?returnTo=/auth/session")
+    await browser.fill("#email", "ada@example.com")
+    await browser.click("button")
+    await browser.shows("body", '"id":"ada@example.com"')
+
+
 async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_delivered(
     url: str, browser: Browser
 ) -> None:

@@ -17,7 +17,7 @@ from service.dev.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
-from tests.support.outbox_command import outbox, outbox_json
+from tests.support.outbox_command import outbox_json
 from tests.support.storage import eventually
 
 VECTORS = json.loads(
@@ -186,8 +186,8 @@ async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: Fak
                 assert await operator.ask("PUT", organization, json={"theme": SETTING}) == 200
                 await operator.ask("POST", "/outbox/replay", data={"id": dead, "confirmed": "yes"})
                 secrets = visitor.cookies | operator.cookies
-            await outbox(outbox_url, "pause", "--actor", OPERATOR)
-            await outbox(outbox_url, "resume", "--actor", OPERATOR)
+            await outbox_json(outbox_url, "pause", "--actor", OPERATOR)
+            await outbox_json(outbox_url, "resume", "--actor", OPERATOR)
             service.kill()
             await service.ended()
             lines += service.lines

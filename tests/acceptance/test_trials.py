@@ -36,13 +36,10 @@ def test_a_trial_sees_no_fault(trial: str) -> None:
     assert exit_code(f"tests.support.{trial}".split()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bug",
-    [
-        "settle without retries",
-        pytest.param("new folders are not synced", marks=pytest.mark.slow),
-        pytest.param("an event that is remembered", marks=pytest.mark.slow),
-    ],
+    ["settle without retries", "new folders are not synced", "an event that is remembered"],
 )
 def test_a_trial_sees_a_planted_bug(bug: str) -> None:
     assert exit_code(["tests.planted", "--trials", bug]) == 0
