@@ -40,14 +40,12 @@ from tests.support.virtual_time import in_virtual_time
 
 TELLS = """
 import sys
-from service.processes.banner import Announcer
 from service.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
 """
 SIGNALLED = """
 import asyncio, os, signal, structlog
 from service.observe.logs import configure_logs
-from service.processes.parent import _greet
 from service.processes.startup import stop_on_signals
 async def main():
     stop_on_signals(configure_logs(level="info", format_name="json"))

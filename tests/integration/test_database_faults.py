@@ -88,12 +88,6 @@ async def test_a_command_that_may_not_do_something_says_what(
     assert err == f"outbox: {server}: The outbox's database denies this user a right.\n"
 
 
-def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
-    code, out = migrate(postgres.url("absent"))
-    assert code == 2
-    assert 'can\'t be used: database "absent" does not exist.' in out
-
-
 async def test_a_move_into_a_missing_server_says_which(tmp_path: Path) -> None:
     source = tmp_path / "outbox.db"
     assert migrate(f"sqlite:///{source}")[0] == 0
@@ -101,7 +95,10 @@ async def test_a_move_into_a_missing_server_says_which(tmp_path: Path) -> None:
     assert (code, err) == (2, f"outbox: {REFUSED}\n")
 
 
-def test_a_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+def test_what_can_not_be_used_is_named(postgres: PostgresServer, tmp_path: Path) -> None:
+    code, out = migrate(postgres.url("absent"))
+    assert code == 2
+    assert 'can\'t be used: database "absent" does not exist.' in out
     text = tmp_path / "notes.db"
     text.write_text("no database " * 100)
     code, out = migrate(f"sqlite:///{text}")
