@@ -50,7 +50,7 @@ async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
     ("environ", "missing"),
     [
         ({}, "AWS_S3_REGION, AWS_S3_BUCKET"),
-        ({"AWS_S3_BUCKET": "documents", "OUTBOX_EVENT_KEYS": "cron:x"}, "AWS_S3_REGION"),
+        ({"AWS_S3_BUCKET": "documents"}, "AWS_S3_REGION"),
         ({"AWS_S3_REGION": "eu-west-1", "OUTBOX_EVENT_KEYS": "cron:x"}, "AWS_S3_BUCKET"),
     ],
 )
