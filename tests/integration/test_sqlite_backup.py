@@ -23,6 +23,7 @@ from service.outbox.schema import migrate
 from service.outbox.sqlite.file import backup as module
 from service.outbox.sqlite.file.backup import back_up
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.disks import small_disk
 from tests.support.open_files import open_files
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import LIMITS, append_all, claim, event, ids
@@ -248,6 +249,14 @@ async def test_a_backup_replaces_nothing_and_says_what_is_wrong(
     code, _, err = await outbox_command("postgresql://h/d", "backup", str(path.with_name("x")))
     assert code == 2
     assert "pg_dump" in err
+
+
+def test_a_full_disk_is_named_by_its_folder(source: Path, tmp_path: Path) -> None:
+    write(source, "x" * 2_000_000)
+    with small_disk(tmp_path / "small", 1) as folder:
+        with pytest.raises(OutboxUnavailableError, match=f"^The disk of {folder} is full.$"):
+            back_up(source, folder / "copy.db", lambda done, whole: None)
+        assert list(folder.iterdir()) == []
 
 
 def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _copy(
 ) -> None:
     """Copy to the file at `target`, which is open as `descriptor` and loses its name at once."""
     with (
-        unavailable_if_sqlite_fails(),
+        unavailable_if_sqlite_fails(target),
         _snapshot(source) as reading,
         contextlib.closing(sqlite3.connect(target)) as writing,
     ):

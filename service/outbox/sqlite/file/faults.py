@@ -117,11 +117,18 @@ def is_corruption(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def unavailable_if_sqlite_fails() -> Iterator[None]:
-    """Turn SQLite's errors into OutboxUnavailableError."""
+def unavailable_if_sqlite_fails(written: Path | None = None) -> Iterator[None]:
+    """Turn SQLite's errors into OutboxUnavailableError.
+
+    `written` is the only file that is written, None: the outbox's. A full disk is that file's.
+    """
     try:
         yield
     except sqlite3.Error as error:
+        if written and _code(error) == sqlite3.SQLITE_FULL:
+            raise OutboxUnavailableError(
+                f"The disk of {written.parent.resolve()} is full."
+            ) from error
         raise OutboxUnavailableError(_sentence(error)) from error
 
 

@@ -43,8 +43,11 @@ class RecoveredFile(NamedTuple):
 class _Copy:
     """One recovery under way."""
 
-    def __init__(self, source: sqlite3.Connection, target: SqliteTransferEvents) -> None:
+    def __init__(
+        self, source: sqlite3.Connection, target: SqliteTransferEvents, file: Path
+    ) -> None:
         self._source = source
+        self._file = file
         self._events = SqliteTransferEvents(source)
         self._target = target
         self.rows = self.without_state = self.lost = 0
@@ -75,7 +78,7 @@ class _Copy:
 
     def _write(self, events: list[TransferRow]) -> None:
         payloads = self._events.payloads([event.id for event in events])
-        with _fails_as_a_whole():
+        with _fails_as_a_whole(self._file):
             self._target.write(events, payloads)
         self.rows += len(events)
 
@@ -107,26 +110,26 @@ def _copy(source: Path, target: Path, progress: Callable[[int, int], None]) -> _
         last = _last_seq(reading)
         migrate(sqlite_url(target))
         with open_sqlite_transfer(target) as writing:
-            copy = _Copy(reading, writing.events)
+            copy = _Copy(reading, writing.events, target)
             for after in range(0, last, _PAGE):
                 copy.copy(after, min(last, after + _PAGE))
                 progress(min(last, after + _PAGE), last)
             with contextlib.suppress(*_UNREADABLE):
                 metadata = SqliteTransferMetadata(reading).read()
-                with _fails_as_a_whole():
+                with _fails_as_a_whole(target):
                     writing.metadata.write(metadata)
     return copy
 
 
 @contextlib.contextmanager
-def _fails_as_a_whole() -> Iterator[None]:
-    """Turn an error of the new file's disk, which is no row's, into OutboxUnavailableError."""
+def _fails_as_a_whole(file: Path) -> Iterator[None]:
+    """Turn an error of the disk of the new `file`, no row's, into OutboxUnavailableError."""
     try:
         yield
     except sqlite3.Error as error:
         if scope_of(error) is FaultScope.ITEM:
             raise
-        with unavailable_if_sqlite_fails():
+        with unavailable_if_sqlite_fails(file):
             raise
 
 

@@ -132,8 +132,7 @@ def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
             with opening as connection:
                 yield SqliteTransfer(connection, is_ours=is_ours)
         except sqlite3.Error as error:
-            words = f"The outbox's database can't be used: {error}"
-            raise OutboxUnavailableError(words) from error
+            raise OutboxUnavailableError(f"{path} can't be used: {error}.") from error
 
 
 def transfer_row(row: tuple[Any, ...]) -> TransferRow:
