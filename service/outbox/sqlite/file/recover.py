@@ -97,7 +97,7 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
     try:
         copy = _copy(source, partial, progress)
         _sync(partial)
-        os.link(partial, target)
+        partial.rename(target)  # not a link: the disk may be one without any
         _sync(target.parent)
     finally:
         for ending in ("", "-wal", "-shm", ".lock"):
