@@ -47,11 +47,12 @@ SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b
                     "This sign-in was not started in this browser. Start again.",
                     'href="/auth/login?returnTo=/docs"',
                 ),
-                "/auth/login": (
+                "/auth/login": (503, 'href="/auth/login?returnTo=/docs"'),
+                "/auth/login?returnTo=/outbox/events%3Fstate=dead": (
                     503,
                     "<h1>This did not work</h1>",
                     AGAIN,
-                    'href="/auth/login?returnTo=/docs"',
+                    'href="/auth/login?returnTo=/outbox/events%3Fstate%3Ddead"',
                 ),
             },
         ),

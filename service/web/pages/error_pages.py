@@ -16,6 +16,7 @@ from service.errors import (
     SessionRequiredError,
     SignInFailedError,
 )
+from service.identity.sign_in_attempt import own_path
 from service.web.pages.page import Pages
 from service.web.server.errors import ErrorAnswer
 
@@ -83,7 +84,9 @@ class ErrorPages:
 
 
 def _page_after(request: web.Request) -> str:
-    """The page to open after a sign-in: that of the request, where it shows one by itself."""
+    """The page to open after a sign-in: the one it was for, or the request's if it shows one."""
+    if request.path == LOGIN:
+        return quote(own_path(request.query.get("returnTo", "/docs")), safe="/")
     if request.path.startswith("/auth/"):
         return "/docs"
     return quote(request.path, safe="/") if request.method == hdrs.METH_GET else "/outbox"
