@@ -1,6 +1,6 @@
 """Several processes on one database under load, killed and cut off: nothing accepted is lost.
 
-The short run is in the suite; `-m soak` kills deliverers too, whose rows wait for their lease.
+The short run is slow; `-m soak` kills deliverers too, whose rows wait for their lease.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ async def fleet_of(
         yield fleet
 
 
+@pytest.mark.slow
 async def test_a_killed_process_and_a_crashed_database_lose_nothing(
     crashable: PostgresServer, crashable_url: str, inngest_api: FakeInngest
 ) -> None:

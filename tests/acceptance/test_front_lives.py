@@ -75,14 +75,6 @@ async def test_limits_are_exact_over_all_fronts_which_stop_when_their_parent_is_
         await all_gone(children)
 
 
-async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path) -> None:
-    settings = environment(
-        f"postgresql://outbox@/none?host={tmp_path}", "http://127.0.0.1:1", WEB_CONCURRENCY="2"
-    )
-    async with running("serve", environment=settings, ready="can't be used") as parent:
-        assert await parent.ended() == 2
-
-
 @pytest.mark.parametrize(
     ("fronts", "level"), [("1", "info"), pytest.param("2", "warning", marks=pytest.mark.slow)]
 )
