@@ -68,13 +68,9 @@ async def completed(environment_url: str, words: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_an_event_is_shown_by_how_its_id_begins(store_url: str) -> None:
+async def test_a_beginning_of_an_id_names_an_event_and_of_several_none(store_url: str) -> None:
     assert (await outbox_json(store_url, "show", "019f-a"))["id"] == "019f-aa"
     assert (await outbox_json(store_url, "show", "019f-b", "--payload"))["payload"]
-
-
-@pytest.mark.usefixtures("outbox")
-async def test_a_beginning_of_several_ids_names_them_and_exits_with_2(store_url: str) -> None:
     for command in (["show", "019e"], ["replay", "019e", "019f-b", "--yes"], ["discard", "019e"]):
         code, out, err = await outbox_command(store_url, *command)
         assert (code, out) == (2, "")
@@ -82,6 +78,9 @@ async def test_a_beginning_of_several_ids_names_them_and_exits_with_2(store_url:
         assert "019e-aa  dead  documents/aws.index" in err
         assert "019e-ab" in err
         assert "019f" not in err
+    for command in ("replay", "discard"):
+        code, _, err = await outbox_command(store_url, command, "019f-b", "--user", "u-0", "--yes")
+        assert (code, "019f-b: it does not match the filter" in err) == (1, True)
     assert len(await listed(store_url, "--state", "dead")) == 4
 
 
@@ -95,14 +94,6 @@ async def test_rows_are_changed_by_how_their_ids_begin(store_url: str) -> None:
     assert (await outbox_json(store_url, "discard", "019f-b", "--yes"))["ids"] == ["019f-b"]
     code, _, err = await outbox_command(store_url, "discard", "019f-b", "--yes")
     assert (code, "019f-b: there is no such event" in err) == (1, True)
-
-
-@pytest.mark.usefixtures("outbox")
-async def test_an_id_that_does_not_match_the_filter_is_refused(store_url: str) -> None:
-    for command in ("replay", "discard"):
-        code, _, err = await outbox_command(store_url, command, "019f-b", "--user", "u-0", "--yes")
-        assert (code, "019f-b: it does not match the filter" in err) == (1, True)
-    assert len(await listed(store_url, "--state", "dead")) == 4
 
 
 @pytest.mark.usefixtures("outbox")
@@ -121,10 +112,14 @@ async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store
     assert await listed(store_url, "--until", "9999d") == []
 
 
-async def test_a_time_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
-    code, _, err = await outbox_command(tmp_path / "outbox.db", "list", "--since", "yesterday")
-    assert code == 2
-    assert "10m or 7d" in " ".join(err.replace("│", " ").split())
+async def test_a_time_and_a_state_that_there_is_not_are_refused(tmp_path: Path) -> None:
+    for option, words in (
+        (("--since", "yesterday"), "10m or 7d"),
+        (("--state", "nope"), "write one of pending, delivering, sent, delivered, dead"),
+    ):
+        code, _, err = await outbox_command(tmp_path / "outbox.db", "list", *option)
+        told = " ".join(err.replace("│", " ").split())
+        assert (code, words in told, "Value error" in told) == (2, True, False), told
 
 
 @pytest.mark.usefixtures("outbox")
@@ -137,6 +132,8 @@ async def test_a_list_that_is_cut_says_how_many_there_are(
     assert await listed(store_url, "--cursor", cursor.split()[0]) == ["019e-aa"]
     _, _, err = await outbox_command(store_url, "list", "--limit", "4")
     assert err == ""
+    _, out, err = await outbox_command(store_url, "list", "--limit", "1", "--json")
+    assert ([row["state"] for row in json.loads(out)], err) == ([State.DEAD], "")
     hasty = SearchPolicy(first_window=1, budget_seconds=0.0)
     monkeypatch.setattr(selection, "_TOLD_OFTEN", hasty)
     _, out, err = await outbox_command(store_url, "replay", "--all")
@@ -146,10 +143,17 @@ async def test_a_list_that_is_cut_says_how_many_there_are(
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_the_shell_completes_ids(store_url: str) -> None:
+async def test_the_shell_completes_ids_and_tells_what_they_are(store_url: str) -> None:
     assert await completed(store_url, "outbox show 019f") == ["019f-b", "019f-aa"]
     assert await completed(store_url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
     assert len(await completed(store_url, "outbox show 01")) == 4
+    asked_by_zsh = {
+        "_OUTBOX_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "outbox show 019f-b",
+        "OUTBOX_URL": store_url,
+    }
+    told = await asyncio.to_thread(CliRunner(env=asked_by_zsh).invoke, app, [], prog_name="outbox")
+    assert '"019f-b":"dead documents/aws.index rejected"' in told.stdout
     given = f"outbox show --url {store_url}"
     assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]
     assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]
@@ -158,18 +162,6 @@ async def test_the_shell_completes_ids(store_url: str) -> None:
         await append_all(opened, 27)
     assert len(await completed(store_url, "outbox show 0")) == 30  # the newest of 31
     assert await completed(store_url, "outbox show 019e-aa") == ["019e-aa"]  # the oldest
-
-
-@pytest.mark.usefixtures("outbox")
-async def test_the_shell_tells_the_state_the_name_and_the_reason_of_an_id(store_url: str) -> None:
-    asked_by_zsh = {
-        "_OUTBOX_COMPLETE": "complete_zsh",
-        "_TYPER_COMPLETE_ARGS": "outbox show 019f-b",
-        "OUTBOX_URL": store_url,
-    }
-    runner = CliRunner(env=asked_by_zsh)
-    result = await asyncio.to_thread(runner.invoke, app, [], prog_name="outbox")
-    assert '"019f-b":"dead documents/aws.index rejected"' in result.stdout
 
 
 async def test_completion_is_silent_without_an_outbox(
@@ -202,23 +194,6 @@ def test_completion_gives_up_on_an_outbox_that_hangs(monkeypatch: pytest.MonkeyP
     asking: Any = SimpleNamespace(info_name="show", params={})
     assert list(options.complete_ids(asking, "0")) == []
     assert gave_up_at == [2.0]
-
-
-@pytest.mark.usefixtures("outbox")
-async def test_a_json_list_is_not_changed_by_the_count(store_url: str) -> None:
-    code, out, err = await outbox_command(store_url, "list", "--limit", "1", "--json")
-    assert (code, err) == (0, "")
-    assert [row["state"] for row in json.loads(out)] == [State.DEAD]
-
-
-async def test_a_state_that_there_is_not_is_refused_with_those_that_there_are(
-    tmp_path: Path,
-) -> None:
-    code, _, err = await outbox_command(tmp_path / "outbox.db", "list", "--state", "nope")
-    assert code == 2
-    words = " ".join(err.replace("│", " ").split())
-    assert "write one of pending, delivering, sent, delivered, dead" in words
-    assert "Value error" not in words
 
 
 async def test_the_script_completes_states_for_the_shell() -> None:
