@@ -148,7 +148,15 @@ async def test_opening_asks_nobody_and_closing_twice_is_harmless(s3_environment,
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
     bucket = Bucket("documents", REGION)
     async with bucket:
-        pass
+        await bucket._loaded()
+        asking = asyncio.create_task(bucket.probe())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert await bucket.open_soon()  # for the next one who asks
+    async with bucket:
+        opening = bucket.open_soon()
+    assert opening.done()
     await bucket.__aexit__(None, None, None)
 
 

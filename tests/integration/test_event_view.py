@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from service.console.operations.search import SearchPolicy
 from service.identity.user import User
@@ -36,6 +37,10 @@ async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(fol
 
 async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, client):
     await followed.outbox.intake.append(event())
+    await followed.outbox.intake.append(event("e-2", "kim"))
+    with capture_logs() as logs:
+        assert (await client.get("/api/events/e-2", headers={"X-User": "kim"})).status == 200
+    assert "operator_action" not in {line["event"] for line in logs}  # it is the operator's own
     seen = [
         (await client.get(f"/api/events/e-1{rest}", headers={"X-User": user})).status
         for rest in ("", "/stream")

@@ -236,7 +236,7 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
         (SlowInngest(0.01), [False, True, False]),
         (Running(0.01), [False, False]),
     ):
-        asker = RunAsker(inngest, lambda *_: None, POLICY)
+        asker = RunAsker(inngest, lambda *_: None, POLICY, lambda _: "in plain")
         held = row("a", 0, wall_now_ms())
         meta = msgspec.structs.replace(held.meta, wire_id="mine")
         held = msgspec.structs.replace(held, meta=meta)
@@ -248,6 +248,7 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
             followed.show_row(row("a", 0, LONG_AGO))
             await asyncio.sleep(1)
         assert inngest.thorough == thorough
+        assert {one.output for one in followed.told.values()} <= {"in plain"}
         assert used == ([0, 0, 0] if followed.told else [0, 1, 1])  # what is known is not asked
 
 

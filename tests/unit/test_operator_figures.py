@@ -132,7 +132,9 @@ def test_sent_is_shown_where_it_means_something() -> None:
 def test_a_day_is_drawn_with_a_point_for_five_minutes_and_keeps_its_peaks() -> None:
     day = [point(age, 7 if age == 700 else 1, accepted=2.0) for age in range(1439, -1, -1)]
     backlog, rates = charts(day, DAY, NOW)
-    assert 288 <= len(places(backlog.lines[0].pieces[0])) <= 289
+    drawn = places(backlog.lines[0].pieces[0])
+    assert 288 <= len(drawn) <= 289
+    assert drawn[-2][0] == 999.3  # a minute ago: five minutes are drawn at their end
     assert "7 at most" in backlog.words
     assert "2.0 at most" in rates.words
 
