@@ -104,14 +104,6 @@ def test_an_answer_from_before_the_last_trouble_trips_nothing(answers: Answers) 
         assert late == breaker
 
 
-def test_a_late_answer_that_asks_for_time_gets_it() -> None:
-    troubled = after(fresh(), Signal.TROUBLE)
-    old = replace(troubled.permit(IDLE), epoch=troubled.epoch - 1)
-    answered = Answered(Signal.BUSY, 0, retry_after_seconds=3)
-    late = with_result(troubled, answered, permit=old, now=1.0, jitter=0.5)
-    assert late.reopens_at == 4.0
-
-
 @pytest.mark.parametrize("signal", TROUBLES)
 def test_the_first_failure_trips_where_nothing_has_passed(signal: Signal) -> None:
     breaker = after(fresh(), signal, reason="500 oh")
@@ -245,12 +237,6 @@ def test_after_a_request_hung_events_go_alone_for_twice_its_time_and_ten_seconds
     assert hung.permit(IDLE).singly
     assert passed(hung, 79.9 + alone_seconds).permit(IDLE).singly
     assert not passed(hung, 80.0 + alone_seconds).permit(IDLE).singly
-
-
-def test_events_go_alone_only_where_another_passed_in_the_minute_before() -> None:
-    breaker = passed(fresh(), 70.0)
-    assert after(breaker, Signal.TROUBLE, 129.9, hung=True).permit(IDLE).singly
-    assert not after(breaker, Signal.TROUBLE, 130.0, hung=True).permit(IDLE).singly
 
 
 def test_a_size_that_was_too_large_is_halved_and_tried_again_after_200_passes() -> None:

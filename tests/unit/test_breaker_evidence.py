@@ -30,8 +30,10 @@ def refused_in_a_row(breaker: Breaker, now: float) -> Breaker:
 def test_a_late_retry_after_is_trusted_for_five_seconds_and_only_while_backing_off() -> None:
     troubled = after(fresh(), Signal.TROUBLE)
     old, late = fresh().permit(IDLE), Answered(Signal.BUSY, 0.0, retry_after_seconds=60.0)
-    asked = with_result(troubled, late, permit=old, now=1.0, jitter=0.5)
-    assert asked.wait_seconds(1.0, IDLE) == 5.0
+    for asked_seconds, waited in ((3.0, 3.0), (60.0, 5.0)):
+        answered = replace(late, retry_after_seconds=asked_seconds)
+        asked = with_result(troubled, answered, permit=old, now=1.0, jitter=0.5)
+        assert asked.wait_seconds(1.0, IDLE) == waited
     recovering = passed(troubled)
     assert with_result(recovering, late, permit=old, now=1.0, jitter=0.5) == recovering
 
@@ -129,6 +131,9 @@ def test_32_requests_that_hang_beside_others_trip_and_32_events_probe_alone() ->
     tripped = after(breaker, Signal.TROUBLE, 20.0, hung=True)
     assert (tripped.state, tripped.probes_left) == (BreakerState.BACKING_OFF, 32)
     assert tripped.permit(IDLE).singly
+    lately = passed(fresh(), 10.0)
+    hung = [after(lately, Signal.TROUBLE, now, hung=True).permit(IDLE) for now in (69.9, 70.0)]
+    assert [permit.singly for permit in hung] == [True, False]
     later = after(breaker, Signal.TROUBLE, 70.0, hung=True)
     assert (later.state, later.probes_left) == (BreakerState.BACKING_OFF, 1)
     assert not later.permit(IDLE).singly
