@@ -147,6 +147,8 @@ def waiting(admission: Admission, *starts: float) -> list[asyncio.Task[tuple[boo
 async def test_so_many_posts_run_at_once_and_each_other_waits_for_its_own_time() -> None:
     admission = posts(2)
     assert [await take(admission), await take(admission)] == [True, True]
+    admission.end_post()
+    assert [admission.takes_post(), admission.takes_post()] == [True, False]
     tasks = waiting(admission, 0.0, 2.0, 2.5)
     assert await asyncio.gather(*tasks) == [(False, 5.0), (False, 7.0), (False, 7.5)]
 

@@ -106,6 +106,13 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     await waiting[2]
     with pytest.raises(OutboxUnavailableError):
         await late.grow(1)
+    leaving = Share(budget, "ada")
+    gone = asyncio.create_task(leaving.grow(1))
+    await asyncio.sleep(1)
+    gone.cancel()
+    for one in (others[1], others[2], leaving):
+        one.release()
+    await Share(budget, "ada").grow(100)  # nobody who gave up has a part
 
 
 @in_virtual_time
