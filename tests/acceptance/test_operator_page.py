@@ -95,6 +95,8 @@ async def test_only_operators_of_this_site_see_them_and_change_anything(
             assert answer.status == 405
         async with session.get(f"{service.url}/outbox/events") as answer:
             policy = answer.headers["Content-Security-Policy"]
+            # Else a form of the page is sent with `Origin: null`, as by another site.
+            assert answer.headers["Referrer-Policy"] == "same-origin"
     async with visitor(service.url) as operator:
         assert dead_ids[0] in await operator.see("/outbox/events?state=dead")
         assert "No operator has changed anything" in await operator.see("/outbox/audit")
