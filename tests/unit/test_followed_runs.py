@@ -201,10 +201,10 @@ async def test_a_stop_ends_the_questions_under_way() -> None:
     for number in range(16):
         follower.begin(row("a", number, LONG_AGO), "ada")
     tasks = [asyncio.create_task(one()) for one in (follower.ask, follower.look)]
-    await asyncio.sleep(0.15)
-    assert len(inngest.of) == 16  # eight in each tenth of a second
+    await asyncio.sleep(0.05)
     inngest.seconds = 60
     await asyncio.sleep(1)
+    assert (len(inngest.of), inngest.at_once) == (16, 8)  # eight in each tenth of a second
     assert store.reads == 0  # the row of a delivered event changes no more
     for one in tasks:
         one.cancel()
