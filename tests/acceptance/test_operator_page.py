@@ -208,6 +208,8 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             await browser.shows("#stale", "There are other dead events by now")
             assert "documents/aws.index" in await browser.text("#dead")
             await browser.shows("[data-figure=dead]", "0")
+            first = "dead = ''; showDead('as drawn'); return find('stale').hidden"
+            assert await browser.run(first) is True
         assert await browser.complaints() == []
         await browser.devtools("Network.enable", {})
         await browser.devtools("Network.emulateNetworkConditions", OFFLINE)

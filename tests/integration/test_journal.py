@@ -942,11 +942,11 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
             assert (status, journal["state"], journal["missing"]) == (200, "ok", 0)
             async with operator.http.get(f"{service.url}/outbox") as page:
                 assert foreign in await page.text()
-        stats = await outbox_json(path, "stats")
-        assert foreign in stats["journal"]["refused"][0]
+        assert foreign in (await outbox_json(path, "stats"))["journal"]["refused"][0]
         starts = (await outbox_json(path, "journal"))["starts"]
         [start] = [each for each in starts if each["unknown"]]
-        code, out, _ = await outbox_command(path, "journal", "--restore", start["id"])
+        one = "journal", "--restore", start["id"]
+        code, out, _ = await outbox_command(path, *one)
         held, unknown = f"{start['objects']:,} objects, {start['bytes']:,} bytes", "2 events"
         assert (code, *out.splitlines()) == (
             0,
@@ -954,16 +954,17 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
             "Nothing was changed: give --yes to do it.",
         )
         assert ", runs or was killed: 0 objects, " in (await outbox_command(path, "journal"))[1]
+        assert (await outbox_command(path, *one, "--restore", "0" * 12))[:2] == (1, out)
         assert (await outbox_json(path, "stats"))["pending"] == 0
-        code, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
+        code, out, _ = await outbox_command(path, *one, "--yes")
         back = "Brought back 2 pending and 0 dead events; 0 are older than Inngest remembers"
         assert (code, back in out) == (0, True)
         stats = await eventually(
             lambda: outbox_json(path, "stats"), lambda stats: stats["journal"]["restored"]
         )
         assert (stats["pending"] + stats["delivering"], stats["journal"]["restored"]) == (2, 2)
-        _, out, _ = await outbox_command(path, "journal", "--restore", start["id"], "--yes")
-        assert "Brought back 0 pending" in out  # exit code 1 once nothing is left of that start
+        # Exit code 1 once nothing is left of that start.
+        assert "Brought back 0 pending" in (await outbox_command(path, *one, "--yes"))[1]
         _, out, _ = await outbox_command(path, "stats")
         assert f"\njournal s3://{bucket_name}/a: ok, " in out
         assert "\n2 events came back from it, 0 dead; 0 may run twice\n" in out

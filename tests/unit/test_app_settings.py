@@ -153,9 +153,17 @@ async def test_the_settings_of_10000_users_are_remembered(scopes):
 
 async def test_of_what_is_remembered_64_mib_are_kept(scopes):
     settings = AppSettings(scopes, {"a": "x" * (32 * 1024**2 - len('{"a":""}'))})
+    load = scopes.load_scope
+
+    async def slow_load(scope, scope_id):
+        await asyncio.sleep(0)
+        return await load(scope, scope_id)
+
+    scopes.load_scope = slow_load
     for _ in range(2):
         for name in ("a", "b", "c"):
-            await settings.effective(User("dev", name))
+            user = User("dev", name)
+            await asyncio.gather(settings.effective(user), settings.effective(user))
         scopes.loads = 0
         for name in ("b", "c"):
             await settings.effective(User("dev", name))

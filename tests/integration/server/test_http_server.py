@@ -131,7 +131,7 @@ async def test_a_body_that_breaks_after_its_answer_is_no_fault_of_ours(port, cap
 
 
 async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
-    server._shutdown_timeout = 2 * PATIENCE_SECONDS
+    server._shutdown_timeout = server.server._kwargs["lingering_time"] = 2 * PATIENCE_SECONDS
     async with connected(port) as (reader, writer):
         writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
         assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
