@@ -1,5 +1,5 @@
 import type { EventPage, EventView, FinalEvent, ListOptions } from "./api.js";
-import { isTransient, OutboxConnectionError } from "./errors.js";
+import { isTransient, OutboxConnectionError, OutboxError } from "./errors.js";
 import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Answer, Exchange, Transport } from "./transport.js";
 
@@ -73,7 +73,13 @@ export class Events {
 
   /** Takes back an event that was never sent to Inngest. Throws OutboxError `event_left` afterwards. */
   async takeBack(id: string): Promise<void> {
-    await this.ask({ method: "DELETE", path: pathOf(id) });
+    let isRepeated = false;
+    try {
+      await this.ask({ method: "DELETE", path: pathOf(id) }, () => (isRepeated = true));
+    } catch (error) {
+      // A try whose answer was lost may have taken it back.
+      if (!isRepeated || !isUnknown(error)) throw error;
+    }
   }
 
   private async *stream(id: string, signal?: AbortSignal): AsyncGenerator<string> {
@@ -82,7 +88,7 @@ export class Events {
     yield* serverSentData(await this.transport.open({ method: "GET", path, headers, signal }));
   }
 
-  private async ask<Body>(exchange: Exchange): Promise<Answer<Body>> {
+  private async ask<Body>(exchange: Exchange, repeats?: () => void): Promise<Answer<Body>> {
     const timeoutMs = this.policy.requestTimeoutMs;
     for (let failures = 1; ; failures += 1) {
       try {
@@ -90,9 +96,14 @@ export class Events {
       } catch (error) {
         if (!isTransient(error)) throw error;
         await pause(delayMs(this.policy, failures, error), exchange.signal);
+        repeats?.();
       }
     }
   }
+}
+
+function isUnknown(error: unknown): boolean {
+  return error instanceof OutboxError && error.code === "not_found";
 }
 
 function pathOf(id: string): string {

@@ -125,6 +125,18 @@ test("a refusal ends watch and takeBack", async () => {
   }
 });
 
+test("an event is gone where the answer to a try to take it back was lost", async () => {
+  for (const lost of [() => Promise.reject(new TypeError("reset")), () => refused(504, "http_504")]) {
+    for (const [status, code] of [[404, "not_found"], [409, "event_left"]]) {
+      const { requests, fetch } = service((_, place) => (place ? refused(status, code) : lost()));
+      const gone = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } }).takeBack("e");
+      if (status === 404) await gone;
+      else await assert.rejects(gone, { code });
+      assert.equal(requests.length, 2);
+    }
+  }
+});
+
 test("every read ends with its signal, also between two tries", async () => {
   stoppedClock();
   const away = service(() => refused(503, "outbox_unavailable")).fetch;
