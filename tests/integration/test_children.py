@@ -142,6 +142,8 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             parent.shutdown(socket.SHUT_RDWR)
             await gone.wait()
             line.ready()  # to nobody
+    await many_turns()
+    assert asyncio.all_tasks() == {asyncio.current_task()}  # none waits for `stop`
 
 
 class Served:

@@ -128,8 +128,9 @@ def test_check_fails_on_a_misspelt_variable(command):
 
 
 def test_check_names_the_storage_variables_that_are_missing(command):
-    done = command("check")
+    done = command("check", OPERATOR_EMAILS="ada@example.com, bob@example.com")
     assert done.exit_code == 0
+    assert "OPERATOR_EMAILS=ada@example.com,bob@example.com\n" in done.stdout
     assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
     assert "PORT=3000\n" in done.stdout
     assert "OUTBOX_MAX_BODY_BYTES_IN_FLIGHT=134217728\n" in done.stdout
