@@ -52,7 +52,7 @@ async def filled(url: str, events: int) -> None:
 async def stored_more(inngest: InngestProcess, count: int, most: int) -> None:
     """Wait until Inngest has stored so many more, or everything."""
     stored = (await inngest.stats())["stored"]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while (await inngest.stats())["stored"] < min(stored + count, most):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

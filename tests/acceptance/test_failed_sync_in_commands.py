@@ -40,7 +40,7 @@ async def command(shim: DiskShim, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         _, errors = await process.communicate()
     return process.returncode or 0, errors.decode()
 

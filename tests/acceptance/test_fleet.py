@@ -22,7 +22,7 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, eventually
 from tests.support.tcp_proxy import TcpProxy
 
-DELIVERED_WITHIN_SECONDS = 60.0
+DELIVERED_WITHIN_SECONDS = 180.0
 
 
 class Fleet:

@@ -148,7 +148,7 @@ async def test_thirty_upgrades_of_all_kinds_refuse_no_post_and_cut_no_connection
                     await asyncio.to_thread(shutil.rmtree, program)
                     await asyncio.to_thread(kept.rename, program)
                 outcomes[version.name] += 1
-        await delivered(inngest_api, posters.accepted, within_seconds=60)
+        await delivered(inngest_api, posters.accepted, within_seconds=180)
         told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
         print(
             f"\n{UPGRADES} upgrades ({told}) under {len(RESTS)} kept connections: "

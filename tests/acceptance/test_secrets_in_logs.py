@@ -198,7 +198,7 @@ async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: Fak
 
 
 async def stopped(service: Process) -> int:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         return await service.stop()
 
 

@@ -36,7 +36,7 @@ def made(*targets: str) -> str:
     command = ["make", "--no-print-directory", "--dry-run", "--always-make", *targets]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=180, check=True
     )
     return done.stdout
 

@@ -33,7 +33,7 @@ def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_pa
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == code

@@ -25,7 +25,7 @@ def said(folder: Path, *command: str, **environ: str) -> str:
         env={**plain, **BARE, "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     return done.stdout + done.stderr

@@ -26,7 +26,7 @@ def signed(node_packages):
         cwd=node_packages,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     return json.loads(done.stdout)
 

@@ -27,7 +27,7 @@ def tokens(node_packages):
             cwd=node_packages,
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=180,
         )
         return json.loads(done.stdout)
 

@@ -105,7 +105,7 @@ async def test_a_full_disk_of_the_log_stops_the_server_and_loses_nothing(
                 await posting.more(200)
                 fill_disk(disk)
                 _use_up_the_log(url)
-                await eventually(lambda: posting.failed > 10, within_seconds=60)
+                await eventually(lambda: posting.failed > 10, within_seconds=180)
                 assert outbox.failure
                 (disk / "filler").unlink()
                 await asyncio.to_thread(server.kill)
@@ -170,7 +170,7 @@ def test_a_service_that_is_started_on_a_standby_names_it_in_its_last_line(
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
         assert said.returncode == 2
         told = said.stderr.splitlines()[-1]
@@ -215,7 +215,7 @@ class Trial:
         async def taken() -> bool:
             return await self.poster.post(self._url) == 200
 
-        await eventually(taken, within_seconds=60)
+        await eventually(taken, within_seconds=180)
         await eventually(self._readiness, lambda found: found[0] == 200)
 
     async def posts_fail(self) -> None:

@@ -139,7 +139,7 @@ async def test_one_process_applies_at_a_time(path: Path) -> None:
     await eventually(lambda: not applying.is_alive() or waits_for(path.parent))
     assert SqliteSchema(path).applied() == set()
     os.close(descriptor)
-    applying.join(timeout=60)
+    applying.join(timeout=180)
     assert SqliteSchema(path).applied() == {"0001_good"}
 
 

@@ -19,7 +19,7 @@ URL = os.environ.get("INNGEST_TEST_URL", "")
 INDEX = "documents/aws.index"
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 
 pytestmark = pytest.mark.skipif(not URL, reason="INNGEST_TEST_URL names no Inngest server")
 

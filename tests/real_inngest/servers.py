@@ -25,7 +25,7 @@ from tests.support.free_port import free_port
 from tests.support.inngest_process import EVENT_KEY, real_command
 from tests.support.node_packages import with_packages
 
-_SECONDS = 60.0
+_SECONDS = 180.0
 NO_RUN_SECONDS = 10
 _TYPES = """
 types:

@@ -29,7 +29,7 @@ _CHROMIUM_ARGUMENTS = (
     "--disable-sync",
     "--window-size=1200,1400",
 )
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class BrowserError(Exception):

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ import psycopg
 from tests.support.neighbours import lacks
 from tests.support.postgres_server import PostgresServer
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 _PORT = 6432
 _SETTINGS = """
 [databases]

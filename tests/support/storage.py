@@ -24,7 +24,7 @@ from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 from tests.support.memory_outbox import MemoryStorage
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 # A machine that stalls is no lost store. Tests of what callers get then pass their own timings.
 PATIENT_WRITER = WriterTimings(stall_seconds=20.0)
 PATIENT_POOL = PoolTimings(connection_seconds=20.0, statement_seconds=20.0, ask_seconds=20.0)
