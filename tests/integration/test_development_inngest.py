@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +17,7 @@ from service.inngest.rest_api import make_rest_api
 from service.outbox.inngest_id import encode_ulid
 from service.processes import development_inngest
 from service.processes.development_inngest import open_inngest
+from tests.support.storage import PATIENCE_SECONDS
 
 NOWHERE = InngestAddress("http://127.0.0.1:9", "http://127.0.0.1:9", "key", None)
 
@@ -62,7 +65,16 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
         nowhere = Settings.load({}).with_known_inngest(NOWHERE)
         async with open_inngest(nowhere, fake=True, say=str) as known:
             assert known.fake_inngest_url not in (None, other.url)
-    async with open_inngest(nowhere, fake=True, say=str) as known:
+
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    soon = SimpleNamespace(timeout=lambda s: asyncio.timeout(s / 100), open_connection=hangs)
+    monkeypatch.setattr(development_inngest, "asyncio", soon)
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        open_inngest(nowhere, fake=True, say=str) as known,
+    ):
         assert known.fake_inngest_url == other.url
 
 
@@ -80,9 +92,11 @@ async def test_production_refuses_the_flag_whatever_is_set(
 ) -> None:
     environment.setenv("INNGEST_EVENT_KEY", "key")
     given = {"APP_ENV": "production", "SESSION_SECRET": "s" * 16, "INNGEST_EVENT_KEY": "key"}
-    with pytest.raises(ConfigurationError, match="can't be used in production"):
-        async with open_inngest(Settings.load(given), fake=True, say=str):
-            pass
+    for host in ("127.0.0.1", "0.0.0.0"):
+        production = Settings.load({**given, "HOST": host})
+        with pytest.raises(ConfigurationError, match="can't be used in production"):
+            async with open_inngest(production, fake=True, say=str):
+                pass
 
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"
