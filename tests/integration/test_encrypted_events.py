@@ -180,7 +180,7 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
     ):
         needs = await needed_keys(url, keys)
         assert (needs.words, needs.missing) == (words, missing)
-    for keys, code in ((NEW, 1), (f"{NEW},{KEY}", 0)):
+    for keys, code in ((NEW, 1), (f"{NEW},{KEY}", 0), ("", 1)):
         given = {"OUTBOX_URL": url, "OUTBOX_ENCRYPTION_KEY": keys}
         done = await asyncio.to_thread(service_command, "check", **given)
         assert done.exit_code == code

@@ -145,9 +145,13 @@ async def test_a_front_looks_often_for_a_store_and_waits_three_seconds_for_it(
 
 
 class Wire(asyncio.Transport):
+    is_closed = False
     is_aborted = False
     looks = 0
     channel: Channel
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -783,6 +787,9 @@ def test_messages_arrive_whole_however_the_stream_is_cut(
         channel.data_received(stream[:cut])
         stream = stream[cut:]
     assert kept.messages == messages
+    channel.close()
+    assert wire.is_closed
+    assert not wire.is_aborted  # what was sent has time to leave
     channel.abort()
     assert wire.is_aborted  # what was not sent yet is dropped
     channel.connection_lost(None)

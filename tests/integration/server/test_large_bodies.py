@@ -56,10 +56,15 @@ def wait_seconds() -> float:
 
 
 @pytest.fixture
-async def site(wait_seconds: float) -> AsyncIterator[Site]:
+def budget_bytes() -> int:
+    return BUDGET
+
+
+@pytest.fixture
+async def site(wait_seconds: float, budget_bytes: int) -> AsyncIterator[Site]:
     site = Site()
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    app[body_budget_key] = BodyBudget(BUDGET, wait_seconds)
+    app[body_budget_key] = BodyBudget(budget_bytes, wait_seconds)
     app.add_routes([web.post("/{owner}", site.hold)])
     async with listening(HttpServer(app, NullRecorder())) as site.port:
         yield site
@@ -123,6 +128,15 @@ async def test_a_body_that_gets_no_share_in_time_is_refused(site, request_of) ->
 async def test_a_body_above_an_owners_part_counts_as_all_of_it(site: Site) -> None:
     for request in (whole("ada", 3 * OWNERS_PART), chunked("ada", 3 * OWNERS_PART)):
         assert (await post(site, request))[::2] == (200, {"bytes": 3 * OWNERS_PART})
+
+
+@pytest.mark.parametrize(("wait_seconds", "budget_bytes"), [(0.1, 8 * BUDGET)])
+async def test_a_body_that_grows_asks_for_little_more_than_it_has(site: Site) -> None:
+    first = asyncio.create_task(post(site, chunked("ada?hold=1", LARGE)))
+    await site.until_at_work(1)
+    assert (await post(site, chunked("ada", LARGE)))[0] == 200
+    site.may_end.set()
+    assert (await first)[0] == 200
 
 
 async def test_the_share_of_a_client_that_leaves_is_free_again(site: Site) -> None:
