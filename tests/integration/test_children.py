@@ -88,12 +88,12 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
 
 
 class Ended:
-    """A process that has ended with 2."""
+    """A process that was killed."""
 
     pid = 1
 
     async def wait(self) -> int:
-        return 2
+        return -9
 
 
 async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
@@ -102,7 +102,7 @@ async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
     with child:
         tell_fault(child.fileno(), "no room")
     process = ChildProcess(cast("asyncio.subprocess.Process", Ended()), parent, lambda _: None)
-    assert (await process.ended(), process.fault) == (2, "no room")
+    assert (await process.ended(), process.fault) == (-9, "no room")
 
 
 def test_a_second_signal_ends_a_process_at_once_with_what_it_has_logged() -> None:

@@ -124,6 +124,8 @@ def test_fields_that_a_post_needs_are_required(document):
     assert schemas["PostDocumentsAwsIndexBody"]["required"] == ["documentName"]
     assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
+    followed = document["paths"]["/api/events/{id}/stream"]["get"]["responses"]["200"]["content"]
+    assert followed["text/event-stream"]["schema"]["required"] == ["data"]
 
 
 def test_all_that_change_but_two_describe_the_body_that_they_take(document):
