@@ -56,6 +56,7 @@ def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None
     sentence = ".env: it is no text in UTF-8, or has a zero byte\n"
     assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
     assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
+    assert not said(folder, "sh", "-c", '"$@" 2>/dev/null', "sh", *SCRIPT, "stats")
 
 
 def test_white_space_around_an_address_names_no_other_file(folder: Path) -> None:

@@ -57,9 +57,9 @@ def test_a_file_may_begin_with_a_byte_order_mark(load, name):
 
 
 def test_an_entry_with_the_path_of_the_packaged_type_changes_it(load):
-    [renamed] = load("types: [{path: /api/route, name: files/uploaded}]")
+    [renamed] = load("types: [{path: /api/route, name: files/Uploaded}]")
     [packaged] = load_event_types(None)
-    assert renamed.name == "files/uploaded"
+    assert renamed.name == "files/Uploaded"
     assert renamed.data == packaged.data
     assert renamed.document
 
@@ -195,6 +195,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
     [
         ("types: [", "types.yaml", "line 1 is not YAML: "),
         ("types: !!python/name:os.system []", "types.yaml", "is not YAML: "),
+        ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("types: []\ntypes: []", "types.yaml", "the key types comes twice"),
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
         ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date"),

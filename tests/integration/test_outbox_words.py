@@ -337,6 +337,7 @@ async def test_a_reason_is_said_without_what_is_around_it(path: Path) -> None:
     for reason, said in (
         ("  ", "Delivery is paused by ada. Posts are still accepted.\n"),
         (" down. ", "Delivery is paused by ada: down. Posts are still accepted.\n"),
+        ("a\x1b[2J", "Delivery is paused by ada: a\ufffd[2J. Posts are still accepted.\n"),
     ):
         _, out, _ = await outbox_command(path, "pause", "--actor", "ada", "--reason", reason)
         assert out == said
@@ -393,6 +394,7 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     _, out, _ = await outbox_command(path, "tail", "--name", old.name)
     for options in (["--lines", "1"], ["--user", old.user_id], ["--state", "dead"]):
         assert (await outbox_command(path, "tail", *options))[1].count("\n") == 1
+    assert (await outbox_command(path, "tail", "--lines", "0"))[1:] == ("", "")
     settled_ms = rows[old.id].settled_at_ms or 0
     assert out[:9] == time.strftime("%H:%M:%S ", time.gmtime(settled_ms / 1000))
     assert [line[9:] for line in out.splitlines()] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -86,8 +87,12 @@ class Visitor:
     async def see(self, path: str) -> str:
         """The page at `path`."""
         async with self._session.get(self._url + path) as answer:
-            assert answer.status == 200, await answer.text()
-            return await answer.text()
+            page = await answer.text()
+        assert answer.status == 200, page
+        assert set(re.findall(' aria-labelledby="(.+?)"', page)) <= set(
+            re.findall(' id="(.+?)"', page)
+        )
+        return page
 
     async def send(self, path: str, *fields: tuple[str, str], expected: int = 200) -> str:
         """What comes after posting a form, redirects followed."""
