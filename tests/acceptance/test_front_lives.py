@@ -53,6 +53,8 @@ async def is_refused(host: str, port: int) -> bool:
     """True where no process listens any more."""
     try:
         _, writer = await asyncio.open_connection(host, port)
+    except ConnectionResetError:  # it waited for the listener that was closed
+        return False
     except ConnectionRefusedError:
         return True
     writer.close()
