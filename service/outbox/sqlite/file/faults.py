@@ -118,18 +118,21 @@ def is_corruption(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def unavailable_if_sqlite_fails(written: Path | None = None) -> Iterator[None]:
-    """Turn SQLite's errors into OutboxUnavailableError.
-
-    `written` is the only file that is written, None: the outbox's. A full disk is that file's.
-    """
+    """Turn SQLite's errors into OutboxUnavailableError; `written` as for `unavailable`."""
     try:
         yield
     except sqlite3.Error as error:
-        if written and _code(error) == sqlite3.SQLITE_FULL:
-            raise OutboxUnavailableError(
-                f"The disk of {written.parent.resolve()} is full."
-            ) from error
-        raise OutboxUnavailableError(_sentence(error)) from error
+        raise unavailable(error, written) from error
+
+
+def unavailable(error: sqlite3.Error, written: Path | None = None) -> OutboxUnavailableError:
+    """The refusal for an error of SQLite.
+
+    `written` is the only file that is written, None: the outbox's. A full disk is that file's.
+    """
+    if written and _code(error) == sqlite3.SQLITE_FULL:
+        return OutboxUnavailableError(f"The disk of {written.parent.resolve()} is full.")
+    return OutboxUnavailableError(_sentence(error))
 
 
 def _code(error: BaseException) -> int:

@@ -19,7 +19,13 @@ from service.errors import OutboxUnavailableError
 from service.outbox.move.transfer import TransferRow
 from service.outbox.schema import migrate
 from service.outbox.sqlite.file.connection import SQL, connect_read_only
-from service.outbox.sqlite.file.faults import FaultScope, scope_of, unavailable_if_sqlite_fails
+from service.outbox.sqlite.file.disk import sync_to_disk
+from service.outbox.sqlite.file.faults import (
+    FaultScope,
+    scope_of,
+    unavailable,
+    unavailable_if_sqlite_fails,
+)
 from service.outbox.sqlite.file.lock import sole_writer
 from service.outbox.sqlite.file.transfer import (
     SqliteTransferEvents,
@@ -96,9 +102,9 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
         copy = _copy(source, partial, progress)
-        _sync(partial)
+        sync_to_disk(partial)
         partial.rename(target)  # not a link: the disk may be one without any
-        _sync(target.parent)
+        sync_to_disk(target.parent)
     finally:
         for ending in ("", "-wal", "-shm", ".lock"):
             Path(f"{partial}{ending}").unlink(missing_ok=True)
@@ -129,16 +135,7 @@ def _fails_as_a_whole(file: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if scope_of(error) is FaultScope.ITEM:
             raise
-        with unavailable_if_sqlite_fails(file):
-            raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise unavailable(error, file) from error
 
 
 def _last_seq(reading: sqlite3.Connection) -> int:
