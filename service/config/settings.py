@@ -20,11 +20,8 @@ from service.config.values import (
     Names,
     Seconds,
     Secret,
-    SecretAsWritten,
     Secrets,
     SecretsAsWritten,
-    Text,
-    Word,
     lower,
     s3_place,
 )
@@ -36,6 +33,15 @@ _UNREADABLE = {
     "float_parsing": "write a number",
     "bool_parsing": "write true or false",
 }
+# What others read with the white space around it.
+_AS_WRITTEN = {
+    "AUTH_SECRET",
+    "AUTH_SECRET_1",
+    "AUTH_SECRET_2",
+    "AUTH_SECRET_3",
+    "NEXTAUTH_SECRET",
+    "OUTBOX_ENCRYPTION_KEY",
+}
 
 
 class Settings(BaseModel):
@@ -44,12 +50,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
-    host: Word = "127.0.0.1"
+    host: str = "127.0.0.1"
     port: int = Field(default=3000, ge=0, le=65535)
     web_concurrency: int = Field(default=1, ge=1, le=64)
 
-    outbox_url: Word = "sqlite:///data/outbox.db"
-    outbox_schema: Text = None
+    outbox_url: str = "sqlite:///data/outbox.db"
+    outbox_schema: str | None = None
     batch_events: int = Field(default=500, ge=1, le=5000, validation_alias="OUTBOX_BATCH_EVENTS")
     batch_bytes: ByteSize = Field(
         default=ByteSize(1024 * 1024), ge=1024, validation_alias="OUTBOX_BATCH_BYTES"
@@ -82,7 +88,7 @@ class Settings(BaseModel):
         default=None, ge=86400, validation_alias="OUTBOX_PAYLOAD_RETENTION"
     )
     encryption_keys: EncryptionKeys = Field(default=(), validation_alias="OUTBOX_ENCRYPTION_KEY")
-    journal: Text = Field(default=None, validation_alias="OUTBOX_JOURNAL")
+    journal: str | None = Field(default=None, validation_alias="OUTBOX_JOURNAL")
     journal_away: Annotated[Literal["refuse", "accept"], BeforeValidator(lower)] = Field(
         default="refuse", validation_alias="OUTBOX_JOURNAL_AWAY"
     )
@@ -91,22 +97,22 @@ class Settings(BaseModel):
     )
     show_decrypted: bool = Field(default=False, validation_alias="OUTBOX_SHOW_DECRYPTED")
 
-    s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
-    s3_bucket: Text = Field(default=None, validation_alias="AWS_S3_BUCKET")
+    s3_region: str | None = Field(default=None, validation_alias="AWS_S3_REGION")
+    s3_bucket: str | None = Field(default=None, validation_alias="AWS_S3_BUCKET")
     document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(lower)] = "off"
     document_scope: Annotated[Literal["own", "uploads", "any"], BeforeValidator(lower)] = "uploads"
-    app_settings_file: Text = None
-    event_types_file: Text = None
+    app_settings_file: str | None = None
+    event_types_file: str | None = None
 
     inngest_event_key: Secret = None
     inngest_event_key_fallback: Secret = None
-    inngest_dev: Text = None
-    inngest_base_url: Text = None
-    inngest_api_base_url: Text = None
-    inngest_event_api_base_url: Text = None
-    inngest_env: Text = None
+    inngest_dev: str | None = None
+    inngest_base_url: str | None = None
+    inngest_api_base_url: str | None = None
+    inngest_event_api_base_url: str | None = None
+    inngest_env: str | None = None
     inngest_signing_key: Secret = None
-    inngest_ui_url: Text = None
+    inngest_ui_url: str | None = None
     fake_inngest_url: str | None = Field(default=None, exclude=True)
     known_inngest: InngestAddress | None = Field(default=None, exclude=True)
     accepts_loss: bool = Field(default=False, exclude=True)
@@ -117,23 +123,23 @@ class Settings(BaseModel):
         default=10_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
     )
     no_run_seconds: Seconds = Field(default=300.0, gt=0, validation_alias="OUTBOX_NO_RUN_AFTER")
-    alarm_url: Text = None
+    alarm_url: str | None = None
     alarm_secret: Secret = None
 
     session_secret: Secrets = ()
-    nextauth_secret: SecretAsWritten = None
+    nextauth_secret: Secret = None
     auth_secrets: SecretsAsWritten = Field(default=(), validation_alias="AUTH_SECRET")
-    auth_secret_1: SecretAsWritten = None
-    auth_secret_2: SecretAsWritten = None
-    auth_secret_3: SecretAsWritten = None
-    nextauth_url: Text = None
-    oidc_issuer: Text = None
-    oidc_client_id: Text = None
+    auth_secret_1: Secret = None
+    auth_secret_2: Secret = None
+    auth_secret_3: Secret = None
+    nextauth_url: str | None = None
+    oidc_issuer: str | None = None
+    oidc_client_id: str | None = None
     oidc_client_secret: Secret = None
-    jwt_issuer: Text = None
-    jwt_audience: Text = None
-    jwt_jwks_url: Text = None
-    jwt_id_claim: Word = "sub"
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_jwks_url: str | None = None
+    jwt_id_claim: str = "sub"
     dev_login: bool = False
     user_ids_shared: bool = False
     event_keys: Secrets = Field(default=(), validation_alias="OUTBOX_EVENT_KEYS")
@@ -143,7 +149,7 @@ class Settings(BaseModel):
     trusted_proxies: Names = ()
     operator_emails: Names = ()
     metrics_token: Secret = None
-    otel_exporter_otlp_endpoint: Text = None
+    otel_exporter_otlp_endpoint: str | None = None
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = (
         "info"
@@ -157,9 +163,9 @@ class Settings(BaseModel):
         Raises ConfigurationError with every fault, each naming its variable.
         """
         given = {
-            variable: environ[variable]
+            variable: environ[variable] if variable in _AS_WRITTEN else stripped
             for variable in cls.variables()
-            if environ.get(variable, "").strip()
+            if (stripped := environ.get(variable, "").strip())
         }
         faults: list[str] = []
         try:

@@ -102,8 +102,8 @@ def _split_keys(text: str) -> tuple[str, ...]:
 
 
 def lower(text: str) -> str:
-    """A word of a fixed choice, in any case and with spaces around it."""
-    return text.strip().lower()
+    """A word of a fixed choice, in any case."""
+    return text.lower()
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
@@ -111,10 +111,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 SecretsAsWritten = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_as_written)]
 EncryptionKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_keys)]
-Text = Annotated[str | None, BeforeValidator(str.strip)]
-Word = Annotated[str, BeforeValidator(str.strip)]
-Secret = Annotated[SecretStr | None, BeforeValidator(str.strip)]
-SecretAsWritten = SecretStr | None
+Secret = SecretStr | None
 
 
 def parse_event_keys(pairs: Iterable[str]) -> dict[str, str]:

@@ -133,7 +133,8 @@ def test_white_space_counts_around_the_front_ends_secrets_alone() -> None:
     address |= {"OUTBOX_SCHEMA": "queue", "OUTBOX_JOURNAL": "s3://bucket", "INNGEST_DEV": "1"}
     address |= {"OUTBOX_URL": "sqlite:///a.db", "ALARM_SECRET": webhook_secret(24)}
     written = {name: f" {value}\n" for name, value in address.items()}
-    settings = Settings.load({**written, "AUTH_SECRET": " one\n"})
+    settings = Settings.load({**written, "AUTH_SECRET": " one\n", "DEV_LOGIN": "true\n"})
+    assert settings.dev_login
     assert [one.get_secret_value() for one in settings.auth_secrets] == [" one\n"]
     found = {name: getattr(settings, one) for name, one in given.items()}
     kept = {name: one for name, one in written.items() if "AUTH_SECRET" in name}
