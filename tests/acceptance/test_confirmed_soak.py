@@ -13,7 +13,7 @@ from tests.support.confirmed_delivery import append_events, self_hosted_service
 from tests.support.fleet import running
 from tests.support.inngest_process import InngestProcess, fake_inngest_process
 from tests.support.outbox_command import outbox_json
-from tests.support.storage import storage_at
+from tests.support.storage import PATIENCE_SECONDS, storage_at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -52,7 +52,7 @@ async def filled(url: str, events: int) -> None:
 async def stored_more(inngest: InngestProcess, count: int, most: int) -> None:
     """Wait until Inngest has stored so many more, or everything."""
     stored = (await inngest.stats())["stored"]
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await inngest.stats())["stored"] < min(stored + count, most):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disk_shim import DiskShim
-from tests.support.storage import SqliteStorage, append_all
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, append_all
 
 ROOT = Path(__file__).parents[2]
 UNNAMED = " (deleted)"
@@ -40,7 +40,7 @@ async def command(shim: DiskShim, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         _, errors = await process.communicate()
     return process.returncode or 0, errors.decode()
 

@@ -22,8 +22,6 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, eventually
 from tests.support.tcp_proxy import TcpProxy
 
-DELIVERED_WITHIN_SECONDS = 180.0
-
 
 class Fleet:
     """Processes that serve one outbox, and a client that posts to those that live."""
@@ -74,7 +72,6 @@ class Fleet:
         """Wait until everything accepted has arrived; how often, by number of events."""
         await eventually(
             lambda: all(map(self.api.ledger.times, self.poster.accepted)),
-            within_seconds=DELIVERED_WITHIN_SECONDS,
         )
         return Counter(self.api.ledger.times(event_id) for event_id in self.poster.accepted)
 
@@ -84,7 +81,6 @@ class Fleet:
             return await eventually(
                 outbox.inspector.stats,
                 lambda stats: stats.pending + stats.delivering == 0,
-                within_seconds=DELIVERED_WITHIN_SECONDS,
             )
 
     async def _post(self) -> None:

@@ -24,6 +24,7 @@ from tests.support.front_processes import delivered
 from tests.support.installed import add_migration, install
 from tests.support.outbox_command import outbox_command
 from tests.support.postgres_rows import append_rows
+from tests.support.storage import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -148,7 +149,7 @@ async def test_thirty_upgrades_of_all_kinds_refuse_no_post_and_cut_no_connection
                     await asyncio.to_thread(shutil.rmtree, program)
                     await asyncio.to_thread(kept.rename, program)
                 outcomes[version.name] += 1
-        await delivered(inngest_api, posters.accepted, within_seconds=180)
+        await delivered(inngest_api, posters.accepted, within_seconds=PATIENCE_SECONDS)
         told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
         print(
             f"\n{UPGRADES} upgrades ({told}) under {len(RESTS)} kept connections: "

@@ -105,9 +105,7 @@ def shapes_by_chance(answer: tuple[int, dict[str, Any]]) -> list[tuple[object, .
 
 async def every_event_is_held(inngest: FakeInngest, taken: dict[str, Arrival]) -> None:
     """Under the id that was answered, with the content that Inngest itself would have."""
-    await eventually(
-        lambda: inngest.store.event_count, lambda found: found >= len(taken), within_seconds=180
-    )
+    await eventually(lambda: inngest.store.event_count, lambda found: found >= len(taken))
     assert inngest.store.event_count == len(taken)
     for ulid, expected in taken.items():
         found = inngest.store.find(ulid)

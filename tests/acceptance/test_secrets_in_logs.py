@@ -18,7 +18,7 @@ from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_command import outbox_json
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "support" / "nextauth-vectors.json").read_text("utf-8")
@@ -198,7 +198,7 @@ async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: Fak
 
 
 async def stopped(service: Process) -> int:
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await service.stop()
 
 

@@ -81,7 +81,7 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
     said: list[bytes] = []
     process = await ChildProcess.start(child, os.environ, said.append)
     assert os.getsid(process.pid) == process.pid  # Ctrl-C does not reach it
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await process.ended() == 0
     process.signal(signal.SIGTERM)  # none is left
     assert (process.fault, said) == ("x" + "é" * 2047, [])

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from service.console.commands import main as outbox_script
 from tests.support.fleet import ROOT
+from tests.support.storage import PATIENCE_SECONDS
 
 TARGETS = ("run", "test", "demo", "bench", "check", "stack", "docs")
 
@@ -36,7 +37,13 @@ def made(*targets: str) -> str:
     command = ["make", "--no-print-directory", "--dry-run", "--always-make", *targets]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=180, check=True
+        command,
+        cwd=ROOT,
+        env=plain,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
     )
     return done.stdout
 

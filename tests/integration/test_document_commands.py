@@ -16,6 +16,7 @@ from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
 from tests.support.service_command import service_command
+from tests.support.storage import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_pa
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == code

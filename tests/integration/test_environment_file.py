@@ -12,6 +12,7 @@ import pytest
 from tests.support.fleet import ROOT
 from tests.support.outbox_command import SCRIPT
 from tests.support.service_command import BARE
+from tests.support.storage import PATIENCE_SECONDS
 
 OURS = ("AWS_", "INNGEST_", "OUTBOX_", "PORT")
 
@@ -25,7 +26,7 @@ def said(folder: Path, *command: str, **environ: str) -> str:
         env={**plain, **BARE, "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     return done.stdout + done.stderr

@@ -57,9 +57,7 @@ async def test_what_a_stop_lost_is_held_in_the_end(
             await asyncio.sleep(0.5)
             await inngest.start()
             await eventually(
-                lambda: states(outbox, State.DELIVERED),
-                lambda delivered: delivered == EVENTS,
-                within_seconds=180,
+                lambda: states(outbox, State.DELIVERED), lambda delivered: delivered == EVENTS
             )
     for name, value in self_hosted(inngest.url).items():
         monkeypatch.setenv(name, value)

@@ -12,6 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from service.identity.bearer_tokens import BearerTokens
 from service.identity.jwks import Jwks
+from tests.support.storage import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def signed(node_packages):
         cwd=node_packages,
         capture_output=True,
         check=True,
-        timeout=180,
+        timeout=PATIENCE_SECONDS,
     )
     return json.loads(done.stdout)
 

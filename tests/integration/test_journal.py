@@ -839,7 +839,7 @@ async def test_posts_that_use_the_whole_pace_leave_the_upkeep_its_turns():
             pace.take()
 
     posting = asyncio.create_task(post())
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(20):
             await pace.in_peace()
     posting.cancel()

@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from service.identity.nextauth import next_auth_readers
 from tests.support.session_tokens import found_by
+from tests.support.storage import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def tokens(node_packages):
             cwd=node_packages,
             capture_output=True,
             check=True,
-            timeout=180,
+            timeout=PATIENCE_SECONDS,
         )
         return json.loads(done.stdout)
 

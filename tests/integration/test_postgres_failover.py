@@ -25,7 +25,15 @@ from tests.support.fleet import Client, client, environment, running
 from tests.support.postgres_pair import PostgresPair, postgres_pair
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon, stored
-from tests.support.storage import PostgresStorage, append_all, claim, deliver, event, eventually
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    PostgresStorage,
+    append_all,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
@@ -105,7 +113,7 @@ async def test_a_full_disk_of_the_log_stops_the_server_and_loses_nothing(
                 await posting.more(200)
                 fill_disk(disk)
                 _use_up_the_log(url)
-                await eventually(lambda: posting.failed > 10, within_seconds=180)
+                await eventually(lambda: posting.failed > 10)
                 assert outbox.failure
                 (disk / "filler").unlink()
                 await asyncio.to_thread(server.kill)
@@ -170,7 +178,7 @@ def test_a_service_that_is_started_on_a_standby_names_it_in_its_last_line(
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=PATIENCE_SECONDS,
         )
         assert said.returncode == 2
         told = said.stderr.splitlines()[-1]
@@ -215,7 +223,7 @@ class Trial:
         async def taken() -> bool:
             return await self.poster.post(self._url) == 200
 
-        await eventually(taken, within_seconds=180)
+        await eventually(taken)
         await eventually(self._readiness, lambda found: found[0] == 200)
 
     async def posts_fail(self) -> None:

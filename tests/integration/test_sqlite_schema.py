@@ -21,7 +21,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.schema import known_ids, migrate
 from service.outbox.sqlite.file.schema import SqliteSchema, make_folder
 from tests.support.open_files import open_files
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 GOOD = ("0001_good", "CREATE TABLE good (x);")
 BAD = ("0002_bad", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
@@ -139,7 +139,7 @@ async def test_one_process_applies_at_a_time(path: Path) -> None:
     await eventually(lambda: not applying.is_alive() or waits_for(path.parent))
     assert SqliteSchema(path).applied() == set()
     os.close(descriptor)
-    applying.join(timeout=180)
+    applying.join(timeout=PATIENCE_SECONDS)
     assert SqliteSchema(path).applied() == {"0001_good"}
 
 

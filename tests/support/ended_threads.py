@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 
-PATIENCE_SECONDS = 180
+from tests.support.storage import PATIENCE_SECONDS
 
 
 @contextlib.asynccontextmanager

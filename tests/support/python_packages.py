@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.support.neighbours import lacks
+from tests.support.storage import PATIENCE_SECONDS
 
 
 def installed(lock: Path, folder: Path) -> Path:
@@ -33,7 +34,7 @@ def run_with(folders: list[Path], *arguments: str) -> str:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

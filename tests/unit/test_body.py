@@ -32,6 +32,7 @@ from service.web.server.body import (
 from service.web.server.body_budget import FREE_BYTES, BodyBudget, Share, body_budget_key
 from service.web.server.connection import Connection
 from tests.support.made_request import JSON, made_request
+from tests.support.storage import PATIENCE_SECONDS
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -86,7 +87,7 @@ async def test_a_body_above_its_bound_is_refused_at_once(
 
 async def test_a_body_that_does_not_end_is_refused_in_time() -> None:
     request = made_request(b"half", length(9), ends=False)
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(BodyTimeoutError):
             await read_raw_body(request, max_bytes=10, seconds=0.01)
 
