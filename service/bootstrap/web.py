@@ -71,7 +71,7 @@ from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
 
 _CHANGE_SEARCH = SearchPolicy(budget_seconds=8.0)
-_OWN_SEARCH = SearchPolicy(window=5_000, budget_seconds=0.5)
+_OWN_SEARCH = SearchPolicy(window=5_000, late_rows=1_000, budget_seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
