@@ -35,7 +35,7 @@ async def sent_as(outbox: Outbox, *calls: list[Event]) -> list[str | None]:
 
 
 async def test_an_id_that_another_owner_used_is_made_the_event_s_own(outbox: Outbox) -> None:
-    """Kept apart from one that another owner wrote like that."""
+    """Even where a third owner has chosen just that one."""
     mine, free = chosen("a", owner=CRON), chosen("b", owner=CRON)
     assert await sent_as(outbox, [chosen("a", owner=SHOP)], [mine], [free]) == ["a", "cron/a", "b"]
     mine, alike = chosen("c", owner=CRON), chosen("cron/c", owner="key x")
@@ -43,7 +43,7 @@ async def test_an_id_that_another_owner_used_is_made_the_event_s_own(outbox: Out
     assert ids == ["c", "cron/c", "cron/cron/c"]
 
 
-async def test_an_id_is_kept_by_its_owner_in_another_environment_and_after_24_hours(
+async def test_an_id_is_left_as_it_is_for_its_owner_another_environment_and_after_24_hours(
     outbox: Outbox,
 ) -> None:
     mine, branch = chosen("a", owner=SHOP), chosen("a", "branch", CRON)

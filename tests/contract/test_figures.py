@@ -29,11 +29,11 @@ async def test_figures_count_each_state(outbox: Outbox) -> None:
     assert stats.database_bytes
 
 
-async def oldest(outbox: Outbox) -> tuple[float, float]:
+async def oldest(outbox: Outbox) -> list[float]:
     """How old the oldest row is that is pending, and the oldest one that is due; -1 for none."""
     stats = await outbox.inspector.stats()
     found = (stats.oldest_pending_seconds, stats.oldest_due_seconds)
-    return found[0] if found[0] is not None else -1, found[1] if found[1] is not None else -1
+    return [-1 if age is None else age for age in found]
 
 
 async def test_the_oldest_row_is_as_old_as_its_acceptance_until_it_is_delivered(

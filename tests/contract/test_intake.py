@@ -86,7 +86,7 @@ async def test_events_appended_at_one_moment_are_all_stored_once(outbox: Outbox)
 
 
 async def test_a_key_used_again_gives_the_first_receipt_and_stores_nothing(outbox: Outbox) -> None:
-    """For another body it is refused; another user has it still."""
+    """For another body it is refused, and to another user it is free."""
     first, second, theirs = event(), event(), event("u-2")
     await outbox.intake.append(first, key=KEY)
     receipt = await outbox.intake.append(second, key=KEY)

@@ -20,6 +20,7 @@ from tests.support.storage import (
     append_all,
     ask,
     claim,
+    claims_nothing,
     deliver,
     event,
     eventually,
@@ -28,8 +29,10 @@ from tests.support.storage import (
 
 
 async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: Outbox) -> None:
+    """A claim that waits wakes for them."""
     dead = await bury(outbox, 3)
     waiting = asyncio.create_task(claim(outbox))
+    assert await claims_nothing(outbox)
     replayed = await outbox.repairs.replay(Named(tuple(dead[:2]), State.DEAD), actor="ada")
     assert sorted(replayed) == sorted(dead[:2])
     batch = await waiting
@@ -63,7 +66,7 @@ async def test_discarded_rows_are_gone(outbox: Outbox) -> None:
 async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
     outbox: Outbox,
 ) -> None:
-    """Both of old delivered rows alone."""
+    """Delivered events alone lose either, and only once they are old enough."""
     places = await one_of_each(outbox)
     gone = places[State.DELIVERED]
     assert await outbox.repairs.purge_payloads(older_than_seconds=3600) == 0

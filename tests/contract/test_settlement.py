@@ -51,7 +51,7 @@ async def test_a_row_is_delivered_once_under_its_claim(outbox: Outbox) -> None:
 
 
 async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: Outbox) -> None:
-    """Its notes come oldest first, and rows that come back in their order with fresh ones."""
+    """Its notes come oldest first. Rows that come back keep their order, before fresh ones."""
     events = [each.id for each in await append_all(outbox, 4)]
     batch = await claim(outbox, ask(2))
     for note in ("HTTP 500: no\x00 luck", None, "two"):

@@ -78,7 +78,7 @@ FAIL_OVER = (
 
 @pytest.fixture
 def fail_over(postgres: PostgresServer) -> Iterator[tuple[PostgresStorage, Callable[[], None]]]:
-    """A database, and what puts it as it is now in the place of what it has become."""
+    """A database, and a function that sets it back to what it is now, as a failover does."""
     with (
         postgres.database("ahead") as url,
         psycopg.connect(postgres.url(), autocommit=True) as connection,

@@ -255,7 +255,7 @@ def test_a_full_disk_is_named_by_its_folder(source: Path, tmp_path: Path) -> Non
     write(source, "x" * 2_000_000)
     with small_disk(tmp_path / "small", 1) as folder:
         with pytest.raises(OutboxUnavailableError, match=f"^The disk of {folder} is full.$"):
-            back_up(source, folder / "copy.db", lambda done, whole: None)
+            back_up(source, folder / "copy.db", ignore)
         assert list(folder.iterdir()) == []
 
 

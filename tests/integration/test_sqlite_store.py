@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from service.errors import OutboxBusyError, OutboxFullError, TooManyPendingError
-from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter
 from service.outbox.sqlite.file import disk as volume
@@ -35,9 +34,6 @@ from tests.support.storage import (
     deliver,
     event,
 )
-
-QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
-KEY = IdempotencyKey("k", b"digest")
 
 
 def tasks(name: str) -> list[asyncio.Task[Any]]:
