@@ -47,17 +47,13 @@ async def views_of(answer):
             yield json.loads(line[6:])
 
 
-async def is_followed(followed):
-    await eventually(lambda: followed.follower.followers)
-
-
 async def test_a_long_poll_answers_when_the_event_changes_and_at_once_when_it_has(followed, client):
     known = (await client.get("/api/events/e-1")).headers["ETag"]
     headers = {"If-None-Match": f'"older", {known}'}
     unchanged = await client.get("/api/events/e-1?wait=1", headers=headers)
     assert (unchanged.status, await unchanged.read()) == (304, b"")
     waiting = asyncio.create_task(client.get("/api/events/e-1?wait=60"))
-    await is_followed(followed)
+    await eventually(lambda: followed.follower.followers)
     await deliver(followed)
     async with asyncio.timeout(PATIENCE_SECONDS):
         view = await (await waiting).json()

@@ -787,14 +787,17 @@ async def test_a_put_that_the_bucket_did_not_decide_is_tried_again(status, tries
     assert line.asked == tries
 
 
-async def test_an_object_that_s3_keeps_or_does_not_show_is_told():
+async def test_a_put_has_its_time_and_an_object_that_s3_keeps_or_does_not_show_is_told():
     class Keeping:
         name = "b"
 
         @contextlib.asynccontextmanager
         async def client_for(self, seconds: float) -> AsyncIterator[Any]:
+            self.seconds = seconds
             with s3_errors():
                 yield self
+
+        async def put_object(self, **_: Any) -> None: ...
 
         async def head_object(self, **_: Any) -> None:
             answer = {"ResponseMetadata": {"HTTPStatusCode": 403}}
@@ -803,8 +806,11 @@ async def test_an_object_that_s3_keeps_or_does_not_show_is_told():
         async def delete_objects(self, **_: Any) -> dict[str, Any]:
             return {"Errors": [{"Key": "a", "Code": "AccessDenied"}]}
 
-    one = JournalBucket(Keeping(), "")
+    keeping = Keeping()
+    one = JournalBucket(keeping, "")
     assert one.address == "s3://b"
+    assert await one.put("a", b"a", seconds=1.5)
+    assert keeping.seconds == 1.5
     with pytest.raises(StorageUnavailableError, match="AccessDenied"):
         await one.delete(["a", "b"])
     with pytest.raises(StorageUnavailableError, match="credentials"):

@@ -118,7 +118,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         assert ids(batch) == [row.id for row in reversed(before) if row.state == "pending"]
 
 
-async def test_who_is_being_served_and_who_was_served_since_a_move_is_refused(
+async def test_an_outbox_that_is_served_or_was_served_since_its_move_is_refused(
     path: Path, target: str
 ) -> None:
     async with SqliteStorage(path).open() as outbox:

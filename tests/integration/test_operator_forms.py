@@ -146,20 +146,21 @@ JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": 
 
 
 async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client):
-    journal: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     calm = cast("Any", Calm())
-    overview = Overview(desk(calm), calm, Silence(), calm, calm, lambda: JOURNAL | journal)
+    overview = Overview(desk(calm), calm, Silence(), calm, calm, lambda: JOURNAL | shown)
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
     client = await aiohttp_client(app)
     back = "3 events came back from the journal at the start, 1 of them dead; 2 may run twice."
-    for journal, words in (  # noqa: B007  (the page reads it)
+    for journal, words in (
         ({}, None),
         ({"state": "away", "reason": "S3 is away"}, "b lacks 0 accepted events: S3 is away</p>"),
         ({"missing": 1200}, "The journal b lacks 1,200 accepted events</p>"),
         ({"refused": ("another runs",)}, '<p class="warning">another runs</p>'),
         ({"restored": 3, "restoredDead": 1, "mayRunTwice": 2}, back),
     ):
+        shown = journal
         page = await (await client.get("/outbox")).text()
         assert "The outbox has not been sampled yet; reload in a moment." in page
         assert "Nothing is kept yet: the first minute is still running." in page

@@ -162,7 +162,7 @@ async def test_of_what_is_remembered_64_mib_are_kept(scopes):
     scopes.load_scope = slow_load
     for _ in range(2):
         for name in ("a", "b", "c"):
-            user = User("dev", name)
+            user = User("dev", name)  # who is loaded twice at once, and counts once
             await asyncio.gather(settings.effective(user), settings.effective(user))
         scopes.loads = 0
         for name in ("b", "c"):

@@ -36,9 +36,10 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
 
 
 def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None:
-    told = lines(None, OPERATOR_EMAILS="ada@example.com")
-    assert not told.keys() & {"delivery", "event types", "machines", "operators"}
-    assert told["outbox"] == "sqlite:///data/outbox.db"
+    for waiting in (None, 0):
+        told = lines(waiting, OPERATOR_EMAILS="ada@example.com")
+        assert not told.keys() & {"delivery", "event types", "machines", "operators"}
+    assert lines(None)["outbox"] == "sqlite:///data/outbox.db"
 
 
 @pytest.mark.parametrize(

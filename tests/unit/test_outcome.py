@@ -253,7 +253,9 @@ def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendR
         (SendResult(500, ("",)), 0, 1),
     ],
 )
-def test_an_odd_answer_may_be_an_events_fault(result: SendResult, attempts: int, then: int) -> None:
+def test_only_an_answer_that_may_be_an_events_fault_counts_as_its_attempt(
+    result: SendResult, attempts: int, then: int
+) -> None:
     [retry] = judged(result, lone(attempts), CONFIRMED).settlement.retry
     assert (retry.attempts, retry.isolated) == (then, True)
 

@@ -85,7 +85,7 @@ TRANSFERRED = TransferRow(
 )
 
 
-def test_all_but_the_number_and_the_time_of_a_held_event_is_in_the_digest_of_a_moved_one() -> None:
+def test_the_digest_of_a_moved_event_has_all_but_its_number_and_the_time_it_is_held_until() -> None:
     assert len(TRANSFERRED.digest()) == 32
     for field in set(TRANSFERRED.__struct_fields__) - {"meta"}:
         changed = msgspec.structs.replace(TRANSFERRED, **{field: "other"})

@@ -44,7 +44,7 @@ def connected() -> tuple[Connection, mock.Mock]:
 
 
 @in_virtual_time
-async def test_a_client_is_dropped_that_reads_nothing_for_a_minute_not_one_that_pauses() -> None:
+async def test_who_reads_nothing_for_a_minute_is_dropped_and_who_pauses_is_kept() -> None:
     connection, transport = connected()
     for _ in range(3):
         connection.pause_writing()
