@@ -60,6 +60,14 @@ def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None
     assert not said(folder, "sh", "-c", '"$@" 2>/dev/null', "sh", *SCRIPT, "stats")
 
 
+def test_a_file_that_can_not_be_read_is_a_fault_in_one_sentence(folder: Path) -> None:
+    (folder / ".env").unlink()
+    (folder / ".env").symlink_to("/proc/self/mem")
+    sentence = ".env: it can't be read: Input/output error\n"
+    assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
+    assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
+
+
 def test_white_space_around_an_address_names_no_other_file(folder: Path) -> None:
     named = said(folder, *SCRIPT, "stats", OUTBOX_URL="sqlite:///a.db\n", OUTBOX_SCHEMA=" ")
     assert "a.db that can be seen" in named

@@ -164,7 +164,11 @@ async def test_a_copy_with_its_log_is_read_whole(live: SqliteOutbox, path: Path)
 
 
 async def test_each_wrong_address_gets_its_own_sentence(tmp_path: Path) -> None:
-    assert "sqlite:///path" in (await outbox_command("mysql://x", "stats"))[2]
+    for wrong in ("mysql://x", "sqlite://x", "sqlite:///"):
+        assert (await outbox_command(wrong, "stats"))[2] == (
+            "outbox: The outbox's address is sqlite:///path/to/file or "
+            "postgresql://host/database (OUTBOX_URL or --url).\n"
+        )
     assert "no outbox file" in (await outbox_command(tmp_path / "none.db", "stats"))[2]
     text = tmp_path / "text.db"
     text.write_text("this is not a database, not at all, whatever its name says" * 20)

@@ -17,6 +17,7 @@ from service.outbox.ports import Inspector
 from service.processes.banner import Announcer, Standing, announcer_for, banner, standing_of
 
 URL = "http://127.0.0.1:3000"
+OF_OUR_OWN = {"INNGEST_BASE_URL": "http://inngest:8288", "INNGEST_EVENT_KEY": "k"}
 OIDC = {
     "OIDC_ISSUER": "https://id.example.com",
     "OIDC_CLIENT_ID": "outbox",
@@ -55,6 +56,7 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
         ),
         ({"INNGEST_EVENT_KEY": "k"}, "events go to", "https://inn.gs (cloud)"),
         ({"INNGEST_DEV": "1"}, "events go to", "(dev server)"),
+        (OF_OUR_OWN, "events go to", "https://inn.gs (self-hosted)"),
         ({"INNGEST_EVENT_KEY": "k"}, "confirmation", "off (Inngest's cloud)"),
         ({}, "outbox", "sqlite:///data/outbox.db, 0 events wait"),
         ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", "postgresql://u:********@h/x"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.config.settings import Settings
-from service.config.values import parse_event_keys
+from service.config.values import InngestAddress, parse_event_keys
 from service.identity.user import EventKeys
 
 KEY = "0123456789abcdef"
@@ -45,3 +45,5 @@ def test_keys_are_read_from_the_environment_and_never_shown() -> None:
     assert len(settings.event_keys) == 2
     assert KEY not in repr(settings)
     assert KEY not in settings.model_dump_json()
+    known = settings.with_known_inngest(InngestAddress("http://a", "http://b", OTHER, None))
+    assert OTHER not in repr(known)
