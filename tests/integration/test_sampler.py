@@ -104,7 +104,8 @@ async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
     monkeypatch.setattr(outbox.inspector, "stats", fails)
     with structlog.testing.capture_logs() as logged:
         await sampler.sample()
-    assert [line["event"] for line in logged] == ["sample_failed"]
+    reason = {"log_level": "warning", "reason": str(OutboxUnavailableError())}
+    assert logged == [{"event": "sample_failed", **reason}]
     seen = values(recorder)
     assert seen["outbox_rows:pending"] == 3
     assert seen["outbox_sampled_timestamp_seconds"] == before

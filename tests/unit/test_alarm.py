@@ -96,9 +96,11 @@ def test_severities_are_the_exit_codes_of_a_plugin_of_nagios() -> None:
 
 
 def test_every_trouble_is_told() -> None:
-    given = found(pending=9, dead=1, oldest=4000.0, state="misconfigured", faults=("a", "b"))
+    down = {"state": "misconfigured", "confirmation": "failing (HTTP 401)"}
+    given = found(pending=9, dead=1, oldest=4000.0, faults=("a", "b"), keys=NO_KEY, **down)
+    told = ["not_stored", "not_stored", "misconfigured", "not_confirmed", "late", "dead", "no_key"]
+    assert [alarm.key for alarm in given] == told
     assert [alarm.severity for alarm in given].count(Severity.CRITICAL) == 4
-    assert [alarm.severity for alarm in given].count(Severity.WARNING) == 1
 
 
 def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() -> None:

@@ -70,9 +70,9 @@ def test_states_of_delivery_have_an_order(states: tuple[str, str], worst: str) -
 
 
 def test_before_the_first_service_delivery_is_healthy() -> None:
-    view = stats_view(Stats(3, 0, 0, 1, None, None, None, None, None), serving=True)
+    view = stats_view(Stats(3, 4, 0, 1, None, None, None, None, None, sent=5), serving=True)
     sample = sample_of(NOON, Movement(view, 1.0, 2.0, 3))
-    assert sample == Sample(NOON, 3, 1, 1.0, 2.0, "healthy", "")
+    assert sample == Sample(NOON, 12, 1, 1.0, 2.0, "healthy", "")
 
 
 def test_a_sample_keeps_the_beginning_of_a_long_reason() -> None:
@@ -163,7 +163,7 @@ def test_what_comes_next_is_last(changes: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "end"),
     [
-        ({"state": State.DELIVERED}, (Kind.DELIVERED, "Delivered: Inngest has it")),
+        ({"state": State.DELIVERED}, (Kind("delivered"), "Delivered: Inngest has it")),
         ({}, (Kind.DEAD, "Dead: rejected")),
         ({"reason": None}, (Kind.DEAD, "Dead: no reason is kept")),
     ],
@@ -198,14 +198,14 @@ def test_a_trouble_begins_with_the_event_and_lasts_a_minute_at_least(
 def test_of_many_troubles_the_first_and_the_last_are_told() -> None:
     many = [
         Trouble(NOON + at * MINUTE_MS, NOON + (at + 1) * MINUTE_MS, "paused", str(at))
-        for at in range(100)
+        for at in range(1_100)
     ]
     told = [one for one in timeline(row(), many) if one.kind is Kind.TROUBLE]
-    numbers = [*range(10), *range(90, 100)]
+    numbers = [*range(10), *range(1_090, 1_100)]
     words = [f"Delivery was paused: {one}, for 1 min" for one in numbers]
     assert [one.words for one in told] == [
         *words[:10],
-        "80 more troubles of delivery",
+        "1,080 more troubles of delivery",
         *words[10:],
     ]
     for count in (20, 21):  # 21 are 20 and a sentence about the other

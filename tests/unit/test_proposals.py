@@ -147,6 +147,8 @@ async def test_a_dry_run_tells_what_is_left_out_late_and_lost(
     found = await proposals.propose(action, wanted, now_ms=DAY_MS, seen_ms=2_000)
     assert (found.seen_ms, found.late) == (2_000, 0)
     assert found.left_out == 3 - len([one for one in ids if one <= "2"])
+    found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1, seen_ms=4_000)
+    assert found.late == late
 
 
 async def test_a_change_names_rows_by_state_in_pages_and_tells_how_far_it_is() -> None:
@@ -209,7 +211,9 @@ async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> No
     first = PacedReplay.of(proposal, ACT, actor="ada", per_minute=30)
     assert first == PacedReplay(ACT, "ada", Filter(name="n"), 7, 30, 2)
     await replays.start(first)
-    with pytest.raises(InvalidFieldError, match="stop it first"):
+    kept = {"act", "actor", "wanted", "seenAt", "perMinute", "total", "done", "before"}
+    assert scopes.stored["watch", "paced-replay"].keys() == kept  # the next version reads it
+    with pytest.raises(InvalidFieldError, match=r"^A replay at a rate is under way: stop it first"):
         await replays.start(ONE)
     assert await PacedReplays(scopes).current() == first
     await replays.stop()
@@ -230,11 +234,23 @@ class Turns:
         return not 10 <= now() < 21
 
 
+class Pauses(Finds):
+    """A search whose first look pauses before it has found a row."""
+
+    async def find(self, wanted: Filter) -> Found:
+        found = await super().find(wanted)
+        return found if wanted.before_seq else Found([], 101, NOW_MS)
+
+
 async def replay_for(
-    seconds: float, rows: list[Row], scopes: MemoryScopes, repairs: Replays
+    seconds: float,
+    rows: list[Row],
+    scopes: MemoryScopes,
+    repairs: Replays,
+    search: type[Finds] = Finds,
 ) -> PacedReplay | None:
     """Replay these rows; what is under way afterwards."""
-    found, replays = Finds(rows), PacedReplays(scopes)
+    found, replays = search(rows), PacedReplays(scopes)
     replayer = PacedReplayer(replays, found, repairs, Turns())  # type: ignore[arg-type]
     running = asyncio.create_task(replayer.run())
     await asyncio.sleep(seconds)
@@ -273,16 +289,20 @@ async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() ->
 
 
 @pytest.mark.parametrize(
-    ("rows", "replayed"),
-    [(dead(4, later=(0, 1)), ("e-2", "e-3")), (dead(1), ("e-0",))],
-    ids=["some died later", "fewer are left than were shown"],
+    ("rows", "replayed", "search"),
+    [
+        (dead(4, later=(0, 1)), ("e-2", "e-3"), Finds),
+        (dead(1), ("e-0",), Finds),
+        (dead(2), ("e-0", "e-1"), Pauses),
+    ],
+    ids=["some died later", "fewer are left than were shown", "the search pauses"],
 )
 @in_virtual_time
 async def test_a_replay_at_a_rate_ends_with_the_last_row_that_is_left(
-    rows: list[Row], replayed: tuple[str, ...]
+    rows: list[Row], replayed: tuple[str, ...], search: type[Finds]
 ) -> None:
     repairs = Replays()
-    assert await replay_for(9, rows, await begun(), repairs) is None
+    assert await replay_for(9, rows, await begun(), repairs, search) is None
     assert [one.ids for one, *_ in repairs.asked] == [replayed]
 
 

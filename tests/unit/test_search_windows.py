@@ -76,6 +76,16 @@ async def test_rows_that_were_stored_late_hide_nothing_below_them(
     assert [row.seq for row in found.rows] == ([100_000, 1] if is_found else [100_000])
 
 
+async def test_late_rows_that_are_not_in_a_row_are_not_added_up() -> None:
+    times = {seq: 200_000 if seq in (1, 6, 9) else 0 for seq in range(1, 10)}
+    outbox = ListedOutbox(
+        made_row(id="e", seq=seq, accepted_at_ms=at_ms) for seq, at_ms in times.items()
+    )
+    policy = SearchPolicy(first_window=2, window=2, late_rows=4)
+    found = await Search(outbox, outbox, policy).find(Filter(since_ms=100_000))  # type: ignore[arg-type]
+    assert [row.seq for row in found.rows] == [9, 6, 1]
+
+
 @pytest.mark.parametrize(
     ("wanted", "before"),
     [

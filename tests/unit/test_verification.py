@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from service.console.operations.search import Search, SearchPolicy
 from service.console.operations.verification import Verification, verify
@@ -96,7 +97,10 @@ async def test_pages_of_a_search_that_pauses_are_all_asked_for() -> None:
 
 @pytest.mark.parametrize("environment", [None, "branch/a"])
 async def test_runs_are_counted_by_their_words(environment: str | None) -> None:
-    rows, inngest = outbox(6, meta=Meta(environment=environment)), Inngest(environment=environment)
+    meta, inngest = Meta(environment=environment), Inngest(environment=environment)
+    rows = outbox(6, meta=meta)
+    answered = {"inngest_id": encode_ulid(BASE + 5), "meta": structs.replace(meta, answered_id=ONE)}
+    rows.rows_in_it[0] = structs.replace(rows.rows_in_it[0], **answered)
     found = await verified(rows, inngest, with_runs=True)
     runs = {"completed": 1, "failed": 1, "none": 2, "unknown": 1, "running": 2}
     assert found == Verification(6, 6, [], [], runs)
