@@ -31,6 +31,7 @@ from service.observe.metrics import VOCABULARY, Metric
 from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
+_PROGRAMS = {"python -m service": service_script.app, "outbox": outbox_script.app}
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
 
@@ -54,12 +55,16 @@ def metrics() -> str:
 
 
 def command_reference() -> str:
-    """Every command of both programs with its arguments and what it does."""
-    rows = [
-        *_commands("python -m service", service_script.app),
-        *_commands("outbox", outbox_script.app),
-    ]
+    """Every command of both programs with its arguments and its whole help."""
+    rows = [row for program, app in _PROGRAMS.items() for row in _commands(program, app)]
     return _table(("command", "what it does"), rows)
+
+
+def option_reference() -> str:
+    """Every option and argument as `--help` has it, with the commands that take it."""
+    heads = ("option", "of", "meaning")
+    tables = (f"### {name}\n\n{_table(heads, _options(app))}" for name, app in _PROGRAMS.items())
+    return "\n\n".join(tables)
 
 
 def endpoints() -> str:
@@ -140,6 +145,7 @@ TABLES = (
     Table("configuration", "operate/configuration.md", configuration),
     Table("metrics", "operate/metrics.md", metrics),
     Table("commands", "operate/commands.md", command_reference),
+    Table("options", "operate/commands.md", option_reference),
     Table("endpoints", "guide/api.md", endpoints),
     Table("decisions", "decisions/index.md", decisions),
     Table("sizes", "explain/limits.md", sizes),
@@ -175,9 +181,33 @@ def main(arguments: list[str]) -> int:
 
 def _commands(program: str, app: typer.Typer) -> Iterator[tuple[str, str]]:
     group: Any = get_command(app)
+    yield f"`{program}`", _in_one_line(group.help)
     for name, command in group.commands.items():
         usage = " ".join([program, name, *_arguments(command)])
-        yield f"`{usage}`", (command.help or "").split("\n\n")[0]
+        yield f"`{usage}`", _in_one_line(command.help)
+
+
+def _in_one_line(help_text: str) -> str:
+    return help_text.replace(":\n\n* ", ": ").replace("\n\n* ", ", ")
+
+
+def _options(app: typer.Typer) -> Iterator[tuple[str, str, str]]:
+    group: Any = get_command(app)
+    context = typer.Context(group)
+    takers = dict[tuple[str, str], list[str]]()
+    for name, command in group.commands.items():
+        for one in command.params:
+            if not getattr(one, "hidden", False):
+                takers.setdefault(one.get_help_record(context), []).append(name)
+    for (option, meaning), names in takers.items():
+        yield f"`{option}`", _takers(names, list(group.commands)), meaning
+
+
+def _takers(names: list[str], known: list[str]) -> str:
+    others = [name for name in known if name not in names]
+    if len(others) > 1:
+        return _named(names)
+    return f"all but {_named(others)}" if others else "all"
 
 
 def _arguments(command: Any) -> Iterator[str]:
