@@ -67,4 +67,7 @@ def test_every_command_has_help_with_an_example() -> None:
     assert isinstance(command, TyperGroup)
     for name, each in command.commands.items():
         assert "Example" in (each.help or ""), name
-        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+        shown = CliRunner().invoke(app, [name, "--help"])
+        assert (shown.exit_code, "`" in shown.stdout) == (0, False)
+    shown = CliRunner().invoke(app, [])
+    assert "Usage: outbox [OPTIONS] COMMAND" in shown.stdout

@@ -57,7 +57,8 @@ def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None
     sentence = ".env: it is no text in UTF-8, or has a zero byte\n"
     assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
     assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
-    assert not said(folder, "sh", "-c", '"$@" 2>/dev/null', "sh", *SCRIPT, "stats")
+    quiet = ("sh", "-c", '"$@" 2>/dev/null; echo $?', "sh")
+    assert said(folder, *quiet, *SCRIPT, "stats") == "2\n"
 
 
 def test_a_file_that_can_not_be_read_is_a_fault_in_one_sentence(folder: Path) -> None:

@@ -89,16 +89,20 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     batch = await claim(served, ClaimRequest(10, 1000, 30.0))
     assert [entry.event_id for entry in batch.entries] == [ids["dead"]]
     [audit] = await outbox_json(path, "audit")
-    assert (audit["actor"], audit["action"]) == ("ada", "replay")
-    assert (audit["ids"], audit["detail"]) == (
-        [ids["dead"]],
-        "1 given id, state=dead",
-    )
+    assert (len(audit.pop("act")), audit.pop("at") > row.accepted_at_ms) == (32, True)
+    how = {"actor": "ada", "action": "replay", "detail": "1 given id, state=dead"}
+    assert audit == {**how, "ids": [ids["dead"]]}
 
 
 async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -> None:
     mine, theirs = event("u-1"), event("u-2")
+    mine = msgspec.structs.replace(mine, accepted_at_ms=mine.accepted_at_ms - 3 * DAY_MS)
     await bury_all(served, mine, theirs)
+    _, out, _ = await outbox_command(path, "replay", "--user", "u-1")
+    _, row, *said = out.splitlines()
+    cells = f"{mine.id} dead 4 3 d u-1 documents/aws.index rejected: rejected: words"
+    assert " ".join(row.split()) == cells
+    assert said == ["Would replay 1 row. Nothing was changed: give --yes to do it."]
     assert (await outbox_json(path, "replay", "--user", "u-2", "--yes"))["ids"] == [theirs.id]
     assert (await served.inspector.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
@@ -181,6 +185,8 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     assert sorted(answer["ids"]) == sorted([ids["pending"], ids["dead"]])
     assert sorted((await states(path)).values()) == ["delivered", "delivering"]
     # Under a claim it stays, whoever asks.
+    nothing = (0, "No rows match; there is nothing to do.\n", "")
+    assert await outbox_command(path, "discard", ids["delivering"]) == nothing
     for told in ((), ("--yes",)):
         assert (await outbox_json(path, "discard", ids["delivering"], *told))["ids"] == []
     _, out, _ = await outbox_command(path, "discard", ids["delivered"], "--yes")

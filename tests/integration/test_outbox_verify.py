@@ -84,7 +84,7 @@ async def printed(
     url = path if isinstance(path, str) else f"sqlite:///{path}"
     arguments = ["verify", *options, "--url", url]
     result = await asyncio.to_thread(CliRunner(env=environ).invoke, app, arguments)
-    return result.exit_code, result.stdout
+    return result.exit_code, result.stdout + result.stderr
 
 
 async def test_all_that_was_delivered_is_held(
@@ -137,7 +137,7 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
     await hold(guarded, outbox, ids[0])
     code, said = await verify(path, guarded, "--ids", ids[0])
     assert (code, said["checked"]) == (0, 1)
-    code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1])
+    code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1][:-1])
     assert (code, said["missing"]) == (1, [ids[1]])
     code, said = await verify(path, guarded, "--ids", ids[0], "--ids", "none")
     assert (code, said) == (3, {})
@@ -185,6 +185,8 @@ async def test_without_the_right_key_or_an_inngest_it_can_not_tell(
     for key in ("signkey-test-ff", None):
         code, said = await verify(path, guarded, key=key)
         assert (code, said.get("missing") or []) == (3, [])
+    sentence = "outbox: Inngest can't be asked: INNGEST_SIGNING_KEY is not set.\n"
+    assert (await printed(path, guarded, key=None))[1].endswith(sentence)
     await guarded.close()
     code, said = await verify(path, guarded)
     assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
@@ -206,10 +208,12 @@ async def test_what_is_missing_is_worse_than_what_is_not_known(
     path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ):
     async def answered(*_: object, **__: object) -> verification.Verification:
-        return verification.Verification(9, 4, missing, unknown)
+        return verification.Verification(9, 4, missing, unknown, {"x\x1b": 2_000}, "a\x1b")
 
     monkeypatch.setattr(verify_module, "_verify", answered)
     for missing, unknown, code in ((["a"], ["b"], 1), ([], ["b"], 3), (["a"], [], 1), ([], [], 0)):
         counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
-        found, out = await printed(path, guarded)
-        assert (found, out.splitlines()[0]) == (code, f"9 delivered events: {counts}")
+        said = "Unknown, because: a\ufffd\nRuns: 2,000 x\ufffd.\n"
+        named = "".join(f"missing: {one}\n" for one in missing)
+        found = await printed(path, guarded)
+        assert found == (code, f"9 delivered events: {counts}\n{said}{named}")

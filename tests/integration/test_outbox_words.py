@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,24 +16,28 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import events, repairs, stats, tail
+from service.console.commands import copies, events, journal, repairs, stats, tail
+from service.console.operations.explain import spoken_time
 from service.console.operations.search import Search
 from service.console.terminal import selection
 from service.errors import InngestApiError
 from service.inngest.runs import EventRun, Named
+from service.journal.comparison import StartView
 from service.outbox import model
 from service.outbox.event import Event, Meta
 from service.outbox.link.messages import Status
 from service.outbox.model import DeliveryRecord, Filter, Retry, Settlement
 from service.outbox.schema import migrate
+from service.outbox.sqlite.file.journalled import Restored
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.runs.figures import NAMES, KeptNames, NameView
 from service.runs.turn import SCOPE
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.rows import bury
-from tests.support.storage import append_all, claim, deliver, event
+from tests.support.storage import PATIENCE_SECONDS, append_all, claim, deliver, event
 
 NOON_MS = 1_795_608_000_000  # 2026-11-25 12:00 UTC
+DAY_MS = 86_400_000
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +45,11 @@ def _log() -> Iterator[None]:
     """The log of the outbox under test, which would share the standard output."""
     with structlog.testing.capture_logs():
         yield
+
+
+def about(seconds: float) -> Any:
+    """Seconds that pass while the test does."""
+    return pytest.approx(seconds, abs=PATIENCE_SECONDS)
 
 
 def lines(out: str) -> list[str]:
@@ -60,16 +70,19 @@ async def waiting(outbox: SqliteOutbox) -> Event:
 async def delivered(outbox: SqliteOutbox) -> Event:
     """An event that was delivered a day after its acceptance, without its payload."""
     one = event("u-9")
-    old = msgspec.structs.replace(one, accepted_at_ms=one.accepted_at_ms - 86_400_000)
+    old = msgspec.structs.replace(one, accepted_at_ms=one.accepted_at_ms - DAY_MS)
     await outbox.intake.append(old)
     await deliver(outbox, await claim(outbox))
     await outbox.repairs.purge_payloads(older_than_seconds=-1)
     return old
 
 
-async def uneven(outbox: SqliteOutbox) -> None:
-    """One dead row, two delivered, three sent, four claimed and five that wait."""
-    await bury(outbox)
+async def uneven(outbox: SqliteOutbox) -> int:
+    """One dead row, two delivered, three sent, four claimed and five that wait, one for long.
+
+    Returns when the first died.
+    """
+    [dead] = await bury(outbox)
     await append_all(outbox, 2, "u-2")
     await deliver(outbox, await claim(outbox))
     await append_all(outbox, 3, "u-3")
@@ -78,41 +91,74 @@ async def uneven(outbox: SqliteOutbox) -> None:
     await outbox.queue.settle(Settlement(batch.claim, sent=sent))
     await append_all(outbox, 4, "u-4")
     await claim(outbox)
-    await append_all(outbox, 5, "u-5")
+    [new, *_] = await append_all(outbox, 4, "u-5")
+    since_ms, due_ms = (new.accepted_at_ms - days * DAY_MS for days in (3, 2))
+    meta = Meta(due_at_ms=due_ms)
+    late = msgspec.structs.replace(event("u-5"), accepted_at_ms=since_ms, meta=meta)
+    await outbox.intake.append(late)
+    [row] = await outbox.inspector.rows(Filter(ids=(dead,)))
+    return row.settled_at_ms or 0
 
 
 async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: Path) -> None:
-    await uneven(live)
-    where = {"destination": "cloud", "confirmation": "on (OUTBOX_CONFIRM)"}
-    await live.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0, 12.5, **where))
-    _, out, _ = await outbox_command(path, "check")
-    counts = "pending=5 delivering=4 sent=3 delivered=2 dead=1"
-    assert re.search(rf" \| {counts} oldest_pending=\d+\.\ds rate=12\.5$", out)
-    _, out, _ = await outbox_command(path, "stats")
-    assert lines(out)[1:6] == ["pending 5", "delivering 4", "sent 3", "delivered 2", "dead 1"]
-    assert {
-        "delivery backing_off (503)",
-        "events go to Inngest (cloud)",
-        "confirmation on (OUTBOX_CONFIRM)",
-        "rate 12.5 events/s",
-        "service running",
-    } <= set(lines(out))
-    _, out, _ = await outbox_command(path, "stats", "--owners")
-    assert {"OWNER ROWS BYTES", "u-4 4 800"} <= set(lines(out))
+    died_ms = await uneven(live)
+    where = {"destination": "cloud", "confirmation": "on\x1b"}
+    await live.delivery.save(DeliveryRecord("backing_off", "no\x1b", 1, 1, 60.0, 0, 12.5, **where))
     told = await outbox_json(path, "stats")
-    states = ("pending", "delivering", "sent", "delivered", "dead")
-    assert [told[state] for state in states] == [5, 4, 3, 2, 1]
-    assert (told["serving"], told["delivery"]["state"]) == (True, "backing_off")
-    assert "owners" not in told
-    assert [(one["reason"], one["rows"]) for one in told["deadGroups"]] == [("rejected", 1)]
+    sizes = {name: told[name] for name in ("databaseBytes", "walBytes")}
+    counts = {"pending": 5, "delivering": 4, "sent": 3, "delivered": 2, "dead": 1}
+    figures = {
+        **counts,
+        "oldestPendingSeconds": about(3 * DAY_MS / 1000),
+        "oldestDueSeconds": about(2 * DAY_MS / 1000),
+        "delivery": {"state": "backing_off", "reason": "no\x1b", "reopensInSeconds": about(60)},
+        "rate": 12.5,
+        "etaSeconds": None,
+        **where,
+        **sizes,
+        "serving": True,
+    }
+    dead = {"name": "documents/aws.index", "reason": "rejected", "rows": 1, "latestMs": died_ms}
+    groups = [{**dead, "detail": "rejected: words"}]
+    assert told == {"outbox": f"sqlite:///{path}", **figures, "names": [], "deadGroups": groups}
+    late = "the oldest due row has waited 2 d, more than 1 h"
+    trouble = "9 wait and delivery is backing_off (no\x1b)"
+    words = f"{late}; {trouble}; 1 dead (see `outbox list --state dead`)"
+    code, out, _ = await outbox_command(path, "check", "--json")
+    critical = {"code": 2, "status": "CRITICAL", "message": words, "stats": figures}
+    assert (code, json.loads(out)) == (2, critical)
+    _, out, _ = await outbox_command(path, "check")
+    data = " ".join(f"{state}={count}" for state, count in counts.items())
+    seconds = r"oldest_pending=2(59|6\d)\d{3}\.\ds rate=12\.5\n"
+    words = words.replace("\x1b", "\ufffd")
+    assert re.fullmatch(re.escape(f"OUTBOX CRITICAL - {words} | {data} ") + seconds, out)
+    _, out, _ = await outbox_command(path, "stats", "--owners")
+    mib = {name: f"{size / 1024**2:.1f} MiB" for name, size in sizes.items()}
+    assert " | ".join(lines(out)) == (
+        f"sqlite:///{path} | pending 5 | delivering 4 | sent 3 | delivered 2 | dead 1 | "
+        "oldest pending 3 d | oldest due 2 d | delivery backing_off (no\ufffd) | "
+        "events go to Inngest (cloud) | confirmation on\ufffd | rate 12.5 events/s | "
+        f"drained in unknown | database {mib['databaseBytes']} | "
+        f"write-ahead log {mib['walBytes']} | service running | DEAD NAME REASON LATEST | "
+        f"1 documents/aws.index rejected {spoken_time(died_ms)} | OWNER ROWS BYTES | "
+        "u-5 5 1,000 | u-4 4 800 | u-3 3 600 | u-2 2 400 | u-1 1 200"
+    )
 
 
 async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:
     old = await delivered(live)
     [dead] = await bury(live)
     late = await waiting(live)
+    [row] = await live.inspector.rows(Filter(ids=(old.id,)))
+    at = spoken_time(row.settled_at_ms or 0)
     _, out, _ = await outbox_command(path, "show", old.id)
-    assert {"payload removed", "sends 1"} <= set(lines(out))
+    assert " | ".join(lines(out)) == (
+        f"id {old.id} | id in Inngest {row.inngest_id} | state delivered | why delivered: Inngest "
+        f"took it at {at}, 1 d after its acceptance; the row is removed after the retention. | "
+        f"name {old.name} | user u-9 | attempts 1 (an outage adds none) | sends 1 | "
+        f"accepted {spoken_time(old.accepted_at_ms)} | first sent "
+        f"{spoken_time(row.first_sent_at_ms or 0)} | delivered {at} | payload removed"
+    )
     [row] = await live.inspector.rows(Filter(ids=(dead,)))
     _, out, _ = await outbox_command(path, "show", dead)
     at = [line for line in lines(out) if line.startswith("dead 20")]
@@ -138,7 +184,7 @@ class Inngest:
         return self._runs if asked == ("01ANSWERED", "branch-7") else ()
 
     async def run(self, run_id: str, environment: str) -> EventRun:
-        return EventRun(run_id, "Running", function=Named(f"resize in {environment}"))
+        return EventRun(run_id, "Running", function=Named(f"resize in {environment}\x1b"))
 
     async def used_before(self, ulid: str, wire_id: str, name: str, environment: str) -> str:
         assert (ulid, wire_id, environment) == ("01ANSWERED", "order-1795", "branch-7")
@@ -177,7 +223,8 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     assert await shown(theirs.id) == [used]
     assert await shown(mine.id) == []
     told = await shown(theirs.id, "r-1", "r-2", "r-3", "r-4", "r-5", "r-6")
-    assert [line.partition(": ")[0] for line in told] == ["running run of resize in branch-7"] * 5
+    said = "running run of resize in branch-7\ufffd"
+    assert [line.partition(": ")[0] for line in told] == [said] * 5
     assert told[0].endswith(": https://app.inngest.com/env/branch-7/runs/r-1")
     one = await outbox_json(path, "show", theirs.id)
     assert [run["id"] for run in one["runs"]] == ["r-1", "r-2", "r-3", "r-4", "r-5"]
@@ -204,7 +251,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
         name = NameView(name="a/b", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
         lost = NameView(
-            name="a/c",
+            name="a/c\x1b",
             expected=True,
             per_second=2.5,
             held_median_seconds=0.5,
@@ -232,7 +279,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     assert "a/b 0.0 - - 3 of 4 2 of 2 0 -" in shown
     assert "NAME PER S HELD START WITH RUN FAILED DEAD RUNS" in shown
     assert "DEAD NAME REASON LATEST" in shown
-    assert "a/c 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing" in shown
+    assert "a/c\ufffd 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing" in shown
     [group] = [line for line in shown if line.startswith("2 documents/aws.index rejected 20")]
     assert group.endswith(" UTC")
     assert "dead 2" in shown
@@ -247,7 +294,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
 async def test_stats_says_how_the_journal_is(
     live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = {"bucket": "s3://b/a", "state": "away", "reason": "HTTP 503"}
+    journal = {"bucket": "s3://b/a", "state": "away", "reason": "HTTP 503\x1b"}
     counts = {"objects": 1_200, "missing": 3_000, "restored": 2_000}
     rest = {"restoredDead": 4_000, "mayRunTwice": 5_000, "refused": ["One is left.", "Another."]}
 
@@ -257,11 +304,50 @@ async def test_stats_says_how_the_journal_is(
     monkeypatch.setattr(stats, "service_status", told)
     _, out, _ = await outbox_command(path, "stats")
     assert lines(out)[-4:] == [
-        "journal s3://b/a: away (HTTP 503), 1,200 objects, 3,000 events missing",
+        "journal s3://b/a: away (HTTP 503\ufffd), 1,200 objects, 3,000 events missing",
         "2,000 events came back from it, 4,000 dead; 5,000 may run twice",
         "One is left.",
         "Another.",
     ]
+
+
+def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
+    return StartView(one, is_mine, is_mine, objects, size, unknown, unknown, 0, None)
+
+
+async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(name: str, answer: object) -> None:
+        async def answered(*_: object) -> object:
+            return answer
+
+        monkeypatch.setattr(journal, name, answered)
+
+    mine = made_start("5f3c", 1_200, 34_000, 0, is_mine=True)
+    other = made_start("9a1b", 2, 700, 5_000, is_mine=False)
+    answers("_settings", None)
+    answers("_starts", [mine, other])
+    answers("_restore", Restored(2_000, 3_000, 4_000))
+    never = "events that this file has never had\n"
+    first = "5f3c  this file's, runs or was killed: 1,200 objects, 34,000 bytes; 0 " + never
+    second = "9a1b  another file's: 2 objects, 700 bytes; 5,000 " + never
+    nothing = "There is nothing of that in the journal.\n"
+    dry = "Nothing was changed: give --yes to do it.\n"
+    old = "4,000 are older than Inngest remembers and may run twice.\n"
+    back = f"Brought back 2,000 pending and 3,000 dead events; {old}"
+    for options, code, said in (
+        ("--yes", 0, first + second),
+        ("--restore 9a1b --restore 9a1b", 0, second + dry),
+        ("--restore 9a1b --restore 5f3c --yes", 0, first + second + back),
+        ("--restore 9a1b --restore 0000 --yes", 1, second + back),
+        ("--restore 0000", 1, nothing + dry),
+    ):
+        assert await outbox_command(path, "journal", *options.split()) == (code, said, ""), options
+    told = await outbox_json(path, "journal", "--restore", "9a1b")
+    assert told == {"starts": [msgspec.to_builtins(other)], "restored": None}
+    told = await outbox_json(path, "journal", "--restore", "9a1b", "--yes")
+    assert told["restored"] == {"pending": 2_000, "dead": 3_000, "old": 4_000}
 
 
 async def test_a_search_has_its_time(
@@ -294,13 +380,13 @@ async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:
 async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) -> None:
     ids = await bury(live, 5)
     await outbox_command(path, "pause")
-    for chosen in (ids[:1], ids[1:]):
-        await live.repairs.discard(model.Named(tuple(chosen)), actor="ada")
+    await live.repairs.replay(model.Named(tuple(ids[:1])), actor="ada")
+    await live.repairs.discard(model.Named(tuple(ids[1:])), actor="ada")
     _, out, _ = await outbox_command(path, "audit", "--limit", "2")
     shown = lines(out)
     assert [line.partition(" UTC ")[2] for line in shown if " UTC " in line] == [
         "ada discard 4 events (4 given ids)",
-        "ada discard 1 event (1 given id)",
+        "ada replay 1 event (1 given id)",
     ]
     assert shown[4] == "and 1 more; --ids names all"
     for _ in range(21):
@@ -317,7 +403,7 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
         await outbox.intake.append(msgspec.structs.replace(event("ada"), owner="dev ada"))
     told = await outbox_json(path, "sign-out", "ada", "--issuer", "https://id.example/")
     assert told == {"user": "ada", "issuers": ["https://id.example"], "hasEvents": False}
-    monkeypatch.setenv("OIDC_ISSUER", "https://own.example/")
+    monkeypatch.setenv("OIDC_ISSUER", " https://own.example/ ")
     told = await outbox_json(path, "sign-out", "ada")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
 
@@ -367,11 +453,36 @@ async def test_a_purge_keeps_what_the_retention_keeps(
     assert (await outbox_json(path, "purge"))["rows"] == 1
 
 
+async def test_a_command_that_takes_long_tells_how_far_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[tuple[str, int, int]]()
+
+    @contextlib.contextmanager
+    def bar(action: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: seen.append((action, done, total))
+
+    for module in (copies, selection):
+        monkeypatch.setattr(module, "progress_bar", bar)
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await bury(outbox, 3)
+    for action, command in (
+        ("copying", f"backup {path}.1"),
+        ("copying", f"recover {path}.2"),
+        ("replaying", "replay --all --yes"),
+        ("moving", f"move --to sqlite:///{path}.3"),
+    ):
+        seen.clear()
+        assert (await outbox_command(path, *command.split()))[0] == 0
+        assert seen[-1] == (action, seen[-1][1], max(1, seen[-1][1])), command
+
+
 async def test_a_beginning_of_very_many_ids_says_so(live: SqliteOutbox, path: Path) -> None:
-    await append_all(live, 11)
-    code, _, err = await outbox_command(path, "show", "0")
-    assert (code, len(err.splitlines())) == (2, 11)
-    assert "0 is the beginning of more than 10 ids:" in err
+    for more, count in ((10, "10"), (1, "more than 10")):
+        await append_all(live, more)
+        code, _, err = await outbox_command(path, "show", "0")
+        assert (code, len(err.splitlines())) == (2, 11)
+        assert err.startswith(f"outbox: 0 is the beginning of {count} ids:\n")
     assert len(await outbox_json(path, "list", "--state", " Pending ")) == 11
 
 

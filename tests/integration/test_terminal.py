@@ -16,9 +16,18 @@ import pytest
 import structlog
 
 from service.console.commands import main as script
-from service.console.terminal.tables import progress_bar, show_lines, state_text
+from service.console.operations.views import StatsView, stats_view
+from service.console.terminal.tables import (
+    delivery_text,
+    destination_text,
+    progress_bar,
+    show_lines,
+    state_text,
+    stats_table,
+)
 from service.observe.logs import LogStream, RequestLine, configure_logs, request_log
 from service.observe.printable import escaped_json
+from service.outbox.figures import Stats
 from service.outbox.model import Dead, DeliveryRecord, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
@@ -47,17 +56,18 @@ async def evil_row(outbox: SqliteOutbox) -> str:
 
 async def prints(path: Path, *command: str) -> str:
     _, out, err = await outbox_command(path, *command)
-    assert out, command
+    assert out + err, command
     assert (out + err).replace("\n", "").isprintable(), command
     return out
 
 
 LOOKING = (["stats"], ["list"], ["check"], ["audit"], ["audit", "--ids"], ["explain", f"a{EVIL}"])
+RARE = (["stats", "--owners"], ["show", EVIL], ["replay", EVIL])
 
 
 async def test_no_command_prints_what_can_not_be_shown(path: Path, event_id: str) -> None:
     for form in ([], ["--json"]):
-        for command in (*LOOKING, ["show", event_id], ["show", "--payload", event_id]):
+        for command in (*RARE, *LOOKING, ["show", event_id], ["show", "--payload", event_id]):
             await prints(path, *command, *form)
     [row] = json.loads(await prints(path, "list", "--json"))
     shown = json.loads(await prints(path, "show", event_id, "--json"))
@@ -157,6 +167,21 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
     assert json.loads(piped)["event"] == "send"
 
 
+def figures(state: str, paused_by: str | None = None) -> StatsView:
+    record = DeliveryRecord(state, "", 1, 0, 0.0, 0, paused_by=paused_by)
+    return stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=None)
+
+
+COLOURED = (
+    *zip(map(state_text, State), ("33", "36", "34", "32", "1;31"), strict=True),
+    (delivery_text(figures("healthy")), "32"),
+    (delivery_text(figures("recovering")), "33"),
+    (delivery_text(figures("backing_off")), "1;31"),
+    (delivery_text(figures("healthy", "ada")), "1;31"),
+    (destination_text("fake"), "1;33"),
+)
+
+
 def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,11 +200,16 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
         with progress_bar("copying") as progress:
             progress(1, 4)
         show_lines(state_text(State.DEAD))
-        assert "copying" in (bar := shown(b"25%"))
+        print("next", end="", file=terminal, flush=True)
+        assert "copying" in (bar := shown(b"next"))
         assert "25%" in bar
+        assert bar.endswith("\x1b[1A\x1b[2Knext")  # the bar is gone
         monkeypatch.setattr(sys, "stdout", terminal)
-        show_lines(state_text(State.DEAD))
-        assert shown(b"\r\n").endswith("\x1b[1;31mdead\x1b[0m\r\n")
+        for text, code in COLOURED:
+            show_lines(text)
+            assert shown(b"\r\n").endswith(f"\x1b[{code}m{text.plain}\x1b[0m\r\n")
+        show_lines(stats_table(figures("healthy")))
+        assert "1;31" not in shown(b"database")  # no dead rows are no alarm
     assert capsys.readouterr().out == "dead\n"
 
 

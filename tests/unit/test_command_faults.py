@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from service.console.commands.main import app as outbox
-from service.console.terminal.command import exit_on_fault
+from service.console.terminal.command import DEFAULT_URL, exit_on_fault, in_schema
 from service.errors import OutboxUnavailableError
 from service.processes import startup
 from service.processes.main import app as service
@@ -31,8 +31,8 @@ RIGHTS = (
             "outbox: The disk\ufffd[2J is full.\n",
         ),
         (
-            OSError(28, "No space left", "/data/x"),
-            "outbox: /data/x can't be used: No space left.\n",
+            OSError(28, "No space left", "/data/\x1b[2J"),
+            "outbox: /data/\ufffd[2J can't be used: No space left.\n",
         ),
         (OSError(28, "No space left"), "outbox: A file can't be used: No space left.\n"),
         (ConnectionResetError(), "outbox: A file can't be used: ConnectionResetError.\n"),
@@ -54,6 +54,14 @@ def test_a_reader_that_went_away_is_no_fault_of_the_command(
 ) -> None:
     with pytest.raises(BrokenPipeError), exit_on_fault():
         raise BrokenPipeError
+
+
+def test_white_space_around_an_address_and_a_schema_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OUTBOX_SCHEMA", " queue\n")
+    named = "postgresql://h/x?options=-coutbox.schema%3Dqueue"
+    assert (in_schema(" postgresql://h/x\n"), in_schema(" ")) == (named, DEFAULT_URL)
 
 
 @pytest.mark.parametrize(("app", "name"), [(service, "service"), (outbox, "outbox")])
