@@ -16,7 +16,7 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import copies, events, journal, repairs, stats, tail
+from service.console.commands import copies, events, journal, repairs, serving, stats, tail
 from service.console.operations.explain import spoken_time
 from service.console.operations.search import Search
 from service.console.terminal import selection
@@ -416,6 +416,16 @@ async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
         assert (await outbox_command(path, "resume", *options))[1] == "Delivery is resumed.\n"
         delivery = (await outbox_json(path, "stats"))["delivery"]
         assert (delivery["reopensInSeconds"] == 0) is is_over
+
+
+async def test_an_upgrade_answers_on_standard_output(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def upgraded(_: str) -> None:
+        pass
+
+    monkeypatch.setattr(serving, "_upgrade", upgraded)
+    assert await outbox_command(path, "upgrade") == (0, "The new version serves.\n", "")
 
 
 async def test_a_reason_is_said_without_what_is_around_it(path: Path) -> None:
