@@ -24,7 +24,6 @@ from tests.support.operator_pages import (
     Visitor,
     bury,
     deliverable,
-    read,
     served,
     visitor,
 )
@@ -32,6 +31,7 @@ from tests.support.operator_scenes import remember_a_day
 from tests.support.service_here import ServiceHere
 from tests.support.storage import PostgresStorage, SqliteStorage, Storage, eventually
 
+GONE = "There is no such event, or it has changed since it was shown."
 # What the pages do alike on both stores.
 ON_SQLITE = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 
@@ -97,9 +97,6 @@ async def test_lists_are_paged_to_their_end_and_filtered(
     assert ("By name and reason" in first, "By name and reason" in second) == (True, False)
     assert 'Dead <span class="count">63</span>' in first
     assert '<a href="/outbox/events?">All <span class="count">63</span>' in first
-    exported = [link(first, kind) for kind in ("CSV", "JSON")]
-    assert exported == [f"/outbox/export?state=dead&as={kind}" for kind in ("csv", "json")]
-    assert '<a href="/outbox/events" aria-current="page">Events</a>' in first
     # Filters are met together, and stay in the form.
     assert "No event matches." in await operator.see(f"/outbox/events?name={'x' * 512}")
     [large, *_] = dead["too_large"]
@@ -111,21 +108,23 @@ async def test_lists_are_paged_to_their_end_and_filtered(
     )
     page = await operator.see("/outbox/events?state=dead&user=ada&name=scans/uploaded")
     assert len(listed(page)) == 3
-    assert 'value="scans/uploaded"' in page
     assert "No event matches." in await operator.see(
         "/outbox/events?user=grace&name=scans/uploaded"
     )
     contained = await operator.see("/outbox/events?state=dead&name=SCANS&reason=large&user=da")
     assert sorted(listed(contained)) == sorted(dead["too_large"])
     assert "By name and reason" not in contained
-    for known in ("names", "reasons"):
-        assert f' list="known-{known}"' in contained
     options = re.findall(r'<datalist id="([\w-]+)">(.*?)</datalist>', contained)
     assert [(of, re.findall(r'value="([^"]+)"', one)) for of, one in options] == [
         ("known-names", ["documents/aws.index", "scans/uploaded"]),
         ("known-reasons", ["rejected", "too_large"]),
     ]
-    assert "No event matches." in await operator.see("/outbox/events?name=%22scans%22")
+    for nothing in ("name=%22scans%22", "user=%22ad%22", "reason=%22large%22", "name=%22scans"):
+        assert "No event matches." in await operator.see(f"/outbox/events?{nothing}")
+    exact = "user=%22ada%22&reason=%22too_large%22&name=%22scans/uploaded%22"
+    assert sorted(listed(await operator.see(f"/outbox/events?{exact}"))) == sorted(
+        dead["too_large"]
+    )
     assert "No event matches." in await operator.see("/outbox/events?until=2001-01-01T00:00")
     assert len(listed(await operator.see("/outbox/events?since=2001-01-01T00:00"))) == 50
 
@@ -158,10 +157,7 @@ async def test_an_event_has_its_story_and_looks_at_payloads_are_audited(
 ) -> None:
     [event_id, *_] = dead["rejected"]
     page = await operator.see(f"/outbox/events/{event_id}")
-    assert "Accepted, and synced to disk" in page
-    assert "Dead: rejected" in page
     assert "a secret document" not in page
-    assert re.search(r"/event\?eventID=[0-9A-Z]{26}", page)
     shown = await operator.send(f"/outbox/events/{event_id}/payload")
     assert "a secret document" in shown
     audit = await operator.see(f"/outbox/audit?event={event_id}")
@@ -170,7 +166,6 @@ async def test_an_event_has_its_story_and_looks_at_payloads_are_audited(
     found = await operator.see("/outbox/events?reason=large&payload=a+secret+doc")
     assert sorted(listed(found)) == sorted(dead["too_large"])
     assert "No event matches." in await operator.see("/outbox/events?payload=A+secret")
-    assert "No act changed such an event." in await operator.see("/outbox/audit?event=none")
     audit = await operator.see("/outbox/audit")
     assert "searched the payloads" in audit
     assert "secret" not in audit
@@ -192,9 +187,6 @@ async def test_a_group_of_dead_events_has_one_action(
         assert groups == ["60", "3"]
     chosen = (("state", "dead"), ("name", '"scans/uploaded"'), ("reason", '"too_large"'))
     assert all(f'name="{name}" value="{value}"' in html.unescape(page) for name, value in chosen)
-    for act in ("Replay", "Discard"):
-        named = f"{act} 3 events named scans/uploaded with the reason too_large…"
-        assert f'aria-label="{named}">{act}…<' in page
     asked = await operator.send("/outbox/replay", *chosen, ("all", "yes"))
     assert "Replay 3 events?" in asked
     await operator.send("/outbox/replay", *fields(asked))
@@ -208,14 +200,9 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     operator: Visitor, dead: dict[str, list[str]], inngest_api: FakeInngest
 ) -> None:
     asked = await operator.send("/outbox/replay", ("state", "dead"), ("all", "yes"))
-    assert 'name="perMinute" type="number" inputmode="numeric" min="1" max="30000"' in asked
-    assert link(asked, "Leave them as they are") == "/outbox/events?state=dead"
     refused = (*fields(asked), ("perMinute", "0"))
     await operator.send("/outbox/replay", *refused, expected=400)
     page = await operator.send("/outbox/replay", *fields(asked), ("perMinute", "240"))
-    assert "The replay has begun. This page shows how far it is." in page
-    assert f"Replaying 63 events at 240 a minute, by {OPERATOR}: <strong>" in page
-    assert "Stop </outbox/replay/stop>" in read(page)
     assert re.search(r"<strong>[1-5]?\d done</strong>, about 1\d(\.\d)? s left", page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
 
@@ -250,14 +237,25 @@ async def test_a_replay_at_a_rate_goes_on_after_a_restart(
 
 @ON_SQLITE
 async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator: Visitor) -> None:
-    await operator.send("/outbox/events/none/payload", expected=404)
-    await operator.send("/outbox/replay", ("event", "none"), expected=404)
-    huge, long = f"before={2**63}", f"id={'x' * 513}"
-    for query in ("state=none", "since=soon", "before=-1", "before=x", huge, long):
+    for path, fields, words in (
+        ("events/none/payload", (), "There is no such event."),
+        ("replay", (("event", "none"),), GONE),
+        ("discard", (("state", "dead"), ("all", "no")), "No event was selected."),
+    ):
+        refused = await operator.send(f"/outbox/{path}", *fields, expected=404)
+        assert json.loads(refused)["error"] == words
+    for query, words in (
+        ("state=none", "There is no such state."),
+        ("since=soon", "A time of the filter is not a date and time."),
+        ("before=-1", "before is not a whole number."),
+        ("before=%C2%B2", "before is not a whole number."),
+        (f"before={2**63}", "before is not a whole number."),
+        (f"id={'x' * 513}", "A field of the filter is too long."),
+    ):
         async with operator._session.get(f"{operator._url}/outbox/events?{query}") as answer:
-            refused = (answer.status, (await answer.json())["code"])
-        assert refused == (400, "invalid_field"), query
-    assert f"Signed in as {OPERATOR}" in await operator.see("/outbox")
+            told = await answer.json()
+            refused_so = (answer.status, told["code"], told["error"])
+        assert refused_so == (400, "invalid_field", words)
     await operator.send("/auth/logout?returnTo=/outbox", expected=401)
 
 
@@ -268,7 +266,6 @@ async def test_all_that_match_are_replayed_after_a_dry_run(
     asked = await operator.send("/outbox/replay", *chosen)
     assert "Replay 30 events?" in asked
     assert "and 10 more." in asked
-    assert "Nothing has been changed yet." in asked
     assert inngest_api.ledger.times(dead["rejected"][0]) == 0
     done = await operator.send("/outbox/replay", *fields(asked))
     assert "Replayed 30 events." in done
@@ -299,7 +296,6 @@ async def test_events_that_another_operator_took_meanwhile_and_those_beyond_the_
         changed.setattr(bulk, "MAX_ROWS", 62)
         asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
     assert "Discard 62 events?" in asked
-    assert "More events match than one change takes. Repeat it for the rest." in asked
     discard = SqliteRepairs.discard
 
     async def late(repairs: SqliteRepairs, wanted: Named, **how: Any) -> list[str]:
@@ -321,27 +317,15 @@ async def test_selected_events_that_can_not_be_changed_so_are_left_out(
     await operator.send("/outbox/replay", ("event", first), ("confirmed", "yes"))
     asked = await operator.send("/outbox/replay", ("event", first), ("event", second))
     assert "Replay 1 event?" in asked
-    assert "only dead events" in asked
-    asked = await operator.send("/outbox/replay", ("event", first))
-    assert "<h1>Nothing to replay</h1>" in asked
-    assert "Nothing has been changed yet" not in asked
 
 
 @ON_SQLITE
 async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
-    asked = await operator.send("/outbox/pause")
-    assert "Pause delivery?" in asked
-    assert "Nothing is sent to Inngest until somebody resumes delivery." in asked
-    assert '<button class="primary">Pause delivery</button>' in asked
     said = ("reason", "we move the database")
     page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
     assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
     assert 'action="/outbox/resume"' in page
-    asked = await operator.send("/outbox/resume")
-    assert "Resume delivery?" in asked
-    assert "What waits is sent, oldest first, with a share for new events." in asked
-    assert '<button class="primary">Resume delivery</button>' in asked
     moved = ("reason", "it is moved")
     page = await operator.send("/outbox/resume", ("confirmed", "yes"), moved)
     assert '"status">Delivery is resumed.</p>' in page
@@ -379,7 +363,6 @@ async def test_charts_have_the_day_before_the_start(
     assert "Times of trouble with delivery: 2." in hour
     assert "delivery in trouble" in hour
     assert "Waiting over the last day" in day
-    assert 'aria-current="true">Day<' in day
     rows = [page.count('<th scope="row"><time') for page in (hour, day)]
     assert 12 <= rows[0] <= 13
     assert 24 <= rows[1] <= 25

@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import msgspec
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.clock import wall_now_ms
-from service.runs.figures import NAMES, KeptNames, NameView
-from service.runs.turn import SCOPE
 from tests.support.browser import BrowserError, chromium
 from tests.support.fleet import running
 from tests.support.operator_pages import (
@@ -27,7 +23,7 @@ from tests.support.operator_pages import (
     signed_in,
     visitor,
 )
-from tests.support.service_here import ServiceHere, service_here
+from tests.support.service_here import ServiceHere
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 
 OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
@@ -132,9 +128,7 @@ async def test_a_change_is_confirmed_first(
 ) -> None:
     first, second = dead_ids
     async with visitor(service.url) as operator:
-        asked = await operator.send("/outbox/replay", ("event", first))
-        assert "Replay 1 event?" in asked
-        assert first in asked
+        await operator.send("/outbox/replay", ("event", first))
         assert inngest_api.ledger.times(first) == 0
         form = (("event", first), ("confirmed", "yes"))
         done = await operator.send("/outbox/replay", *form)
@@ -302,43 +296,3 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: ServiceH
             async with session.post(place, data=body, headers=headers) as answer:
                 assert answer.status == 404
                 assert (await answer.json())["code"] == "not_found"
-
-
-async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
-    storage: SqliteStorage, inngest_api: FakeInngest
-) -> None:
-    now_ms = wall_now_ms()
-    lost = NameView(name=f"z/{HOSTILE}", expected=True, ran=1, no_run_since=now_ms)
-    well = NameView(
-        name="a/well",
-        expected=True,
-        sampled=3,
-        with_run=2,
-        held_median_seconds=0.04,
-        held_p95_seconds=0.21,
-        start_median_seconds=1.5,
-        start_p95_seconds=3.0,
-        outcomes={"completed": 2, "failed": 1},
-        per_second=31.5,
-        dead=1200,
-    )
-    kept = KeptNames(now_ms, (NameView(name="b/other", expected=True), well, lost))
-    async with storage.open() as outbox:
-        await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
-    # Without a signing key Inngest can't be asked about runs, so nothing writes the names anew.
-    unasked = {"INNGEST_DEV": "", "INNGEST_BASE_URL": inngest_api.url, "INNGEST_EVENT_KEY": "a-key"}
-    unwatched = settings(storage, inngest_api) | unasked
-    async with service_here(unwatched) as service, visitor(service.url) as operator:
-        page = await operator.see("/outbox/names")
-        overview = await operator.see("/outbox")
-        listed = await operator.see("/outbox/events")
-    assert "starts no run since" in overview
-    assert "its trigger has this name" in page
-    assert HOSTILE not in page
-    assert page.index("z/") < page.index("No run since") < page.index("a/well")
-    assert page.index("a/well") < page.index("b/other")
-    assert "<td>31.5</td><td>0.04 s (0.21 s)</td><td>1.5 s (3 s)</td><td>2 of 3</td>" in page
-    assert "<td>2 completed, 1 failed</td>" in page
-    assert "<code>outbox " not in page
-    assert '<option value="a/well">' in listed
-    assert '<a href="/outbox/events?state=dead&amp;name=%22a/well%22">1,200</a>' in page

@@ -121,7 +121,8 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
 
 async def test_a_form_of_too_many_fields_is_refused(client):
     answer = await client.post("/outbox/pause", data=b"a=1&" * 2_001)
-    assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+    told = await answer.json()
+    assert (told["code"], told["error"]) == ("invalid_field", "A form has at most 2,000 fields.")
     answer = await client.post("/outbox/pause", data=b"a" * (256 * 1024 + 1))
     assert (answer.status, (await answer.json())["code"]) == (413, "body_too_large")
 
@@ -163,6 +164,7 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         shown = journal
         page = await (await client.get("/outbox")).text()
         assert "The outbox has not been sampled yet; reload in a moment." in page
+        assert '<p id="delivery" role="status">Not known yet.</p>' in page
         assert "Nothing is kept yet: the first minute is still running." in page
         assert "None. Nothing was refused for good." in page
         warns = '<p class="warning">' in page or "the journal" in page
