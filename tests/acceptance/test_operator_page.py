@@ -27,6 +27,12 @@ from tests.support.service_here import ServiceHere
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 
 OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+IN_USE_AND_LEFT = """
+dead = ""; showDead("as drawn"); const first = find("stale").hidden;
+document.activeElement.blur(); find("dead").matches = () => false; find("stale").hidden = false;
+showDead("<time class='ago' datetime='2001-01-01T00:00:00Z'></time>");
+return [first, find("stale").hidden, find("dead").textContent.slice(-6)];
+"""
 PAGES = (
     "/outbox",
     "/outbox/names",
@@ -175,7 +181,8 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             "Waiting over the last hour: 0 now, 0 at most.",
         )
         await browser.open(f"{service.url}/outbox/events/{dead_ids[1]}")
-        assert await browser.text("h1 button.copy") == "Copy"
+        copy = await browser.text("h1 button.copy"), await browser.role("h1 button.copy")
+        assert copy == ("Copy", ("button", f"Copy {dead_ids[1]}"))
         # By keyboard alone: the skip link, then the first button after it.
         await browser.run("document.querySelector('a.skip').focus()")
         await browser.press("\ue007")
@@ -202,8 +209,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             await browser.shows("#stale", "There are other dead events by now")
             assert "documents/aws.index" in await browser.text("#dead")
             await browser.shows("[data-figure=dead]", "0")
-            first = "dead = ''; showDead('as drawn'); return find('stale').hidden"
-            assert await browser.run(first) is True
+            assert await browser.run(IN_USE_AND_LEFT) == [True, True, " d ago"]
         assert await browser.complaints() == []
         await browser.devtools("Network.enable", {})
         await browser.devtools("Network.emulateNetworkConditions", OFFLINE)
@@ -239,8 +245,13 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
             "2 d ago",
             "in 1 min",
         ]
+        moment = "return exact(0)"
+        assert await browser.role("#zone") == ("button", "Times are in UTC. Change")
+        assert await browser.run(moment) == "1970-01-01 00:00:00 UTC"
         await browser.click("#zone")
-        await browser.shows("#zone", "Local time")
+        assert await browser.text("#zone") == "Local time"
+        assert await browser.role("#zone") == ("button", "Times are local. Change")
+        assert await browser.run(moment) == "1970-01-01 05:30:00"
         exact = "return document.querySelector('td[data-label=Accepted] time').title"
         assert "UTC" not in await browser.run(exact)
         await browser.open(f"{service.url}/outbox?span=day")
