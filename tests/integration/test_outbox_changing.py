@@ -98,11 +98,12 @@ async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -
     mine, theirs = event("u-1"), event("u-2")
     mine = msgspec.structs.replace(mine, accepted_at_ms=mine.accepted_at_ms - 3 * DAY_MS)
     await bury_all(served, mine, theirs)
-    _, out, _ = await outbox_command(path, "replay", "--user", "u-1")
+    _, out, err = await outbox_command(path, "replay", "--user", "u-1")
     _, row, *said = out.splitlines()
     cells = f"{mine.id} dead 4 3 d u-1 documents/aws.index rejected: rejected: words"
     assert " ".join(row.split()) == cells
-    assert said == ["Would replay 1 row. Nothing was changed: give --yes to do it."]
+    would = "Would replay 1 row. Nothing was changed: give --yes to do it."
+    assert (said, err) == ([would], "")
     assert (await outbox_json(path, "replay", "--user", "u-2", "--yes"))["ids"] == [theirs.id]
     assert (await served.inspector.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")

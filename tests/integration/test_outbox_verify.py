@@ -211,7 +211,8 @@ async def test_what_is_missing_is_worse_than_what_is_not_known(
         return verification.Verification(9, 4, missing, unknown, {"x\x1b": 2_000}, "a\x1b")
 
     monkeypatch.setattr(verify_module, "_verify", answered)
-    for missing, unknown, code in ((["a"], ["b"], 1), ([], ["b"], 3), (["a"], [], 1), ([], [], 0)):
+    twenty = [*"abcdefghijklmnopqrst"]  # all are named
+    for missing, unknown, code in ((["a"], ["b"], 1), ([], ["b"], 3), (twenty, [], 1), ([], [], 0)):
         counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
         said = "Unknown, because: a\ufffd\nRuns: 2,000 x\ufffd.\n"
         named = "".join(f"missing: {one}\n" for one in missing)

@@ -303,6 +303,10 @@ async def test_stats_says_how_the_journal_is(
         "One is left.",
         "Another.",
     ]
+    journal |= {"state": "ok", "reason": None}
+    counts["restored"], rest["refused"] = 0, []
+    _, out, _ = await outbox_command(path, "stats")
+    assert lines(out)[-1] == "journal s3://b/a: ok, 1,200 objects, 3,000 events missing"
 
 
 def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
