@@ -121,7 +121,27 @@ def test_an_answer_in_plain_text_is_described_as_a_string(document):
 
 def test_fields_that_a_post_needs_are_required(document):
     schemas = document["components"]["schemas"]
-    assert schemas["PostDocumentsAwsIndexBody"]["required"] == ["documentName"]
+    assert schemas["PostDocumentsAwsIndexBody"] == {
+        "type": "object",
+        "description": "Which document to index.",
+        "required": ["documentName"],
+        "properties": {
+            "documentName": {
+                "description": "The document's key in the bucket, at most 1,024 bytes of UTF-8.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 1024,
+            },
+            "sendAt": {
+                "description": "Hold the event until then: milliseconds since 1970. A time in the "
+                "past holds nothing.",
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 4_102_444_800_000,
+            },
+        },
+        "examples": [{"documentName": "reports/2026.pdf"}],
+    }
     assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
     followed = document["paths"]["/api/events/{id}/stream"]["get"]["responses"]["200"]["content"]
