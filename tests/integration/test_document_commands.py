@@ -92,9 +92,12 @@ def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
     assert paces == [Pace(200), Pace(60, calm_seconds=1, outage_seconds=2, after_seconds=1)]
 
 
+OTHER = "{name: a/b, path: /api/a, document: true, body: {type: object, required: [documentName]}}"
+
+
 @pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])
 def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path, changed):
-    (tmp_path / "types.yaml").write_text(f"types: [{{path: /api/route, {changed}}}]")
+    (tmp_path / "types.yaml").write_text(f"types: [{OTHER}, {{path: /api/route, {changed}}}]")
     done = command("worker", EVENT_TYPES_FILE="types.yaml")
     assert done.exit_code == 2
     assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr

@@ -144,12 +144,13 @@ def test_a_key_with_white_space_at_an_end_or_an_empty_one_is_refused(keys: str) 
 
 def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
     file = tmp_path / "types.json"
-    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}]}))
+    part = {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]}
+    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}, part]}))
     types = load_event_types(str(file))
     check_encryption(types, has_key=True)
     file.write_text(json.dumps({"types": [{**REPORT, "encrypt": False}]}))
     check_encryption(load_event_types(str(file)), has_key=False)
-    with pytest.raises(ConfigurationError, match="report/requested"):
+    with pytest.raises(ConfigurationError, match=r"KEY: required by report/requested, in/part$"):
         check_encryption(types, has_key=False)
     with pytest.raises(ConfigurationError, match="OUTBOX_SHOW_DECRYPTED"):
         Settings.load({"OUTBOX_SHOW_DECRYPTED": "1"})

@@ -82,27 +82,31 @@ def changed(**fields: Any) -> dict[str, Any]:
         ),
         (changed(name=""), "name: an event name has 1 to 256 characters"),
         (changed(name="x" * 257), "name: an event name has 1 to 256 characters"),
-        (changed(name="Inngest/x"), "name: event names that start with inngest/ are reserved"),
+        (changed(name="Inngest/x"), "names that start with inngest/ are reserved; choose another"),
         (changed(name="a\nb"), "name: an event name has a letter or a digit, and no control"),
-        (changed(name="/"), "name: an event name has a letter or a digit, and no control"),
+        (changed(name="/"), "an event name has a letter or a digit, and no control characters"),
         (changed(name=5), "name: write a string"),
-        (changed(path="/reports"), "path: write a path as /api/reports"),
+        (
+            changed(path="/reports"),
+            "path: write a path as /api/reports, with letters, digits and . _ ~ -",
+        ),
         (changed(path="/api/"), "path: write a path as /api/reports"),
         (changed(path="/api/a/../b"), "path: write a path as /api/reports"),
         (changed(path="/api/{id}"), "path: write a path as /api/reports"),
         (changed(path="/api/a b"), "path: write a path as /api/reports"),
-        (changed(path="/api/events"), "path: /api/events is the service's own; choose another"),
+        (changed(path="/api/events"), "/api/events is the service's own; choose another path"),
         (changed(path="/api/events/mine"), "path: /api/events/mine is the service's own"),
         (changed(path="/api/settings"), "path: /api/settings is the service's own"),
         (changed(path="/api/uploads/mine"), "path: /api/uploads/mine is the service's own"),
         (changed(body="x"), "body: write a JSON Schema, as an object"),
         (changed(body={"type": "text"}), "body: type: "),
         (changed(data=["$body.report"]), "data: write an object"),
-        (changed(data={"a": "$body.reprot"}), "data: there is no $body.reprot"),
+        (changed(data={"a": "$body.reprot"}), "data: there is no $body.reprot; the body's schema"),
         (changed(data={"a": {"b": ["$body.report"]}}), "data: $body.report stands in a list"),
-        (changed(who="everyone"), "who.0: everyone names nobody; write session, "),
-        (changed(who=["session", "key "]), "who.1: key  names nobody; write session, "),
+        (changed(who="everyone"), "who.0: everyone names nobody; write session, key, key NAME, "),
+        (changed(who=["session", "key "]), "key NAME, next-auth, authjs, or an issuer's URL"),
         (changed(who=[]), "who: "),
+        (changed(who=5), "who: write a string or a list of strings"),
         (changed(document=True), "document: the body needs documentName; add it to required"),
         (changed(document="yes"), "document: write true or false"),
         (changed(summary=""), "summary: "),
@@ -162,8 +166,8 @@ def test_the_users_of_each_issuer_can_be_named(load, word, issuer):
 
 
 def test_every_fault_of_the_file_is_told_at_once(load):
-    told = faults(load, None, changed(pth=1, name="inngest/a"), 5)
-    assert len(told) == 3
+    told = faults(load, None, changed(pth=1, name="inngest/a", encrypt=[]), 5)
+    assert len(told) == 5
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,7 @@ def test_every_fault_of_the_file_is_told_at_once(load):
     [
         (changed(name="other"), "have the path /api/reports; change one of them"),
         (changed(path="/api/other"), "have the name report/requested; change one of them"),
-        (changed(path="/api/other", name="report.requested"), "the same letters and digits"),
+        (changed(path="/api/b", name="report.requested"), "with the same letters and digits; "),
     ],
 )
 def test_two_types_with_one_path_or_name_are_refused(load, second, fault):
@@ -197,8 +201,9 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("types: !!python/name:os.system []", "types.yaml", "is not YAML: "),
         ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("types: []\ntypes: []", "types.yaml", "the key types comes twice"),
+        ("1: a", "types.yaml", "its top has the key 1; write it in quotes"),
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
-        ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date"),
+        ("types: [{name: 2026-11-25}]", "types.yaml", "JSON does not have; write it in quotes"),
         ("types: [{name: .nan}]", "types.yaml", "types[0].name is nan, which JSON does not"),
         ("types: [{name: -.inf}]", "types.yaml", "types[0].name is -inf, which JSON does not"),
         ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
@@ -207,19 +212,19 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("[" * 1_000, "types.yaml", "it is nested too deeply"),
         (f"[{'0, ' * 20_000}0]", "types.json", "it has more than 20,000 values"),
         ("#" * 1024 * 1024 + "#", "types.yaml", "it is larger than 1 MiB"),
-        ("", "types.yaml", "write an object with the one key types"),
+        ("", "types.yaml", "with the one key types, which is a list of event types"),
         ("types: 5", "types.yaml", "write an object with the one key types"),
         ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
         ("{,}", "types.json", "line 1 is not JSON: "),
-        ('{"types": [], "types": []}', "types.json", "the key types comes twice"),
+        ('{"types": [], "types": []}', "types.json", "the key types comes twice in one object"),
         ('{"types": [{"data": {"a": "\\ud800"}}]}', "types.json", "which JSON does not have"),
         ("types: []", "types.toml", "name it .json, .yaml or .yml"),
     ],
 )
-def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, text, name, fault):
+def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, tmp_path, text, name, fault):
     with pytest.raises(ConfigurationError) as refused:
         load(text, name=name)
-    assert str(refused.value).startswith("EVENT_TYPES_FILE: ")
+    assert str(refused.value).startswith(f"EVENT_TYPES_FILE: {tmp_path / name}: ")
     assert fault in str(refused.value)
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
-from service.documents.index_document import INDEXED, index_function
+from service.documents.index_document import index_function
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.processes.worker import serve_worker_health
@@ -117,7 +117,7 @@ async def test_a_document_is_indexed_announced_in_a_step_of_its_own_and_logged(
             "contentType": "text/plain",
         }
         event = gateway.events.pop()
-        assert (event["name"], event["id"]) == (INDEXED, "e-1-indexed")
+        assert (event["name"], event["id"]) == ("documents/aws.indexed", "e-1-indexed")
         assert event["data"] == outcome.output
     assert gateway.events == []
     runs = ["run_started", "run_finished"]
@@ -142,15 +142,19 @@ async def test_what_can_not_be_processed_is_tried_again_only_where_s3_can_not_be
 ):
     """The log does not name the document."""
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
-    for data in (
-        {},
-        {"documentName": ""},
-        {"documentName": "../a"},
-        {"documentName": "a", "bucket": "b"},
-        {"documentName": "private.pdf", "bucket": bucket_name},
+    required = "The body needs a documentName that is not blank."
+    elsewhere = "the document is in another bucket than this worker's"
+    away = "There is no such document in the bucket: upload it first."
+    for data, reason in (
+        ({}, required),
+        ({"documentName": ""}, required),
+        ({"documentName": "../a"}, "documentName has a . or .. path segment"),
+        ({"documentName": "a", "bucket": "b"}, elsewhere),
+        ({"documentName": "private.pdf", "bucket": bucket_name}, away),
     ):
         outcome = await run(**data)
-        assert (outcome.status, outcome.no_retry) == ("ERROR", True), data
+        told = (outcome.status, outcome.no_retry, outcome.output["message"])
+        assert told == ("ERROR", True, reason)
     failed = [line for line in logged if line["event"] == "run_failed"]
     assert [(line["event_id"], line["retriable"]) for line in failed] == [("e-1", False)] * 5
     assert "private" not in str(logged)

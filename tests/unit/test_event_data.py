@@ -128,18 +128,24 @@ SCHEMA = {
 }
 
 
+FORM = (
+    "$bdy.report is no source; begin with one of $body, $user, $appSettings, $document, or write "
+    "$$ for a $"
+)
+
+
 @pytest.mark.parametrize(
     ("template", "fault"),
     [
-        ({"a": "$bdy.report"}, "$bdy.report is no source; begin with one of $body, $user"),
+        ({"a": "$bdy.report"}, FORM),
         ({"a": "$"}, "$ is no source"),
         ({"a": "$body."}, "$body. is no source"),
-        ({"a": "$body.reprot"}, "there is no $body.reprot"),
+        ({"a": "$body.reprot"}, "no $body.reprot; the body's schema has no reprot there"),
         ({"a": {"b": "$body.address.street"}}, "there is no $body.address.street"),
         ({"a": "$user.age"}, "$user has id, email, name, organizationId, issuer"),
         ({"a": "$user.id.x"}, "there is no $user.id.x"),
         ({"a": "$document.bucket"}, "$document.bucket needs document: true"),
-        ({"a": ["$body.report"]}, "$body.report stands in a list"),
+        ({"a": ["$body.report"]}, "$body.report stands in a list; give it a key of an object"),
         ({"a": [{"b": "$user.id"}]}, "$user.id stands in a list"),
     ],
 )
