@@ -57,7 +57,8 @@ test("an event stays queued where a sign-in or a proxy is between", async () => 
   ]) {
     const { outbox } = quick(() => answer);
     const before = Date.now();
-    const told = { code, message, retryAfterSeconds, requestId: "r", queuedAs: "k" };
+    const { status } = answer;
+    const told = { status, code, message, retryAfterSeconds, requestId: "r", queuedAs: "k" };
     await assert.rejects(outbox.submit(BODY, { key: "k" }), told);
     const [{ key, refusal, createdAt }] = await outbox.queued();
     assert.ok(before <= createdAt && createdAt <= Date.now()); // pages sort by it
@@ -109,6 +110,7 @@ test("requests end by their signals where a browser has no AbortSignal.any", asy
   await settled();
   given.abort(new Error("no time"));
   await assert.rejects(waited, /no time/);
+  await assert.rejects(outbox.get("e", { signal: given.signal }), /no time/);
   assert.equal((await outbox.submit(BODY)).eventId, "e");
 });
 

@@ -216,13 +216,17 @@ test("each submission has a key of 32 hexadecimal digits", async () => {
 
 test("flush ends a wait between two tries", async () => {
   stoppedClock();
-  const { requests, fetch } = service(() => refused(503, "outbox_full", { "retry-after": "60" }));
-  const outbox = client({ fetch });
-  void outbox.submit({ documentName: "1" });
-  await settled();
-  await outbox.flush();
-  await settled();
-  assert.equal(requests.length, 2);
+  for (const broken of [{}, { all: () => Promise.reject(new Error("no storage")) }]) {
+    const full = refused(503, "outbox_full", { "retry-after": "60" });
+    const { requests, fetch } = service((_, place) => (place ? accepted("e") : full));
+    const outbox = client({ fetch, queue: { ...memoryQueue(), ...broken } });
+    let told;
+    void outbox.submit({ documentName: "1" }).then((answer) => (told = answer));
+    await settled();
+    await outbox.flush();
+    await settled();
+    assert.deepEqual([requests.length, told.eventId], [2, "e"]);
+  }
 });
 
 test("an event of an earlier page that is refused stays, and is not sent again", async () => {
@@ -394,16 +398,17 @@ test("events of a machine share a request, each with an id of its own", async ()
   assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);
 });
 
-test("a request has at most 100 events of a machine, and half a million characters", async () => {
+test("a request has at most 100 events, of a machine alone, and half a million characters", async () => {
   for (const [count, length, sizes] of [[101, 1, [100, 1]], [3, 200_000, [2, 1]]]) {
     const { requests, fetch } = service(({ body }) =>
-      Response.json({ status: "ok", eventIds: body.map(() => "e") }),
+      Response.json({ status: "ok", eventId: "e", eventIds: body.map?.(() => "e") }),
     );
     const event = { name: "n", data: { text: "a".repeat(length) } };
     const outbox = client({ fetch });
-    const submit = () => outbox.submit(event, { path: "/api/events" });
-    await Promise.all(Array.from({ length: count }, submit));
-    assert.deepEqual(requests.map(({ body }) => body.length), sizes);
+    const before = submit(outbox, "a");
+    const all = Array.from({ length: count }, () => outbox.submit(event, { path: "/api/events" }));
+    await Promise.all([...before, ...all, ...submit(outbox, "b")]);
+    assert.deepEqual(requests.map(({ body }) => body.length), [undefined, ...sizes, undefined]);
   }
 });
 

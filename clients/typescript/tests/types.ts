@@ -8,20 +8,25 @@ import {
   type ListOptions,
   OutboxClient,
   OutboxError,
+  type Run,
 } from "inngest-outbox-client";
+import type * as client from "inngest-outbox-client";
 import { outboxHooks, useSubmit } from "inngest-outbox-client/react";
 import type { components, operations, paths } from "./outbox.js";
 
 type Described = components["schemas"];
+type Queried = NonNullable<operations["listEvents"]["parameters"]["query"]>;
 type Own = "/api/route" | "/api/events" | "/api/reports" | "/api/orders" | "/api/contracts/signed";
 
 // The client's own types are those of the service.
 expectTypeOf<Described["ErrorCode"]>().toEqualTypeOf<ErrorCode>();
 expectTypeOf<Described["EventView"]>().toExtend<EventView>();
 expectTypeOf<Described["EventPage"]>().toExtend<EventPage>();
-expectTypeOf<ListOptions>().toExtend<
-  NonNullable<operations["listEvents"]["parameters"]["query"]>
->();
+expectTypeOf<ListOptions>().toExtend<Queried>();
+expectTypeOf<keyof Described["EventView"]>().toEqualTypeOf<keyof EventView>();
+expectTypeOf<keyof Described["EventPage"]>().toEqualTypeOf<keyof EventPage>();
+expectTypeOf<keyof Described["Run"]>().toEqualTypeOf<keyof Run>();
+expectTypeOf<keyof Queried>().toEqualTypeOf<keyof ListOptions>();
 
 // A service's own event types have their paths and bodies.
 expectTypeOf<EventPath<paths>>().toEqualTypeOf<Own>();
@@ -51,6 +56,14 @@ hooks.useSubmit().submit(outbox.upload(new Blob()));
 useSubmit().submit({ documentName: "a" });
 // @ts-expect-error
 hooks.useSubmit("/api/reports").submit({ documentName: "a" });
+
+// What a front end names has its type.
+type Named = [client.Accepted, client.OutboxClientOptions, client.QueueEntry, client.QueueStore];
+type Options = [client.RetryPolicy, client.SubmitOptions, client.UploadOptions, client.WaitOptions];
+type Others = [client.DefaultPaths, client.Refusal, client.RefusalCode, client.UploadedDocument];
+expectTypeOf<client.EventBody<paths, "/api/orders">>().not.toBeAny();
+expectTypeOf<client.FinalEvent>().toExtend<EventView>();
+expectTypeOf<[...Named, ...Options, ...Others]>().not.toBeAny();
 
 // A wait ends with runs, or with the word that there are none.
 const event = await outbox.waitFor("id");

@@ -15,13 +15,14 @@ test("an upload that fails is tried again with a new form", async () => {
       assert.deepEqual(JSON.parse(body), asked);
       return Response.json({ documentName: "users/b.txt", upload: form(sent.length) });
     }
-    sent.push([url, [...body.keys()], body.get("file").name]);
+    sent.push([url, [...body.keys()], body.get("key"), body.get("file").name]);
     if (sent.length === 2) throw new TypeError("fetch failed");
-    return new Response(null, { status: [500, 403, 204][sent.length - 1] });
+    return new Response(null, { status: [500, 0, 403, 204][sent.length - 1] });
   };
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });
   assert.deepEqual(await outbox.upload(FILE, { name: "b.txt" }), { documentName: "users/b.txt" });
-  const posts = [0, 1, 2].map((place) => [`https://bucket/${place}`, ["key", "file"], "a.txt"]);
+  const filled = [["key", "file"], "k", "a.txt"];
+  const posts = [0, 1, 2, 3].map((place) => [`https://bucket/${place}`, ...filled]);
   assert.deepEqual(sent, posts);
 });
 
@@ -58,11 +59,15 @@ test("an upload is given up after five tries", async () => {
   await assert.rejects(outbox.upload(FILE), { code: "outbox_unavailable" });
   assert.equal(requests.length, 5);
   const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
-  const full = async (url) =>
-    url === "/b" ? new Response(null, { status: 507 }) : Response.json(form);
-  const given = new OutboxClient({ fetch: full, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
-  const told = { name: "OutboxConnectionError", message: "The document storage answered 507." };
-  await assert.rejects(given.upload(FILE), told);
+  const cause = new TypeError("fetch failed");
+  for (const [stored, told] of [
+    [async () => new Response(null, { status: 507 }), { message: "The document storage answered 507." }],
+    [() => Promise.reject(cause), { message: "The document storage can't be reached.", cause }],
+  ]) {
+    const away = async (url) => (url === "/b" ? stored() : Response.json(form));
+    const given = new OutboxClient({ fetch: away, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
+    await assert.rejects(given.upload(FILE), { name: "OutboxConnectionError", ...told });
+  }
 });
 
 test("an upload is tried again after pauses that grow, until its signal ends it", async (t) => {
