@@ -92,7 +92,7 @@ async def test_front_processes_share_one_address_and_one_that_is_killed_comes_ag
         return len(fronts) == 2 and first not in fronts and second in fronts
 
     await eventually(two_again)
-    await parent.said("starting it again")
+    await parent.said(r"^Front process [12] ended with -9: starting it again\.$")
     await eventually(with_gauges, lambda found: str(first.pid) not in found)
     while await poster.post(parent.url) != 200:
         pass

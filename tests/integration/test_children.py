@@ -83,7 +83,9 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
     assert os.getsid(process.pid) == process.pid  # Ctrl-C does not reach it
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await process.ended() == 0
-    process.signal(signal.SIGTERM)  # none is left
+    process.signal(signal.SIGTERM)  # none is left, nor for these
+    process.go()
+    process.hand_over()
     assert (process.fault, said) == ("x" + "é" * 2047, [])
 
 

@@ -35,7 +35,8 @@ class Process:
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.serves = False
         self.started.append(self)
-        asyncio.get_running_loop().call_later(self.loading_seconds, self._come)
+        seconds = self.loading_seconds * (1.1 if child.name == STORE.name else 1.0)
+        asyncio.get_running_loop().call_later(seconds, self._come)
 
     @classmethod
     async def start(cls, child: Child, _: object, said: Callable[[bytes], None]) -> Process:
@@ -149,8 +150,14 @@ def serving(processes: type[Process], name: str) -> int:
 async def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Process]) -> None:
     processes.letting_go_seconds = SLOW_SECONDS
     async with working_pool() as own:
-        with pytest.raises(UpgradeError, match=r"^The old version continues"):
+        assert serving(processes, "store") == 1  # it is waited for as the fronts are
+        processes.hangs = True
+        with pytest.raises(
+            UpgradeError, match=r"^The old version continues\. Its store process kept the outbox\.$"
+        ):
             await own.upgrade()
+        assert now() < 65  # the new ones are killed
+        processes.hangs = False
         await asyncio.sleep(10 * SLOW_SECONDS)
         assert serving(processes, "store") == 1
         processes.letting_go_seconds, processes.opening_seconds = 0.0, 5.0
@@ -247,12 +254,18 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
     async with working_pool() as own:
         processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
         with pytest.raises(
-            UpgradeError, match=r"continues\. store of the new .* load: .*No such file"
+            UpgradeError,
+            match=r"^The old version continues\. store of the new version did not load: "
+            r"It could not be started: .*No such file\.$",
         ):
             await own.upgrade()
         assert now() < 5
         assert "starting it again" not in capsys.readouterr().out
         assert serving(processes, "store") == serving(processes, "front") == 1
+        processes.loading_seconds = 1000.0
+        with pytest.raises(UpgradeError, match=r"^The old .* continues\. store .* did not load: "):
+            await own.upgrade()
+        assert now() < 70
 
 
 @in_virtual_time
@@ -290,8 +303,13 @@ async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
 ) -> None:
     async with working_pool() as own:
         processes.opens = False
-        with pytest.raises(UpgradeError, match=r"^No version has the outbox\. .* either: $"):
+        with pytest.raises(
+            UpgradeError,
+            match=r"^No version has the outbox\. The new store process did not open the outbox: "
+            r"It ended with -9; see its log\. The old one could not either: $",
+        ):
             await own.upgrade()
+        assert 660 < now() < 670
         processes.started[0]._stop(-2)  # a start that is faulty now, but was not the first one
         await asyncio.sleep(2)
         assert serving(processes, "store") == 1
@@ -307,7 +325,11 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
         processes.opens = False
         later = asyncio.get_running_loop().call_later
         later(9, lambda: processes.started[2].signal(signal.SIGKILL))
-        with pytest.raises(UpgradeError, match=r"^The old version continues.* ended with -9; see"):
+        with pytest.raises(
+            UpgradeError,
+            match=r"^The old version continues\. The new store process did not open the outbox: "
+            r"It ended with -9; see its log\.$",
+        ):
             await own.upgrade()
         assert now() < 65
         assert processes.started[0].serves
@@ -334,10 +356,17 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
 ) -> None:
     async with working_pool(Child("a front that comes", ["front"], ())) as own:
         processes.fault_of_fronts = "no such module"
+        split = "The store process is of the new version, the front processes are of the old one"
         with pytest.raises(
-            UpgradeError, match=r"of the old one: .* did not come\. no such module$"
+            UpgradeError, match=f"^{split}: a new one did not come. no such module$"
         ):
             await own.upgrade()
+        processes.fault_of_fronts = ""
+        later = asyncio.get_running_loop().call_later
+        later(0.5, lambda: setattr(processes.started[-2], "opens", False))
+        with pytest.raises(UpgradeError, match=f"^{split}: a new one did not come. $"):
+            await own.upgrade()
+        assert now() < 70
         assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
 
 
@@ -373,5 +402,6 @@ async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[P
     async with working_pool() as own:
         processes.started[1].hangs = True
         await own.upgrade()
+        assert 60 < now() < 65
         assert await processes.started[0].ended() == -signal.SIGTERM
     assert not any(one.is_running for one in processes.started)
