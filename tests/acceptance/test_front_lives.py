@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from service.config.outbox_url import url_in_schema
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.link.served import running_service
 from tests.support.fleet import ROOT, START_SECONDS, STOP_SECONDS, client, environment, running
 from tests.support.front_processes import (
     all_gone,
@@ -24,6 +27,8 @@ from tests.support.front_processes import (
 )
 from tests.support.notified import notified
 from tests.support.storage import eventually
+
+SELDOM = {"WATCHDOG_USEC": "3000000000"}  # once in these tests
 
 
 async def test_a_stop_under_load_answers_every_post_that_was_taken(
@@ -81,14 +86,22 @@ async def test_limits_are_exact_over_all_fronts_which_stop_when_their_parent_is_
 @pytest.mark.parametrize(
     ("fronts", "level"), [("1", "info"), pytest.param("2", "warning", marks=pytest.mark.slow)]
 )
-async def test_intake_and_delivery_run_apart(
-    postgres_url: str, short_path: Path, inngest_api: FakeInngest, fronts: str, level: str
+async def test_intake_and_delivery_run_apart_in_a_schema_of_their_own(
+    postgres_url: str,
+    postgres_session: psycopg.Connection,
+    short_path: Path,
+    inngest_api: FakeInngest,
+    fronts: str,
+    level: str,
 ) -> None:
-    settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY=fronts)
+    given = {"WEB_CONCURRENCY": fronts, "OUTBOX_SCHEMA": "apart"}
+    settings = environment(postgres_url, inngest_api.url, **given)
     async with (
         running("serve", "--no-relay", environment=settings) as intake,
         client() as poster,
     ):
+        async with running_service(url_in_schema(postgres_url, "apart")):
+            pass  # `outbox upgrade` finds it
         await poster.sign_in(intake.url)
         for _ in range(5):
             assert await poster.post(intake.url) == 200
@@ -104,15 +117,19 @@ async def test_intake_and_delivery_run_apart(
         assert not any(inngest_api.ledger.times(event_id) for event_id in poster.accepted)
         with notified(short_path) as manager:
             logs = {"LOG_LEVEL": level, "LOG_FORMAT": "console" if level == "info" else "json"}
-            told = {**settings, **manager.environment, **logs}
+            told = {**settings, **manager.environment, **SELDOM, **logs}
             async with running("relay", environment=told, ready="Delivering") as relay:
                 await delivered(inngest_api, poster.accepted)
                 assert await relay.stop() == 0
             if level == "info":
                 assert any("[info     ] send " in line for line in relay.lines)
+                assert "Stopping: finishing sends under way.\n" in relay.lines
             else:
                 assert "send" not in {json.loads(line)["event"] for line in relay.lines}
-            assert manager.states() == ["READY=1", "STOPPING=1"]
+            said = [manager.bound.recv(4096) for _ in range(3)]
+            ready = b"READY=1\nSTATUS=Delivering"
+            assert said == [ready, b"WATCHDOG=1", b"STOPPING=1\nSTATUS=Stopping"]
+    postgres_session.execute("DROP SCHEMA apart CASCADE")
 
 
 @pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
@@ -158,7 +175,7 @@ async def test_a_second_signal_ends_the_children_at_once(
             for child in children:
                 child.suspend()
             parent.process.send_signal(signal.SIGINT)
-            await parent.said("Stopping")
+            await parent.said("^Stopping: the processes finish requests and sends under way\\.$")
             parent.process.send_signal(signal.SIGINT)
             assert await parent.ended() == 130
             await all_gone(children)

@@ -98,4 +98,6 @@ async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -
             await stack.enter_async_context(FakeInngest(port=DEV_SERVER[1]))
         settings = without_inngest(tmp_path)
         async with running("serve", "--fake-inngest", environment=settings) as process:
-            await process.said("No fake Inngest: a dev server answers")
+            await process.said(
+                r"^No fake Inngest: a dev server answers at http://127\.0\.0\.1:8288/?\.$"
+            )

@@ -47,12 +47,15 @@ async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it
     outbox = tmp_path / "outbox.db"
     with notified(short_path) as manager:
         url, logs = f"sqlite:///{outbox}", {"LOG_LEVEL": "info", "LOG_FORMAT": "console"}
-        settings = environment(url, inngest_api.url, **manager.environment, **logs)
-        await refuses_an_upgrade(outbox, settings)
-        assert manager.states() == ["READY=1", "STOPPING=1"]
+        told = {**manager.environment, "WATCHDOG_USEC": "3000000000"}  # once in this test
+        settings = environment(url, inngest_api.url, **told, **logs)
+        address = await refuses_an_upgrade(outbox, settings)
+        said = [manager.bound.recv(4096).decode() for _ in range(3)]
+        ready = f"READY=1\nSTATUS=Listening on {address}"
+        assert said == ["WATCHDOG=1", ready, "STOPPING=1\nSTATUS=Stopping"]
 
 
-async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> None:
+async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> str:
     async with running("serve", environment=settings) as alone, client() as poster:
         await alone.said(", 0 events wait")
         await poster.sign_in(alone.url)
@@ -64,6 +67,8 @@ async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> None:
         assert await poster.post(alone.url) == 200
         assert await alone.stop() == 0
         assert any("[info     ] request " in line for line in alone.lines)
+        assert "Stopping: finishing requests and sends under way.\n" in alone.lines
+        return alone.url
 
 
 async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace(

@@ -41,11 +41,12 @@ async def test_any_variable_of_inngests_keeps_the_fake_away(
     environment: pytest.MonkeyPatch, name: str
 ) -> None:
     environment.setenv(name, "http://127.0.0.1:9")
+    environment.setenv("INNGEST_TWO", "2")
     said: list[str] = []
     settings = Settings.load({})
     async with open_inngest(settings, fake=True, say=said.append) as known:
         assert known.fake_inngest_url is None
-    assert said == [f"No fake Inngest: {name} is set."]
+    assert said == [f"No fake Inngest: {name}, INNGEST_TWO is set."]
 
 
 async def test_a_blank_variable_counts_as_none(environment: pytest.MonkeyPatch) -> None:

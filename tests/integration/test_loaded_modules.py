@@ -81,4 +81,5 @@ with tempfile.TemporaryDirectory() as folder:
 def test_a_front_process_and_the_parent_learn_from_the_store_process_where_inngest_is() -> None:
     loaded = loaded_by(_TOLD)
     assert "service.inngest.rest_api" in loaded  # it may be asked for runs
+    assert "http://one:1" in loaded  # where events go, by the banner
     assert loaded.isdisjoint({"inngest", "httpx"})

@@ -18,6 +18,7 @@ from service.processes.banner import Announcer, Standing, announcer_for, banner,
 
 URL = "http://127.0.0.1:3000"
 OF_OUR_OWN = {"INNGEST_BASE_URL": "http://inngest:8288", "INNGEST_EVENT_KEY": "k"}
+UNTIL_THEN = "; until then posts"
 OIDC = {
     "OIDC_ISSUER": "https://id.example.com",
     "OIDC_CLIENT_ID": "outbox",
@@ -25,7 +26,7 @@ OIDC = {
 }
 
 
-def lines(waiting: int | None = 0, **environ: str) -> dict[str, str]:
+def lines(waiting: int | None = 1234, **environ: str) -> dict[str, str]:
     inngest = "https://inn.gs"
     return banner(Settings.load(environ), URL, inngest=inngest, standing=Standing(waiting))
 
@@ -46,38 +47,62 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
 @pytest.mark.parametrize(
     ("environ", "label", "words"),
     [
-        ({}, "storage", "set AWS_S3_REGION and AWS_S3_BUCKET; until then posts are answered 503"),
-        ({"AWS_S3_REGION": "eu-west-1"}, "storage", "missing: set AWS_S3_BUCKET;"),
-        ({"OUTBOX_EVENT_KEYS": "shop:x"}, "storage", "until then posts of documents are"),
+        (
+            {},
+            "storage",
+            f"missing: set AWS_S3_REGION and AWS_S3_BUCKET{UNTIL_THEN} are answered 503",
+        ),
+        (
+            {"AWS_S3_REGION": "eu-west-1"},
+            "storage",
+            f"missing: set AWS_S3_BUCKET{UNTIL_THEN} are answered 503",
+        ),
+        (
+            {"OUTBOX_EVENT_KEYS": "shop:x", "AWS_S3_BUCKET": "documents"},
+            "storage",
+            f"missing: set AWS_S3_REGION{UNTIL_THEN} of documents are answered 503",
+        ),
         (
             {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"},
             "storage",
             "bucket documents in eu-west-1",
         ),
         ({"INNGEST_EVENT_KEY": "k"}, "events go to", "https://inn.gs (cloud)"),
-        ({"INNGEST_DEV": "1"}, "events go to", "(dev server)"),
         (OF_OUR_OWN, "events go to", "https://inn.gs (self-hosted)"),
+        ({"INNGEST_DEV": "1"}, "events go to", "https://inn.gs (dev server)"),
         ({"INNGEST_EVENT_KEY": "k"}, "confirmation", "off (Inngest's cloud)"),
-        ({}, "outbox", "sqlite:///data/outbox.db, 0 events wait"),
-        ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", "postgresql://u:********@h/x"),
+        ({}, "outbox", "sqlite:///data/outbox.db, 1,234 events wait"),
+        (
+            {"OUTBOX_URL": "postgresql://u:secret@h/x"},
+            "outbox",
+            "postgresql://u:********@h/x, 1,234 events wait",
+        ),
         ({}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "localhost"}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "127.0.0.2"}, "sign in", f"{URL}/auth/dev-login (development)"),
-        ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER"),
+        ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"),
         ({"HOST": "0.0.0.0", "DEV_LOGIN": "1"}, "sign in", f"{URL}/auth/dev-login (development)"),
-        (OIDC, "sign in", f"{URL}/auth/login (https://id.example.com)"),
-        ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", "cookies of next-auth"),
+        (
+            OIDC,
+            "sign in",
+            f"{URL}/auth/login (https://id.example.com), {URL}/auth/dev-login (development)",
+        ),
+        (
+            {"AUTH_SECRET": "0123456789abcdef", "HOST": "0.0.0.0"},
+            "sign in",
+            "cookies of next-auth",
+        ),
         (
             {"OUTBOX_EVENT_KEYS": "shop:0123456789abcdef,cron:x,cron:y"},
             "machines",
             f"cron, shop, at {URL}/e/<event key>",
         ),
-        ({"EVENT_TYPES_FILE": "types.yaml"}, "event types", "those of types.yaml too"),
+        ({"EVENT_TYPES_FILE": "a\x1b.yaml"}, "event types", "those of a\ufffd.yaml too"),
         ({}, "pages", f"{URL}/, {URL}/docs, {URL}/outbox"),
     ],
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
-    assert words in lines(**environ)[label]
+    assert lines(**environ)[label] == words
 
 
 def test_in_production_there_is_no_start_page_and_no_development_sign_in() -> None:
