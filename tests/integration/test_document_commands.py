@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from service.config.settings import Settings
 from service.dev.demo.demo import Pace
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
@@ -87,6 +88,7 @@ def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
         return 1
 
     monkeypatch.setattr("service.dev.demo.demo.demo", demo)
+    assert command("demo", "--posts-per-second", "0.5").exit_code == 2
     assert command("demo").exit_code == 1
     assert command("demo", "--quick", "--posts-per-second", "60").exit_code == 1
     assert paces == [Pace(200), Pace(60, calm_seconds=1, outage_seconds=2, after_seconds=1)]
@@ -137,6 +139,10 @@ def test_check_names_the_storage_variables_that_are_missing(command):
     assert "OPERATOR_EMAILS=ada@example.com,bob@example.com\n" in done.stdout
     assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
     assert "PORT=3000\n" in done.stdout
+    assert "\nAWS_S3_BUCKET=\n" in done.stdout
+    told = [line.partition("=")[0] for line in done.stdout.splitlines()]
+    assert told == list(Settings.variables())
+    assert "\ninngest: http://127.0.0.1:8288/ " in done.stderr
     assert "OUTBOX_MAX_BODY_BYTES_IN_FLIGHT=134217728\n" in done.stdout
     assert command("check", "--no-show").stdout == ""
 

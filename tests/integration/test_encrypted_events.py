@@ -181,11 +181,15 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
     ):
         needs = await needed_keys(url, keys)
         assert (needs.words, needs.missing) == (words, missing)
-    for keys, code in ((NEW, 1), (f"{NEW},{KEY}", 0), ("", 1)):
+    lacks = (
+        "1 waiting event needs another key than OUTBOX_ENCRYPTION_KEY has: add it after the others"
+    )
+    needed = "no waiting event needs key 1; 1 waiting event needs key 2"
+    for keys, code, told in ((NEW, 1, lacks), (f"{NEW},{KEY}", 0, needed), ("", 1, lacks)):
         given = {"OUTBOX_URL": url, "OUTBOX_ENCRYPTION_KEY": keys}
         done = await asyncio.to_thread(service_command, "check", **given)
         assert done.exit_code == code
-        assert "encryption: " in done.stderr
+        assert f"encryption: {told}\n" in done.stderr
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", NEW)
     code, out, _ = await outbox_command(url, "check")
     assert code == 1

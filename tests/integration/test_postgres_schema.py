@@ -23,6 +23,7 @@ BEGIN
 END
 $$
 """
+ENCRYPTED = '{"encrypted": {"__ENCRYPTED__": true, "data": "eA=="}}'
 # `fault` runs in append and append_many alone, with their path.
 UNPROTECTED = """
 SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace
@@ -126,7 +127,8 @@ async def test_who_may_create_in_the_schema_is_told_and_runs_no_code_as_the_serv
         try:
             for home in ("outbox", "queue"):
                 url = url_in_schema(plain, home)
-                migrate(url)
+                settings = {"OUTBOX_URL": plain, "OUTBOX_SCHEMA": home}
+                assert service_command("migrate", **settings).stdout.startswith("applied 0001_")
                 assert fault_of_others(url) is None
                 assert owner.execute(UNPROTECTED, (home,)).fetchall() == []
                 assert owner.execute(WITHOUT_KEY, (home,)).fetchall() == []
@@ -135,13 +137,14 @@ async def test_who_may_create_in_the_schema_is_told_and_runs_no_code_as_the_serv
                 with psycopg.connect(guest, autocommit=True) as other:
                     other.execute(OVERLOAD.format(schema=home).encode())
                 assert "guest may create" in (fault_of_others(url) or "")
-                owner.execute(f"SELECT {home}.append('n', '{{}}', 'u-1')".encode())
+                owner.execute(f"SELECT {home}.append('n', '{ENCRYPTED}', 'u-1')".encode())
                 async with PostgresStorage(url).open() as outbox:
                     assert len((await claim(outbox)).entries) == 1
-            settings = {"OUTBOX_URL": plain, "OUTBOX_SCHEMA": "queue"}
+            owner.execute("DROP SCHEMA outbox CASCADE")
             told = await asyncio.to_thread(service_command, "check", **settings)
             assert told.exit_code == 1
             assert "outbox: guest may create objects" in told.stderr
+            assert "encryption: 1 waiting event needs another key" in told.stderr
         finally:
             owner.execute("DROP OWNED BY guest; DROP ROLE guest")
 
