@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -222,7 +223,8 @@ async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, sta
     assert "no connection to http://127.0.0.1" in status.reason
 
 
-async def test_health_says_whether_the_worker_is_connected(status, monkeypatch):
+async def test_health_says_whether_the_worker_is_connected(status, monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(WorkerStatus, "seconds", 12.34)
     async with (
         serve_worker_health(status, "127.0.0.1", 0) as port,
@@ -233,25 +235,39 @@ async def test_health_says_whether_the_worker_is_connected(status, monkeypatch):
             assert answer.status == 503
             told = {"status": "unready", "faults": ["no connection yet"], "seconds": 12.3}
             assert await answer.json() == told
-        assert (await http.get("/healthz")).status == 200
+        async with http.get("/healthz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
         status.connect()
         async with http.get("/readyz") as answer:
             assert (answer.status, await answer.json()) == (200, READY)
+    assert caplog.records == []
 
 
 async def test_a_process_of_its_own_tells_its_manager_and_answers_at_its_host(short_path):
     port = free_port()
     with notified(short_path) as manager:
-        changes = {"HOST": "127.0.0.2", "LOG_LEVEL": "info", **manager.environment}
+        seldom = {"WATCHDOG_USEC": "3000000000"}  # once in this test
+        changes = {"HOST": "127.0.0.2", "LOG_FORMAT": "console", **manager.environment, **seldom}
         given = environment("sqlite:///none", "http://127.0.0.1:1", **changes)
         command = ("worker", "--health-port", str(port))
-        async with running(*command, environment=given, ready="worker_connecting") as worker:
+        async with running(*command, environment=given, ready=None) as worker:
             async with aiohttp.ClientSession(f"http://127.0.0.2:{port}") as http:
-                assert (await http.get("/readyz")).status == 503
+                await eventually(lambda: is_unready(http))
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
             assert await worker.stop() == 0
-        assert manager.states() == ["READY=1", "STOPPING=1"]
+            assert worker.lines
+            assert [line for line in worker.lines if "[warning  ] " not in line] == []
+        said = [manager.bound.recv(4096) for _ in range(3)]
+        ready = b"READY=1\nSTATUS=Serving the function"
+        assert said == [ready, b"WATCHDOG=1", b"STOPPING=1\nSTATUS=Stopping"]
+
+
+async def is_unready(http):
+    with contextlib.suppress(aiohttp.ClientConnectorError):
+        async with http.get("/readyz") as answer:
+            return answer.status == 503
+    return False
 
 
 def test_a_state_lasts_from_its_change_on(monkeypatch: pytest.MonkeyPatch) -> None:
