@@ -17,7 +17,7 @@ from service.console.commands import main as outbox_script
 from service.errors import RefusedError
 from service.observe.metrics import VOCABULARY
 from service.outbox.link.store_link import LinkPolicy
-from service.processes import acceptor, child_supervisor, front_process
+from service.processes import acceptor, child_supervisor, development_inngest, front_process
 from service.processes import main as service_script
 from service.web.events.followed_event import FollowPolicy
 from service.web.server import errors
@@ -75,13 +75,14 @@ _HALF = {0.5: "a request searches for half a second at most"}
         ("operate/processes", f"the fronts, within {child_supervisor.OPEN_SECONDS:g} s"),
         ("operate/processes", f"again after {child_supervisor._FIRST_RESTART_SECONDS:g} s"),
         ("operate/processes", f"up to {child_supervisor._LAST_RESTART_SECONDS:g} s.\nA second"),
+        ("develop/fake-inngest", f"it on port {development_inngest.FAKE_INNGEST_PORT}."),
         ("explain/security", f"less {acceptor._OWN_HANDLES} (or a quarter"),
         ("guide/api", f"the {_FOLLOW.grace_seconds:g} s have passed in which another"),
         ("guide/api", f"after {_FOLLOW.stream_seconds / 60:g} minutes: a browser"),
         ("guide/api", _HALF[_OWN_SEARCH.budget_seconds]),
     ],
 )
-def test_a_page_says_the_seconds_of_the_code(page: str, sentence: str) -> None:
+def test_a_page_says_the_figure_of_the_code(page: str, sentence: str) -> None:
     assert sentence in text(DOCS / f"{page}.md")
 
 

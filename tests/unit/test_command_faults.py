@@ -65,7 +65,8 @@ def test_white_space_around_an_address_and_a_schema_counts_for_nothing(
 
 
 @pytest.mark.parametrize(("app", "name"), [(service, "service"), (outbox, "outbox")])
-def test_the_version_is_printed(app: typer.Typer, name: str) -> None:
+def test_the_version_is_printed_and_without_a_command_the_help(app: typer.Typer, name: str) -> None:
+    assert "Print the version." in CliRunner().invoke(app, []).output
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (
         0,
