@@ -43,7 +43,7 @@ def migrate(url: str) -> tuple[int, str]:
             "PostgreSQL at host.invalid:5432, database events, can't be used: ",
         ),
         (
-            f"postgresql://ada:{ENCODED}@127.0.0.1:1,127.0.0.1:2/events",
+            f"postgres://ada:{ENCODED}@127.0.0.1:1,127.0.0.1:2/events",
             "PostgreSQL at 127.0.0.1:1 or 127.0.0.1:2, database events, can't be used: ",
         ),
         (f"postgresql://ada:{ENCODED}@h/events?wrong=1", "The address of the outbox can't be"),

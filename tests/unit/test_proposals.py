@@ -256,6 +256,7 @@ async def replay_for(
     await asyncio.sleep(seconds)
     running.cancel()
     assert {one.name for one in found.asked} <= {"n"}
+    assert all(one.limit for one in found.asked)
     return await PacedReplays(scopes).current()
 
 

@@ -42,12 +42,12 @@ class Looks:
 
     def __init__(self, clock: Clock, cost: float = 0.0, stats: Stats = NOTHING) -> None:
         self.at: list[int] = []
-        self._clock, self._cost, self._stats = clock, cost, stats
+        self._clock, self._cost, self.given = clock, cost, stats
 
     async def stats(self) -> Stats:
         self.at.append(round(now()))
         self._clock.jump += self._cost
-        return self._stats
+        return self.given
 
 
 class Kept:
@@ -118,6 +118,17 @@ async def test_each_minute_is_kept_once_it_is_over_but_for_one_that_the_store_re
     assert logged == [{"event": "sample_not_kept", **reason}]
     assert kept.tried == [NOON_MS, NOON_MS + MINUTE_MS, NOON_MS + 2 * MINUTE_MS]
     assert [one.at_ms for one in kept.kept] == kept.tried[1:]
+
+
+@in_virtual_time
+async def test_rates_are_those_since_the_sample_before(clock: Clock) -> None:
+    looks = Looks(clock, cost=0.5)
+    sampling = Sampler(looks, NullRecorder())
+    await sampling.sample()
+    looks.given = Stats(20, 0, 30, 0, None, None, None, None, None)
+    await asyncio.sleep(9.5)
+    await sampling.sample()
+    assert (sampling.latest.accepted_rate, sampling.latest.delivered_rate) == (5.0, 3.0)
 
 
 DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)

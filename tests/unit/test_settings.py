@@ -227,6 +227,7 @@ def webhook_secret(size: int) -> str:
         ("OUTBOX_SEND_TIMEOUT", "5m", "301"),
         ("OUTBOX_SEND_TIMEOUT", "1ms", "0"),
         ("OUTBOX_DRAIN_SECONDS", "10m", "601"),
+        ("OUTBOX_DRAIN_SECONDS", "0", "-1"),
         ("OUTBOX_MAX_PENDING", "1", "0"),
         ("OUTBOX_MAX_PENDING_PER_USER", "1", "0"),
         ("OUTBOX_MAX_BYTES", "1", "0"),
@@ -324,6 +325,11 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
             "ALARM_URL: write https",
             {"ALARM_URL": "ftp://a.test", "ALARM_SECRET": webhook_secret(24)},
             {"ALARM_URL": "inngest"},
+        ),
+        (
+            "ALARM_SECRET: required with",
+            {"ALARM_URL": "https://a.test"},
+            {"ALARM_SECRET": webhook_secret(24)},
         ),
         (
             "ALARM_URL: write https",
