@@ -18,6 +18,10 @@ from service.bootstrap.service import run_service
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")
+SHORT_PAGE = (
+    "A request searches for a bounded time: a page that is not the last one may be short or empty."
+)
+EVENT_PATHS = ("/api/events", "/api/events/{id}", "/api/events/{id}/stream")
 
 
 @pytest.fixture
@@ -144,8 +148,51 @@ def test_fields_that_a_post_needs_are_required(document):
     }
     assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
-    followed = document["paths"]["/api/events/{id}/stream"]["get"]["responses"]["200"]["content"]
-    assert followed["text/event-stream"]["schema"]["required"] == ["data"]
+
+
+def test_what_an_event_its_list_and_its_stream_hold_is_described(document):
+    schemas = document["components"]["schemas"]
+    event, page = schemas["EventView"], schemas["EventPage"]
+    assert [event["description"], *page["description"].split("\n\n")] == [
+        "An event. Fields of later states are null.",
+        "A page of events, newest first. The list does not ask Inngest: `run` is null.",
+        SHORT_PAGE,
+    ]
+    fields = {**event["properties"], **page["properties"]}
+    assert fields["deliveredAt"]["anyOf"] == [fields["acceptedAt"], {"type": "null"}]
+    assert {one: told["description"] for one, told in fields.items() if "description" in told} == {
+        "inngestId": "The id under which Inngest has the event.",
+        "attempts": "Tries that the event itself decided.",
+        "acceptedAt": "Milliseconds since 1970.",
+        "reason": "Why the event is dead: a code, then Inngest's words.",
+        "run": "The event's first run, null before it or where Inngest can't be asked.",
+        "otherRuns": "The runs of further functions that the event started.",
+        "noRun": "True when Inngest has held the event for long and runs nothing.",
+        "idUsed": "True when it runs nothing, and held another event with this id before.",
+        "final": "True when nothing more is expected to change.",
+        "nextCursor": "For the next page; null on the last one.",
+    }
+    endpoints = [document["paths"][path] for path in EVENT_PATHS]
+    assert [
+        answer["description"]
+        for endpoint in endpoints
+        for method in sorted(endpoint.keys() - {"post"}, reverse=True)
+        for status, answer in endpoint[method]["responses"].items()
+        if status < "400"
+    ] == [
+        "A page of events",
+        "The event",
+        "The event is still as it is known",
+        "The event is gone and will not be sent",
+        "Each `data` is an EventView; the stream ends with the final one",
+        "Nothing more happens to the event after `Last-Event-ID`",
+    ]
+    data = {"type": "string", "contentMediaType": "application/json"}
+    data["contentSchema"] = {"$ref": "#/components/schemas/EventView"}
+    properties = {"id": {"type": "string", "description": "Changes with the event."}, "data": data}
+    assert endpoints[2]["get"]["responses"]["200"]["content"]["text/event-stream"] == {
+        "schema": {"type": "object", "required": ["data"], "properties": properties}
+    }
 
 
 def test_all_that_change_but_two_describe_the_body_that_they_take(document):
@@ -161,20 +208,25 @@ def test_all_that_change_but_two_describe_the_body_that_they_take(document):
 
 def test_what_a_query_may_hold_is_described(document):
     found = {
-        one["name"]: one["schema"]
-        for path in ("/api/events", "/api/events/{id}")
+        one["name"]: (one["description"], one["schema"])
+        for path in EVENT_PATHS
         for one in document["paths"][path]["get"]["parameters"]
     }
     number, text = {"type": "integer", "minimum": 0}, {"type": "string"}
+    ids = "The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose."
+    since = "Only events accepted at this time or later: ms since 1970."
+    wait = "Answer when the event changes, after so many seconds."
+    states = ["pending", "delivering", "sent", "delivered", "dead"]
     assert found == {
-        "state": {"enum": ["pending", "delivering", "sent", "delivered", "dead"]},
-        "name": {**text, "maxLength": 255},
-        "since": {**number, "maximum": 2**53 - 1},
-        "limit": {**number, "minimum": 1, "maximum": 100, "default": 50},
-        "cursor": text,
-        "id": {**text, "minLength": 1, "maxLength": 255},
-        "wait": {**number, "maximum": 60},
-        "If-None-Match": text,
+        "state": ("Only events in this state.", {"enum": states}),
+        "name": ("Only events of this name.", {**text, "maxLength": 255}),
+        "since": (since, {**number, "maximum": 2**53 - 1}),
+        "limit": ("How many at most.", {**number, "minimum": 1, "maximum": 100, "default": 50}),
+        "cursor": ("The `nextCursor` of the page before.", text),
+        "id": (ids, {**text, "minLength": 1, "maxLength": 255}),
+        "wait": (wait, {**number, "maximum": 60}),
+        "If-None-Match": ("The ETag that is known already.", text),
+        "Last-Event-ID": ("Sent by a browser that connects again.", text),
     }
 
 
