@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Sequence
 
 import msgspec
+from structlog.testing import capture_logs
 
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Run, RunStatus
@@ -16,6 +17,7 @@ from service.outbox.model import Filter, Row, State
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
+from tests.support.followed_events import run
 from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import T, row
 
@@ -49,6 +51,7 @@ class SlowInngest:
         raise AssertionError(run_id)
 
     async def used_before(self, *event: str | None) -> str:
+        assert event == ("01ULID", "mine", "a", "branch")
         self.used += 1
         return "another event"
 
@@ -185,9 +188,11 @@ class Failing(SlowInngest):
 async def test_after_a_failure_no_first_answer_waits_for_inngest_for_two_seconds() -> None:
     inngest = Failing(0.01)
     asker = RunAsker(inngest, lambda *_: None, POLICY)
-    for number in (0, 1):
-        followed = FollowedEvent(row("a", number, LONG_AGO), POLICY, runs_follow=True)
-        await asker.ask_soon(followed)
+    with capture_logs() as logs:
+        for number in (0, 1):
+            followed = FollowedEvent(row("a", number, LONG_AGO), POLICY, runs_follow=True)
+            await asker.ask_soon(followed)
+    assert logs == [{"event": "runs_not_asked", "log_level": "debug", "reason": "down"}]
     assert inngest.asked == 1
     await asyncio.sleep(2)
     await asker.ask_soon(followed)
@@ -213,14 +218,31 @@ async def test_a_stop_ends_the_questions_under_way() -> None:
 
 
 class Running(SlowInngest):
-    """Each event has one run, which goes on."""
+    """Each event has one run, `told`, which goes on."""
+
+    told = EventRun("r-1", "RUNNING")
 
     async def run_ids(self, *event: str | None, thorough: bool = False) -> Sequence[str]:
         await super().run_ids(*event, thorough=thorough)  # type: ignore[arg-type]
         return ("r-1",)
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
-        return EventRun(run_id, "RUNNING")
+        assert run_id == self.told.id
+        return self.told
+
+
+@in_virtual_time
+async def test_an_output_that_comes_after_the_end_of_its_run_is_asked_for() -> None:
+    inngest, outputs = Running(0.01), list[object]()
+    asker = RunAsker(inngest, lambda *_: None, POLICY)
+    followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    for output in (None, {"pages": 1}, None):
+        inngest.told = run("COMPLETED", output, "r-1")
+        await asker.ask_soon(followed)
+        await asyncio.sleep(1)
+        assert followed.snapshot
+        outputs.append(msgspec.json.decode(followed.snapshot.body)["run"]["output"])
+    assert outputs == [None, {"pages": 1}, {"pages": 1}]
 
 
 @in_virtual_time
@@ -238,14 +260,14 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
     ):
         asker = RunAsker(inngest, lambda *_: None, POLICY, lambda _: "in plain")
         held = row("a", 0, wall_now_ms())
-        meta = msgspec.structs.replace(held.meta, wire_id="mine")
-        held = msgspec.structs.replace(held, meta=meta)
+        meta = msgspec.structs.replace(held.meta, wire_id="mine", environment="branch")
+        held = msgspec.structs.replace(held, meta=meta, inngest_id="01ULID")
         followed = FollowedEvent(held, POLICY, runs_follow=True)
         used = list[int]()
         for _ in range(3):
             await asker.ask_soon(followed)
             used.append(inngest.used)
-            followed.show_row(row("a", 0, LONG_AGO))
+            followed.show_row(msgspec.structs.replace(held, settled_at_ms=LONG_AGO))
             await asyncio.sleep(1)
         assert inngest.thorough == thorough
         assert {one.output for one in followed.told.values()} <= {"in plain"}
@@ -254,7 +276,7 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
 
 @in_virtual_time
 async def test_rows_are_read_so_many_at_a_time() -> None:
-    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(501)]
+    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(502)]
     reads: list[tuple[str, ...]] = []
 
     class Rows:
@@ -265,10 +287,11 @@ async def test_rows_are_read_so_many_at_a_time() -> None:
 
     follower = EventFollower(Rows(), None, POLICY)
     looking = asyncio.create_task(follower.look())
-    followed = [follower.begin(one, "ada") for one in rows]
+    *followed, left = [follower.begin(one, "ada") for one in rows]
+    follower.end(left, "ada")
     await asyncio.sleep(0.1)
     assert [len(ids) for ids in reads] == [500, 1]
-    assert {one for ids in reads for one in ids} == {one.id for one in rows}
+    assert {one for ids in reads for one in ids} == {one.id for one in followed}
     assert all(one.is_moving for one in followed)
     follower.begin(msgspec.structs.replace(rows[0], state=State.DEAD), "ada")
     assert not followed[0].is_moving  # it is as it was just read
