@@ -61,7 +61,7 @@ async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> str:
         await poster.sign_in(alone.url)
         code, out, err = await outbox_command(outbox, "upgrade")
         assert (code, out) == (2, "")
-        assert "systemctl restart inngest-outbox" in err
+        assert "`systemctl restart inngest-outbox`. Nothing is changed." in err
         alone.process.send_signal(signal.SIGHUP)
         await alone.said("systemctl restart inngest-outbox")
         assert await poster.post(alone.url) == 200

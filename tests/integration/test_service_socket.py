@@ -70,9 +70,10 @@ async def test_a_service_takes_events_where_there_can_be_no_socket(
 
 
 async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None:
-    with pytest.raises(OutboxUnavailableError, match="its socket does not answer"):
+    with pytest.raises(OutboxUnavailableError) as absent:
         async with open_link(str(short_path / "absent"), QUICK):
             pass
+    assert str(absent.value) == "The service holds the outbox, but its socket does not answer."
 
 
 async def of_another_version(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,14 +102,15 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path
     patient = dataclasses.replace(QUICK, patience_seconds=PATIENCE_SECONDS)
     async with open_link(str(short_path / "hanging"), patient) as link:
         served: Served = remote(Served, link)  # type: ignore[assignment]
-        with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
+        with pytest.raises(OutboxUnavailableError) as lost:
             await served.upgrade()
+    assert str(lost.value) == "The service has not answered. The command may still be carried out."
     server.close()
 
 
 async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for url in (URL, "sqlite:///other.db", URL):
+        for url in (URL, "sqlite:///other.db", "postgresql://ada:old@db/outbox", URL):
             listening = stack.enter_context(service_socket())
             assert listening
             part = ServedPart(Served, OneProcess(url))
@@ -118,9 +120,15 @@ async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
         stack.callback((await asyncio.start_unix_server(of_another_version, sock=listening)).close)
         async with running_service("sqlite:///other.db") as other:
             assert await other.outbox() == str(Path("other.db").resolve())  # noqa: ASYNC240
-        with pytest.raises(OutboxUnavailableError, match="2 services run on this outbox"):
-            async with running_service(URL):
-                pass
+        async with running_service("postgresql://ada:new@db/outbox") as third:
+            assert await third.outbox() == "postgresql://ada:********@db/outbox"
+        for url, count in ((URL, "2 services run"), ("sqlite:///none.db", "No service runs")):
+            with pytest.raises(OutboxUnavailableError) as told:
+                async with running_service(url):
+                    pass
+            where = "on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
+            assert str(told.value) == f"{count} {where}"
+        assert "store-link" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_a_service_that_answers_after_seconds_is_found(
@@ -176,7 +184,9 @@ def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     with capture_logs() as logged, service_socket() as listening:
         assert listening is None
-    assert [line["event"] for line in logged] == ["no_control_socket"]
+    assert [(line["event"], line["reason"]) for line in logged] == [
+        ("no_control_socket", f"the path of {deep} is too long")
+    ]
     assert list(deep.iterdir()) == []
 
 
