@@ -88,11 +88,9 @@ def oidc_resource(
 
 
 def _readers(settings: Settings) -> Sequence[NextAuthReader]:
-    newest_first = (settings.auth_secret_3, settings.auth_secret_2, settings.auth_secret_1)
-    auth_js = [one.get_secret_value() for one in (*newest_first, *settings.auth_secrets) if one]
     return next_auth_readers(
         nextauth_secret=plain(settings.nextauth_secret),
-        auth_secrets=auth_js,
+        auth_secrets=[one.get_secret_value() for one in settings.auth_js_secrets],
         secure=settings.production,
         issuer=SHARED_ISSUER if settings.user_ids_shared else None,
     )

@@ -10,7 +10,15 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from service.config.faults import cross_faults
 from service.config.outbox_url import sqlite_file, url_in_schema
@@ -252,6 +260,12 @@ class Settings(BaseModel):
             self.inngest_event_api_base_url,
         )
         return any(one is not None for one in named)
+
+    @property
+    def auth_js_secrets(self) -> list[SecretStr]:
+        """The secrets of Auth.js: those with a number, the newest first, then AUTH_SECRET."""
+        newest_first = (self.auth_secret_3, self.auth_secret_2, self.auth_secret_1)
+        return [one for one in (*newest_first, *self.auth_secrets) if one]
 
     @property
     def missing_storage(self) -> list[str]:

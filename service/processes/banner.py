@@ -79,8 +79,8 @@ async def standing_of(inspector: Inspector) -> Standing:
     except ServiceError:
         return Standing()
     waiting = stats.pending + stats.delivering + stats.sent
-    delivery = delivery_view(stats.delivery) if stats.delivery else None
-    paused = delivery.reason if delivery and delivery.state == PAUSED else None
+    delivery = delivery_view(stats.delivery)
+    paused = delivery.reason if delivery.state == PAUSED else None
     return Standing(waiting, paused or "")
 
 
@@ -135,8 +135,10 @@ def _sign_in(settings: Settings, url: str) -> str:
     ways = []
     if settings.oidc_issuer:
         ways.append(f"{url}/auth/login ({settings.oidc_issuer})")
-    if settings.nextauth_secret or settings.auth_secrets:
+    if settings.nextauth_secret or settings.auth_js_secrets or settings.nextauth_url:
         ways.append("cookies of next-auth")
+    if settings.jwt_issuer:
+        ways.append(f"tokens of {settings.jwt_issuer}")
     if settings.dev_login or (not settings.production and settings.loopback):
         ways.append(f"{url}/auth/dev-login (development)")
     return ", ".join(ways) or "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"

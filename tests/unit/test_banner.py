@@ -93,6 +93,21 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
             "cookies of next-auth",
         ),
         (
+            {"AUTH_SECRET_2": "0123456789abcdef", "HOST": "0.0.0.0"},
+            "sign in",
+            "cookies of next-auth",
+        ),
+        (
+            {"NEXTAUTH_URL": "https://shop.example.com", "HOST": "0.0.0.0"},
+            "sign in",
+            "cookies of next-auth",
+        ),
+        (
+            {"JWT_ISSUER": "https://id.example.com", "HOST": "0.0.0.0"},
+            "sign in",
+            "tokens of https://id.example.com",
+        ),
+        (
             {"OUTBOX_EVENT_KEYS": "shop:0123456789abcdef,cron:x,cron:y"},
             "machines",
             f"cron, shop, at {URL}/e/<event key>",
@@ -138,7 +153,7 @@ def record(paused_by: str | None) -> DeliveryRecord:
     ("stats", "standing"),
     [
         (None, Standing(None, "")),
-        (Stats(1, 2, 30, 40, None, None, None, None, None, sent=4), Standing(7, "")),
+        (Stats(1, 2, 30, 40, None, None, record(None), None, None, sent=4), Standing(7, "")),
         (Stats(0, 0, 0, 0, None, None, record(None), None, None), Standing(0, "")),
         (
             Stats(0, 0, 0, 0, None, None, record("ada"), None, None),
