@@ -18,6 +18,7 @@ from service.errors import ConfigurationError
 
 BACKLOG = 1024
 _FIRST_PASSED = 3
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +89,37 @@ def _listener(fd: int) -> socket.socket:
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address of `host`; all have the same port."""
+    """A listening socket for each address of `host` on this machine; all have the same port."""
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[socket.socket] = []
+    fault: OSError | None = None
     with contextlib.ExitStack() as opened:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            one = opened.enter_context(socket.socket(family, kind, protocol))
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
-                one.bind((address[0], port, *address[2:]))
-                one.listen(BACKLOG)
+                one = _bound_to(family, kind, protocol, (address[0], port, *address[2:]))
             except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
-                    one.close()
+                fault = OSError(error.errno, f"{error.strerror}: {url_of(host, port)}")
+                if error.errno in _NOT_HERE:
                     continue  # a name of both versions of IP, on a machine that has one of them
-                raise OSError(error.errno, f"{error.strerror}: {url_of(host, port)}") from error
+                raise fault from error
+            opened.enter_context(one)
             port = one.getsockname()[1]
             bound.append(one)
+        if fault and not bound:
+            raise fault
         opened.pop_all()
     return bound
+
+
+def _bound_to(
+    family: int, kind: int, protocol: int, address: tuple[str | int, ...]
+) -> socket.socket:
+    with contextlib.ExitStack() as unless_bound:
+        one = unless_bound.enter_context(socket.socket(family, kind, protocol))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+        one.listen(BACKLOG)
+        unless_bound.pop_all()
+    return one

@@ -27,7 +27,6 @@ from tests.support.storage import PATIENCE_SECONDS, eventually
 
 HERE = ("127.0.0.1", 0)
 WAITING = 50
-HOSTS = ("192.0.2.1", "127.0.0.1", "127.0.0.1")
 TURNS = 8  # of the loop, from the accepted socket to its connection
 
 
@@ -215,10 +214,18 @@ def test_every_address_of_a_host_has_one_port() -> None:
 def test_an_address_that_a_name_has_beside_those_of_this_machine_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in HOSTS]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))] * 2  # of two names
+    elsewhere = [
+        (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("1", 0)),  # as IPv6 without it in the kernel
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*elsewhere, *here])
     with open_listening("a-name", 0) as listening:
         assert [one.getsockname()[0] for one in listening.sockets] == ["127.0.0.1"]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: elsewhere)
+    cannot = r"Cannot assign requested address: http://a-name:0$"
+    with pytest.raises(OSError, match=cannot), open_listening("a-name", 0):
+        pass
 
 
 def test_an_address_is_listened_at_again_though_a_client_s_connection_has_just_ended() -> None:
