@@ -28,6 +28,9 @@ def test_a_key_that_is_missing_is_a_fault() -> None:
         assert KeyNeeds((1,), missing, is_bounded=False).fault == fault
 
 
+REMOVED = "its payload was removed meanwhile"
+
+
 class TwoKeys:
     """Payloads that are the place of the key that opens them, from 1; 0 is another key's."""
 
@@ -41,7 +44,8 @@ class Encrypted(ListedOutbox):
     """Rows whose names are their payloads."""
 
     async def payload(self, event_id: str) -> bytes | None:
-        return next(one.name.encode() for one in self.rows_in_it if one.id == event_id)
+        name = next(one.name for one in self.rows_in_it if one.id == event_id)
+        return None if name == REMOVED else name.encode()
 
 
 def waiting(payload: str, state: State, owner: str = "dev u-1") -> Row:
@@ -64,6 +68,7 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
             waiting("0", State.DEAD),
             waiting("0", State.SENT, "keycloak u-1"),
             waiting("0", State.PENDING, "key cron"),  # a machine has keys of its own
+            waiting(REMOVED, State.PENDING),
             waiting("1", State.DELIVERED),
         ]
     )

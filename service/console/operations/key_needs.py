@@ -68,7 +68,9 @@ async def key_needs(outbox: ReadParts, encryption: Encryption | None) -> KeyNeed
         found = await search.find(Filter(state=state, payload_part=MARK, limit=_LOOKED_AT))
         is_bounded |= found.next_seq is not None
         for row in found.rows:
-            payload = await outbox.inspector.payload(row.id) or b""
+            payload = await outbox.inspector.payload(row.id)
+            if payload is None:  # it was removed meanwhile
+                continue
             place = encryption.revealed(payload)[1] if encryption else None
             opened[place] += place is not None or _is_of_a_person(row)
     keys = encryption.keys if encryption else 0
