@@ -42,15 +42,14 @@ async def find_all(search: Search, wanted: Filter, told: Callable[[int, int], No
     gone, each time that the search pauses. Raises OutboxUnavailableError.
     """
     rows: list[Row] = []
-    before = wanted.before_seq
     while True:
-        limit = wanted.limit - len(rows)
-        found = await search.find(msgspec.structs.replace(wanted, before_seq=before, limit=limit))
+        found = await search.find(wanted)
         rows += found.rows
-        if found.paused_at_ms is None or len(rows) >= wanted.limit:
+        left = wanted.limit - len(found.rows)
+        if found.paused_at_ms is None or not left:
             return rows
         told(len(rows), found.paused_at_ms)
-        before = found.next_seq
+        wanted = msgspec.structs.replace(wanted, before_seq=found.next_seq, limit=left)
 
 
 async def change_rows(
