@@ -26,7 +26,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     dead: int
     oldest_pending_seconds: float | None
     oldest_due_seconds: float | None
-    delivery: DeliveryRecord | None
+    delivery: DeliveryRecord
     database_bytes: int | None
     wal_bytes: int | None
     sent: int = 0

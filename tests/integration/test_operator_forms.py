@@ -23,6 +23,7 @@ from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
 from service.web.server.middleware import error_middleware
 from tests.support.clock import Clock
+from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.storage import PATIENCE_SECONDS
 
 KIM = User("dev", "kim", "kim@example.com", email_verified=True)
@@ -102,7 +103,9 @@ async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client,
 async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
     clock = Clock()
     latest = moved(
-        None, stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True), 0
+        None,
+        stats_view(Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None), serving=True),
+        0,
     )
 
     class Ticking(Silence):

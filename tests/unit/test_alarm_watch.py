@@ -20,6 +20,7 @@ from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord, Filter
 from service.runs.figures import KeptNames, NameView
 from service.runs.turn import Turn, WatchPace
+from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now
 
@@ -135,8 +136,9 @@ class Own:
 
 def seen(**figures: Any) -> Movement:
     given = {"pending": 0, "delivering": 0, "delivered": 0, "dead": 0, **figures}
-    rest = {"oldest_pending_seconds": None, "oldest_due_seconds": None, "delivery": None}
-    stats = Stats(**{**rest, "database_bytes": None, "wal_bytes": None, **given})
+    ages = {"oldest_pending_seconds": None, "oldest_due_seconds": None}
+    rest = {"delivery": HEALTHY_DELIVERY, "database_bytes": None, "wal_bytes": None}
+    stats = Stats(**{**ages, **rest, **given})
     return moved(None, stats_view(stats, serving=True), 0.0)
 
 

@@ -50,7 +50,6 @@ TROUBLE = "every try to send it met trouble while others passed"
     ("given", "delivery", "words"),
     [
         (row(), OPEN, "it is due and is sent with the next batch"),
-        (row(), None, "it is due and is sent with the next batch"),
         (row(), CLOSED, f"Inngest is in trouble (503 busy); {TRIED} when it passes"),
         (LATER, REFUSING, f"Inngest refuses our configuration (401 not found); repair it; {TRIED}"),
         (row(), RECOVERING, f"Inngest recovers (503 busy), {TURN}"),
@@ -109,9 +108,7 @@ TROUBLE = "every try to send it met trouble while others passed"
         ),
     ],
 )
-def test_a_row_says_why_it_is_where_it_is(
-    given: Row, delivery: DeliveryRecord | None, words: str
-) -> None:
+def test_a_row_says_why_it_is_where_it_is(given: Row, delivery: DeliveryRecord, words: str) -> None:
     assert explain(given, delivery, now_ms=NOW, serving=True) == f"{given.state}: {words}."
     assert explain(given, delivery, now_ms=NOW) == f"{given.state}: {words}."
 

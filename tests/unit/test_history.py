@@ -12,6 +12,7 @@ from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord, Row, State
 from tests.support.made_row import made_row
+from tests.support.memory_outbox import HEALTHY_DELIVERY
 
 NOON = 1_795_564_800_000
 
@@ -69,8 +70,10 @@ def test_states_of_delivery_have_an_order(states: tuple[str, str], worst: str) -
     assert summed.state == worst
 
 
-def test_before_the_first_service_delivery_is_healthy() -> None:
-    view = stats_view(Stats(3, 4, 0, 1, None, None, None, None, None, sent=5), serving=True)
+def test_a_sample_counts_what_waits_and_what_is_sent() -> None:
+    view = stats_view(
+        Stats(3, 4, 0, 1, None, None, HEALTHY_DELIVERY, None, None, sent=5), serving=True
+    )
     sample = sample_of(NOON, Movement(view, 1.0, 2.0, 3))
     assert sample == Sample(NOON, 12, 1, 1.0, 2.0, "healthy", "")
 

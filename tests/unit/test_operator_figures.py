@@ -93,7 +93,7 @@ def delivery(state: str = "healthy", reason: str = "", reopens: float = 0.0, **m
     return DeliveryRecord(state, reason, 1, 0, reopens, 0, **more)
 
 
-def seen(record: DeliveryRecord | None, waiting: int = 0, sent: int = 0):
+def seen(record: DeliveryRecord, waiting: int = 0, sent: int = 0):
     """An outbox with this delivery: its view, and the figures of a page."""
     stats = Stats(waiting, 0, 0, 0, None, None, record, None, None, sent=sent)
     view = stats_view(stats, serving=True)
@@ -118,8 +118,8 @@ def test_texts_agree_with_each_other(
 
 
 def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
-    told = seen(None, sent=4)[1].texts()
-    assert (told["drained"], told["retry"]) == ("not known yet", "not known yet")
+    told = seen(delivery(), sent=4)[1].texts()
+    assert (told["drained"], told["retry"]) == ("not known yet", "at once")
     assert (told["oldest"], told["database"]) == ("none", "not known")
 
 
@@ -193,7 +193,7 @@ def test_each_figure_has_its_own_place() -> None:
 
 @pytest.mark.parametrize(("dead", "alarming"), [(0, []), (1, ["dead"])])
 def test_dead_events_alarm_from_the_first_one_on(dead: int, alarming: list[str]) -> None:
-    view = stats_view(Stats(9, 9, 9, dead, None, None, None, None, None), serving=True)
+    view = stats_view(Stats(9, 9, 9, dead, None, None, delivery(), None, None), serving=True)
     states = figures(moved(None, view, 0.0)).states
     assert [one.key for one in states if one.alarming] == alarming
     assert [one.label for one in states] == ["Pending", "Delivering", "Delivered", "Dead"]
@@ -236,12 +236,11 @@ REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s.
             delivery("misconfigured"),
             f"Delivery is misconfigured. {REFUSED}",
         ),
-        (None, "Delivery has not begun: no service has run on this outbox."),
         (delivery(destination="fake"), CALM.replace("is", "to a fake Inngest is", 1)),
         (delivery(destination="cloud"), CALM),
     ],
 )
 def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
-    record: DeliveryRecord | None, words: str
+    record: DeliveryRecord, words: str
 ) -> None:
     assert delivery_words(seen(record)[0]) == words

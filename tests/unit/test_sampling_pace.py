@@ -17,10 +17,11 @@ from service.observe.recorder import NullRecorder
 from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord
 from tests.support.figures import Figures
+from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.virtual_time import in_virtual_time, now
 
 NOON_MS = 1_795_564_800_000
-NOTHING = Stats(0, 0, 0, 0, None, None, None, None, None)
+NOTHING = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None)
 
 
 class Clock(SimpleNamespace):
@@ -144,9 +145,9 @@ DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
             (7.0, 6.0, 4.0, 8, 9),
         ),
         (
-            Stats(1, 0, 0, 0, None, None, None, None, None),
+            Stats(1, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None),
             (1, 0, 0, 0, 0),
-            None,
+            "healthy",
             (0, 0, math.inf, 0, 0),
         ),
     ],
@@ -156,7 +157,7 @@ async def test_a_sample_sets_the_gauges(
     clock: Clock,
     stats: Stats,
     rows: tuple[int, ...],
-    state: str | None,
+    state: str,
     others: tuple[float, ...],
 ) -> None:
     figures = Figures()

@@ -114,7 +114,7 @@ def _words(found: list[Alarm]) -> str:
 def _calm(view: StatsView) -> str:
     """The lines without an alarm. A pause is named even while no event waits."""
     delivery = view.delivery
-    paused = delivery.reason if delivery and delivery.state == PAUSED else None
+    paused = delivery.reason if delivery.state == PAUSED else None
     return "nothing is late, nothing is dead" + (f"; delivery is {paused}" if paused else "")
 
 

@@ -117,7 +117,7 @@ def show(
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
-        destination = delivery.destination or None if delivery else None
+        destination = delivery.destination or None
         fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
         fields |= {"runs": msgspec.to_builtins(runs), "idUsedBy": used_by}
         shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
@@ -128,7 +128,7 @@ def show(
         typer.echo(printable(f"{one.status} run of {one.function}: {one.url or one.id}"))
     if used_by:
         typer.echo(f"Inngest runs nothing for it: it held its id before, as {used_by}.")
-    if delivery and delivery.destination == Destination.FAKE:
+    if delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored is not None:
         typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
@@ -160,7 +160,7 @@ async def _runs(row: Row) -> tuple[tuple[Run, ...], str | None]:
 
 async def _one(
     url: str, event_id: str, *, with_payload: bool
-) -> tuple[FoundIds, DeliveryRecord | None, bytes | None]:
+) -> tuple[FoundIds, DeliveryRecord, bytes | None]:
     async with open_reading(url) as outbox:
         asked = outbox.inspector
         found = await find_ids(asked, [event_id])

@@ -67,7 +67,7 @@ def _alarm(severity: Severity, key: str, words: str, told: str | None = None) ->
 def _delivery(view: StatsView) -> Iterator[Alarm]:
     delivery = view.delivery
     waiting = view.pending + view.delivering
-    if delivery is None or delivery.state == "healthy":
+    if delivery.state == "healthy":
         return
     misconfigured = delivery.state == "misconfigured"
     if not (waiting or misconfigured):

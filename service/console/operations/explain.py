@@ -31,7 +31,7 @@ _WHY_DEAD = {
 
 def explain(
     row: Row,
-    delivery: DeliveryRecord | None,
+    delivery: DeliveryRecord,
     *,
     now_ms: int,
     serving: bool | None = None,
@@ -56,7 +56,7 @@ def explain(
 def explain_name(
     name: str,
     view: NameView | None,
-    delivery: DeliveryRecord | None,
+    delivery: DeliveryRecord,
     *,
     serving: bool | None,
     commands: bool = True,
@@ -184,9 +184,7 @@ def _delivering(row: Row, *, serving: bool | None) -> str:
     return f"delivering: it is being sent; without an answer it is due again in {lease}"
 
 
-def _pending(
-    row: Row, delivery: DeliveryRecord | None, *, serving: bool | None, commands: bool
-) -> str:
+def _pending(row: Row, delivery: DeliveryRecord, *, serving: bool | None, commands: bool) -> str:
     held_up = _held_up(delivery, serving=serving, commands=commands)
     if held_up:
         return held_up
@@ -198,7 +196,7 @@ def _pending(
         )
     if row.isolated:
         return f"pending: it is due and waits for its turn to be sent alone{_last_note(row)}"
-    if delivery and delivery.state == "recovering":
+    if delivery.state == "recovering":
         return (
             f"pending: Inngest recovers ({delivery.reason}), "
             f"events are sent {delivery.window} at a time; "
@@ -208,18 +206,18 @@ def _pending(
 
 
 def _held_up(
-    delivery: DeliveryRecord | None, *, serving: bool | None, commands: bool = True
+    delivery: DeliveryRecord, *, serving: bool | None, commands: bool = True
 ) -> str | None:
     """The reason why no row is sent now, None when rows are sent."""
     if serving is False:
         return "pending: no service runs on this outbox; it is sent when one starts"
-    if delivery and delivery.paused_by:
+    if delivery.paused_by:
         said = f" ({delivery.pause_reason})" if delivery.pause_reason else ""
         resume = "`outbox resume`" if commands else "somebody resumes delivery"
         return (
             f"pending: delivery is paused by {delivery.paused_by}{said}; it is sent after {resume}"
         )
-    if delivery and delivery.state in ("backing_off", "misconfigured"):
+    if delivery.state in ("backing_off", "misconfigured"):
         return _pending_behind(delivery)
     return None
 

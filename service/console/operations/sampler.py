@@ -104,10 +104,9 @@ class Minute:
 def sample_of(at_ms: int, latest: Movement) -> Sample:
     """The latest figures as a sample of `at_ms`."""
     delivery = latest.view.delivery
-    state = delivery.state if delivery else DELIVERY_STATES[0]
-    reason = (delivery.reason or "")[:_MAX_REASON_CHARS] if delivery else ""
+    reason = (delivery.reason or "")[:_MAX_REASON_CHARS]
     rates = latest.accepted_rate, latest.delivered_rate
-    return Sample(at_ms, latest.waiting, latest.view.dead, *rates, state, reason)
+    return Sample(at_ms, latest.waiting, latest.view.dead, *rates, delivery.state, reason)
 
 
 def _worse(before: Sample | None, now: Sample) -> Sample:
@@ -207,9 +206,8 @@ class Sampler:
         gauge = self._recorder.gauge
         for state in State:
             gauge("rows", getattr(view, state.value), state=state.value)
-        delivery = view.delivery.state if view.delivery else None
         for name in DELIVERY_STATES:
-            gauge("delivery_state", float(name == delivery), state=name)
+            gauge("delivery_state", float(name == view.delivery.state), state=name)
         gauge("oldest_due_seconds", view.oldest_due_seconds or 0.0)
         gauge("oldest_pending_seconds", view.oldest_pending_seconds or 0.0)
         gauge("drain_eta_seconds", math.inf if view.eta_seconds is None else view.eta_seconds)

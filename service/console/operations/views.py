@@ -59,9 +59,9 @@ class DeliveryView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The outbox in figures.
 
-    `sent` rows were answered and are not yet known to be held by Inngest. `delivery` is null before
-    the first service ran. `eta_seconds` is the estimated time until nothing is pending, null when
-    nothing moves. `serving` is true while a service runs on the outbox, null when unknown.
+    `sent` rows were answered and are not yet known to be held by Inngest. `eta_seconds` is the
+    estimated time until nothing is pending, null when nothing moves. `serving` is true while a
+    service runs on the outbox, null when unknown.
     """
 
     pending: int
@@ -71,7 +71,7 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     dead: int
     oldest_pending_seconds: float | None
     oldest_due_seconds: float | None
-    delivery: DeliveryView | None
+    delivery: DeliveryView
     rate: float
     eta_seconds: float | None
     destination: str | None
@@ -107,11 +107,11 @@ def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
     """The view of the figures."""
     record = stats.delivery
     return StatsView(
-        **{**_shared(stats, StatsView), "delivery": record and delivery_view(record)},
-        rate=record.rate if record else 0.0,
+        **{**_shared(stats, StatsView), "delivery": delivery_view(record)},
+        rate=record.rate,
         eta_seconds=eta_seconds(stats),
-        destination=(record.destination or None) if record else None,
-        confirmation=(record.confirmation or None) if record else None,
+        destination=record.destination or None,
+        confirmation=record.confirmation or None,
         serving=serving,
     )
 
@@ -140,7 +140,7 @@ def eta_seconds(stats: Stats) -> float | None:
     if not waiting:
         return 0.0
     delivery = stats.delivery
-    if delivery is None or delivery.paused_by is not None or delivery.state not in _MOVING:
+    if delivery.paused_by is not None or delivery.state not in _MOVING:
         return None
     return round(waiting / delivery.rate, 1) if delivery.rate > 0 else None
 

@@ -82,8 +82,6 @@ def figures(latest: Movement) -> Figures:
 def delivery_words(view: StatsView) -> str:
     """The state of delivery in sentences. They change only when the state does."""
     delivery = view.delivery
-    if delivery is None:
-        return "Delivery has not begun: no service has run on this outbox."
     name = delivery.state.replace("_", " ")
     to = " to a fake Inngest" if view.destination == "fake" else ""
     reason = f" ({delivery.reason})" if delivery.reason else ""
@@ -100,13 +98,12 @@ def _eta(view: StatsView) -> str:
         return "nothing waits"
     if view.eta_seconds is not None:
         return spoken_duration(view.eta_seconds)
-    state = view.delivery.state if view.delivery else ""
-    return _STANDSTILL.get(state, "not known yet")
+    return _STANDSTILL.get(view.delivery.state, "not known yet")
 
 
 def _retry(view: StatsView) -> str:
-    if view.delivery is None or view.delivery.state == PAUSED:
-        return "after the resume" if view.delivery else "not known yet"
+    if view.delivery.state == PAUSED:
+        return "after the resume"
     if not view.waiting:
         return "with the next event"
     wait = view.delivery.reopens_in_seconds

@@ -145,7 +145,7 @@ def _figure_events(latest: Movement) -> str:
     texts = msgspec.json.encode(figures(latest).texts()).decode()
     return (
         _event("figures", texts)
-        + _event("state", latest.view.delivery.state if latest.view.delivery else "unknown")
+        + _event("state", latest.view.delivery.state)
         + _event("delivery", delivery_words(latest.view))
     )
 

@@ -138,8 +138,6 @@ def names_table(names: Sequence[NameView]) -> Table:
 def delivery_text(view: StatsView) -> Text:
     """The state of delivery and its reason."""
     delivery = view.delivery
-    if delivery is None:
-        return Text("unknown")
     style = _DELIVERY_STYLES.get(delivery.state, "bold red")
     if delivery.state == PAUSED:
         return Text(printable(delivery.reason or PAUSED), style=style)
@@ -255,7 +253,7 @@ def _narrow(views: Sequence[RowView], now_ms: int) -> Iterator[RenderableType]:
 
 
 def _reason(view: RowView) -> str:
-    """The reason with what was said; only the reason where both are the same."""
+    """The reason with what was said."""
     words = [one for one in (view.reason, view.detail) if one]
     return ": ".join(words) or ("" if view.payload_bytes else "payload removed")
 
