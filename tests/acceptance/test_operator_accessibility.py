@@ -23,6 +23,23 @@ _RUN = """
 return axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations.map(
   (one) => one.id + ": " + one.nodes.map((node) => node.html).join(" | ").slice(0, 400)))
 """
+# The colour of each state.
+TONES = {
+    "good": ["state-delivered", "delivery-healthy"],
+    "warn": ["state-pending", "delivery-recovering", "delivery-backing_off"],
+    "bad": ["state-dead", "delivery-misconfigured"],
+    "accent": ["state-delivering", "state-sent", "delivery-paused"],
+}
+_TONES = """
+const probe = document.body.appendChild(document.createElement("i"));
+const is = (kind, tone) => {
+  probe.className = kind;
+  const style = getComputedStyle(probe);
+  return style.getPropertyValue("--tone") === style.getPropertyValue("--" + tone);
+};
+const kinds = Object.values(TONES).flat(), tones = Object.keys(TONES);
+return Object.fromEntries(tones.map((tone) => [tone, kinds.filter((kind) => is(kind, tone))]));
+"""
 _TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -93,6 +110,7 @@ async def test_axe_finds_nothing(
                 await browser.click(button)
                 await browser.shows(place, words)
                 found[f"{page} {button}"] = await faults_of(browser, axe)
+        assert await browser.run(f"const TONES = {TONES}; {_TONES}") == TONES
     assert {page: faults for page, faults in found.items() if faults} == {}
 
 

@@ -190,6 +190,9 @@ WELL = NameView(
     per_second=31.5,
     dead=1200,
 )
+WITH_KEY = (
+    "Only a function with the key reads it; <code>OUTBOX_SHOW_DECRYPTED</code> lets operators look."
+)
 MAIN, LIST, FILTER = "<main", '<div class="list">', '<form class="filters'
 CHARTS = '<section aria-labelledby="charts'
 
@@ -387,7 +390,7 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         assert "Show more" not in one
         assert f'href="/outbox/events/{many[50]}">{many[50]}</a>' in one
         shown = await operator.send(f"/outbox/events/{unsent.id}/payload")
-        assert "The data is encrypted." in shown
+        assert f"The data is encrypted. {WITH_KEY}</p>" in shown
         await operator.send(f"/outbox/events/{unsent.id}/payload")
         page = await operator.see(f"/outbox/audit?limit=1&event={unsent.id}")
         assert f'href="/outbox/audit?event={unsent.id}&amp;limit=2">Show more' in page
