@@ -41,6 +41,7 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
     ids = await one_of_each(live)
     _, out, _ = await outbox_command(path, "list", "--json")
     rows = json.loads(out)
+    assert out.startswith('[\n  {\n    "id": "')  # a line for each field, for people too
     assert [row["id"] for row in rows] == sorted(ids.values(), reverse=True)
     assert all({"id", "name", "state", "attempts"} <= set(row) for row in rows)
     for state, event_id in ids.items():
