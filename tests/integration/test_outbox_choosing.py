@@ -160,6 +160,7 @@ async def test_the_shell_completes_ids_and_tells_what_they_are(store_url: str) -
     assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]
     assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]
     assert await completed(store_url, "outbox replay 019e") == ["019e-ab"]
+    assert await completed(store_url, "outbox discard 019e") == ["019e-ab", "019e-aa"]
     assert '"019e-aa":"pending a\ufffd[2J"' in await told_by_zsh(store_url, "outbox show 019e")
     async with storage_at(store_url).open() as opened:
         await append_all(opened, 27)

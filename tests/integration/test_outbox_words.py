@@ -281,6 +281,8 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
     told = await outbox_json(path, "explain", "a/b")
     assert told["explanation"][0] == f"a/b events are {waits}"
+    told = await outbox_json(path, "explain", "a/x")
+    assert (told["name"], told["known"]) == ("a/x", None)
     _, out, _ = await outbox_command(path, "check", "--json")
     assert json.loads(out)["stats"]["serving"] is False
 
@@ -310,7 +312,7 @@ async def test_stats_says_how_the_journal_is(
 
 
 def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
-    return StartView(one, is_mine, is_mine, objects, size, unknown, unknown, 0, None)
+    return StartView(one, is_mine, is_mine, objects, size, 1, unknown, 0, None)
 
 
 async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
@@ -404,6 +406,8 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
     monkeypatch.setenv("OIDC_ISSUER", " https://own.example/ ")
     told = await outbox_json(path, "sign-out", "ada")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
+    acts = [record["detail"] for record in await outbox_json(path, "audit")]
+    assert acts == ["https://own.example ada, dev ada, shared ada", "https://id.example ada"]
 
 
 async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
