@@ -188,8 +188,9 @@ async def test_without_the_right_key_or_an_inngest_it_can_not_tell(
     sentence = "outbox: Inngest can't be asked: INNGEST_SIGNING_KEY is not set.\n"
     assert (await printed(path, guarded, key=None))[1].endswith(sentence)
     await guarded.close()
-    code, said = await verify(path, guarded)
+    code, said = await verify(path, guarded, "--resend")
     assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
+    assert (said["resent"], said["payloadRemoved"]) == ([], 0)
     assert f"Unknown, because: {said['reason']}\n" in (await printed(path, guarded))[1]
 
 
