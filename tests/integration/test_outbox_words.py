@@ -143,6 +143,7 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
         f"1 documents/aws.index rejected {spoken_time(died_ms)} | OWNER ROWS BYTES | "
         "u-5 5 1,000 | u-4 4 800 | u-3 3 600 | u-2 2 400 | u-1 1 200"
     )
+    assert out.endswith("\nu-1       1    200\n")  # numbers stand below each other
 
 
 async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:
@@ -249,7 +250,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         later = Retry(batch.entries[0].seq, 900.0, 1, isolated=False)
         await outbox.queue.settle(Settlement(batch.claim, retry=[later]))
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
-        name = NameView(name="a/b", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
+        name = NameView(name="a/B", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
         lost = NameView(
             name="a/c\x1b",
             expected=True,
@@ -274,13 +275,13 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         f"drained in unknown | database {mib['databaseBytes']} | "
         f"write-ahead log {mib['walBytes']} | service not running | DEAD NAME REASON LATEST | "
         f"2 documents/aws.index no\ufffd {spoken_time(row.settled_at_ms or 0)} | "
-        "NAME PER S HELD START WITH RUN FAILED DEAD RUNS | a/b 0.0 - - 3 of 4 2 of 2 0 - | "
+        "NAME PER S HELD START WITH RUN FAILED DEAD RUNS | a/B 0.0 - - 3 of 4 2 of 2 0 - | "
         "a/c\ufffd 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
     )
     waits = "pending: no service runs on this outbox; it is sent when one starts."
     assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
-    told = await outbox_json(path, "explain", "a/b")
-    assert told["explanation"][0] == f"a/b events are {waits}"
+    told = await outbox_json(path, "explain", "a/B")
+    assert told["explanation"][0] == f"a/B events are {waits}"
     told = await outbox_json(path, "explain", "a/x")
     assert (told["name"], told["known"]) == ("a/x", None)
     _, out, _ = await outbox_command(path, "check", "--json")
