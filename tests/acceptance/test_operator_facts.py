@@ -119,6 +119,7 @@ _MOVING = (
     (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "ULID"),
     (r"[\d-]{10} [\d:]{8} UTC", "TIME"),
     (r"(?<=TIME, )[\d.]+ s", "SOON"),
+    (r"(?<=, for 1)\.\d(?= min)", ""),
     (r' <span class="after">\+[\d.]+ s</span>', ""),
     (r'(?<="oldest">)[\d.]+ \w+', "AGE"),
     (r'points="[\d., ]+"', 'points="…"'),
