@@ -18,7 +18,10 @@ from service.processes.banner import Announcer, Standing, announcer_for, banner,
 
 URL = "http://127.0.0.1:3000"
 OF_OUR_OWN = {"INNGEST_BASE_URL": "http://inngest:8288", "INNGEST_EVENT_KEY": "k"}
-UNTIL_THEN = "; until then posts"
+UNTIL = "missing: set {}; until then {} are answered 503"
+DEVELOPMENT = f"{URL}/auth/dev-login (development)"
+SHOP = {"OUTBOX_EVENT_KEYS": "shop:x", "AWS_S3_BUCKET": "documents"}
+HIDDEN = "postgresql://u:********@h/x, 1,234 events wait"
 OIDC = {
     "OIDC_ISSUER": "https://id.example.com",
     "OIDC_CLIENT_ID": "outbox",
@@ -47,21 +50,9 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
 @pytest.mark.parametrize(
     ("environ", "label", "words"),
     [
-        (
-            {},
-            "storage",
-            f"missing: set AWS_S3_REGION and AWS_S3_BUCKET{UNTIL_THEN} are answered 503",
-        ),
-        (
-            {"AWS_S3_REGION": "eu-west-1"},
-            "storage",
-            f"missing: set AWS_S3_BUCKET{UNTIL_THEN} are answered 503",
-        ),
-        (
-            {"OUTBOX_EVENT_KEYS": "shop:x", "AWS_S3_BUCKET": "documents"},
-            "storage",
-            f"missing: set AWS_S3_REGION{UNTIL_THEN} of documents are answered 503",
-        ),
+        ({}, "storage", UNTIL.format("AWS_S3_REGION and AWS_S3_BUCKET", "posts")),
+        ({"AWS_S3_REGION": "eu-west-1"}, "storage", UNTIL.format("AWS_S3_BUCKET", "posts")),
+        (SHOP, "storage", UNTIL.format("AWS_S3_REGION", "posts of documents")),
         (
             {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"},
             "storage",
@@ -72,26 +63,14 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
         ({"INNGEST_DEV": "1"}, "events go to", "https://inn.gs (dev server)"),
         ({"INNGEST_EVENT_KEY": "k"}, "confirmation", "off (Inngest's cloud)"),
         ({}, "outbox", "sqlite:///data/outbox.db, 1,234 events wait"),
-        (
-            {"OUTBOX_URL": "postgresql://u:secret@h/x"},
-            "outbox",
-            "postgresql://u:********@h/x, 1,234 events wait",
-        ),
-        ({}, "sign in", f"{URL}/auth/dev-login (development)"),
-        ({"HOST": "localhost"}, "sign in", f"{URL}/auth/dev-login (development)"),
-        ({"HOST": "127.0.0.2"}, "sign in", f"{URL}/auth/dev-login (development)"),
+        ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", HIDDEN),
+        ({}, "sign in", DEVELOPMENT),
+        ({"HOST": "localhost"}, "sign in", DEVELOPMENT),
+        ({"HOST": "127.0.0.2"}, "sign in", DEVELOPMENT),
         ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"),
-        ({"HOST": "0.0.0.0", "DEV_LOGIN": "1"}, "sign in", f"{URL}/auth/dev-login (development)"),
-        (
-            OIDC,
-            "sign in",
-            f"{URL}/auth/login (https://id.example.com), {URL}/auth/dev-login (development)",
-        ),
-        (
-            {"AUTH_SECRET": "0123456789abcdef", "HOST": "0.0.0.0"},
-            "sign in",
-            "cookies of next-auth",
-        ),
+        ({"HOST": "0.0.0.0", "DEV_LOGIN": "1"}, "sign in", DEVELOPMENT),
+        (OIDC, "sign in", f"{URL}/auth/login (https://id.example.com), {DEVELOPMENT}"),
+        ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", f"cookies of next-auth, {DEVELOPMENT}"),
         (
             {"AUTH_SECRET_2": "0123456789abcdef", "HOST": "0.0.0.0"},
             "sign in",
