@@ -141,11 +141,13 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             assert not waiting.done()
             parent.send(b"g")
             assert await waiting
-            parent.shutdown(socket.SHUT_RDWR)
+            parent.close()  # with words that it has not read, as a parent that is killed
             await gone.wait()
             line.ready()  # to nobody
     await many_turns()
     assert asyncio.all_tasks() == {asyncio.current_task()}  # none waits for `stop`
+    stop.set()
+    assert not await line.may_go(stop)
 
 
 class Served:
