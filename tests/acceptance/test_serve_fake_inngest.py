@@ -75,7 +75,8 @@ async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(
         assert await one.post(process.url) == 200
         url = settings["OUTBOX_URL"]
         told = await eventually(
-            lambda: outbox_json(url, "stats"), lambda seen: seen["destination"] is not None
+            lambda: outbox_json(url, "stats"),
+            lambda seen: seen["delivered"] and seen["destination"],
         )
         assert (told["destination"], told["confirmation"].split()[0]) == ("fake", "off")
         shown = await outbox_json(url, "show", one.accepted[0])
