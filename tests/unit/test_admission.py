@@ -68,13 +68,14 @@ async def test_a_turn_starts_no_fewer_than_the_least_and_no_more_than_the_most()
     admission = Admission(SOME, clock)
     assert await sizes(admission, clock, 36) == [16, 8, 4, 2, 2, 2, 2]
     clock.each = 0
+    assert await sizes(admission, clock, 1) == [1]  # had room left: the next has no more
     grown = [2, 4, 6, 8, 10, 12, 14, 16, 16, 16]
     assert await sizes(admission, clock, sum(grown)) == grown
 
 
 async def test_one_in_four_is_pipelined_while_others_wait() -> None:
     clock = Clock(each=0)
-    admission = Admission(AdmissionPolicy(least=4, most=4, pipelined_share=4), clock)
+    admission = Admission(AdmissionPolicy(least=4, most=4), clock)
     first = [f"a{at}" for at in range(4)]
     names = [*first, *(f"p{at}" for at in range(6)), *(f"b{at}" for at in range(6))]
     assert await turns(admission, clock, names) == [
@@ -166,7 +167,10 @@ async def test_a_place_goes_to_the_first_in_line_and_the_others_still_end_in_tim
 async def test_64_leave_at_a_time_every_hundredth_of_a_second() -> None:
     admission = posts(1)
     assert await take(admission)
-    ended = Counter(await asyncio.gather(*waiting(admission, *[0.0] * 150)))
+    tasks = waiting(admission, *[0.0] * 151)
+    await asyncio.sleep(1.0)
+    tasks.pop(0).cancel()  # it holds up no other one
+    ended = Counter(await asyncio.gather(*tasks))
     assert ended == {(False, 5.0): 64, (False, 5.01): 64, (False, 5.02): 22}
 
 

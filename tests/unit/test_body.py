@@ -29,11 +29,17 @@ from service.web.server.body import (
     read_json_bytes,
     read_raw_body,
 )
-from service.web.server.body_budget import FREE_BYTES, BodyBudget, Share, body_budget_key
+from service.web.server.body_budget import (
+    FREE_BYTES,
+    WAIT_SECONDS,
+    BodyBudget,
+    Share,
+    body_budget_key,
+)
 from service.web.server.connection import Connection
 from tests.support.made_request import JSON, made_request
 from tests.support.storage import PATIENCE_SECONDS
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 
 class Thing(msgspec.Struct, rename="camel"):
@@ -105,8 +111,10 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     assert [one.done() for one in waiting] == [True, True, False]
     others[0].release()
     await waiting[2]
+    began = now()
     with pytest.raises(OutboxUnavailableError):
         await late.grow(1)
+    assert now() - began == WAIT_SECONDS
     leaving = Share(budget, "ada")
     gone = asyncio.create_task(leaving.grow(1))
     await asyncio.sleep(1)
@@ -156,20 +164,26 @@ async def test_a_body_without_an_owner_counts_for_its_peer() -> None:
 
 @in_virtual_time
 @pytest.mark.parametrize(
-    ("begun", "kib_a_second", "is_read"),
-    [(2 * FREE_BYTES, 80, True), (2 * FREE_BYTES, 48, False), (0, 2, True)],
+    ("begun", "kib_a_second", "seconds", "is_read"),
+    [
+        (2 * FREE_BYTES, 80, 29, True),
+        (2 * FREE_BYTES, 80, 31, False),
+        (2 * FREE_BYTES, 48, 25, False),
+        (0, 2, 29, True),
+        (0, 2, 31, False),
+    ],
 )
-async def test_a_large_body_may_take_its_time_at_64_kib_a_second(
-    begun: int, kib_a_second: int, *, is_read: bool
+async def test_a_body_has_30_seconds_and_a_large_one_comes_at_64_kib_a_second(
+    begun: int, kib_a_second: int, seconds: int, *, is_read: bool
 ) -> None:
     request = made_request(b"x" * begun, ends=False)
     later = asyncio.get_running_loop().call_later
-    for second in range(1, 25):
+    for second in range(1, seconds):
         later(second, request.content.feed_data, b"x" * 1024 * kib_a_second)
-    later(25, request.content.feed_eof)
+    later(seconds, request.content.feed_eof)
     reading = read_raw_body(request, max_bytes=2**22)
     with contextlib.nullcontext() if is_read else pytest.raises(BodyTimeoutError):
-        assert len(await reading) == begun + 24 * 1024 * kib_a_second
+        assert len(await reading) == begun + (seconds - 1) * 1024 * kib_a_second
 
 
 @in_virtual_time
