@@ -20,7 +20,7 @@ from service.outbox.link.store_link import LinkPolicy
 from service.processes import acceptor, child_supervisor, development_inngest, front_process
 from service.processes import main as service_script
 from service.web.events.followed_event import FollowPolicy
-from service.web.server import errors
+from service.web.server import body_budget, errors, server
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -77,6 +77,8 @@ _HALF = {0.5: "a request searches for half a second at most"}
         ("operate/processes", f"up to {child_supervisor._LAST_RESTART_SECONDS:g} s.\nA second"),
         ("develop/fake-inngest", f"it on port {development_inngest.FAKE_INNGEST_PORT}."),
         ("explain/security", f"less {acceptor._OWN_HANDLES} (or a quarter"),
+        ("explain/security", f"to the system {server._RETURN_SECONDS:g} s after it"),
+        ("explain/security", f"large bodies {body_budget._IDLE_SECONDS:g} s after the last"),
         ("guide/api", f"the {_FOLLOW.grace_seconds:g} s have passed in which another"),
         ("guide/api", f"after {_FOLLOW.stream_seconds / 60:g} minutes: a browser"),
         ("guide/api", _HALF[_OWN_SEARCH.budget_seconds]),

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 from aiohttp import web
 
@@ -135,6 +136,7 @@ async def test_a_body_that_grows_asks_for_little_more_than_it_has(site: Site) ->
     first = asyncio.create_task(post(site, chunked("ada?hold=1", LARGE)))
     await site.until_at_work(1)
     assert (await post(site, chunked("ada", LARGE)))[0] == 200
+    assert (await post(site, chunked("ada", 6 * LARGE)))[0] == 503
     site.may_end.set()
     assert (await first)[0] == 200
 
@@ -181,3 +183,13 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
         for event in (bodies, connections):
             assert await asyncio.to_thread(event.wait, PATIENCE_SECONDS)
             event.clear()
+
+
+def test_memory_between_what_is_in_use_goes_back_too() -> None:
+    blocks = [b"%5d" % number * 10_000 for number in range(1_000)]
+    in_use = blocks[::100]
+    before = psutil.Process().memory_info().rss
+    blocks.clear()
+    body_budget.return_memory()
+    assert len(in_use) == 10
+    assert before - psutil.Process().memory_info().rss > 32 * KIB * KIB
