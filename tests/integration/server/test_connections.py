@@ -92,13 +92,15 @@ async def test_a_connection_ends_with_the_answer_to_a_body_that_breaks_while_it_
         [connection] = served.server.server.connections
         connection.data_received(b"no size\r\n")
         served.may_answer.set()
-        assert (await served.reader.read()).endswith(b"answer 2")
+        assert "Connection: close" not in await served.says("answer 1")
+        assert "Connection: close" in await served.says("answer 2")
+        assert await served.reader.read() == b""
 
 
 async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
     async with serving(shutdown_seconds=0.05) as served, asyncio.timeout(PATIENCE_SECONDS / 2):
         served.may_answer.clear()
-        served.writer.write(ASK)
+        served.writer.write(ASK + ASK)
         await served.began.wait()
         await served.server.cleanup()
         assert await served.reader.read() == b""
@@ -140,6 +142,7 @@ async def test_a_fault_that_no_middleware_sees_is_logged_and_answered_in_the_one
             assert await served.reader.readuntil(b"}")
             assert await served.reader.read() == b""
     assert head.startswith("HTTP/1.1 500 ")
+    assert "Connection: close" in head
     [line] = logs
     assert (line["event"], type(line["exc_info"])) == ("request_failed", AttributeError)
     assert f"X-Request-Id: {line['request_id']}" in head
@@ -161,10 +164,10 @@ async def test_the_place_of_a_post_is_free_after_it() -> None:
 
 async def test_a_head_that_came_in_time_does_not_end_what_follows() -> None:
     async with serving(head_seconds=0.2) as served:
-        served.writer.write(ASK[:20])
         served.may_answer.clear()
-        await asyncio.sleep(0.02)  # so that the head comes in two parts
-        served.writer.write(ASK[20:])
+        for part in (ASK[:10], ASK[10:20], ASK[20:]):
+            served.writer.write(part)
+            await asyncio.sleep(0.02)  # so that the head comes in parts
         await served.began.wait()
         asyncio.get_running_loop().call_later(0.3, served.may_answer.set)
         await served.says("answer 1")

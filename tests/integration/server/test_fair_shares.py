@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 
@@ -102,29 +103,36 @@ async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed
 
 
 async def test_a_small_piece_does_not_overtake_a_large_one_that_waits_for_its_turn() -> None:
-    body = b"x" * 5000 + b"y"
+    body = b"x" * 5000 + b"y" + b"z" * 5000
     head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with serving(NO_TIME) as (server, port), connected(port) as (reader, writer):
         writer.write(ASK)
         await reader.readuntil(b"one by one")
         assert server.server is not None
         [connection] = server.server.connections
-        connection.data_received(head + body[:-1])
+        connection.data_received(head + body[:5000])
         assert connection.transport is not None
         assert not connection.transport.is_reading()  # 5,000 bytes are a large piece
-        connection.data_received(body[-1:])  # aiohttp may resume reading at any moment
-        assert (await reader.readuntil(b"xy")).endswith(body)
+        connection.data_received(b"y")  # aiohttp may resume reading at any moment
+        connection._rules = dataclasses.replace(connection._rules, parses_now=lambda _: True)
+        connection.data_received(body[5001:])  # now there is time, but others come first
+        assert (await reader.readuntil(b"z" * 5000)).endswith(body)
 
 
-async def test_a_large_piece_is_the_last_one_until_the_handler_reads() -> None:
+@pytest.mark.parametrize(
+    ("size", "piece"), [(999_999, b"x" * 300_000), (9, b"x" * 9 + ASK * 300)], ids=["body", "heads"]
+)
+async def test_a_large_piece_is_the_last_one_until_the_handler_reads(
+    size: int, piece: bytes
+) -> None:
     async with serving(NO_TIME) as (server, port), connected(port):
         assert server.server is not None
         [connection] = await eventually(lambda: server.server.connections)
         assert connection.transport
         connection.data_received(
-            b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n"
+            b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
         )
-        connection.data_received(b"x" * 300_000)
+        connection.data_received(piece)
         assert not connection.transport.is_reading()
         for _ in range(16):
             await asyncio.sleep(0)
@@ -185,9 +193,11 @@ async def test_a_body_in_tiny_chunks_ends_its_connection_early(
             assert b" 200 " not in await reader.read()
 
 
-async def test_a_large_body_in_chunks_of_a_hundred_bytes_is_read(port: int) -> None:
+@pytest.mark.parametrize(("size", "chunks"), [(100, 5_000), (10, 3_000)])
+async def test_a_body_in_small_chunks_is_read(port: int, size: int, chunks: int) -> None:
     async with connected(port) as (reader, writer):
-        writer.write(CHUNKED + (b"64\r\n" + b"x" * 100 + b"\r\n") * 5_000 + b"0\r\n\r\n")
+        writer.write(CHUNKED + (b"%x\r\n" % size + b"x" * size + b"\r\n") * chunks)
+        writer.write(b"0\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
 
 

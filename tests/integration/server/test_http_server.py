@@ -39,6 +39,11 @@ MALFORMED = {
         431,
         "headers_too_large",
     ),
+    "line": (
+        b"GET /tell-nobody?" + b"x" * MAX_HEADER_BYTES + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        431,
+        "headers_too_large",
+    ),
     "expect": (
         b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: tell-nobody\r\nConnection: close\r\n\r\n",
         417,
@@ -82,11 +87,13 @@ async def test_the_log_has_the_request_id_of_a_malformed_request(port):
     }
 
 
-async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
+async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder, caplog):
+    caplog.set_level(logging.DEBUG)
     await send(port, MALFORMED["version"][0])
     await send(port, MALFORMED["size"][0])
     await send(port, MALFORMED["expect"][0])
-    await send(port, b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    await send(port, b"GET /tell-nobody HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert SECRET not in caplog.text  # there is no other log of requests
     text = recorder.render()[0].decode()
     for code in ("bad_request", "headers_too_large", "expectation_failed", "not_found"):
         assert f'outbox_refused_total{{code="{code}"}} 1.0' in text

@@ -15,6 +15,7 @@ from service.observe.recorder import NullRecorder
 from service.web.server.connection import while_connected
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer
+from tests.support.made_request import made_request
 from tests.support.raw_http import listening
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -70,6 +71,14 @@ async def test_work_ends_when_its_client_goes(url: str, worker: Worker) -> None:
             await worker.began.wait()
             asking.cancel()
             await worker.ended.wait()
+
+
+async def test_work_that_is_cancelled_while_its_client_is_there_stays_cancelled() -> None:
+    asking = asyncio.create_task(while_connected(made_request(), asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_connection_keeps_nothing_of_the_work_of_its_earlier_requests(

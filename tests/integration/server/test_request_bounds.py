@@ -18,10 +18,10 @@ MAX_HEAD_BYTES = RequestLimits().head
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_a_header_of_32_kib_is_read(port):
-    head = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: "
-    status, _, _ = await send(port, head + b"x" * (MAX_HEADER_BYTES - 100) + b"\r\n\r\n")
-    assert status == 404
+async def test_a_header_and_a_request_line_of_32_kib_are_read(port):
+    long = b"x" * (MAX_HEADER_BYTES - 100)
+    head = b"GET /refuse?%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: %b\r\n\r\n"
+    assert (await send(port, head % (long, long)))[0] == 404
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -194,4 +194,5 @@ async def test_an_answer_outside_of_the_application_has_its_headers_too(port, se
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
     assert headers["Server"] == "outbox"
+    assert headers.get("Connection") == ("close" if status == 417 else None)
     assert headers["X-Request-Id"]

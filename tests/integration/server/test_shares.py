@@ -140,6 +140,8 @@ async def test_while_most_are_at_work_health_and_operators_are_served(behind_a_p
     assert await site.asks("/other") == 503
     for path in ("/healthz", "/readyz", "/metrics", "/outbox/events"):
         assert await site.asks(path) == 200
+    counted = b'outbox_refused_total{code="outbox_unavailable"} 1.0'
+    assert counted in site.recorder.render()[0]
     site.may_end.set()
     assert {await one for one in held} == {200}
     assert await site.asks("/other") == 200
