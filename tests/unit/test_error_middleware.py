@@ -193,6 +193,7 @@ async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_a
         *("request", "info"),
         *("PUT", "/api/{id}"),
     )
+    assert line.timestamp.endswith("Z")
     assert (line.status, line.ms, line.code, line.event_id) == (200, ms, None, "event-1")
 
 
