@@ -97,7 +97,7 @@ FAULTY_IN_PRODUCTION = {
     "SESSION_SECRET": ("", "required in production"),
     "DEV_LOGIN": ("1", "the development sign-in can't be used in production"),
     "OUTBOX_JOURNAL": ("s3://bucket", JOURNAL),
-    "OUTBOX_EVENT_KEYS": (f"shop:{'x' * 16},cron:y", "a key of cron is shorter than 16 characters"),
+    "OUTBOX_EVENT_KEYS": (f"a:{'x' * 16},b:{'y' * 15}", "a key of b is shorter than 16 characters"),
     "INNGEST_EVENT_KEY": ("", "required unless INNGEST_DEV is set"),
     "OUTBOX_CONFIRM": ("on", "on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"),
     "ALARM_SECRET": ("", "required with the address in ALARM_URL"),
@@ -291,35 +291,14 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
 @pytest.mark.parametrize(
     ("fault", "environ", "well"),
     [
-        ("HOST: write", {"HOST": "300.1.1.1"}, {"HOST": "::1"}),
         *(
             ("OPERATOR_EMAILS: write", {"OPERATOR_EMAILS": bad}, {"OPERATOR_EMAILS": "a@b.example"})
             for bad in ("ops", "a@b.example,@x")
         ),
         (
-            "OUTBOX_SHOW_DECRYPTED: it needs",
-            {"OUTBOX_SHOW_DECRYPTED": "1"},
-            {"OUTBOX_ENCRYPTION_KEY": "key"},
-        ),
-        (
-            "OUTBOX_JOURNAL: the journal is that of an SQLite",
-            {"OUTBOX_JOURNAL": "s3://bucket/a", "OUTBOX_URL": "postgresql://h/x"},
-            {"OUTBOX_URL": "sqlite:///x"},
-        ),
-        (
-            "OUTBOX_EVENT_KEYS: a key of cron is shorter than 16",
-            {**PRODUCTION, "OUTBOX_EVENT_KEYS": f"cron:{'x' * 15}"},
-            {"OUTBOX_EVENT_KEYS": f"cron:{'x' * 16}"},
-        ),
-        (
             f"JWT_JWKS_URL: {HTTPS}",
             {"JWT_ISSUER": "https://a.test", "JWT_JWKS_URL": "http://a.test/keys"},
             {"JWT_JWKS_URL": "https://a.test/keys"},
-        ),
-        (
-            "OUTBOX_CONFIRM: on needs",
-            {"OUTBOX_CONFIRM": "on", "INNGEST_EVENT_KEY": "key"},
-            {"INNGEST_DEV": "1"},
         ),
         (
             "ALARM_URL: write https",
@@ -371,11 +350,6 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
             "SESSION_SECRET: secret 2 is shorter than 16",
             {"SESSION_SECRET": f"{'x' * 16},short"},
             {"SESSION_SECRET": f" {'x' * 16} , {'y' * 16}"},
-        ),
-        (
-            "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set",
-            {**PRODUCTION, "INNGEST_EVENT_KEY": ""},
-            {"INNGEST_EVENT_KEY": "key"},
         ),
         (
             "INNGEST_EVENT_KEY: required",
