@@ -6,8 +6,6 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime
-from html.parser import HTMLParser
 
 import aiohttp
 import msgspec
@@ -107,58 +105,3 @@ async def visitor(url: str) -> AsyncIterator[Visitor]:
     """An operator's visits to the service at `url`."""
     async with signed_in(url) as session:
         yield Visitor(session, url)
-
-
-_BLOCKS = {"h1", "h2", "p", "div", "form", "li", "tr", "nav", "figcaption"}
-
-
-class _Reader(HTMLParser):
-    """Reads a page: a line for each block, cells after bars, links and buttons with their targets.
-
-    A link to where one is has a star. A hidden field has a sign of equality, another one a colon.
-    Pictures are left out, and times are in hours.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = ""
-        self._silent = self._form = self._target = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        words = "\n" if tag in _BLOCKS else " | " if tag in ("td", "th", "dd") else " "
-        if tag == "form":
-            self._form = given.get("action", "")
-        elif tag == "input" and given.get("type") != "checkbox":
-            mark = "=" if given.get("type") == "hidden" else ": "
-            words = f" {given['name']}{mark}{given.get('value', '')}"
-        elif tag in ("a", "button"):
-            words = " * " if "aria-current" in given else " "
-            self._target = given.get("href") or given.get("formaction", self._form)
-        elif tag in ("svg", "time"):
-            self._silent = tag
-        if tag == "time":
-            seconds = time.time() - datetime.fromisoformat(given["datetime"]).timestamp()
-            words = f"{seconds / 3600:.0f} h ago"
-        self.words += words
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self._silent:
-            self._silent = ""
-        elif tag in ("a", "button"):
-            self.words += f" <{self._target}>"
-        elif tag in _BLOCKS:
-            self.words += "\n"
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.words += " ".join(f".{data}.".split())[1:-1]
-
-
-def read(page: str, start: str = "<main") -> list[str]:
-    """The lines of a page: its title, and what is in it from `start` on."""
-    reader = _Reader()
-    title = page[page.index("<title>") : page.index("</title>")]
-    reader.feed(f"{title}</title><p>{page[page.index(start) : page.index('</main>')]}</p>")
-    lines = (" ".join(line.split()) for line in reader.words.split("\n"))
-    return [line for line in lines if line]
