@@ -18,7 +18,6 @@ from service.console.pages.desk import Desk
 from service.console.pages.filter_form import PATH
 from service.encryption import MARK
 from service.errors import NotFoundError
-from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import DeliveryRecord, Filter, Row
@@ -102,4 +101,4 @@ def lines(payload: bytes) -> tuple[str, ...]:
     text = payload.decode(errors="replace")
     with contextlib.suppress(msgspec.DecodeError):
         text = msgspec.json.format(text, indent=2)
-    return tuple(printable(line) for line in text.split("\n"))
+    return tuple(text.split("\n"))
