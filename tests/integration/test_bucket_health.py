@@ -123,6 +123,10 @@ async def test_a_client_that_opens_slowly_is_for_the_next_caller() -> None:
     async with bucket_of(Silent(look_seconds=1.05)) as opened:
         assert await refused(opened) == "S3 does not answer in time."
         assert (await opened.presign_upload("a", "a/b", 1)).url == "https://s3.own.test"
+    async with bucket_of(Silent()) as opened:
+        await opened._loading.acquire()  # as while boto is loaded, which takes none of the time
+        asyncio.get_running_loop().call_later(2.0, opened._loading.release)
+        assert (await opened.presign_upload("a", "a/b", 1)).url == "https://s3.own.test"
 
 
 @in_virtual_time
