@@ -118,6 +118,7 @@ async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, 
     async with opened(ask_seconds=0.1) as bucket:
         with pytest.raises(StorageUnavailableError, match="in time"):
             async with asyncio.timeout(15.0):  # the client's own limit is 20 s
+                assert await bucket.probe() == "S3 does not answer in time."
                 await bucket.head("a")
 
 
