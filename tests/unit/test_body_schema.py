@@ -135,6 +135,7 @@ EACH_OTHER = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]
         (schema(a={"$dynamicRef": "#a"}), "$dynamicRef is not taken"),
         (schema(a={"$anchor": "a"}), "$anchor is not taken; use $ref with #/$defs/…"),
         ({"type": "object", "$id": "https://example.com/"}, "$id is not taken"),
+        ({"type": "object", "$schema": "https://example.com/"}, "the only $schema that is taken"),
         (schema(a={"$dynamicAnchor": "a"}), "$dynamicAnchor is not taken"),
         (schema(a={"$vocabulary": {"https://example.com/": True}}), "$vocabulary is not taken"),
         (
