@@ -30,7 +30,8 @@ expectTypeOf<keyof Queried>().toEqualTypeOf<keyof ListOptions>();
 
 // A service's own event types have their paths and bodies.
 expectTypeOf<EventPath<paths>>().toEqualTypeOf<Own>();
-const outbox = new OutboxClient<paths>({ headers: async () => ({ authorization: "Bearer t" }) });
+const headers = async () => ({ authorization: "Bearer t" });
+const outbox = new OutboxClient<paths>({ headers, retry: { maxDelayMs: 1_000 } });
 await outbox.submit({ report: "sales" }, { path: "/api/reports" });
 await outbox.submit({ documentName: "a" });
 await outbox.submit({ name: "n", data: { any: "thing" } }, { path: "/api/events" });

@@ -60,13 +60,19 @@ test("an upload is given up after five tries", async () => {
   assert.equal(requests.length, 5);
   const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
   const cause = new TypeError("fetch failed");
-  for (const [stored, told] of [
-    [async () => new Response(null, { status: 507 }), { message: "The document storage answered 507." }],
-    [() => Promise.reject(cause), { message: "The document storage can't be reached.", cause }],
+  const lost = () => Promise.reject(cause);
+  const signed = async () => Response.json(form);
+  for (const [sign, store, told] of [
+    [signed, async () => new Response(null, { status: 507 }), "The document storage answered 507."],
+    [signed, lost, "The document storage can't be reached."],
+    [lost, undefined, "The service can't be reached right now."],
+    [async () => new Response("<h1>"), undefined, "The answer is not the service's."],
   ]) {
-    const away = async (url) => (url === "/b" ? stored() : Response.json(form));
+    const away = (url) => (url === "/b" ? store() : sign());
     const given = new OutboxClient({ fetch: away, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
-    await assert.rejects(given.upload(FILE), { name: "OutboxConnectionError", ...told });
+    const error = await given.upload(FILE).catch((thrown) => thrown);
+    assert.deepEqual([error.name, error.message], ["OutboxConnectionError", told]);
+    assert.equal(error.cause === cause, sign === lost || store === lost);
   }
 });
 
