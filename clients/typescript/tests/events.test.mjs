@@ -64,13 +64,14 @@ test("a stream that ends, also within an event, is opened again, and nothing is 
 test("a stream is opened again after a pause, which grows until something is told", async () => {
   const pass = stoppedClock();
   const { requests, fetch } = service((_, place) => {
-    if (place < 2) throw new TypeError("fetch failed");
+    if (place === 0) throw new TypeError("fetch failed");
+    if (place === 1) return refused(503, "outbox_unavailable", { "retry-after": "1" });
     return new Response(place === 2 ? `data: ${JSON.stringify(PENDING)}\n\n` : "");
   });
   const watching = new OutboxClient({ fetch, retry: RETRY }).watch("e");
   const first = watching.next();
   await settled();
-  for (const [ms, count] of [[99, 1], [1, 2], [199, 2], [1, 3]]) {
+  for (const [ms, count] of [[99, 1], [1, 2], [1_199, 2], [1, 3]]) {
     await pass(ms);
     assert.equal(requests.length, count);
   }
