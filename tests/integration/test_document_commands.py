@@ -190,7 +190,7 @@ def test_check_hides_the_token_in_a_tracing_address(command):
     assert "tell" not in done.stdout
 
 
-@pytest.mark.parametrize("name", ["check", "serve", "migrate"])
+@pytest.mark.parametrize("name", ["check", "serve", "relay", "migrate"])
 def test_a_faulty_settings_file_is_told_with_every_other_fault(command, tmp_path, name):
     (tmp_path / "settings.json").write_text("[]")
     files = {"APP_SETTINGS_FILE": "settings.json", "EVENT_TYPES_FILE": "absent"}

@@ -194,13 +194,14 @@ async def test_a_child_that_can_not_be_started_is_tried_every_five_seconds_until
 async def test_a_child_whose_first_start_is_faulty_ends_the_service_with_2(
     processes: type[Process], child: Child
 ) -> None:
-    own = ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+    fronts = [FRONT, Child("another", ["front"], ())]
+    own = ProcessPool(STORE, fronts, {}, say=print, ended=lambda _: None)
     running = asyncio.create_task(own.run())
     await asyncio.sleep(0.5)
     [faulty] = [one for one in processes.started if one.child.name == child.name]
     faulty._stop(-2)
     assert await running == 2
-    assert len(processes.started) == 2
+    assert len(processes.started) == 3
     assert alive(processes) == 0
 
 
