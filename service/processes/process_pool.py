@@ -22,6 +22,7 @@ from service.processes.child_supervisor import (
 
 STOPS = "There is no upgrade: the service stops."
 _CONTINUES = "The old version continues."
+_HANGS = "It hangs; see its log."
 
 
 class ProcessPool:
@@ -96,8 +97,8 @@ class ProcessPool:
             one.start(take_over=True)
         for one in new:
             if not await one.comes(one.waits, LOAD_SECONDS):
+                what = f"{one.name} of the new version did not load: {_why(one)}"
                 await self._give_up()
-                what = f"{one.name} of the new version did not load: {one.fault}"
                 raise UpgradeError(f"{_CONTINUES} {what}")
 
     async def _replace_store(self, new: ChildSupervisor, fronts: list[ChildSupervisor]) -> None:
@@ -113,20 +114,20 @@ class ProcessPool:
             await self._end([old], signal.SIGTERM)
             return
         self._store, self._coming = old, [new, *fronts]
+        failure = f"The new store process did not open the outbox: {_why(new)}"
         await self._give_up()
-        failure = f"The new store process did not open the outbox: {new.fault}"
         old.go()
         if await old.comes(old.ready, LOAD_SECONDS):
             raise UpgradeError(f"{_CONTINUES} {failure}")
         raise UpgradeError(
-            f"No version has the outbox. {failure} The old one could not either: {old.fault}"
+            f"No version has the outbox. {failure} The old one could not either: {_why(old)}"
         )
 
     async def _replace_fronts(self, new: list[ChildSupervisor]) -> None:
         for front in new:
             front.go()
         if not all([await front.comes(front.ready, LOAD_SECONDS) for front in new]):
-            faults = "; ".join({front.fault for front in new if front.fault})
+            faults = "; ".join({front.fault for front in new if front.fault}) or _HANGS
             await self._give_up()
             raise UpgradeError(
                 "The store process is of the new version, the front processes are of the old one: "
@@ -157,3 +158,8 @@ class ProcessPool:
 
     def _supervisors(self) -> list[ChildSupervisor]:
         return [ChildSupervisor(child, self._policy) for child in self._children]
+
+
+def _why(late: ChildSupervisor) -> str:
+    """Why a process did not come. To be asked before the process is ended."""
+    return late.fault or _HANGS

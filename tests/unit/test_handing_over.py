@@ -268,7 +268,10 @@ async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_on
         assert "starting it again" not in capsys.readouterr().out
         assert serving(processes, "store") == serving(processes, "front") == 1
         processes.loading_seconds = 1000.0
-        with pytest.raises(UpgradeError, match=r"^The old .* continues\. store .* did not load: "):
+        with pytest.raises(
+            UpgradeError,
+            match=r"^The old .* continues\. store .* did not load: It hangs; see its log\.$",
+        ):
             await own.upgrade()
         assert (alive(processes), now() < 70) == (2, True)
 
@@ -311,7 +314,7 @@ async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
         with pytest.raises(
             UpgradeError,
             match=r"^No version has the outbox\. The new store process did not open the outbox: "
-            r"It ended with -9; see its log\. The old one could not either: $",
+            r"It hangs; see its log\. The old one could not either: It hangs; see its log\.$",
         ):
             await own.upgrade()
         assert 660 < now() < 670
@@ -369,7 +372,9 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
         processes.fault_of_fronts = ""
         later = asyncio.get_running_loop().call_later
         later(0.5, lambda: setattr(processes.started[-2], "opens", False))
-        with pytest.raises(UpgradeError, match=f"^{split}: a new one did not come. $"):
+        with pytest.raises(
+            UpgradeError, match=rf"^{split}: a new one did not come. It hangs; see its log\.$"
+        ):
             await own.upgrade()
         assert (alive(processes), now() < 70) == (3, True)
         assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
