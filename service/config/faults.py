@@ -158,7 +158,8 @@ def _inngest_faults(settings: Settings) -> Iterator[str]:
         ("INNGEST_EVENT_API_BASE_URL", settings.inngest_event_api_base_url),
     ):
         # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
-        if url and not _INNGEST_URL.fullmatch(url):
+        parts = _split_url(url if url and "://" in url else f"//{url}")
+        if url and not (_INNGEST_URL.fullmatch(url) and parts.netloc):
             yield (
                 f"{variable}: write http://host:port or https://host; "
                 "a host without a dot needs its port"

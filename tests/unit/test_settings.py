@@ -255,10 +255,11 @@ def webhook_secret(size: int) -> str:
         *(("INNGEST_DEV", good, "2") for good in ("FALSE", "true", "0", "1")),
         ("INNGEST_DEV", "http://127.0.0.1:8288", "http://inngest"),
         ("INNGEST_DEV", "inngest.test", "inngest"),
+        ("INNGEST_DEV", "[::1]:8288", "a]b:8288"),
         ("INNGEST_API_BASE_URL", "https://inngest.test", "inngest"),
         *(
             ("INNGEST_BASE_URL", "HTTP://[::1]:8288/a", f"http://{bad}")
-            for bad in ("[::1]:a", "k@a.b")
+            for bad in ("[::1]:a", "k@a.b", "[:::]:1", "a[b:1")
         ),
         ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
