@@ -150,7 +150,7 @@ class Documents:
     region: str | None
     bucket: str | None
     look_up: Callable[[str], Awaitable[Mapping[str, Any]]]
-    scope: DocumentScope = "uploads"
+    scope: DocumentScope
 
     def require(self) -> None:
         """Raise StorageNotConfiguredError when the bucket or its region is not set."""

@@ -42,7 +42,7 @@ async def nothing(name: str) -> dict[str, object]:
 
 
 def event_type(settings: bytes = b"{}") -> EventType:
-    documents = Documents(region="eu-west-1", bucket="documents", look_up=nothing)
+    documents = Documents(region="eu-west-1", bucket="documents", look_up=nothing, scope="any")
     return make_event_type(DOCUMENTS_EVENT, documents, NoSettings(settings))  # type: ignore[arg-type]
 
 
