@@ -132,6 +132,7 @@ _SINCE = f"since is a whole number from 0 to {2**53 - 1}."
 async def test_a_query_that_makes_no_sense_is_refused(client):
     for query, error in (
         ("state=lost", _STATE),
+        ("state=", _STATE),
         ("limit=0", _LIMIT),
         ("limit=101", _LIMIT),
         ("cursor=x", f"cursor is a whole number from 1 to {2**53 - 1}."),

@@ -197,9 +197,11 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wire = one_store(monkeypatch, Status())
-    running = asyncio.create_task(StoreLink("/nonexistent/store").run())
+    link = StoreLink("/nonexistent/store")
+    running = asyncio.create_task(link.run())
     await asyncio.sleep(1)
     wire.channel.connection_lost(None)
+    assert link.status.failure  # no call is sent to it, not even in this turn
     await asyncio.sleep(0.2)
     assert wire.looks > 1
     running.cancel()
