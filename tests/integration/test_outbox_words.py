@@ -278,6 +278,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         "NAME PER S HELD START WITH RUN FAILED DEAD RUNS | a/B 0.0 - - 3 of 4 2 of 2 0 - | "
         "a/c\ufffd 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
     )
+    assert out.endswith("  0.5 s    4 s    0 of 0  1 of 8     6  missing\n")
     waits = "pending: no service runs on this outbox; it is sent when one starts."
     assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
     told = await outbox_json(path, "explain", "a/B")
