@@ -29,6 +29,7 @@ PASSES = [
     {"Origin": "http://app.example.com", "Host": "app.example.com:80"},
     {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com"},
     {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com, inner"},
+    {"Origin": "https://app.example.com", "X-Forwarded-Host": "www.example.com"},
     {"Origin": "http://[::1]:3000", "Host": "[::1]:3000"},
 ]
 FAILS = [

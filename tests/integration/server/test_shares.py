@@ -16,12 +16,12 @@ from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
-LIMIT = 8
+LIMIT = 12
 CLOSE = b"Host: a\r\nConnection: close\r\n\r\n"
 
 
 class Site:
-    """A server with room for 8 connections. `/hold` answers once `may_end` is set."""
+    """A server with room for 12 connections. `/hold` answers once `may_end` is set."""
 
     def __init__(self, proxies: Proxies) -> None:
         self.recorder = PrometheusRecorder()
