@@ -67,7 +67,7 @@ async def server(read_began, read_ended, recorder, head_seconds):
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
     app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail), web.get("/begin", begin)])
-    policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds)
+    policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds, keep_alive_seconds=3600)
     server = HttpServer(app, recorder, policy)
     async with listening(server):
         yield server

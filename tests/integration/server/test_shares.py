@@ -31,7 +31,7 @@ class Site:
         app[proxies_key] = proxies
         app.add_routes([web.get("/hold", self.hold), web.get("/outbox/hold", self.hold)])
         app.add_routes([web.get("/{any:.*}", self.answer)])
-        policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5)
+        policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5, keep_alive_seconds=3600)
         self.server = HttpServer(app, self.recorder, policy)
 
     @property
