@@ -126,7 +126,7 @@ async def test_rates_are_those_since_the_sample_before(clock: Clock) -> None:
     looks = Looks(clock, cost=0.5)
     sampling = Sampler(looks, NullRecorder())
     await sampling.sample()
-    looks.given = Stats(20, 0, 30, 0, None, None, None, None, None)
+    looks.given = Stats(20, 0, 30, 0, None, None, HEALTHY_DELIVERY, None, None)
     await asyncio.sleep(9.5)
     await sampling.sample()
     assert (sampling.latest.accepted_rate, sampling.latest.delivered_rate) == (5.0, 3.0)
