@@ -355,6 +355,27 @@ async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes
             await remote.intake.append(event())
 
 
+async def test_a_link_that_ends_leaves_no_connection_to_a_store_that_closes(
+    listening: socket.socket,
+) -> None:
+    is_found, is_left = asyncio.Event(), asyncio.Event()
+
+    async def close_and_hang(line: Line) -> None:
+        await is_found.wait()
+        line.say(Closing())
+        while await line.heard():
+            pass
+        is_left.set()
+
+    policy = LinkPolicy(20, closing_patience_seconds=3600.0, retry_seconds=0.05)
+    path = Path(listening.getsockname())
+    async with scripted_store(listening, close_and_hang), asyncio.timeout(PATIENCE_SECONDS):
+        async with front(path, policy) as remote:
+            is_found.set()
+            await eventually(lambda: remote.failure)
+        await is_left.wait()
+
+
 @pytest.mark.parametrize("fault", ["cancelled", "not encodable"])
 async def test_every_call_has_an_answer(
     store: Outbox, monkeypatch: pytest.MonkeyPatch, fault: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,7 @@ class StoreLink:
         self._patient_until = asyncio.get_running_loop().time() + self._policy.patience_seconds
         self._changed = asyncio.Event()
         self._last = Status(_AWAY)
+        self._channels = weakref.WeakSet[Channel]()
 
     @property
     def status(self) -> Status:
@@ -95,15 +97,19 @@ class StoreLink:
         return self._last.settings_revision + self._sessions * _MANY
 
     async def run(self) -> None:
-        """Keep a connection until cancelled."""
-        while True:
-            try:
-                await self._keep_session()
-            except PermissionError:
-                self._give_up(_FORBIDDEN)
-            except OSError:
-                pass
-            await asyncio.sleep(self._policy.retry_seconds)
+        """Keep a connection until cancelled. Then none is left, nor one to an owner that closes."""
+        try:
+            while True:
+                try:
+                    await self._keep_session()
+                except PermissionError:
+                    self._give_up(_FORBIDDEN)
+                except OSError:
+                    pass
+                await asyncio.sleep(self._policy.retry_seconds)
+        finally:
+            for channel in self._channels:
+                channel.abort()
 
     async def wait(self) -> None:
         """Wait for the owner, until it has been away for as long as calls are patient."""
@@ -144,6 +150,7 @@ class StoreLink:
         loop = asyncio.get_running_loop()
         session = _Session(self._heard, self._policy.lost)
         _, channel = await loop.create_unix_connection(lambda: Channel(session.begin), self._path)
+        self._channels.add(channel)
         try:
             while not session.is_over.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -157,9 +164,6 @@ class StoreLink:
                 self._give_up(session.refusal)
             # An owner that closes answers its calls soon, or hangs.
             loop.call_later(self._policy.closing_patience_seconds, channel.abort)
-        except asyncio.CancelledError:
-            channel.abort()
-            raise
         finally:
             self._heard(session, None)
 
