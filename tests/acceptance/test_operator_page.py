@@ -259,6 +259,7 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         assert await browser.text("#zone") == "Local time"
         assert await browser.role("#zone") == ("button", "Times are local. Change")
         assert await browser.run(moment) == "1970-01-01 05:30:00"
+        assert await browser.run("return exact(-8e11)") == "1944-08-26 00:16:40"  # summer time
         exact = "return document.querySelector('td[data-label=Accepted] time').title"
         assert "UTC" not in await browser.run(exact)
         await browser.open(f"{service.url}/outbox?span=day")

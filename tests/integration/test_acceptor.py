@@ -279,6 +279,12 @@ async def test_a_socket_of_systemd_says_where_it_listens(monkeypatch: pytest.Mon
         assert not any(os.get_inheritable(one.fileno()) for one in listening.sockets)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_ipv6_is_in_brackets_in_the_url() -> None:
+    with open_listening("::1", 0) as listening:
+        assert listening.url == f"http://[::1]:{listening.sockets[0].getsockname()[1]}"
+
+
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX"])
 async def test_a_descriptor_that_does_not_listen_is_named(
     kind: str, short_path: Path, monkeypatch: pytest.MonkeyPatch

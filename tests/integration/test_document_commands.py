@@ -49,7 +49,9 @@ def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_pa
     bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert said(1, "--health-port", port, **bucket).startswith("can't start: ")
+        for given in ({}, {"HOST": "192.0.2.1"}):  # any port of another machine's address
+            told = said(1, "--health-port", "0" if given else port, **bucket, **given)
+            assert told.startswith("can't start: ")
 
 
 def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -102,11 +103,9 @@ async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client,
 
 async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
     clock = Clock()
-    latest = moved(
-        None,
-        stats_view(Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None), serving=True),
-        0,
-    )
+    delivery = msgspec.structs.replace(HEALTHY_DELIVERY, state="backing_off")
+    stats = Stats(0, 0, 0, 0, None, None, delivery, None, None)
+    latest = moved(None, stats_view(stats, serving=True), 0)
 
     class Ticking(Silence):
         async def watch(self) -> AsyncGenerator[Movement, None]:
@@ -120,6 +119,7 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
     app.add_routes(Overview(desk(calm), calm, Ticking(), calm, calm).routes())
     told = await (await (await aiohttp_client(app)).get("/outbox/live")).text()
     assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [4, 2, 1]
+    assert "event: state\ndata: backing_off\n" in told  # a class of the page
 
 
 async def test_a_form_of_too_many_fields_is_refused(client):

@@ -103,11 +103,13 @@ async def test_all_that_was_delivered_is_held(
 
 
 async def test_what_inngest_lost_is_missing(outbox: Outbox, path: Path, guarded: FakeInngest):
-    ids = await delivered(outbox, 10)
+    ids = await delivered(outbox, 21)
     await hold(guarded, outbox, *ids[:3], *ids[4:])
     await append_all(outbox, 2)
-    code, said = await verify(path, guarded)
-    assert (code, said["held"], said["missing"]) == (1, 9, [ids[3]])
+    by_name = [word for one in ids for word in ("--ids", one)]
+    for asked in ([], by_name):
+        code, said = await verify(path, guarded, *asked)
+        assert (code, said["held"], said["missing"]) == (1, 20, [ids[3]])
 
 
 async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: FakeInngest):

@@ -445,7 +445,11 @@ async def test_a_caller_that_greets_a_closing_store_is_told_so(
 
 
 async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the_others(
-    short_path: Path, listening: socket.socket, store: Outbox, monkeypatch: pytest.MonkeyPatch
+    short_path: Path,
+    listening: socket.socket,
+    store: Outbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("service.outbox.link.server._DRAIN_SECONDS", 3600.0)
     async with contextlib.AsyncExitStack() as serving, asyncio.timeout(PATIENCE_SECONDS):
@@ -464,6 +468,7 @@ async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the
             assert await one.heard() is None
             one.close()
     assert "tell-callers" not in {task.get_name() for task in asyncio.all_tasks()}
+    assert not caplog.records  # of the loop
 
 
 async def test_a_store_that_closes_waits_for_a_moment_alone_for_a_caller_that_hangs(

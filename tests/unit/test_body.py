@@ -121,7 +121,15 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     gone.cancel()
     for one in (others[1], others[2], leaving):
         one.release()
-    await Share(budget, "ada").grow(100)  # nobody who gave up has a part
+    whole = [Share(budget, owner) for owner in ("ada", "bob", "eve", "kim")]
+    for one in whole:
+        await one.grow(100)  # nobody who gave up has a part
+    hasty, patient = [asyncio.create_task(Share(budget, "ada").grow(50)) for _ in range(2)]
+    await asyncio.sleep(1)
+    hasty.cancel()
+    await asyncio.sleep(1)
+    whole[0].release()
+    await patient
 
 
 @in_virtual_time
@@ -186,20 +194,19 @@ async def test_a_body_has_30_seconds_and_a_large_one_comes_at_64_kib_a_second(
         assert len(await reading) == begun + (seconds - 1) * 1024 * kib_a_second
 
 
+@pytest.mark.parametrize("headers", [{}, length(2 * FREE_BYTES)])
 @in_virtual_time
-async def test_the_wait_for_a_share_is_no_slowness_of_the_client() -> None:
+async def test_the_wait_for_a_share_is_no_slowness_of_the_client(headers: dict[str, str]) -> None:
     app = web.Application()
     app[body_budget_key] = BodyBudget(8 * FREE_BYTES, wait_seconds=60)
     other = Share(app[body_budget_key], "ada")
     await other.grow(2 * FREE_BYTES)
-    request = made_request(
-        b"x" * 2 * FREE_BYTES, app=app, protocol=mock.Mock(spec=Connection), ends=False
-    )
+    body, connection = b"x" * 2 * FREE_BYTES, mock.Mock(spec=Connection)
+    request = made_request(body, headers, app=app, protocol=connection, ends=False)
     later = asyncio.get_running_loop().call_later
     later(40, other.release)
     later(42, request.content.feed_eof)
-    body = await read_raw_body(request, max_bytes=4 * FREE_BYTES, owner="ada")
-    assert len(body) == 2 * FREE_BYTES
+    assert await read_raw_body(request, max_bytes=4 * FREE_BYTES, owner="ada") == body
 
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])

@@ -74,6 +74,7 @@ async def test_rows_that_were_stored_late_hide_nothing_below_them(
     outbox = ListedOutbox(listed)
     found = await Search(outbox, outbox).find(Filter(since_ms=100_000))  # type: ignore[arg-type]
     assert [row.seq for row in found.rows] == ([100_000, 1] if is_found else [100_000])
+    assert found.paused_at_ms is None
 
 
 async def test_late_rows_that_are_not_in_a_row_are_not_added_up() -> None:

@@ -375,9 +375,10 @@ def test_a_fault_of_variables_together_goes_with_one_of_them(
 
 @pytest.mark.parametrize("rest", ["", "?sslmode=require"])
 def test_a_schema_is_named_once_in_an_address(rest: str) -> None:
-    named = url_in_schema(f"postgresql://db/app{rest}", "queue")
     option = f"{'&' if rest else '?'}options=-coutbox.schema%3Dqueue"
-    assert named == url_in_schema(named, "queue") == f"postgresql://db/app{rest}{option}"
+    for scheme in ("postgresql", "postgres"):
+        named = url_in_schema(f"{scheme}://db/app{rest}", "queue")
+        assert named == url_in_schema(named, "queue") == f"{scheme}://db/app{rest}{option}"
 
 
 @pytest.mark.parametrize(

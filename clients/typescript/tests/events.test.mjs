@@ -40,13 +40,13 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
 });
 
 test("a stream may end its lines with CRLF, wherever it is cut", async () => {
-  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\nid: 2\r\ndata: {"final":true}\r\n\r\n`;
+  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\n: there\r\n\r\nid: 2\r\ndata: {"final":true,"reason":"ü"}\r\n\r\n`;
   const cuts = Array.from(new TextEncoder().encode(text), (byte) => Uint8Array.of(byte));
   const { requests, fetch } = service(() => new Response(ReadableStream.from(cuts)));
   const timeout = mock.method(AbortSignal, "timeout");
   const seen = [];
-  for await (const event of new OutboxClient({ fetch }).watch("e")) seen.push(event.final);
-  assert.deepEqual(seen, [false, true]);
+  for await (const event of new OutboxClient({ fetch }).watch("e")) seen.push(event);
+  assert.deepEqual(seen, [{ final: false }, { final: true, reason: "ü" }]);
   assert.equal(requests[0].headers.get("accept"), "text/event-stream");
   assert.equal(timeout.mock.callCount(), 0); // it may last
 });
