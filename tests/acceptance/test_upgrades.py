@@ -123,14 +123,17 @@ async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the
     settings = environment(
         f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, WEB_CONCURRENCY=processes
     )
-    with socket.create_server(("127.0.0.1", 0)) as held:
+    with contextlib.ExitStack() as opened:
+        held = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        urls = [f"http://127.0.0.1:{one.getsockname()[1]}" for one in held]
         async with running("serve", environment=settings, passed=held) as first, client() as poster:
-            assert first.url == f"http://127.0.0.1:{held.getsockname()[1]}"
+            assert first.url == urls[0]
             await poster.sign_in(first.url)
             async with posting(poster, first.url):
                 await more_accepted(poster, FEW)
                 async with aiohttp.ClientSession(timeout=PATIENCE) as http:
-                    assert not await is_closed_by_answer(http, first.url)
+                    for url in urls:
+                        assert not await is_closed_by_answer(http, url)
                     first.process.send_signal(signal.SIGTERM)
                     while not await is_closed_by_answer(http, first.url):
                         pass
@@ -151,7 +154,9 @@ async def test_a_passed_descriptor_that_does_not_listen_is_a_fault_of_the_config
 ) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1")
     with socket.socket() as unbound:
-        async with running("serve", environment=settings, passed=unbound, ready="LISTEN_FDS") as it:
+        async with running(
+            "serve", environment=settings, passed=[unbound], ready="LISTEN_FDS"
+        ) as it:
             assert await it.ended() == 2
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -28,8 +28,10 @@ OURS += ("WEB_",)
 
 _PASS = """
 import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+handles = sys.argv[1].split(",")
+for place, handle in enumerate(handles, 3):
+    os.dup2(int(handle), place)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(handles))}
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
@@ -79,13 +81,13 @@ async def running(
     *command: str,
     environment: Mapping[str, str],
     ready: str | None = r"Listening on (http://\S+)",
-    passed: socket.socket | None = None,
+    passed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Process]:
     """`python -m service <command>` until the block ends; killed if it does not stop.
 
     It runs in a folder of its own, where no `.env` of a developer's changes what is tested. `ready`
-    is the line that ends the start; None waits for none. It gets the socket `passed` as systemd
-    gives sockets.
+    is the line that ends the start; None waits for none. It gets the sockets `passed` as systemd
+    gives them.
     """
     with tempfile.TemporaryDirectory(prefix="outbox-test-") as folder:
         async with attended(await _started(command, environment, folder, passed), ready) as process:
@@ -118,15 +120,16 @@ async def _started(
     command: tuple[str, ...],
     environment: Mapping[str, str],
     folder: str,
-    passed: socket.socket | None,
+    passed: Sequence[socket.socket],
 ) -> asyncio.subprocess.Process | PreloadedProcess:
     variables = {**plain_environment(), "PYTHONPATH": str(ROOT), **environment}
-    if passed is None and can_start(variables):
+    if not passed and can_start(variables):
         return await start(command, variables, folder)
-    handles = [] if passed is None else [passed.fileno()]
+    handles = [one.fileno() for one in passed]
+    given = ["-c", _PASS, ",".join(map(str, handles))] if handles else []
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *(word for handle in handles for word in ("-c", _PASS, str(handle))),
+        *given,
         "-m",
         "service",
         *command,
