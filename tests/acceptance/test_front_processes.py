@@ -62,7 +62,8 @@ async def parent(outbox_url: str, inngest: FakeInngest, run_folder: Path) -> Asy
     async with two_fronts(outbox_url, inngest, **settings) as (parent, _):
         yield parent
         assert await parent.stop() == 0
-    assert "Traceback" not in "".join(parent.lines)
+    said = "".join(parent.lines)
+    assert "Traceback" not in said, said
 
 
 @pytest_asyncio.fixture(loop_scope="module")
