@@ -103,8 +103,19 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_is_no_given_up_lookup)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     return buffer
+
+
+def _is_no_given_up_lookup(record: logging.LogRecord) -> bool:
+    """False for a lookup of an address that fails when its caller has given up.
+
+    aiohttp shields lookups. From Python 3.14 on, asyncio.shield tells the event loop of their
+    error, with a traceback. The caller has said already that it did not get through.
+    """
+    error = record.exc_info and record.exc_info[1]
+    return not (isinstance(error, OSError) and "in shielded future" in str(record.msg))
 
 
 class _Lines:

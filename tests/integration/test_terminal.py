@@ -118,6 +118,22 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
 
 
 @pytest.mark.usefixtures("root_logger")
+def test_a_lookup_that_fails_when_nobody_waits_for_it_is_no_error(tmp_path: Path) -> None:
+    faults = (
+        (OSError(), "gaierror exception in shielded future"),
+        (ValueError(), "ValueError exception in shielded future"),
+        (OSError(), "Task exception was never retrieved"),
+    )
+
+    def write() -> None:
+        for error, words in faults:
+            logging.getLogger("asyncio").error(words, exc_info=error)
+
+    lines = written(tmp_path, "json", write).splitlines()
+    assert [json.loads(line)["event"] for line in lines] == [words for _, words in faults[1:]]
+
+
+@pytest.mark.usefixtures("root_logger")
 def test_a_warning_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.observe.logs.FLUSH_SECONDS", 3600.0)
     flushed, flush = [], LogStream.flush
