@@ -100,12 +100,7 @@ class StoreLink:
         """Keep a connection until cancelled. Then none is left, nor one to an owner that closes."""
         try:
             while True:
-                try:
-                    await self._keep_session()
-                except PermissionError:
-                    self._give_up(_FORBIDDEN)
-                except OSError:
-                    pass
+                await self._keep_session()
                 await asyncio.sleep(self._policy.retry_seconds)
         finally:
             for channel in self._channels:
@@ -149,7 +144,15 @@ class StoreLink:
     async def _keep_session(self) -> None:
         loop = asyncio.get_running_loop()
         session = _Session(self._heard, self._policy.lost)
-        _, channel = await loop.create_unix_connection(lambda: Channel(session.begin), self._path)
+        try:
+            _, channel = await loop.create_unix_connection(
+                lambda: Channel(session.begin), self._path
+            )
+        except PermissionError:
+            self._give_up(_FORBIDDEN)
+            return
+        except OSError:
+            return
         self._channels.add(channel)
         try:
             while not session.is_over.is_set():
