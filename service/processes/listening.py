@@ -94,11 +94,12 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     bound: list[socket.socket] = []
     fault: OSError | None = None
     with contextlib.ExitStack() as opened:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, _, _, _, (address, _, *scope) in dict.fromkeys(found):
             try:
-                one = _bound_to(family, kind, protocol, (address[0], port, *address[2:]))
+                one = socket.create_server((address, port, *scope), family=family, backlog=BACKLOG)
             except OSError as error:
-                fault = OSError(error.errno, f"{error.strerror}: {url_of(host, port)}")
+                reason = os.strerror(error.errno or 0)
+                fault = OSError(error.errno, f"{reason}: {url_of(host, port)}")
                 if error.errno in _NOT_HERE:
                     continue  # a name of both versions of IP, on a machine that has one of them
                 raise fault from error
@@ -109,17 +110,3 @@ def _bound(host: str, port: int) -> list[socket.socket]:
             raise fault
         opened.pop_all()
     return bound
-
-
-def _bound_to(
-    family: int, kind: int, protocol: int, address: tuple[str | int, ...]
-) -> socket.socket:
-    with contextlib.ExitStack() as unless_bound:
-        one = unless_bound.enter_context(socket.socket(family, kind, protocol))
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.listen(BACKLOG)
-        unless_bound.pop_all()
-    return one
