@@ -158,8 +158,7 @@ def _inngest_faults(settings: Settings) -> Iterator[str]:
         ("INNGEST_EVENT_API_BASE_URL", settings.inngest_event_api_base_url),
     ):
         # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
-        parts = _split_url(url if url and "://" in url else f"//{url}")
-        if url and not (_INNGEST_URL.fullmatch(url) and parts.netloc):
+        if url and not _is_inngest_url(url):
             yield (
                 f"{variable}: write http://host:port or https://host; "
                 "a host without a dot needs its port"
@@ -197,6 +196,11 @@ def _proxy_faults(settings: Settings) -> Iterator[str]:
         except ValueError:
             yield "TRUSTED_PROXIES: write addresses or networks, such as 10.0.0.5 or 10.0.0.0/24"
             return
+
+
+def _is_inngest_url(url: str) -> bool:
+    parts = _split_url(url if "://" in url else f"//{url}")
+    return bool(_INNGEST_URL.fullmatch(url) and parts.netloc)
 
 
 def _split_url(url: str) -> SplitResult:
