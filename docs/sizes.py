@@ -20,7 +20,7 @@ from service.web.server.body import (
 )
 from service.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
 from service.web.server.request_parser import MAX_PIPELINED, PIECE_BYTES, RequestLimits
-from service.web.server.server import ServerPolicy
+from service.web.server.server import LINGER_SECONDS, ServerPolicy
 
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
 
@@ -56,6 +56,10 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
     yield "a request under way when the service stops", f"{policy.shutdown_seconds:g} s"
+    yield (
+        "an open connection where only the process stops",
+        f"one request within {LINGER_SECONDS:g} s",
+    )
     yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
     late = f"another one waits {admission.post_wait_seconds:g} s at most"
     yield "posts that run at once in a process", f"{admission.posts}; {late}"

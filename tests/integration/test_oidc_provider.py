@@ -18,6 +18,7 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
 from service.web.signin.oidc import OidcResource
 from service.web.signin.sign_in import SignIn
 from tests.support.free_port import free_port
@@ -99,7 +100,7 @@ async def open_browser(issuer, port):
         oidc = OidcResource(signing_in, sessions, cookie, secure=False)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(oidc.routes())
-        app.add_routes(SignIn(sessions, CrossSite([])).routes())
+        app.add_routes(SignIn(sessions, CrossSite([], secure=False, proxies=Proxies())).routes())
         server = TestServer(app, port=port)
         await server.start_server()
         browser = Browser(server.make_url("/"))

@@ -12,6 +12,7 @@ from service.identity.sessions import Sessions
 from service.identity.user import Operators, User
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
 from service.web.signin.auth import Authenticator, RateLimit
 from tests.support.memory_scopes import MemoryScopes, revisions
 from tests.support.oidc_browser import refusals
@@ -31,7 +32,7 @@ async def ask(aiohttp_client):
     scopes = MemoryScopes()
     resource = AppSettingsResource(
         AppSettings(scopes, {"a": 1, "b": {"c": 1}}),
-        Authenticator(sessions, CrossSite([]), RateLimit(None)),
+        Authenticator(sessions, CrossSite([], secure=False, proxies=Proxies()), RateLimit(None)),
         Operators(["kim@example.com"]),
     )
     app.add_routes(resource.routes())

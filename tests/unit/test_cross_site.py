@@ -69,10 +69,11 @@ def ask(
     *,
     remote: str = "127.0.0.1",
     trusted: tuple[str, ...] = (),
-    **rule: bool,
+    secure: bool = False,
 ) -> None:
     request = make_mocked_request(method, "/", headers={"Host": HOST, "Cookie": "x=y", **headers})
-    CrossSite([FRONT], proxies=Proxies(trusted), **rule).check(request.clone(remote=remote))
+    rule = CrossSite([FRONT], secure=secure, proxies=Proxies(trusted))
+    rule.check(request.clone(remote=remote))
 
 
 @pytest.mark.parametrize("headers", PASSES, ids=str)
@@ -124,7 +125,7 @@ class Site:
 
     def __init__(self, *allowed: str) -> None:
         self.app = web.Application()
-        CrossSite(allowed).install(self.app)
+        CrossSite(allowed, secure=False, proxies=Proxies()).install(self.app)
         self.handled = 0
 
     async def ask(self, method: str, **headers: str) -> web.StreamResponse:

@@ -58,7 +58,7 @@ class BodyBudget:
 
     def __init__(self, total_bytes: int, wait_seconds: float = WAIT_SECONDS) -> None:
         self._free = total_bytes
-        self._owner_bytes = max(1, total_bytes // _OWNERS)
+        self._owner_bytes = total_bytes // _OWNERS
         self._wait_seconds = wait_seconds
         self._owners: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []

@@ -157,7 +157,7 @@ class Connection(web.RequestHandler):
 
     def _receive(self, data: bytes) -> None:
         # During a stop, the rest of a body is read too, which aiohttp would drop.
-        if self._force_close or self._is_ending:
+        if self._is_ending:
             if self._request_in_progress and self._requests is not None:
                 self._requests.feed_data(data)
             return

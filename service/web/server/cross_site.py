@@ -41,12 +41,12 @@ class CrossSite:
         self,
         allowed_origins: Iterable[str],
         *,
-        secure: bool = False,
-        proxies: Proxies | None = None,
+        secure: bool,
+        proxies: Proxies,
     ) -> None:
         self._allowed = frozenset(allowed_origins)
         self._secure = secure
-        self._proxies = proxies or Proxies()
+        self._proxies = proxies
 
     def install(self, app: web.Application) -> None:
         """Answer preflights and let the allowed origins read answers, if there are any.

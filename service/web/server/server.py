@@ -29,6 +29,7 @@ from service.web.server.shares import ConnectionShares
 _UNQUEUED = "/healthz"
 # From the end of a connection that has sent much, until its memory goes back to the system.
 _RETURN_SECONDS = 5.0
+LINGER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,7 @@ class ServerPolicy:
 
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
     theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
-    for `unread_seconds` is dropped. A server that lets go lets each connection be used once more
-    for `linger_seconds`. A stop waits `shutdown_seconds` for requests in progress. Above
+    for `unread_seconds` is dropped. A stop waits `shutdown_seconds` for requests in progress. Above
     `max_connections` a new connection takes the place of an idle one, or is closed at once, so that
     the store and delivery keep their file handles; None is no limit. `admission` bounds how many
     requests run at once.
@@ -49,7 +49,6 @@ class ServerPolicy:
     unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
-    linger_seconds: float = 1.0
     max_connections: int | None = None
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
@@ -69,16 +68,15 @@ class HttpServer(web.AppRunner):
             shutdown_timeout=self._policy.shutdown_seconds,
         )
 
-    async def let_go(self, linger_seconds: float | None = None) -> None:
+    async def let_go(self, linger_seconds: float = LINGER_SECONDS) -> None:
         """Accept nothing more; clients may use each connection once more: others take the next.
 
-        Returns when the connections are closed, or after `linger_seconds`, by default the policy's.
+        Returns when the connections are closed, or after `linger_seconds`.
         """
         for site in list(self.sites):
             await site.stop()
         if isinstance(self.server, _Server):
-            seconds = self._policy.linger_seconds if linger_seconds is None else linger_seconds
-            await self.server.linger(seconds)
+            await self.server.linger(linger_seconds)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -13,6 +13,7 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
 from service.web.signin.oidc import OidcResource
 from service.web.signin.sign_in import SignIn
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
@@ -52,7 +53,7 @@ async def start(aiohttp_server, clock):
         cookie = AttemptCookie(["secret"], secure=False, clock=clock)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
-        app.add_routes(SignIn(sessions, CrossSite([])).routes())
+        app.add_routes(SignIn(sessions, CrossSite([], secure=False, proxies=Proxies())).routes())
         return await aiohttp_server(app)
 
     yield start

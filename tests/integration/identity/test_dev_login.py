@@ -12,6 +12,7 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.web.pages.page import Pages
 from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
 from tests.support.memory_scopes import revisions
@@ -25,7 +26,7 @@ def start(aiohttp_client):
     async def start(**options):
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         app = web.Application(middlewares=[sessions.middleware(), refusals])
-        cross_site = CrossSite([])
+        cross_site = CrossSite([], secure=False, proxies=Proxies())
         app.add_routes(SignIn(sessions, cross_site).routes())
         app.add_routes(DevSignIn(sessions, cross_site, Pages(), **options).routes())
         return await aiohttp_client(app)

@@ -127,8 +127,8 @@ async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() ->
 
 
 async def test_a_server_that_lets_go_waits_for_a_moment_alone() -> None:
-    async with serving(linger_seconds=0.05) as served:
-        await served.server.let_go()
+    async with serving() as served:
+        await served.server.let_go(0.05)
         served.writer.write(ASK)
         assert "Connection: close" in await served.says("answer 1")
 
