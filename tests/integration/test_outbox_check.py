@@ -126,9 +126,15 @@ async def test_it_can_not_tell_of_a_schema_that_is_none(monkeypatch: pytest.Monk
 
 
 async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(_: str) -> None:
-        raise OutboxUnavailableError("The database is away:\n  refused.")
+    for fault, words, trace in (
+        (OutboxUnavailableError("It is away:\n  refused."), "It is away: refused.", []),
+        (RuntimeError("no\none"), "an unforeseen RuntimeError", ["RuntimeError: no", "one"]),
+    ):
 
-    monkeypatch.setattr(check, "_ask", refused)
-    code, out, _ = await outbox_command(path, "check")
-    assert (code, out) == (3, "OUTBOX UNKNOWN - The database is away: refused.\n")
+        async def failing(_: str, fault: Exception = fault) -> None:
+            raise fault
+
+        monkeypatch.setattr(check, "_ask", failing)
+        code, out, err = await outbox_command(path, "check")
+        assert (code, out) == (3, f"OUTBOX UNKNOWN - {words}\n")
+        assert err.splitlines()[-2:] == trace

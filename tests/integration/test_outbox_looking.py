@@ -114,12 +114,12 @@ async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Pa
 
 
 async def test_an_id_without_an_event_is_said(live: SqliteOutbox, path: Path) -> None:
-    del live
+    await append_all(live, 2)
     for options in ((), ("--payload",)):
-        code, out, err = await outbox_command(path, "show", "nothing", *options)
-        assert (code, out, "no event nothing" in err) == (1, "", True)
-    code, out, err = await outbox_command(path, "show", "")
-    assert (code, out, "give an event's id" in err) == (2, "", True)
+        told = "outbox: there is no event no\ufffdthing in this outbox.\n"
+        assert await outbox_command(path, "show", "no\x1bthing", *options) == (1, "", told)
+        told = "outbox: give an event's id, or how it begins.\n"
+        assert await outbox_command(path, "show", "", *options) == (2, "", told)
 
 
 async def test_a_number_beyond_what_a_store_counts_is_refused_in_words(path: Path) -> None:

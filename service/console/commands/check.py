@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import traceback
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -45,12 +46,21 @@ def _address(url: str) -> str:
 
 
 @contextlib.contextmanager
-def _unknown(of: str = "") -> Iterator[None]:
+def _unknown(of: str = "", *, json: bool = False) -> Iterator[None]:
+    """End with 3 on any error. One that was not foreseen has its traceback on standard error."""
     try:
         yield
     except typer.BadParameter as error:
-        _say(Severity.UNKNOWN, f"{of}{error.message}", None, json=False)
-        raise typer.Exit(Severity.UNKNOWN) from error
+        words = f"{of}{error.message}"
+    except ServiceError as error:
+        words = " ".join(str(error).split())
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        words = f"an unforeseen {type(error).__name__}"
+    else:
+        return
+    _say(Severity.UNKNOWN, words, None, json=json)
+    raise typer.Exit(Severity.UNKNOWN)
 
 
 MaxAge = Annotated[
@@ -87,11 +97,8 @@ def check(
 
     Example: `outbox check --max-age 10m --critical-age 2h`
     """
-    try:
+    with _unknown(json=json):
         view, faults, names, keys = asyncio.run(_ask(url))
-    except ServiceError as error:
-        _say(Severity.UNKNOWN, " ".join(str(error).split()), None, json=json)
-        raise typer.Exit(Severity.UNKNOWN) from error
     found = alarms(
         view,
         faults,

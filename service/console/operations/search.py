@@ -232,7 +232,7 @@ class FoundIds(msgspec.Struct, frozen=True, gc=False):
 async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
     """The events that these ids, beginnings of ids, or ids in Inngest name.
 
-    A whole id names only itself.
+    A whole id names only itself, and an empty one names none.
     """
     whole = await inspector.rows(Filter(ids=tuple(given), limit=len(given)))
     known = {row.id: row for row in whole}
@@ -241,7 +241,7 @@ async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
     ambiguous: list[tuple[str, tuple[Row, ...]]] = []
     for one in dict.fromkeys(given):
         found = [known[one]] if one in known else await _beginning_with(inspector, one)
-        if not found:
+        if not (one and found):
             unknown.append(one)
         elif len(found) > 1:
             ambiguous.append((one, tuple(found)))
