@@ -197,7 +197,11 @@ async def test_there_has_to_be_a_source(tmp_path: Path) -> None:
         await move(target, target)
 
 
-def test_the_command_says_what_it_did(path: Path, target: str) -> None:
+def test_the_command_says_what_it_did_in_the_schema_of_the_service(
+    path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTBOX_SCHEMA", "queue")
+
     async def fill_it() -> None:
         async with SqliteStorage(path).open() as outbox:
             await bury(outbox, 3)

@@ -10,7 +10,7 @@ import typer
 
 from service.bootstrap.operations import back_up, move_outbox, recover_file
 from service.config.outbox_url import sqlite_path
-from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault
+from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault, in_schema
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json, progress_bar
 from service.errors import OutboxNotFoundError
@@ -57,14 +57,14 @@ def recover(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
 
 def _address(url: str) -> str:
-    """An outbox's address. Raises typer.BadParameter."""
+    """An outbox's address, in its schema. Raises typer.BadParameter."""
     try:
         sqlite_path(url)
     except OutboxNotFoundError as error:
         raise typer.BadParameter(
             "write sqlite:///path/to/file or postgresql://host/database"
         ) from error
-    return url
+    return in_schema(url)
 
 
 To = Annotated[
