@@ -304,6 +304,14 @@ def test_a_command_logs_on_standard_error_and_leaves_its_own_faults_out(
     assert (said.out, "file_check_incomplete" in said.err) == ("", True)
     assert not any(fault in said.err for fault in own)
 
+    def failing(**_: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(script, "app", failing)
+    with pytest.raises(SystemExit, match="2"):
+        script.main()
+    assert capsys.readouterr().err.endswith("KeyError: 'unforeseen'\n")
+
 
 def test_the_lines_before_a_crash_are_written() -> None:
     crash = """

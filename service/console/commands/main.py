@@ -6,6 +6,7 @@ Each command has a module of its name. Reading never blocks the service.
 from __future__ import annotations
 
 import sys
+import traceback
 
 import structlog
 import typer
@@ -54,7 +55,6 @@ app = typer.Typer(
     name="outbox",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
 )
 add_version(app, "outbox", _HELP)
 app.command("stats")(stats)
@@ -101,7 +101,11 @@ def main() -> None:
         processors=[_without_faults, *structlog.get_config()["processors"]],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    app(prog_name="outbox")
+    try:
+        app(prog_name="outbox")
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        sys.exit(UNKNOWN)  # 1 has a meaning of its own for each command
 
 
 if __name__ == "__main__":
