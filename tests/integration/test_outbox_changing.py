@@ -166,12 +166,16 @@ async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
 
 async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Path) -> None:
     ids = await one_of_each(served)
-    code, _, err = await outbox_command(
-        path, "replay", ids["dead"], ids["delivered"], "nothing", "--yes"
+    living = ids["delivered"], ids["pending"]
+    code, out, err = await outbox_command(
+        path, "replay", ids["dead"], *living, "nothing", "none", "--yes"
     )
-    assert code == 1
-    assert f"{ids['delivered']}: it is delivered" in err
-    assert "nothing: there is no such event" in err
+    assert (code, out) == (1, "")
+    why = [f"{one}: there is no such event" for one in ("nothing", "none")]
+    why += [f"{ids[state]}: it is {state}" for state in ("delivered", "pending")]
+    assert err == "".join(f"outbox: {one}. Nothing was changed.\n" for one in why)
+    code, _, err = await outbox_command(path, "discard", ids["pending"], "--state", "dead", "--yes")
+    assert (code, f"{ids['pending']}: it is pending" in err) == (1, True)
     assert (await served.inspector.stats()).dead == 1
 
 
@@ -218,12 +222,14 @@ async def test_purge_removes_delivered_rows_only(
     await outbox_command(path, "pause", "--actor", "")  # who is told to be nobody
     actors = [one["actor"] for one in await outbox_json(path, "audit")]
     assert actors == [f"{getpass.getuser()}@{platform.node()}", "kim"]
-    monkeypatch.setattr(getpass, "getuser", lambda: {}["a user without a name"])
-    _, out, _ = await outbox_command(path, "purge", "--yes")
-    assert out == "Removed 0 delivered rows.\n"
-    await outbox_command(path, "pause")
-    actor = (await outbox_json(path, "audit"))[0]["actor"]
-    assert actor == f"uid {os.getuid()}@{platform.node()}"
+    nameless = f"uid {os.getuid()}@{platform.node()}"
+    for number, nobody in enumerate((lambda: {}["no name"], (path.parent / "no name").stat), 1):
+        monkeypatch.setattr(getpass, "getuser", nobody)
+        _, out, _ = await outbox_command(path, "purge", "--yes")
+        assert out == "Removed 0 delivered rows.\n"
+        await outbox_command(path, "pause")
+        actors = [one["actor"] for one in await outbox_json(path, "audit")]
+        assert actors.count(nameless) == number
     assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
 
 

@@ -80,11 +80,15 @@ async def told_by_zsh(environment_url: str, words: str) -> str:
 async def test_a_beginning_of_an_id_names_an_event_and_of_several_none(store_url: str) -> None:
     assert (await outbox_json(store_url, "show", "019f-a"))["id"] == "019f-aa"
     assert (await outbox_json(store_url, "show", "019f-b", "--payload"))["payload"]
-    for command in (["show", "019e"], ["replay", "019e", "019f-b", "--yes"], ["discard", "019e"]):
-        code, out, err = await outbox_command(store_url, *command)
-        candidates = "".join(f"  {one}  dead  a\ufffd[2J\n" for one in ("019e-ab", "019e-aa"))
-        assert err == f"outbox: 019e is the beginning of 2 ids:\n{candidates}"
-        assert (code, out) == (2, "")
+    row = "  {}  dead  a\ufffd[2J\n".format
+    first = f"outbox: 019e is the beginning of 2 ids:\n{row('019e-ab')}{row('019e-aa')}"
+    second = f"outbox: 019f is the beginning of 2 ids:\n{row('019f-b')}{row('019f-aa')}"
+    for command, told in (
+        ("show 019e", first),
+        ("replay 019e 019f-b --yes", first),
+        ("discard 019e 019f", first + second),
+    ):
+        assert await outbox_command(store_url, *command.split()) == (2, "", told)
     for command in ("replay", "discard"):
         code, _, err = await outbox_command(store_url, command, "019f-b", "--user", "u-0", "--yes")
         assert (code, "019f-b: it does not match the filter" in err) == (1, True)

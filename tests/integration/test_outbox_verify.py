@@ -95,6 +95,13 @@ async def test_all_that_was_delivered_is_held(
     outbox: Outbox, path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(verification, "PAGE", 50)
+    made = verify_module.make_rest_api
+
+    def making(*parts: Any, timeout_seconds: float) -> Any:
+        assert timeout_seconds == 30.0
+        return made(*parts, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(verify_module, "make_rest_api", making)
     await hold(guarded, outbox, *await delivered(outbox, 120))
     code, said = await verify(path, guarded)
     assert code == 0
@@ -145,8 +152,9 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
     assert (code, said["checked"]) == (0, 1)
     code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1][:-1])
     assert (code, said["missing"]) == (1, [ids[1]])
-    code, said = await verify(path, guarded, "--ids", ids[0], "--ids", "none")
-    assert (code, said) == (3, {})
+    found = await asked(path, guarded, "--ids", ids[0], "--ids", "none", "--ids", "no")
+    told = "".join(f"outbox: there is no event {one} in this outbox.\n" for one in ("none", "no"))
+    assert (found.exit_code, found.stderr) == (3, told)
     assert await verify(path, guarded, "--ids", ids[0][:2]) == (3, {})
 
 
@@ -170,6 +178,9 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
     _, out = await printed(path, guarded, "--resend")
     again = "0 are sent again.\n1 are not sent again: payload_removed.\n"
     assert out.endswith(f"missing: {gone[0]}\n{again}")
+    async with SqliteStorage(path).open() as outbox:
+        acts = await outbox.inspector.audit(9)
+    assert [sorted(act.ids) for act in acts if act.ids] == [sorted(ids)]
 
 
 async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(
@@ -215,13 +226,14 @@ async def test_what_is_missing_is_worse_than_what_is_not_known(
     path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ):
     async def answered(*_: object, **__: object) -> verification.Verification:
-        return verification.Verification(9, 4, missing, unknown, {"x\x1b": 2_000}, "a\x1b")
+        return verification.Verification(9, 4, missing, unknown, runs, "a\x1b")
 
     monkeypatch.setattr(verify_module, "_verify", answered)
+    runs = {"x\x1b": 2_000, "failed": 1}
     twenty = [*"abcdefghijklmnopqrst"]  # all are named
     for missing, unknown, code in ((["a"], ["b"], 1), ([], ["b"], 3), (twenty, [], 1), ([], [], 0)):
         counts = f"4 held by Inngest, {len(missing)} missing, {len(unknown)} unknown."
-        said = "Unknown, because: a\ufffd\nRuns: 2,000 x\ufffd.\n"
+        said = "Unknown, because: a\ufffd\nRuns: 1 failed, 2,000 x\ufffd.\n"
         named = "".join(f"missing: {one}\n" for one in missing)
         found = await printed(path, guarded)
         assert found == (code, f"9 delivered events: {counts}\n{said}{named}")
