@@ -169,13 +169,11 @@ def test_a_page_with_buttons_names_no_command() -> None:
     )
     view = NameView(name="orders/placed", expected=False, dead=3)
     told = explain_name(view.name, view, PAUSED, serving=True, commands=False)
-    assert told == [f"orders/placed events are {paused}", UNSEEN]
+    assert told == [f"orders/placed events are {paused}", f"{NONE_SEEN}."]
 
 
-UNSEEN = (
-    "No event of this name was seen to be held lately, or Inngest can't be asked for runs: "
-    "`python -m service check` says whether it can."
-)
+NONE_SEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
+UNSEEN = f"{NONE_SEEN}: `python -m service check` says whether it can."
 PACE = (
     "Inngest holds about 1.5 events a second. An event is held 0.2 s after its acceptance in the "
     "median, 95 % within 3 s."

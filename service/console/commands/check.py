@@ -150,5 +150,5 @@ async def _ask(url: str) -> tuple[StatsView, list[str], KeptNames, KeyNeeds | No
     failure = status.failure if status else None
     faults = [failure] if failure else await file_faults(url)
     given = os.environ.get(_KEYS, "")
-    keys = await needed_keys(url, given.split(",")) if given else None
+    keys = await needed_keys(url, given.split(",")) if given.strip() else None
     return view, faults, await known_names(url), keys

@@ -17,10 +17,8 @@ _SENT = (
     "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
     "is sent again under the same ids"
 )
-_UNSEEN = (
-    "No event of this name was seen to be held lately, or Inngest can't be asked for runs: "
-    "`python -m service check` says whether it can."
-)
+_UNSEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
+_ASK_WHETHER = ": `python -m service check` says whether it can."
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WHY_DEAD = {
     "rejected": "Inngest refused it",
@@ -69,7 +67,7 @@ def explain_name(
     first = [f"{name} events are {held_up}."] if held_up else []
     dead = _name_dead(name, view) if commands else ()
     if view is None or not (view.sampled or view.no_run_since):
-        return [*first, _UNSEEN, *dead]
+        return [*first, _UNSEEN + (_ASK_WHETHER if commands else "."), *dead]
     return [*first, *_name_pace(view), *_name_runs(view), *dead]
 
 
