@@ -306,6 +306,8 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: ServiceH
         ("multipart/form-data; boundary=a", b"--b"),
         ("application/x-www-form-urlencoded; charset=none", b"id=x"),
         ("application/x-www-form-urlencoded", b"id=%ff%00"),
+        ("application/x-www-form-urlencoded", b"a" * 256 * 1024),
+        ("application/x-www-form-urlencoded", b"a=1&" * 1_999),
         ("text/plain", b"\xff"),
     ]
     async with signed_in(service.url) as session:

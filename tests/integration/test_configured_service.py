@@ -98,13 +98,13 @@ async def test_of_several_session_secrets_the_first_signs_and_all_open(tmp_path:
 
 async def test_a_cookie_of_auth_js_counts_under_each_of_its_secrets(tmp_path: Path) -> None:
     secrets = {
-        "AUTH_SECRET": f"{NEW},{OLD}",
+        "AUTH_SECRET": f"{NEW}, {OLD}",
         "AUTH_SECRET_1": "the-first-numbered-secret",
         "AUTH_SECRET_2": "the-second-numbered-secret",
         "AUTH_SECRET_3": "the-third-numbered-secret",
     }
     claims = json.dumps({"sub": "u-9", "exp": time.time() + 600}).encode()
-    known = [one for listed in secrets.values() for one in listed.split(",")]
+    known = [one for listed in secrets.values() for one in listed.split(", ")]
     async with served(tmp_path, **secrets) as client:
         for secret in (*known, "a-secret-that-is-not-configured"):
             cookie = f"{FLAVOURS['v5'].cookie}={make('v5', claims, secret=secret)}"

@@ -26,6 +26,7 @@ CHOSEN = "off (OUTBOX_CONFIRM)"
         ({**KEY, **SIGNED}, Destination.CLOUD, "off (Inngest's cloud)"),
         (OWN, Destination.SELF_HOSTED, "off (INNGEST_SIGNING_KEY is not set)"),
         ({**OWN, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
+        ({"INNGEST_DEV": "0", **OWN, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**EVENTS, **KEY, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, CHOSEN),
         ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, "on (OUTBOX_CONFIRM)"),
