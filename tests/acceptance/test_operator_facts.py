@@ -238,8 +238,9 @@ async def test_each_page_says_this_of_nothing_and_of_much(
         await shown.see(MAIN, "/outbox/names")
         shown.compare("empty")
     names = ("a/well", "a/well", "a/well", "b/large", "b/large")
-    lost = NameView(name=NAME, expected=True, ran=1, no_run_since=wall_now_ms() - 3 * HOUR_MS)
-    kept = KeptNames(wall_now_ms(), (NameView(name="b/other", expected=True), WELL, lost))
+    since = {"expected": True, "ran": 1, "no_run_since": wall_now_ms() - 3 * HOUR_MS}
+    lost = [NameView(name=name, **since) for name in (NAME, "c/lost")]
+    kept = KeptNames(wall_now_ms(), (NameView(name="b/other", expected=True), WELL, *lost))
     async with storage.open() as outbox:
         await bury(outbox, *(deliverable(f"u-{n}", name) for n, name in enumerate(names)))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))

@@ -29,10 +29,15 @@ from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
 IN_USE_AND_LEFT = """
 dead = ""; showDead("as drawn"); const first = find("stale").hidden;
-document.activeElement.blur(); find("dead").matches = () => false; find("stale").hidden = false;
+document.activeElement.blur(); find("dead").matches = (where) => where === ":hover";
+showDead("under the pointer"); const kept = find("dead").textContent.includes("aws.index");
+find("dead").matches = () => false; find("stale").hidden = false;
 showDead("<time class='ago' datetime='2001-01-01T00:00:00Z'></time>");
-return [first, find("stale").hidden, find("dead").textContent.slice(-6)];
+const said = find("delivery").firstChild; showDelivery(said.textContent);  // not said again
+return [first, kept, find("stale").hidden, find("dead").textContent.slice(-6),
+  find("delivery").firstChild === said];
 """
+COLOURS = "return ['.pill', '.now'].map((one) => document.querySelector(one).className)"
 KEEP_TIMERS = "timers = []; setInterval = (run, after) => { timers.push([run, after]); }"
 WRITTEN_AGAIN = """
 const time = document.querySelector("main time");
@@ -187,8 +192,6 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             "Waiting over the last hour: 0 now, 0 at most.",
         )
         await browser.open(f"{service.url}/outbox/events/{dead_ids[1]}")
-        copy = await browser.text("h1 button.copy"), await browser.role("h1 button.copy")
-        assert copy == ("Copy", ("button", f"Copy {dead_ids[1]}"))
         # By keyboard alone: the skip link, then the first button after it.
         await browser.run("document.querySelector('a.skip').focus()")
         await browser.press("\ue007")
@@ -207,20 +210,45 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             await other.send("/outbox/pause", ("confirmed", "yes"), ("reason", "we move"))
             await browser.shows("#delivery", "we move")
             assert await browser.text("header .pill") == "paused"
-            colours = "return document.querySelector('.now').className"
-            assert await browser.run(colours) == "card now delivery-paused"
+            colours = ["pill delivery-paused", "card now delivery-paused"]
+            assert await browser.run(COLOURS) == colours
             # A list under somebody's hands stays as it is, and says so.
             gone = (("event", dead_ids[0]), ("confirmed", "yes"))
             await other.send("/outbox/discard", *gone)
             await browser.shows("#stale", "There are other dead events by now")
             assert "documents/aws.index" in await browser.text("#dead")
             await browser.shows("[data-figure=dead]", "0")
-            assert await browser.run(IN_USE_AND_LEFT) == [True, True, " d ago"]
+            assert await browser.run(IN_USE_AND_LEFT) == [True, True, True, " d ago", True]
         assert await browser.complaints() == []
         await browser.devtools("Network.enable", {})
         await browser.devtools("Network.emulateNetworkConditions", OFFLINE)
         await browser.run("follow()")
         await browser.shows("#connection", "Not live: trying to reach the service.")
+
+
+@pytest.mark.slow
+async def test_in_a_browser_ids_and_payloads_are_copied(
+    service: ServiceHere, dead_ids: list[str], tmp_path: Path
+) -> None:
+    async with chromium(tmp_path / "profile") as browser:
+        await sign_in_browser(browser, service.url)
+        await browser.open(f"{service.url}/outbox/events/{dead_ids[1]}")
+        assert await browser.role("h1 button.copy") == ("button", f"Copy {dead_ids[1]}")
+        title = await browser.run("return document.querySelector('.timeline time').title")
+        assert re.fullmatch(r"now|\d+ (s|min) ago", title)
+        await browser.click("section form button")
+        await browser.shows("pre", "a secret document")
+        assert await browser.role("pre + button.copy") == ("button", "Copy the payload")
+        await browser.open(f"{service.url}/outbox/events?state=dead")
+        await browser.click(".rows button.copy")
+        await browser.shows(".rows button.copy", "Copied")
+        # Over plain HTTP from elsewhere a browser has no clipboard.
+        await browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        await browser.run("document.execCommand = () => { window.copied = `${getSelection()}`; }")
+        await browser.click(".rows tr:nth-child(2) button.copy")
+        await browser.shows(".rows tr:nth-child(2) button.copy", "Copied")
+        assert await browser.run("return window.copied") == dead_ids[0]
+        await browser.shows(".rows tr:nth-child(2) button.copy", "Copy")
 
 
 @pytest.mark.slow
@@ -232,14 +260,6 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         await sign_in_browser(browser, service.url)
         await browser.open(f"{service.url}/outbox/events?state=dead")
         await browser.shows("td[data-label=Accepted] time", " ago")
-        await browser.click(".rows button.copy")
-        await browser.shows(".rows button.copy", "Copied")
-        # Over plain HTTP from elsewhere a browser has no clipboard.
-        await browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
-        await browser.run("document.execCommand = () => { window.copied = `${getSelection()}`; }")
-        await browser.click(".rows tr:nth-child(2) button.copy")
-        await browser.shows(".rows tr:nth-child(2) button.copy", "Copied")
-        assert await browser.run("return window.copied") == dead_ids[0]
         seconds = "[0, 1, 59, 60, 7199, 7200, 172800, -90]"
         ago = f"return {seconds}.map((one) => ago(Date.now() - one * 1000))"
         assert await browser.run(ago) == [
@@ -271,6 +291,7 @@ async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once
         assert "over the last day" in (await browser.role("#charts svg"))[1]
         await browser.open(f"{service.url}/outbox/events?state=dead")
         await browser.click("#zone")
+        await browser.open(f"{service.url}/outbox/events?state=dead")
         assert (await browser.run(exact)).endswith(" UTC")
         ticked = "return document.querySelectorAll('input[name=event]:checked').length"
         for count in (2, 0, 2):

@@ -59,6 +59,7 @@ JOURNAL = (
 HTTPS = "write it as https://host or https://host/path"
 INNGEST = "write http://host:port or https://host; a host without a dot needs its port"
 OIDC = "OIDC_ISSUER, OIDC_CLIENT_ID"
+SHORT = "is shorter than 16 characters"
 FAULTY = {
     "APP_ENV": ("staging", "input should be 'development' or 'production'"),
     "PORT": ("abc", "write a whole number"),
@@ -80,8 +81,7 @@ FAULTY = {
     "OUTBOX_URL": ("mysql://h/x", "write sqlite:///path/to/file or postgresql://host/database"),
     "SESSION_SECRET": (
         f"short,{'x' * 16},shortest",
-        "secret 1 is shorter than 16 characters\n"
-        "SESSION_SECRET: secret 3 is shorter than 16 characters",
+        f"secret 1 {SHORT}\nSESSION_SECRET: secret 3 {SHORT}",
     ),
     OIDC: ("outbox", "set both or neither"),
     "OUTBOX_SHOW_DECRYPTED": ("1", "it needs OUTBOX_ENCRYPTION_KEY"),
@@ -92,7 +92,10 @@ FAULTY = {
     "INNGEST_BASE_URL": ("http://inngest.test nowhere", INNGEST),
     "ALARM_SECRET": ("whsec_c2hvcnQ=", "write whsec_ and 24 to 64 bytes in base64"),
     "ALARM_URL": ("https://[x", "write https://host/path or inngest"),
-    "ALLOWED_ORIGINS": ("https://a.test,*", "write each origin as https://host or https://host:port"),
+    "ALLOWED_ORIGINS": (
+        "https://a.test,*",
+        "write each origin as https://host or https://host:port",
+    ),
     "TRUSTED_PROXIES": (
         "::1,10.1/8",
         "write addresses or networks, such as 10.0.0.5 or 10.0.0.0/24",
@@ -106,8 +109,7 @@ FAULTY_IN_PRODUCTION = {
     "OUTBOX_JOURNAL": ("s3://bucket", JOURNAL),
     "OUTBOX_EVENT_KEYS": (
         f"c:short,a:{'x' * 16},b:{'y' * 15}",
-        "a key of b is shorter than 16 characters\n"
-        "OUTBOX_EVENT_KEYS: a key of c is shorter than 16 characters",
+        f"a key of b {SHORT}\nOUTBOX_EVENT_KEYS: a key of c {SHORT}",
     ),
     "INNGEST_EVENT_KEY": ("", "required unless INNGEST_DEV is set"),
     "OUTBOX_CONFIRM": ("on", "on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"),
