@@ -10,6 +10,8 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.config.settings import Settings
 from service.dev.demo.demo import Pace
@@ -230,8 +232,18 @@ async def test_check_tells_whether_confirmations_can_be_had(command):
 async def test_check_sends_what_delivery_sends(command, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     keys = {"INNGEST_EVENT_KEY": "first-key", "INNGEST_EVENT_KEY_FALLBACK": "second-key"}
-    async with FakeInngest(options=FakeOptions(keys={"second-key"})) as api:
-        given = {"INNGEST_BASE_URL": api.url, "INNGEST_DEV": "0", **keys}
+    asked = []
+
+    @web.middleware
+    async def noting(request, handler):
+        asked.append((request.headers["x-inngest-env"], await request.read()))
+        return await handler(request)
+
+    app = FakeInngest(options=FakeOptions(keys={"second-key"})).build_app()
+    app.middlewares.append(noting)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        given = {"INNGEST_BASE_URL": url, "INNGEST_DEV": "0", "INNGEST_ENV": "branch/a", **keys}
         done = await asyncio.to_thread(command, "check", **given)
-        assert {one.body_bytes for one in api.ledger.requests} == {len("[]")}
-    assert f"inngest: {api.url} answers and takes the event key" in done.stderr
+    assert set(asked) == {("branch/a", b"[]")}
+    assert f"inngest: {url} answers and takes the event key" in done.stderr
