@@ -106,5 +106,5 @@ class ConnectionShares:
 
     def _client(self, request: web.BaseRequest) -> str | None:
         """The address that a trusted proxy added."""
-        added = request.headers[hdrs.X_FORWARDED_FOR].rpartition(",")[2].strip()
+        added = request.headers.getall(hdrs.X_FORWARDED_FOR)[-1].rpartition(",")[2].strip()
         return added if self._is_proxy(request.remote or "") else None
