@@ -46,10 +46,10 @@ class Admission:
 
     def __init__(
         self,
-        policy: AdmissionPolicy | None = None,
+        policy: AdmissionPolicy,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._policy = policy or AdmissionPolicy()
+        self._policy = policy
         self._clock = clock
         self._size = self._room = self._policy.most
         self._waiting: _Waiting = deque()

@@ -58,7 +58,7 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise InvalidFieldError(faulty_field(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidJsonError from exc
 
 

@@ -150,8 +150,7 @@ class Connection(web.RequestHandler):
 
     def _receive_late(self) -> None:
         data, self._late = self._late, b""
-        if self.transport is not None:
-            self._receive(data)
+        self._receive(data)
         if self.transport is not None and not (self._reading_paused or self._buffer_paused):
             self.transport.resume_reading()
 
