@@ -18,7 +18,7 @@ PASSES = [
     {"Origin": "https://app.example.com"},
     {"Origin": "http://app.example.com"},
     {"Origin": "https://app.example.com:443"},
-    {"Origin": "https://APP.example.com"},
+    {"Origin": "https://APP.example.com", "Host": "app.EXAMPLE.com"},
     {"Origin": "https://app.example.com", "Sec-Fetch-Site": "same-origin"},
     {"Sec-Fetch-Site": "same-origin"},
     {"Sec-Fetch-Site": "none"},
@@ -28,7 +28,7 @@ PASSES = [
     {"Origin": "http://app.example.com:8080", "Host": "app.example.com:8080"},
     {"Origin": "http://app.example.com", "Host": "app.example.com:80"},
     {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com"},
-    {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com, inner"},
+    {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com , inner"},
     {"Origin": "https://app.example.com", "X-Forwarded-Host": "www.example.com"},
     {"Origin": "http://[::1]:3000", "Host": "[::1]:3000"},
 ]
@@ -165,7 +165,7 @@ async def test_a_preflight_of_an_allowed_origin_is_told_what_it_may_do() -> None
 @pytest.mark.parametrize(
     ("asked", "allowed"),
     [
-        ("x-inngest-env", f"{HEADERS}, x-inngest-env"),
+        ("x-inngest-env, x-inngest-sdk", f"{HEADERS}, x-inngest-env, x-inngest-sdk"),
         ("content-type, X-Inngest-Event-Id-Seed ,x-other", f"{HEADERS}, X-Inngest-Event-Id-Seed"),
         ("", HEADERS),
         ("x-inngest-", HEADERS),

@@ -111,7 +111,9 @@ async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Li
         answer = await answered(raises(ZeroDivisionError()), recorder=counts)
     assert answer.status == 500
     made = answer.headers["X-Request-Id"]
-    assert [(one["event"], one["request_id"]) for one in logs] == [("request_failed", made)]
+    assert logs == [
+        {"event": "request_failed", "log_level": "error", "request_id": made, "exc_info": True}
+    ]
     assert counts.got == []
     assert (lines.lines[0].status, lines.lines[0].code) == (500, "internal_error")
 

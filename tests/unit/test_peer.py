@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import MalformedRequestError, MetricsTokenRequiredError
+from service.web.server.connection import peer_of
 from service.web.server.proxies import Proxies, check_metrics_access, is_local
 
 TOKEN = "metrics-token"
@@ -62,6 +65,13 @@ def test_another_machine_is_not(remote):
     asked = request(remote)
     assert asked.remote == remote
     assert not is_local(asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"), [(("10.0.0.7", 80), "10.0.0.7"), (("fd00::7", 80, 0, 0), "fd00::7"), ("", "")]
+)
+def test_a_connection_counts_for_the_address_of_its_peer(name, peer):
+    assert peer_of(mock.Mock(**{"get_extra_info.return_value": name})) == peer
 
 
 @pytest.mark.parametrize(

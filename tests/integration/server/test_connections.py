@@ -30,6 +30,7 @@ class Served:
         self.began, self.may_answer = asyncio.Event(), asyncio.Event()
         self.may_answer.set()
         self.answered = 0
+        self.headers: dict[str, str] = {}
         self.server: HttpServer
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
@@ -38,7 +39,7 @@ class Served:
         self.began.set()
         await self.may_answer.wait()
         self.answered += 1
-        return web.Response(text=f"answer {self.answered}")
+        return web.Response(text=f"answer {self.answered}", headers=self.headers)
 
     async def says(self, words: str) -> str:
         """The head of the next answer, whose body is `words`."""
@@ -108,7 +109,9 @@ async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
 
 async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() -> None:
     async with serving() as served:
-        _, other = await asyncio.open_connection(*served.server.addresses[0])
+        await web.TCPSite(served.server, "127.0.0.1", 0).start()
+        addresses = served.server.addresses
+        _, other = await asyncio.open_connection(*addresses[1])
         served.writer.write(ASK)
         assert "Connection: close" not in await served.says("answer 1")
         leaving = asyncio.create_task(served.server.let_go(NEVER))
@@ -117,13 +120,14 @@ async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() ->
         assert not leaving.done()
         other.close()
         await eventually(lambda: len(served.server.server.connections) == 1)
-        served.writer.write(ASK)
-        assert "Connection: close" in await served.says("answer 2")
+        served.writer.write(ASK + ASK)
+        assert "Connection: close" not in await served.says("answer 2")
+        assert "Connection: close" in await served.says("answer 3")
         assert await served.reader.read() == b""
-        port = served.writer.get_extra_info("peername")[1]
         await leaving
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+        for address in addresses:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*address)
 
 
 async def test_a_server_that_lets_go_waits_for_a_moment_alone() -> None:
@@ -146,6 +150,15 @@ async def test_a_fault_that_no_middleware_sees_is_logged_and_answered_in_the_one
     [line] = logs
     assert (line["event"], type(line["exc_info"])) == ("request_failed", AttributeError)
     assert f"X-Request-Id: {line['request_id']}" in head
+
+
+async def test_a_fault_as_an_answer_is_written_is_logged(caplog) -> None:
+    async with serving() as served:
+        served.headers = {"X-Two-Lines": "a\r\nb"}
+        served.writer.write(ASK)
+        assert await served.reader.read() == b""
+    [record] = caplog.records
+    assert isinstance(record.exc_info[1], ValueError)
 
 
 async def test_a_health_check_waits_for_no_turn() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import threading
 from collections.abc import AsyncIterator
+from unittest import mock
 
 import psutil
 import pytest
@@ -185,7 +187,7 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
             event.clear()
 
 
-def test_memory_between_what_is_in_use_goes_back_too() -> None:
+def test_memory_between_what_is_in_use_goes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [b"%5d" % number * 10_000 for number in range(1_000)]
     in_use = blocks[::100]
     before = psutil.Process().memory_info().rss
@@ -193,3 +195,9 @@ def test_memory_between_what_is_in_use_goes_back_too() -> None:
     body_budget.return_memory()
     assert len(in_use) == 10
     assert before - psutil.Process().memory_info().rss > 32 * KIB * KIB
+    for library in (
+        mock.Mock(return_value=object()),
+        mock.Mock(side_effect=OSError),
+    ):  # of other systems
+        monkeypatch.setattr(ctypes, "CDLL", library)
+        body_budget.return_memory()

@@ -13,6 +13,7 @@ from service.web.server.request_parser import RequestLimits
 from tests.support.raw_http import connected, send
 from tests.support.storage import eventually
 
+EVERY_METHOD = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
 MAX_HEADER_BYTES = RequestLimits().header
 MAX_HEAD_BYTES = RequestLimits().head
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -108,9 +109,17 @@ async def test_a_body_in_an_encoding_is_refused_and_never_decompressed(port, enc
     assert [line for line in logs if line["log_level"] == "error"] == []
 
 
-async def test_a_body_in_the_identity_encoding_is_read(port):
-    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: Identity\r\n"
-    assert (await send(port, head + b"Content-Length: 4\r\n\r\nbody"))[::2] == (200, b"body")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: Identity",
+        b"HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+        b"HTTP/1.0",
+    ],
+)
+async def test_a_body_as_it_is_is_read_from_clients_of_older_and_newer_http_too(port, lines):
+    raw = b"POST /read %s\r\nContent-Length: 4\r\n\r\nbody" % lines
+    assert (await send(port, raw))[::2] == (200, b"body")
 
 
 async def test_no_handler_gets_an_inflated_body(port):
@@ -186,13 +195,16 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
 async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, status, code):
     answered, headers, body = await send(port, sent)
     assert (answered, json.loads(body)["code"]) == (status, code)
-    assert headers["Content-Security-Policy"] == (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["Server"] == "outbox"
-    assert headers.get("Connection") == ("close" if status == 417 else None)
-    assert headers["X-Request-Id"]
+    assert all(headers.pop(name) for name in ("X-Request-Id", "Date", "Content-Length"))
+    assert headers == {
+        "Content-Security-Policy": (
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+        "Server": "outbox",
+        "Content-Type": "application/json",
+        **{405: {"Allow": EVERY_METHOD}, 417: {"Connection": "close"}}.get(status, {}),
+    }
