@@ -11,6 +11,7 @@ from service.web.server.cross_site import CrossSite
 from service.web.server.proxies import Proxies
 
 FRONT = "https://front.example.com"
+FRONTS = ["https://first.example.com", FRONT]
 HOST = "app.example.com"
 
 PASSES = [
@@ -72,7 +73,7 @@ def ask(
     secure: bool = False,
 ) -> None:
     request = make_mocked_request(method, "/", headers={"Host": HOST, "Cookie": "x=y", **headers})
-    rule = CrossSite([FRONT], secure=secure, proxies=Proxies(trusted))
+    rule = CrossSite(FRONTS, secure=secure, proxies=Proxies(trusted))
     rule.check(request.clone(remote=remote))
 
 

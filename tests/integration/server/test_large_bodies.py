@@ -195,9 +195,6 @@ def test_memory_between_what_is_in_use_goes_back_too(monkeypatch: pytest.MonkeyP
     body_budget.return_memory()
     assert len(in_use) == 10
     assert before - psutil.Process().memory_info().rss > 32 * KIB * KIB
-    for library in (
-        mock.Mock(return_value=object()),
-        mock.Mock(side_effect=OSError),
-    ):  # of other systems
-        monkeypatch.setattr(ctypes, "CDLL", library)
+    for other_system in ({"return_value": object()}, {"side_effect": OSError}):
+        monkeypatch.setattr(ctypes, "CDLL", mock.Mock(**other_system))
         body_budget.return_memory()
