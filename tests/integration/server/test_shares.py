@@ -98,7 +98,9 @@ async def in_the_open() -> AsyncIterator[Site]:
         yield site
 
 
-async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a_proxy: Site):
+async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(
+    behind_a_proxy: Site, caplog
+):
     site = behind_a_proxy
     held = site.holding(1)
     await site.until(at_work=1)
@@ -118,6 +120,7 @@ async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a
     await used[0].readuntil(b"here")
     site.may_end.set()
     assert await held[0] == 200
+    assert caplog.records == []
     for _, writer in (used, *idle):
         writer.close()
 
