@@ -133,6 +133,8 @@ class Connection(web.RequestHandler):
             self._rules.recorder.count("refused", code=_TOO_MANY)
             transport.abort()  # type: ignore[attr-defined]
             return
+        # Writing pauses at the first byte that the client does not take, so that it has its time.
+        transport.set_write_buffer_limits(0)  # type: ignore[attr-defined]
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -183,7 +185,9 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Drop a client that leaves its answers unread for too long."""
         super().pause_writing()
-        self._unread_timer = self._loop.call_later(self._rules.unread_seconds, self._abort)
+        assert self.transport is not None  # noqa: S101  (it writes)
+        after = self._rules.unread_seconds
+        self._unread_timer = self._loop.call_later(after, self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -235,10 +239,6 @@ class Connection(web.RequestHandler):
         """Log an exception, except for a body that breaks after its request was answered."""
         if not isinstance(details.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **details)
-
-    def _abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
 
     def _end_head(self) -> None:
         self._head_timer = None

@@ -34,8 +34,7 @@ async def kind(request: web.Request) -> web.Response:
 
 
 async def large(request: web.Request) -> web.Response:
-    del request
-    return web.Response(body=bytes(64 * 1024 * 1024))
+    return web.Response(body=bytes(int(request.query_string or 64 * 1024 * 1024)))
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -179,6 +178,20 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
         while server.server is not None and server.server.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         writer.close()
+
+
+async def test_a_client_that_leaves_the_end_of_its_answers_unread_is_dropped_too() -> None:
+    policy = ServerPolicy(unread_seconds=0.3, keep_alive_seconds=0.1)
+    async with serving(policy) as (server, port), connected(port):
+        assert server.server is not None
+        [connection] = await eventually(lambda: server.server.connections)
+        transport = connection.transport
+        assert transport
+        while not transport.get_write_buffer_size():
+            connection.data_received(b"GET /large?32000 HTTP/1.1\r\nHost: a\r\n\r\n")
+            for _ in range(16):
+                await asyncio.sleep(0)
+        await eventually(lambda: not server.server.connections)
 
 
 async def test_a_body_in_tiny_chunks_ends_its_connection_early(
