@@ -70,9 +70,10 @@ async def test_of_pipelined_requests_two_are_taken_while_one_is_at_work() -> Non
         assert server.server is not None
         [connection] = await eventually(lambda: server.server.connections)
         assert connection.transport is not None
-        for is_read_on in (True, True, False):
+        for is_pipelining, is_read_on in ((False, True), (True, True), (True, False)):
             connection.data_received(waits)
-            await asyncio.sleep(0)
+            await eventually(lambda: connection._request_in_progress)
+            assert connection.is_pipelining is is_pipelining
             assert connection.transport.is_reading() is is_read_on
         async with connected(port):
             both = await eventually(lambda: server.server.connections, lambda them: len(them) == 2)
