@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import supervisor as supervisors
 from service.observe.recorder import NullRecorder
@@ -50,46 +51,54 @@ def raises(error: BaseException) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    "end",
-    [lambda: None, raises(ValueError("no")), raises(asyncio.CancelledError())],
+    ("end", "event"),
+    [
+        (lambda: None, "task_ended"),
+        (raises(ValueError("no")), "task_failed"),
+        (raises(asyncio.CancelledError()), "task_failed"),
+    ],
     ids=["returns", "raises", "is cancelled by something it waits for"],
 )
 @in_virtual_time
-async def test_a_task_that_ends_unasked_is_counted_and_started_again(
-    end: Callable[[], None],
+async def test_a_task_that_ends_unasked_is_logged_counted_and_started_again(
+    end: Callable[[], None], event: str
 ) -> None:
     recorder, task = Figures(), Ends(end)
-    async with run_supervisor(recorder) as supervisor:
-        supervisor.watch("work", task.run)
-        await until(lambda: bool(supervisor.faults))
-        assert supervisor.faults == ["work has ended and is being restarted"]
-        await until(lambda: task.runs == 2)
-        assert supervisor.faults == []
+    with capture_logs() as logged:
+        async with run_supervisor(recorder) as supervisor:
+            supervisor.watch("work", task.run, hung_after_seconds=0.05)
+            await until(lambda: bool(supervisor.faults))
+            assert supervisor.faults == ["work has ended and is being restarted"]
+            await until(lambda: task.runs == 2)
+            assert supervisor.faults == []
     assert recorder.got == [("count", "task_restarts", 1, ("task", "work"))]
+    traceback = {} if event == "task_ended" else {"exc_info": True}
+    assert logged == [{"event": event, "log_level": "error", "task": "work", **traceback}]
 
 
 @in_virtual_time
-async def test_a_task_that_keeps_failing_is_a_fault_until_it_was_healthy_for_a_while() -> None:
-    fails, runs = asyncio.Event(), 0
+async def test_a_task_that_keeps_failing_waits_ever_longer_and_is_a_fault_until_healthy() -> None:
+    fails, told = asyncio.Event(), list[tuple[float, list[str]]]()
 
     async def work() -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 4:
+        told.append((round(now(), 1), supervisor.faults))
+        if len(told) == 9:
             await fails.wait()
-        if runs == 5:
+        if len(told) == 10:
             await asyncio.Event().wait()
         raise ValueError
 
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", work)
-        await until(lambda: runs == 4)
+        await asyncio.sleep(26)
         assert supervisor.faults == ["work keeps failing"]
-        await asyncio.sleep(11)
+        await asyncio.sleep(1)
         assert supervisor.faults == []
         fails.set()
-        await until(lambda: runs == 5)  # its failures are counted from the beginning
-        assert supervisor.faults == []
+        await until(lambda: len(told) == 10)
+    failing = [(at, ["work keeps failing"]) for at in (0.7, 1.5, 3.1, 6.3, 11.3, 16.3)]
+    # At last its failures are counted from the beginning.
+    assert told == [(0, []), (0.1, []), (0.3, []), *failing, (27.1, [])]
 
 
 @in_virtual_time
@@ -99,7 +108,8 @@ async def test_a_task_that_does_not_beat_in_time_is_a_fault_and_a_stopped_one_is
         await until(lambda: supervisor.faults == ["work does not answer"])
         supervisor.beat("work")
         assert supervisor.faults == []
-        await supervisor.stop("work")
+        for _ in range(2):
+            await supervisor.stop("work")
         await asyncio.sleep(1)
         supervisor.beat("work")
         assert supervisor.faults == []
