@@ -19,6 +19,7 @@ BY_PYTHON = (
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXFhleTSiC0HoXK7P2PstCoTSLhe4sgs9vHb6TRr8h42hgJziVau49VCKD4VeV"
     "DPXi9W0="
 )
+NO_JSON = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXn2FPjdwGttwpu3sVR1wWpCHG1cwQo+Q="  # under KEY, too
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -42,7 +43,7 @@ def test_a_field_of_an_sdk_is_read(data: str) -> None:
 def test_what_is_encrypted_comes_back(data: dict[str, object]) -> None:
     encryption = Encryption([KEY])
     made = encryption.encrypt(data, None)
-    assert list(made) == ["encrypted"]
+    assert made == {"encrypted": marked(made["encrypted"]["data"])}
     assert encryption.decrypted(made["encrypted"]) == data
 
 
@@ -51,7 +52,8 @@ def test_named_fields_move_and_the_others_stay_readable() -> None:
     made = encryption.encrypt({"phone": "867-5309", "order": 7}, ["phone"])
     assert made["order"] == 7
     assert encryption.decrypted(made["encrypted"]) == {"phone": "867-5309"}
-    assert encryption.encrypt({"order": 7}, ["phone"]) == {"order": 7}
+    for data, fields in (({"order": 7}, ["phone"]), ({}, None)):
+        assert encryption.encrypt(data, fields) == data
 
 
 def test_data_that_an_sdk_encrypted_stays_as_it_is() -> None:
@@ -70,9 +72,9 @@ def test_the_first_key_encrypts_an_old_one_still_opens_and_an_unknown_one_does_n
     new = rotated.encrypt({"a": 1}, None)["encrypted"]
     assert Encryption(["new"]).decrypted(new) == {"a": 1}
     assert Encryption(["new"]).decrypted(old) == old
-    assert Encryption([KEY]).decrypted(marked("not base64")) == marked("not base64")
-    assert Encryption([KEY]).decrypted({"__ENCRYPTED__": True}) == {"__ENCRYPTED__": True}
-    assert Encryption([KEY]).decrypted("plain") == "plain"
+    without = {"__ENCRYPTED__": True}
+    for other in ("plain", without, {**without, "data": 7}, marked("not base64"), marked(NO_JSON)):
+        assert Encryption([KEY]).decrypted(other) == other
 
 
 def test_a_payload_is_shown_in_plain_and_other_bytes_as_they_are() -> None:
