@@ -58,6 +58,7 @@ async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it
 async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> str:
     async with running("serve", environment=settings) as alone, client() as poster:
         await alone.said(", 0 events wait")
+        assert alone.lines[0] == f"Listening on {alone.url} in development\n"
         await poster.sign_in(alone.url)
         code, out, err = await outbox_command(outbox, "upgrade")
         assert (code, out) == (2, "")

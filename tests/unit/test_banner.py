@@ -146,12 +146,16 @@ async def test_what_waits_is_all_that_is_not_delivered_and_only_a_pause_is_told(
     assert await standing_of(cast("Inspector", Told(stats))) == standing
 
 
-def test_the_banner_says_that_an_inngest_is_fake_and_who_is_an_operator_then() -> None:
+@pytest.mark.parametrize("operators", ["", "ada@example.com, bob@example.com"])
+def test_the_banner_says_that_an_inngest_is_fake_and_who_is_an_operator_then(
+    operators: str,
+) -> None:
     fake = "http://127.0.0.1:8299"
-    settings = Settings.load({"OPERATOR_EMAILS": "ada@example.com"}).with_fake_inngest(fake)
+    settings = Settings.load({"OPERATOR_EMAILS": operators}).with_fake_inngest(fake)
     told = banner(settings, URL, inngest=fake, standing=Standing(0))
-    assert told["events go to"].startswith(f"a fake Inngest, for development: {fake}")
-    assert told["operators"] == "ada@example.com"
+    events = f"{fake}/fake-inngest/events shows them"
+    assert told["events go to"] == f"a fake Inngest, for development: {events}"
+    assert told.get("operators") == (operators or None)
 
 
 def test_the_banner_is_text_for_people_and_one_line_of_json_for_programs(
