@@ -36,8 +36,8 @@ def check(settings: Settings, *, show: bool) -> int:
         typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = asyncio.run(_probe(settings))
     typer.echo(f"inngest: {printable(inngest.words)}", err=True)
-    typer.echo(f"confirmation: {printable(confirmation.words)}", err=True)
-    typer.echo(f"storage: {printable(storage.words)}", err=True)
+    typer.echo(f"confirmation: {confirmation.words}", err=True)
+    typer.echo(f"storage: {storage.words}", err=True)
     misspelt = list(misspelt_variables(os.environ, settings.variables()))
     for name, meant in misspelt:
         typer.echo(f"{name}: no variable of the service; did you mean {meant}?", err=True)
