@@ -96,7 +96,6 @@ class Acceptor(web.BaseSite):
         self._pause = loop.call_later(_FULL_SECONDS, self._resume)
 
     async def _connect(self, accepted: socket.socket) -> None:
-        accepted.setblocking(False)
         try:
             factory = cast("web.Server", self._factory)  # there since `setup`
             await asyncio.get_running_loop().connect_accepted_socket(factory, accepted)

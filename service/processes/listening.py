@@ -90,7 +90,7 @@ def _listener(fd: int) -> socket.socket:
 
 def _bound(host: str, port: int) -> list[socket.socket]:
     """A listening socket for each address of `host` on this machine; all have the same port."""
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     bound: list[socket.socket] = []
     fault: OSError | None = None
     with contextlib.ExitStack() as opened:

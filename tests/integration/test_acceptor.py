@@ -8,9 +8,9 @@ import errno
 import gc
 import os
 import socket
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -96,21 +96,21 @@ async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:
 
 
 class Troubled(socket.socket):
-    """A listening socket whose `accept` raises `faults` first, and notes when it was called."""
+    """A listening socket whose `accept` raises `faults` first, and counts its calls."""
 
     def __init__(self, listening: socket.socket, faults: list[int]) -> None:
         super().__init__(fileno=listening.detach())
         self.faults = faults
-        self.accepts: list[float] = []
+        self.accepts = 0
 
     def dup(self) -> Troubled:
         return self
 
     async def were_accepts(self, count: int) -> None:
-        await eventually(lambda: len(self.accepts) >= count)
+        await eventually(lambda: self.accepts >= count)
 
     def accept(self) -> tuple[socket.socket, object]:
-        self.accepts.append(time.monotonic())
+        self.accepts += 1
         if self.faults:
             raise OSError(self.faults.pop(0), "in trouble")
         return super().accept()
@@ -128,16 +128,24 @@ class Troubled(socket.socket):
     ids=str,
 )
 async def test_a_shortage_is_waited_out_and_a_client_that_has_gone_is_not(
-    fault: int, *, rests: bool
+    fault: int, monkeypatch: pytest.MonkeyPatch, *, rests: bool
 ) -> None:
     told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    loop, waits = asyncio.get_running_loop(), list[float]()
+    later = loop.call_later
+    loop.set_exception_handler(lambda _, context: told.append(context))
     with Troubled(socket.create_server(("127.0.0.1", 0)), [fault]) as listening:
+
+        def sooner(delay: float, *given: Any, **options: Any) -> asyncio.TimerHandle:
+            if listening.accepts == 1:  # nobody else waits until then
+                waits.append(delay)
+                delay = 0
+            return later(delay, *given, **options)
+
+        monkeypatch.setattr(loop, "call_later", sooner)
         async with serving(listening, "one"):
             assert await asked(listening) == "one"
-    assert told == []
-    waited = listening.accepts[1] - listening.accepts[0]
-    assert waited > 0.09 or not rests
+    assert (told, waits) == ([], [0.1] if rests else [])
 
 
 async def test_a_stop_in_a_shortage_is_the_end(
@@ -202,26 +210,25 @@ def test_an_address_of_another_machine_is_named() -> None:
         pass
 
 
-def test_every_address_of_a_host_has_one_port() -> None:
-    with open_listening("", 0) as listening:
-        addresses = [one.getsockname() for one in listening.sockets]
-        for _ in range(6 * WAITING):  # they wait to be accepted
-            socket.create_connection(("127.0.0.1", addresses[0][1]), PATIENCE_SECONDS).close()
-    assert len(addresses) == (2 if socket.has_dualstack_ipv6() else 1)
-    assert len({address[1] for address in addresses}) == 1
-
-
-def test_an_address_that_a_name_has_beside_those_of_this_machine_is_left_out(
+def test_every_address_of_a_host_has_one_port_and_those_of_other_machines_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    here: list[tuple[Any, ...]]
     here = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))] * 2  # of two names
+    here.append((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", 0, 0, 0)))
     elsewhere = [
         (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("1", 0)),  # as IPv6 without it in the kernel
         (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*elsewhere, *here])
     with open_listening("a-name", 0) as listening:
-        assert [one.getsockname()[0] for one in listening.sockets] == ["127.0.0.1"]
+        hosts, ports = zip(*(one.getsockname()[:2] for one in listening.sockets), strict=True)
+        assert hosts == ("127.0.0.1", "::1")[: 1 + socket.has_dualstack_ipv6()]
+        assert {f"http://a-name:{port}" for port in ports} == {listening.url}
+        for _ in range(6 * WAITING):  # they wait to be accepted
+            with socket.socket() as client:
+                client.settimeout(PATIENCE_SECONDS)
+                client.connect(("127.0.0.1", ports[0]))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: elsewhere)
     cannot = r"Cannot assign requested address: http://a-name:0$"
     with pytest.raises(OSError, match=cannot), open_listening("a-name", 0):
@@ -244,11 +251,12 @@ def test_the_look_for_a_shortage_leaves_no_file_open() -> None:
     assert open_files("/dev/null") == before
 
 
+@pytest.mark.parametrize(("pid", "count"), [(1, "1"), (os.getpid(), "")])
 async def test_sockets_that_were_meant_for_another_process_are_not_taken(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, pid: int, count: str
 ) -> None:
-    monkeypatch.setenv("LISTEN_PID", "1")
-    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(pid))
+    monkeypatch.setenv("LISTEN_FDS", count)
     monkeypatch.setenv("LISTEN_FDNAMES", "http")
     with open_listening("127.0.0.1", 0) as listening:
         assert not listening.are_kept
@@ -280,9 +288,14 @@ async def test_a_socket_of_systemd_says_where_it_listens(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-def test_an_address_of_ipv6_is_in_brackets_in_the_url() -> None:
+def test_an_address_of_ipv6_is_in_brackets_in_the_url_also_where_systemd_has_opened_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with open_listening("::1", 0) as listening:
         assert listening.url == f"http://[::1]:{listening.sockets[0].getsockname()[1]}"
+        passed(monkeypatch, *listening.sockets)
+        with open_listening("127.0.0.1", 0) as given:
+            assert given.url == listening.url
 
 
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX"])
