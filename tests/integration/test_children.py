@@ -32,7 +32,7 @@ from service.processes.child_process import (
 )
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.parent import _greet
-from service.processes.startup import exit_on_fault, on_hangup
+from service.processes.startup import allow_many_connections, exit_on_fault, on_hangup
 from tests.support.fleet import ROOT, environment
 from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -185,6 +185,24 @@ async def child(
     finally:
         process.signal(signal.SIGKILL)
         await process.ended()
+
+
+@pytest.mark.parametrize(
+    ("hard", "wanted"), [(4096, 4096), (10**6, 65_536), (resource.RLIM_INFINITY, 65_536)]
+)
+def test_at_most_65_536_files_are_asked_for_and_what_is_refused_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, hard: int, wanted: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def refuse(_: int, limits: tuple[int, int]) -> None:
+        asked.append(limits)
+        raise ValueError
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    allow_many_connections()
+    assert asked == [(wanted, hard)]
 
 
 async def test_one_process_may_open_many_files(tmp_path: Path) -> None:
