@@ -20,7 +20,10 @@ def loaded_by(statements: str) -> set[str]:
 def test_commands_load_no_library_that_only_some_configurations_need() -> None:
     """Nor does what they migrate load the driver of PostgreSQL for an outbox of SQLite."""
     loaded = loaded_by(
-        "import service.processes.serve, service.processes.parent, service.console.commands.main\n"
+        "import gc, service.processes.serve, service.processes.parent\n"
+        "from service.loading import loading\n"
+        "with loading():\n    import service.console.commands.main\n"
+        "assert gc.isenabled()\n"
         "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')"
     )
     assert "aiohttp" in loaded

@@ -35,7 +35,8 @@ class Process:
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.serves = False
         self.started.append(self)
-        seconds = self.loading_seconds * (1.1 if child.name == STORE.name else 1.0)
+        slower = {STORE.name: 1.1, FRONT.name: 1.0}.get(child.name, 1.2)
+        seconds = self.loading_seconds * slower
         asyncio.get_running_loop().call_later(seconds, self._come)
 
     @classmethod
@@ -362,7 +363,8 @@ async def test_a_stop_when_the_store_has_just_let_go_gives_it_the_outbox_for_the
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:
-    async with working_pool(Child("a front that comes", ["front"], ())) as own:
+    async with working_pool(FRONT, Child("a front that comes", ["front"], ())) as own:
+        assert all(one.serves for one in processes.started)  # each was waited for
         processes.fault_of_fronts = "no such module"
         split = "The store process is of the new version, the front processes are of the old one"
         with pytest.raises(
@@ -376,8 +378,8 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
             UpgradeError, match=rf"^{split}: a new one did not come. It hangs; see its log\.$"
         ):
             await own.upgrade()
-        assert (alive(processes), now() < 70) == (3, True)
-        assert (serving(processes, "store"), serving(processes, "front")) == (1, 1)
+        assert (alive(processes), now() < 70) == (4, True)
+        assert (serving(processes, "store"), serving(processes, "front")) == (1, 2)
 
 
 @in_virtual_time
