@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from service.console.operations.tail import Tail
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 
@@ -40,10 +40,25 @@ async def test_late_rows_are_those_near_the_newest_row_whatever_its_state() -> N
     assert await told(tail, outbox) == ["accepted 301"]
 
 
-async def test_it_begins_with_the_newest_rows_that_match() -> None:
-    outbox = ListedOutbox([*(row(seq) for seq in range(1, 6)), row(6, user_id="u-2")])
-    begun = await Tail(Filter(user_id="u-1")).begin(outbox, 2)
+class Busy(ListedOutbox):
+    """An outbox to which a row comes after each look."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        found = await super().rows(wanted)
+        self.rows_in_it.append(row(max(one.seq for one in self.rows_in_it) + 1))
+        return found
+
+
+async def test_it_begins_with_the_newest_rows_that_match_and_what_comes_then_is_told() -> None:
+    outbox = Busy([*(row(seq) for seq in range(1, 6)), row(6, user_id="u-2")])
+    tail = Tail(Filter(user_id="u-1"))
+    begun = await tail.begin(outbox, 2)
     assert [(one.what, one.row.seq) for one in begun] == [("pending", 4), ("pending", 5)]
+    outbox.rows_in_it[6] = row(7, State.DELIVERING)
+    first, second, *news = await told(tail, outbox)
+    assert (first, second) == ("accepted 7", "delivering 7")
+    assert news == [f"accepted {seq}" for seq in range(8, 8 + len(news))]
+    assert len(news) > 4
 
 
 async def test_a_rare_event_is_looked_for_in_five_thousand_numbers_before_the_last_look() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -66,17 +67,18 @@ class Tail:
         What is not found within a second in a state is neither shown nor followed.
         """
         search = Search(outbox.inspector, outbox.positions)
-        self._newest_seq = self._looked_to = await _newest(outbox.inspector)
+        newest = self._newest_seq = self._looked_to = await _newest(outbox.inspector)
+        there = partial(self._with, before_seq=newest + 1)  # the next look tells what comes now
         for state in _NOT_DELIVERED:
-            waiting = await search.find(self._with(state=state, limit=MAX_FOLLOWED))
+            waiting = await search.find(there(state=state, limit=MAX_FOLLOWED))
             for row in reversed(waiting.rows):
                 self._follow(row)
-        late = self._with(after_seq=self._newest_seq - _LATE_ROWS, limit=_LATE_ROWS)
+        late = there(after_seq=newest - _LATE_ROWS, limit=_LATE_ROWS)
         for row in await outbox.inspector.rows(late):
             self._late[row.id] = None
         if not lines:
             return []
-        shown = await search.find(self._with(state=self._state, limit=lines))
+        shown = await search.find(there(state=self._state, limit=lines))
         return [Change(row.state.value, row) for row in reversed(shown.rows)]
 
     async def look(self, outbox: ReadParts) -> list[Change]:
