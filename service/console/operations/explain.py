@@ -104,15 +104,15 @@ def _name_runs(view: NameView) -> Iterator[str]:
             f"No event since {spoken_time(view.no_run_since)} has a run, and it should: see that "
             "the app is synced, the function is not paused, and its trigger has this name."
         )
-    elif view.without_run and not view.with_run:
-        yield "None is expected: no event of this name had a run, and `expects_run` is not set."
-    elif view.without_run and not view.expected:
-        yield "Its functions may leave an event without a run, so this raises no alarm."
-    elif view.without_run:
+    elif view.without_run and view.expected:
         yield (
             "A function that debounces, batches or has a rate limit runs for some of its events "
             "only; otherwise those were held while the app was not synced or the function paused."
         )
+    elif view.without_run and view.ran:
+        yield "Its functions may leave an event without a run, so this raises no alarm."
+    elif view.without_run:
+        yield "None is expected: no event of this name had a run, and `expects_run` is not set."
 
 
 def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
