@@ -8,6 +8,7 @@ import pytest
 from service.console.operations.bulk import find_all
 from service.console.operations.search import (
     Counted,
+    Found,
     Listing,
     Search,
     SearchPolicy,
@@ -316,9 +317,11 @@ async def test_a_listing_says_of_how_many_it_is_a_part(
     assert (await list_rows(patient, hasty, Filter(limit=2))).words == "2 of more than 5"
     paused = await list_rows(hasty, patient, Filter(user_id="nobody", limit=2))
     assert (paused.words, paused.found.paused_at_ms is None) == ("0 of more than 0", False)
-    assert Listing(part.found, 1_202, is_bounded=False).words == "2 of 1,202"
+    many = Found(part.found.rows * 600)
+    assert Listing(many, 1_202, is_bounded=False).words == "1,200 of 1,202"
     monkeypatch.setattr("service.console.operations.search.MAX_COUNTED", 4)
-    assert (await list_rows(patient, patient, Filter(limit=2))).words == "2 of more than 4"
+    for limit, words in ((2, "2 of more than 4"), (6, "6 of more than 6")):
+        assert (await list_rows(patient, patient, Filter(limit=limit))).words == words
 
 
 async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:
@@ -331,7 +334,9 @@ async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:
     found = await find_all(search, Filter(limit=4), lambda count, _: told.append(count))
     assert ([row.id for row in found], told) == (ids[:3:-1], [3])
     given = Filter(ids=(ids[0], ids[5]), limit=99)
-    assert [row.id for row in await find_all(search, given, no_pause)] == [ids[5], ids[0]]
+    full = Filter(limit=3)  # where the search pauses
+    for wanted, those in ((given, [ids[5], ids[0]]), (full, ids[:4:-1])):
+        assert [row.id for row in await find_all(search, wanted, no_pause)] == those
 
 
 def no_pause(count: int, back_to_ms: int) -> None:

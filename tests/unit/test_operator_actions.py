@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -24,7 +24,7 @@ PAUSE = {"paused": True, "actor": ADA, "reason": "an upgrade"}
 RESUME = {"paused": False, "actor": ADA, "ask_now": True}
 ANSWERS = {
     "replay": ["e-1", "e-2"],
-    "discard": ["e-1", "e-2"],
+    "discard": ["e-2"],
     "purge": 2,
     "purge_payloads": 3,
     "erase_records": ErasedRecords(1, 2),
@@ -33,13 +33,18 @@ ANSWERS = {
 
 
 class Changes:
-    """Repairs that remember what they were asked for, and give these answers."""
+    """Repairs that remember what they were asked for, and give these answers.
 
-    def __init__(self) -> None:
+    `told` gets nothing before.
+    """
+
+    def __init__(self, told: Sequence[object] = ()) -> None:
+        self._told = told
         self.asked: list[tuple[object, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
         async def change(*what: object, **named: object) -> object:
+            assert not self._told
             self.asked.append((name, *what, named))
             return ANSWERS[name]
 
@@ -50,7 +55,7 @@ class Changes:
     ("name", "what", "named", "more", "action", "rows"),
     [
         ("replay", [WANTED], BY_ADA, {}, "replay", 2),
-        ("discard", [WANTED], BY_ADA, {}, "discard", 2),
+        ("discard", [WANTED], BY_ADA, {}, "discard", 1),
         ("purge", [], {"older_than_seconds": 9.0, "actor": ADA}, {}, "purge", 2),
         ("erase_records", ["dev u-1"], {"actor": ADA}, {}, "erase", None),
         ("set_paused", [], PAUSE, {"ask_now": False}, "pause", None),
@@ -65,7 +70,8 @@ async def test_a_change_is_made_counted_and_logged_without_the_e_mail(
     action: str,
     rows: int | None,
 ) -> None:
-    changes, figures = Changes(), Figures()
+    figures = Figures()
+    changes = Changes(figures.got)
     actions = OperatorActions(cast("Any", changes), figures)
     with structlog.testing.capture_logs() as lines:
         assert await getattr(actions, name)(*what, **named) == ANSWERS[name]
@@ -87,23 +93,26 @@ async def test_the_retention_is_an_actor_in_the_log_and_of_payloads_there_is_no_
 
 
 class Saved:
-    """Scopes that remember what was saved, and the deeds."""
+    """Scopes that remember what was saved, and the deeds. `told` gets nothing before."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Sequence[object]) -> None:
+        self._told = told
         self.saved: list[tuple[str, int, Deed]] = []
         self.values: dict[str, object] = {}
 
     async def save_audited(
         self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
+        assert not self._told
         self.values |= settings
         self.saved.append((scope, len(settings), deed))
 
 
 @pytest.mark.parametrize("logged", [False, True])
 async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged: bool) -> None:
-    scopes, owners = Saved(), ["dev Ada", "https://id.example u-1"]
+    owners = ["dev Ada", "https://id.example u-1"]
     with structlog.testing.capture_logs() as lines:
+        scopes = Saved(lines)
         assert await SessionSignOuts(scopes, logged=logged).sign_out(owners, actor=ADA) == 2
     deed = Deed(ADA, "sign-out", "dev Ada, https://id.example u-1")
     assert scopes.saved == [("session", 2, deed)]
@@ -115,13 +124,13 @@ async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged:
 
 
 class Stored:
-    """One event's payload, and an audit."""
+    """Two events' payloads, one of them removed, and an audit."""
 
     def __init__(self) -> None:
         self.audit: list[tuple[object, ...]] = []
 
     async def payload(self, event_id: str) -> bytes | None:
-        return b"{}" if event_id == "known" else None
+        return {"known": b"{}", "purged": b""}.get(event_id)
 
     async def record(
         self, action: str, *, actor: str, event_id: str | None = None, detail: str = ""
@@ -142,15 +151,17 @@ async def test_a_look_at_payloads_is_in_the_audit_and_counted() -> None:
     assert await payloads.show("unknown", actor="kim") is None
     assert (stored.audit, figures.got) == ([], [])
     assert await payloads.show("known", actor="kim") == b"{}"
+    assert await payloads.show("purged", actor="kim") == b""
     await payloads.searched(actor="kim")
     decrypting = Payloads(cast("Any", stored), cast("Any", stored), figures, cast("Any", Key()))
     assert await decrypting.show("known", actor="kim") == b"plain {}"
     assert stored.audit == [
         ("payload", "kim", "known", "looked at the payload"),
+        ("payload", "kim", "purged", "looked at the payload"),
         ("payload", "kim", None, "searched the payloads"),
         ("payload", "kim", "known", "looked at the payload, decrypted"),
     ]
-    assert figures.got == [("count", "operator_actions", 1, ("action", "payload"))] * 3
+    assert figures.got == [("count", "operator_actions", 1, ("action", "payload"))] * 4
 
 
 async def test_a_look_that_the_audit_does_not_take_is_neither_shown_nor_counted() -> None:

@@ -130,24 +130,24 @@ DAY_MS = 86_400_000
 
 @pytest.mark.parametrize(
     ("action", "ids", "late", "lost"),
-    [(Action.REPLAY, "4", 1, 0), (Action.DISCARD, "0234", 0, 3)],
+    [(Action.REPLAY, "45", 2, 0), (Action.DISCARD, "02345", 0, 4)],
 )
 async def test_a_dry_run_tells_what_is_left_out_late_and_lost(
     action: Action, ids: str, late: int, lost: int
 ) -> None:
-    rows = [msgspec.structs.replace(row, first_sent_at_ms=0) for row in rows_in(*EACH)]
+    rows = [msgspec.structs.replace(row, first_sent_at_ms=0) for row in rows_in(*EACH, State.DEAD)]
     wanted = Filter(name="n", state=State.DEAD, before_seq=999, limit=2)
     search = Finds(rows)
     proposals = Proposals(search, Replays())  # type: ignore[arg-type]
     found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1)
     assert [row.id for row in found.rows] == [f"e-{one}" for one in ids]
     assert (found.action, found.wanted, found.seen_ms) == (action, wanted, DAY_MS + 1)
-    assert (found.left_out, found.late, found.lost) == (5 - len(ids), late, lost)
+    assert (found.left_out, found.late, found.lost) == (6 - len(ids), late, lost)
     assert search.asked == [msgspec.structs.replace(wanted, limit=10_000)]
     found = await proposals.propose(action, wanted, now_ms=DAY_MS, seen_ms=2_000)
     assert (found.seen_ms, found.late) == (2_000, 0)
     assert found.left_out == 3 - len([one for one in ids if one <= "2"])
-    found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1, seen_ms=4_000)
+    found = await proposals.propose(action, wanted, now_ms=DAY_MS + 1, seen_ms=5_000)
     assert found.late == late
 
 
