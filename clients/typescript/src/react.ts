@@ -6,6 +6,7 @@ import {
   useCallback,
   useContext,
   useEffect,
+  useRef,
   useState,
 } from "react";
 import type { DefaultPath, DefaultPaths, EventBody, EventPath, EventView } from "./api.js";
@@ -85,13 +86,18 @@ export function useSubmit<Path extends EventPath<DefaultPaths> = "/api/route">(
   const client = useOutbox();
   const [state, setState] = useState<SubmitState>(IDLE);
   const followed = useEvent(state.eventId);
+  const last = useRef<Promise<unknown>>(undefined);
   const submit = useCallback(
     (body: EventBody<DefaultPaths, Path> | Promise<EventBody<DefaultPaths, Path>>) => {
       setState({ waiting: true });
       const posted = Promise.resolve(body).then((given) => client.submit(given, path && { path }));
+      last.current = posted;
+      const show = (ended: SubmitState): void => {
+        if (last.current === posted) setState(ended);
+      };
       posted.then(
-        ({ eventId }) => setState({ waiting: false, eventId }),
-        (error: unknown) => setState({ waiting: false, error }),
+        ({ eventId }) => show({ waiting: false, eventId }),
+        (error: unknown) => show({ waiting: false, error }),
       );
     },
     [client, path],
@@ -105,7 +111,9 @@ export function useQueued(): number {
   const [count, setCount] = useState(0);
   useEffect(() => {
     const waiting = (entries: QueueEntry[]): number => entries.filter((one) => !one.refusal).length;
-    const read = (): void => void client.queued().then((entries) => setCount(waiting(entries)));
+    const show = (entries: QueueEntry[]): void => setCount(waiting(entries));
+    // Where the browser refuses storage, nothing is counted.
+    const read = (): void => void client.queued().then(show, () => show([]));
     read();
     return client.onQueueChange(read);
   }, [client]);

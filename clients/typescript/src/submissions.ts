@@ -43,7 +43,7 @@ const MAX_SHARED_CHARACTERS = 500_000;
  * A page holds a lock for each event it sends; an event whose page is gone is taken over.
  */
 export class Submissions {
-  private readonly held = new Map<string, Held>();
+  private readonly held = new Set<Held>();
   private readonly closing = new AbortController();
   private lanes = 0;
   private failures = 0;
@@ -74,6 +74,7 @@ export class Submissions {
     };
     signal?.addEventListener("abort", stopWaiting);
     const answer = new Promise<Accepted>((accept, refuse) => (held.waiter = { accept, refuse }));
+    if (signal?.aborted) stopWaiting();
     this.hold(held);
     return answer.finally(() => signal?.removeEventListener("abort", stopWaiting));
   }
@@ -87,7 +88,7 @@ export class Submissions {
   /** Stops sending. What waits stays in the queue. */
   close(): void {
     this.closing.abort();
-    for (const { release } of this.held.values()) release();
+    for (const { release } of this.held) release();
     this.held.clear();
   }
 
@@ -95,13 +96,18 @@ export class Submissions {
     const release = await tryLock(this.lockPrefix + key);
     if (!release) return;
     const entry = await this.store.get(key).catch(() => undefined);
-    if (entry && !entry.refusal && !this.held.has(key)) this.hold({ entry, release });
+    if (entry && !entry.refusal && !this.isHeld(key)) this.hold({ entry, release });
     else release();
+  }
+
+  private isHeld(key: string): boolean {
+    for (const { entry } of this.held) if (entry.key === key) return true;
+    return false;
   }
 
   private hold(held: Held): void {
     if (this.closing.signal.aborted) return held.release();
-    this.held.set(held.entry.key, held);
+    this.held.add(held);
     this.changed();
     this.spread();
   }
@@ -126,7 +132,7 @@ export class Submissions {
   }
 
   private *waiting(): Generator<Held> {
-    for (const held of this.held.values()) if (!held.isSending) yield held;
+    for (const held of this.held) if (!held.isSending) yield held;
   }
 
   /** The events of the next request, marked as under way. */
@@ -169,8 +175,8 @@ export class Submissions {
     for (const held of batch) {
       held.isSending = false;
       held.isSuspect ||= areSuspect;
-      this.held.delete(held.entry.key);
-      this.held.set(held.entry.key, held);
+      this.held.delete(held);
+      this.held.add(held);
     }
   }
 
@@ -223,7 +229,7 @@ export class Submissions {
   }
 
   private drop(held: Held): void {
-    this.held.delete(held.entry.key);
+    this.held.delete(held);
     held.release();
     this.changed();
   }

@@ -112,8 +112,11 @@ test("useSubmit waits for the service, then follows the event", async (t) => {
   await later(() => posted[1].answer(accepted("e-2")));
   assert.equal(seen.now.error.code, "not_found");
   await show("/api/orders");
-  await later(() => seen.now.submit({ order: 1 }));
-  assert.equal(posted[2].request.url, "/api/orders");
+  await later(() => [1, 2, 3].forEach((order) => seen.now.submit({ order })));
+  assert.deepEqual(posted.slice(2).map((one) => one.request.url), Array(3).fill("/api/orders"));
+  await later(() => posted[2].answer(accepted("e-3")));
+  await later(() => posted[3].answer(refused(400, "invalid_field")));
+  assert.deepEqual([seen.now.waiting, seen.now.event, seen.now.error], [true, undefined, undefined]);
 });
 
 test("useSubmit shows why nothing was submitted, until the next submit", async (t) => {
@@ -121,7 +124,7 @@ test("useSubmit shows why nothing was submitted, until the next submit", async (
     place ? new Promise(() => undefined) : refused(400, "invalid_field"),
   );
   const client = new OutboxClient({ fetch });
-  const { seen } = await mounted(t, useSubmit, { client });
+  const { seen, show } = await mounted(t, useSubmit, { client });
   await later(() => seen.now.submit(Promise.reject(new Error("no upload"))));
   assert.deepEqual([seen.now.error.message, seen.now.waiting], ["no upload", false]);
   assert.equal(requests.length, 0);
@@ -130,6 +133,10 @@ test("useSubmit shows why nothing was submitted, until the next submit", async (
   assert.equal(requests[0].url, "/api/route");
   await later(() => seen.now.submit({ documentName: "b" }));
   assert.deepEqual([seen.now.error, seen.now.waiting], [undefined, true]);
+  const other = service(() => new Promise(() => undefined));
+  await show(undefined, new OutboxClient({ fetch: other.fetch }));
+  await later(() => seen.now.submit({ documentName: "c" }));
+  assert.equal(other.requests.length, 1);
 });
 
 test("useQueued counts what waits, not what was refused, and hears each change", async (t) => {
@@ -148,13 +155,14 @@ test("useQueued counts what waits, not what was refused, and hears each change",
   assert.equal(seen.now, 2);
   await later(() => client.forget("a"));
   assert.equal(seen.now, 1);
-  await show(undefined, new OutboxClient({ queue: memoryQueue() }));
+  const all = () => Promise.reject(new Error("no storage"));
+  await show(undefined, new OutboxClient({ queue: { ...queue, all } }));
   assert.equal(seen.now, 0);
   await show(undefined, client);
   await leave();
-  const all = mock.method(queue, "all");
+  const reads = mock.method(queue, "all");
   await client.forget("b");
-  assert.equal(all.mock.callCount(), 0);
+  assert.equal(reads.mock.callCount(), 0);
 });
 
 test("the hooks need a provider, and those of own types are the same", async () => {

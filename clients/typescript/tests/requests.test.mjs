@@ -5,6 +5,7 @@ import { memoryQueue, OutboxClient } from "inngest-outbox-client";
 import { accepted, openPage, refused, service, settled, webLocks } from "./service.mjs";
 
 const BODY = { documentName: "a" };
+const TEAPOT = "The server answered 418.";
 const html = (status, headers) =>
   new Response("<h1>Sign in to the network</h1>", { status, headers });
 const quick = (answer) => {
@@ -54,6 +55,7 @@ test("an event stays queued where a sign-in or a proxy is between", async () => 
   for (const [answer, code, message, retryAfterSeconds] of [
     [refused(401, "session_required", seconds), "session_required", "Refused.", 5],
     [html(403, date), "http_403", "The server answered 403."],
+    [Response.json({ code: 1, error: {} }, { status: 418, headers: date }), "http_418", TEAPOT],
   ]) {
     const { outbox } = quick(() => answer);
     const before = Date.now();
@@ -69,18 +71,21 @@ test("an event stays queued where a sign-in or a proxy is between", async () => 
 });
 
 test("a wait for the answer may be given up, and a refusal stays to be seen", async () => {
-  const answers = [];
-  const { outbox } = quick(() => new Promise((answer) => answers.push(answer)));
-  const given = new AbortController();
-  const posted = outbox.submit(BODY, { signal: given.signal });
-  await settled();
-  given.abort(new Error("no time"));
-  await assert.rejects(posted, /no time/);
-  await assert.rejects(outbox.submit(BODY, { signal: given.signal }), /no time/);
-  assert.equal((await outbox.queued()).length, 1);
-  answers[0](refused(400, "invalid_field"));
-  await settled();
-  assert.equal((await outbox.queued())[0].refusal.code, "invalid_field");
+  for (const begun of [settled, () => undefined]) {
+    const answers = [];
+    const { outbox } = quick(() => new Promise((answer) => answers.push(answer)));
+    const given = new AbortController();
+    const posted = outbox.submit(BODY, { signal: given.signal });
+    await begun();
+    given.abort(new Error("no time"));
+    await assert.rejects(posted, /no time/);
+    await assert.rejects(outbox.submit(BODY, { signal: given.signal }), /no time/);
+    await settled();
+    assert.equal((await outbox.queued()).length, 1);
+    answers[0](refused(400, "invalid_field"));
+    await settled();
+    assert.equal((await outbox.queued())[0].refusal.code, "invalid_field");
+  }
 });
 
 test("no redirect is followed, no answer cached, and cookies go to another origin too", async () => {

@@ -214,6 +214,16 @@ test("each submission has a key of 32 hexadecimal digits", async () => {
   assert.equal(requests[0].headers.get("idempotency-key"), "0aa7".padEnd(32, "0"));
 });
 
+test("each of two submissions under one key hears the answer", async () => {
+  webLocks();
+  const { requests, fetch } = service((_, place) => accepted("e", { "idempotent-replayed": !!place }));
+  const outbox = client({ fetch });
+  const all = [1, 2].map(() => outbox.submit({ documentName: "1" }, { key: "k" }));
+  const told = [false, true].map((replayed) => ({ eventId: "e", replayed }));
+  assert.deepEqual(await Promise.all(all), told);
+  assert.deepEqual([requests.length, await outbox.queued()], [2, []]);
+});
+
 test("flush ends a wait between two tries", async () => {
   stoppedClock();
   for (const broken of [{}, { all: () => Promise.reject(new Error("no storage")) }]) {
