@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from pathlib import Path
 
 import boto3
@@ -27,9 +29,9 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return example_in(tmp_path_factory.mktemp("nextjs"))
 
 
-async def index(browser: Browser, url: str, document: Path) -> None:
+async def index(browser: Browser, document: Path) -> None:
     await asyncio.to_thread(document.write_text, "a report")
-    await browser.open(f"{url}/documents")
+    await browser.click("nav a[href='/documents']")
     await browser.shows("h1", "Index a document")
     await browser.fill("input[type=file]", str(document))
     await browser.click("button")
@@ -45,6 +47,21 @@ def tracked(example: Path) -> dict[str, bytes]:
     return {str(name): (example / name).read_bytes() for name in kept if (source / name).exists()}
 
 
+def test_the_one_command_says_what_to_run_where_the_service_is_not_installed(
+    example: Path,
+) -> None:
+    done = subprocess.run(
+        ["node", "start.mjs"],
+        cwd=example,
+        env={**os.environ, "PYTHON": "no-such-python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = "The service is not installed. Run `make nextjs` in the repository's folder.\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket(
     tmp_path: Path, example: Path
 ) -> None:
@@ -57,7 +74,7 @@ async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket
         await sign_in(browser, url)
         await browser.click("button")
         await browser.shows("[role=status]", "completed")
-        await index(browser, url, tmp_path / "report.txt")
+        await index(browser, tmp_path / "report.txt")
         await browser.shows("[role=alert]", "AWS_S3_REGION, AWS_S3_BUCKET")
     assert "/api/reports" in (example / "outbox.d.ts").read_text()
     assert tracked(example) == before
@@ -90,16 +107,19 @@ async def test_a_page_shows_that_it_waits_and_a_document_reaches_inngest(
         ):
             await sign_in(browser, url)
             await between.cut()
+            await browser.run("document.querySelector('select').value = 'stock'")
             await browser.click("button")
             await browser.shows("[role=status]", "waiting for the service")
             await browser.shows("nav", "Waiting in this browser: 1")
             await between.mend()
             await browser.shows("[role=status]", "completed")
-            await index(browser, url, tmp_path / "report.txt")
+            await index(browser, tmp_path / "report.txt")
             await browser.shows("[role=status]", "completed")
         names = [kept.event.decode() for kept in inngest_api.ledger.kept()]
     assert '"name":"report/requested"' in names[0]
+    assert '"report":"stock"' in names[0]
     assert '"documentName":"users/' in names[1]
+    assert '/report.txt"' in names[1]
 
 
 def make_bucket(s3: str) -> None:

@@ -221,17 +221,18 @@ def example() -> ModuleType:
     return module
 
 
-async def test_the_example_tells_slack_and_pagerduty_in_their_formats(
+async def test_the_example_tells_slack_and_pagerduty_in_their_formats_until_they_take_it(
     example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: dict[str, object] = {}
+    taken: list[tuple[str, object]] = []
+    statuses = [302, 500, 299, 202, 202]
 
     async def take(request: web.Request) -> web.Response:
-        taken[request.path] = await request.json()
-        return web.Response(status=202)
+        taken.append((f"{request.method} {request.path}", json.loads(await request.text() or "0")))
+        return web.Response(status=statuses.pop(0), headers={"Location": "/elsewhere"})
 
     app = web.Application()
-    app.router.add_post("/{rest:.*}", take)
+    app.router.add_route("*", "/{rest:.*}", take)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -239,33 +240,48 @@ async def test_the_example_tells_slack_and_pagerduty_in_their_formats(
     monkeypatch.setenv("SLACK_WEBHOOK_URL", f"{origin}/services/T/B/X")
     monkeypatch.setenv("PAGERDUTY_ROUTING_KEY", "r" * 32)
     monkeypatch.setenv("PAGERDUTY_URL", origin)
-    alarm = {"alarm": "dead", "state": "raised", "severity": "warning", "message": "1 <dead>"}
-    event = sdk.Event(name="outbox/alarm", data=alarm)  # type: ignore[arg-type]
+    alarm = {"alarm": "dead", "state": "raised", "severity": "warning", "message": "<1> & more"}
+    over = {**alarm, "state": "cleared"}
 
-    def trigger() -> mocked.TriggerResult:
+    def trigger(data: dict[str, str]) -> mocked.Status:
+        event = sdk.Event(name="outbox/alarm", data=data)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            return mocked.trigger(example.tell_alarm, event, mocked.Inngest(app_id="alarms"))
+            return mocked.trigger(example.tell_alarm, event, mocked.Inngest(app_id="alarms")).status
         finally:
             loop.close()
 
     try:
-        done = await asyncio.to_thread(trigger)
+        assert await asyncio.to_thread(trigger, alarm) is mocked.Status.COMPLETED
+        monkeypatch.delenv("PAGERDUTY_ROUTING_KEY")
+        assert await asyncio.to_thread(trigger, over) is mocked.Status.COMPLETED
     finally:
         await runner.cleanup()
-    assert done.status is mocked.Status.COMPLETED, done.error
-    assert taken == {
-        "/services/T/B/X": {"text": ":rotating_light: Outbox alarm raised: 1 &lt;dead&gt;"},
-        "/v2/enqueue": {
-            "routing_key": "r" * 32,
-            "event_action": "trigger",
-            "dedup_key": "outbox dead",
-            "payload": {"summary": "Outbox: 1 <dead>", "source": "outbox", "severity": "warning"},
-        },
+    text = "Outbox alarm raised: &lt;1&gt; &amp; more"
+    slack = ("POST /services/T/B/X", {"text": f":rotating_light: {text}"})
+    incident = {
+        "routing_key": "r" * 32,
+        "event_action": "trigger",
+        "dedup_key": "outbox dead",
+        "payload": {"summary": "Outbox: <1> & more", "source": "outbox", "severity": "warning"},
     }
+    cleared = {"text": f":white_check_mark: {text.replace('raised', 'cleared')}"}
+    assert taken == [slack, slack, slack, ("POST /v2/enqueue", incident), (slack[0], cleared)]
+
+
+def test_the_example_resolves_keeps_to_pagerdutys_bounds_and_is_tried_ten_times_again(
+    example: ModuleType,
+) -> None:
+    alarm = {"alarm": "a" * 256, "state": "raised", "severity": "warning", "message": "m" * 1024}
+    long = example.pagerduty_event(alarm, "r")
+    assert (len(long["dedup_key"]), len(long["payload"]["summary"])) == (255, 1024)
     assert example.pagerduty_event({**alarm, "state": "cleared"}, "r") == {
         "routing_key": "r",
         "event_action": "resolve",
-        "dedup_key": "outbox dead",
+        "dedup_key": long["dedup_key"],
     }
+    made = example.tell_alarm.get_config("http://w").main
+    retries = made.steps["step"].retries.attempts
+    assert (made.triggers[0].event, retries) == ("outbox/alarm", 10)
+    assert example.PAGERDUTY_URL == "https://events.pagerduty.com"

@@ -150,6 +150,7 @@ def test_a_file_is_taken_up_to_its_bounds(load):
     [_, report] = load(nested(29).ljust(1024 * 1024), name="types.json")
     assert list(report.data) == ["a0"]
     assert "more than 32 levels" in faults(load, nested(30), name="types.json")[0]
+    load(None, changed(data={"a": [0] * 19_988}))  # with these, 20,000 values
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,8 @@ def test_the_users_of_each_issuer_can_be_named(load, word, issuer):
 
 
 def test_every_fault_of_the_file_is_told_at_once(load):
-    told = faults(load, None, changed(pth=1, name="inngest/a", encrypt=[]), 5)
-    assert len(told) == 5
+    told = faults(load, None, changed(pth=1, name="inngest/a", encrypt=[]), 5, REPORT, REPORT)
+    assert len(told) == 7
 
 
 @pytest.mark.parametrize(
@@ -199,13 +200,13 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
     ("text", "name", "fault"),
     [
         ("types: [", "types.yaml", "line 1 is not YAML: "),
-        ("types: !!python/name:os.system []", "types.yaml", "is not YAML: "),
+        ("types: !!python/name:os.system []", "types.yaml", "line 1 is not YAML: "),
         ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("a: 1\nb: []\nb: []", "types.yaml", "line 1 is not YAML: the key b comes twice"),
         ("1: a", "types.yaml", "its top has the key 1; write it in quotes"),
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
-        ("types: [{name: 2026-11-25}]", "types.yaml", "JSON does not have; write it in quotes"),
-        ("types: [{name: .nan}]", "types.yaml", "types[0].name is nan, which JSON does not"),
+        ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date(2026, 11, "),
+        ("types: [.nan]", "types.yaml", "types[0] is nan, which JSON does not have; write it in q"),
         ("types: [{name: -.inf}]", "types.yaml", "types[0].name is -inf, which JSON does not"),
         ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
         ("types: " + "[" * 40 + "]" * 40, "types.yaml", "it is nested more than 32 levels deep"),
@@ -213,20 +214,19 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("[" * 1_000, "types.yaml", "it is nested too deeply"),
         (f"[{'0, ' * 20_000}0]", "types.json", "it has more than 20,000 values"),
         ("#" * 1024 * 1024 + "#", "types.yaml", "it is larger than 1 MiB"),
-        ("", "types.yaml", "with the one key types, which is a list of event types"),
+        ("", "types.yaml", "write an object with the one key types, which is a list of event "),
         ("types: 5", "types.yaml", "write an object with the one key types"),
         ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
         ("{,}", "types.json", "line 1 is not JSON: "),
         ('{"a": 1, "b": [], "b": []}', "types.json", "the key b comes twice in one object"),
-        ('{"types": [{"data": {"a": "\\ud800"}}]}', "types.json", "which JSON does not have"),
+        ('{"a": {"b": "\\ud800"}}', "types.json", "a.b is '\\ud800', which JSON does not have"),
         ("types: []", "types.toml", "name it .json, .yaml or .yml"),
     ],
 )
 def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, tmp_path, text, name, fault):
     with pytest.raises(ConfigurationError) as refused:
         load(text, name=name)
-    assert str(refused.value).startswith(f"EVENT_TYPES_FILE: {tmp_path / name}: ")
-    assert fault in str(refused.value)
+    assert str(refused.value).startswith(f"EVENT_TYPES_FILE: {tmp_path / name}: {fault}")
 
 
 def test_yaml_may_merge_mappings(load):

@@ -51,6 +51,7 @@ async def front_end(
     async with attended(node, "Ready in"):
         await compiled(url)
         yield url
+    assert node.returncode in (0, 143)  # it has ended, and what it started before it
 
 
 async def compiled(url: str) -> None:
@@ -62,7 +63,10 @@ async def compiled(url: str) -> None:
 
 
 async def sign_in(browser: Browser, url: str) -> None:
-    await browser.open(f"{url}/api/auth/signin")
+    await browser.open(url)
+    await browser.shows("a", "Sign in")
+    await browser.click("a")
+    await browser.shows("label", "E-mail")
     await browser.fill("#input-email-for-credentials-provider", "ada@example.com")
     await browser.click("button[type=submit]")
     await browser.shows("h1", "Ask for a report")

@@ -184,6 +184,9 @@ KINDS = {"oneOf": [{"const": number} for number in range(50)]}
 def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="write maxItems or maxProperties"):
         BodySchema({**schema(a=field), "$defs": {"kinds": KINDS}})
+    of_list = field.keys() & {"items", "contains", "unevaluatedItems"}
+    bounded = {**field, "maxItems" if of_list else "maxProperties": 100}
+    BodySchema({**schema(a=bounded), "$defs": {"kinds": KINDS}})
 
 
 def test_alternatives_of_a_bounded_number_of_values_are_taken() -> None:
@@ -203,10 +206,11 @@ def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_k
     BodySchema(declared).check({"a": {"$id": "x"}, "c": {"$ref": "x"}})
 
 
-@pytest.mark.parametrize("reference", ["#/$defs/a~01b", "#/$defs/c%20d", "#/$defs/e~1f"])
+@pytest.mark.parametrize("reference", ["a~01b", "c%20d", "e~1f", "g/prefixItems/0"])
 def test_a_reference_is_read_as_a_pointer_in_a_uri(reference: str) -> None:
-    names = {key: {"type": "integer"} for key in ("a~1b", "c d", "e/f")}
-    checked = BodySchema({**schema(a={"$ref": reference}), "$defs": names})
+    whole = {"type": "integer"}
+    names = {"a~1b": whole, "c d": whole, "e/f": whole, "g": {"prefixItems": [whole]}}
+    checked = BodySchema({**schema(a={"$ref": f"#/$defs/{reference}"}), "$defs": names})
     checked.check({"a": 1})
     with pytest.raises(InvalidFieldError):
         checked.check({"a": "x"})

@@ -57,7 +57,7 @@ def test_a_name_that_s3_would_complete_is_refused_and_one_that_is_missing_is_req
         "Text/HTML; charset=UTF-8",
         "a/" + "b" * 127,
         "text/plain; charset=utf-8",
-        "text/plain;charset=utf-8;format=flowed",
+        "text/plain\t;\tcharset=utf-8;format=flowed",
         'multipart/mixed; boundary="a b"',
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
         "text/plain; a=" + "b" * 241,  # 255 characters
@@ -84,6 +84,7 @@ def test_a_media_type_is_taken_unchanged(value):
         "text/plain\n",
         "téxt/plain",
         'text/plain; name="${filename}"',
+        'text/plain; name="\\"',
         "text/${filename}",
         "text/plain; a=" + "b" * 242,
         "a/" + "b" * 128,
