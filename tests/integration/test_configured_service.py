@@ -69,9 +69,10 @@ async def who(client: Client, cookie: str) -> str | None:
 
 async def is_the_one_of_the_development_sign_in(client: Client, cookie: str) -> bool:
     """True when both users have the same settings."""
-    await client.put("/api/settings", json={"a": 1}, headers={"Cookie": cookie})
+    await client.put("/api/settings", json={"a": cookie}, headers={"Cookie": cookie})
     headers = {"Cookie": await signed_in(client)}
-    return "a" in await (await client.get("/api/settings", headers=headers)).json()
+    found = await (await client.get("/api/settings", headers=headers)).json()
+    return bool(found.get("a") == cookie)
 
 
 def held(event_id: str) -> Event:
@@ -277,8 +278,11 @@ async def front_end(aiohttp_server: Any) -> str:
 async def test_a_user_of_the_front_end_is_that_of_other_sign_ins_where_ids_are_shared(
     tmp_path: Path, front_end: str, shared: str
 ) -> None:
-    given = {"NEXTAUTH_URL": front_end, "USER_IDS_SHARED": shared}
+    given = {"NEXTAUTH_URL": front_end, "USER_IDS_SHARED": shared, "AUTH_SECRET": OLD}
+    claims = json.dumps({"sub": ADA["id"], "exp": time.time() + 600}).encode()
+    sealed = f"{FLAVOURS['v5'].cookie}={make('v5', claims, secret=OLD)}"
     async with served(tmp_path, **given) as client:
+        assert await is_the_one_of_the_development_sign_in(client, sealed) is (shared == "true")
         theirs, another = (f"next-auth.session-token={token}" for token in (TOKEN, "b2" * 16))
         assert await who(client, theirs) == "u-1"
         assert await who(client, another) == another  # the cookie of that answer is in no question
@@ -342,13 +346,14 @@ async def test_a_sign_in_at_the_provider(
                 "/auth/callback", params=back, headers=headers, allow_redirects=False
             )
             assert ended.status == 302
+            assert all(bool(one["secure"]) is (scheme == "https") for one in ended.cookies.values())
             user = "; ".join(f"{name}={one.value}" for name, one in ended.cookies.items())
             if is_shared is not None:
                 assert 'href="/auth/login' in await (await client.get("/")).text()
                 assert await is_the_one_of_the_development_sign_in(client, user) is is_shared
             if is_shared is False:
                 owner = f"{provider.issuer} {ADA['id']}"
-                assert await service.outbox.settings.load_scope("user", owner) == {"a": 1}
+                assert await service.outbox.settings.load_scope("user", owner) == {"a": user}
 
 
 @pytest.mark.parametrize(
