@@ -211,7 +211,8 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     refused = (*fields(asked), ("perMinute", "0"))
     await operator.send("/outbox/replay", *refused, expected=400)
     page = await operator.send("/outbox/replay", *fields(asked), ("perMinute", "240"))
-    assert re.search(r"<strong>[1-5]?\d done</strong>, about 1\d(\.\d)? s left", page)
+    left = r"<strong>([1-5]?\d) done</strong>, about 1\d(\.\d)? s left\.</p>\n"
+    assert re.search(rf'{left}<progress max="63" value="\1"', page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
 
     async def arrived() -> int:

@@ -17,7 +17,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 from yarl import URL
 
-from service.bootstrap import delivery, stores
+from service.bootstrap import delivery, stores, watching, web_part
 from service.bootstrap.identity import session_secrets
 from service.config.settings import Settings
 from service.dev.fake_inngest.functions import Function
@@ -284,7 +284,8 @@ async def test_a_user_of_the_front_end_is_that_of_other_sign_ins_where_ids_are_s
     async with served(tmp_path, **given) as client:
         assert await is_the_one_of_the_development_sign_in(client, sealed) is (shared == "true")
         theirs, another = (f"next-auth.session-token={token}" for token in (TOKEN, "b2" * 16))
-        assert await who(client, theirs) == "u-1"
+        for cookie in (theirs, f"authjs.session-token={TOKEN}"):
+            assert await who(client, cookie) == "u-1"
         assert await who(client, another) == another  # the cookie of that answer is in no question
         assert await is_the_one_of_the_development_sign_in(client, theirs) is (shared == "true")
 
@@ -488,6 +489,7 @@ async def test_runs_are_told_as_the_variables_say(tmp_path: Path, inngest_api: F
 async def test_a_relay_that_hangs_makes_the_service_unready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert delivery._HUNG_SECONDS == 30.0  # as the documentation says
     monkeypatch.setattr(delivery, "_HUNG_SECONDS", 0.1)
     monkeypatch.setattr(Relay, "run", lambda self: asyncio.Event().wait())
     async with served(tmp_path, OUTBOX_EVENT_KEYS=KEYS) as client:
@@ -496,6 +498,18 @@ async def test_a_relay_that_hangs_makes_the_service_unready(
             return list((await (await client.get("/readyz")).json())["faults"])
 
         await eventually(faults, lambda told: any("relay" in one for one in told))
+
+
+async def test_inngest_has_five_seconds_to_answer_a_question_about_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    for module in (watching, web_part):
+        monkeypatch.setattr(
+            module, "make_rest_api", lambda *_, timeout_seconds: limits.append(timeout_seconds)
+        )
+    async with served(tmp_path):
+        assert limits == [5.0, 5.0]
 
 
 @pytest.mark.parametrize(("mode", "opens"), [("off", False), ("enrich", True), ("require", True)])

@@ -190,10 +190,10 @@ async def test_an_outbox_with_events_of_its_own_is_not_overwritten(path: Path, t
 
 async def test_there_has_to_be_a_source(tmp_path: Path) -> None:
     target = sqlite_url(tmp_path / "target.db")
-    with pytest.raises(OutboxUnavailableError):
+    with pytest.raises(OutboxUnavailableError, match="There is no outbox at the source"):
         await move(sqlite_url(tmp_path / "none.db"), target)
     assert not (tmp_path / "none.db").exists()
-    with pytest.raises(OutboxMoveError):
+    with pytest.raises(OutboxMoveError, match="source and the target are the same"):
         await move(target, target)
 
 
