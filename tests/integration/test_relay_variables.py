@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 from structlog.testing import capture_logs
 
+from service.bootstrap import delivery
+from service.bootstrap.process import make_http
 from service.dev.fake_inngest.faults import Hang, ScriptedAnswer, Slow
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.event import Meta
@@ -51,9 +53,16 @@ async def test_a_request_has_at_most_so_many_events_and_bytes(
 
 
 async def test_so_many_requests_are_under_way_at_once(
-    tmp_path: Path, inngest_api: FakeInngest
+    tmp_path: Path, inngest_api: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is answered. By default there would be four, and a lease would end after 40 s."""
+    limits: list[int] = []
+
+    def noted(*, limit: int) -> ClientSession:
+        limits.append(limit)
+        return make_http(limit=limit)
+
+    monkeypatch.setattr(delivery, "make_http", noted)
     inngest_api.faults.add(Hang(), times=None)
     changes = {"OUTBOX_SENDERS": "6", "OUTBOX_BATCH_EVENTS": "1", "OUTBOX_SEND_TIMEOUT": "300s"}
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
@@ -63,6 +72,7 @@ async def test_so_many_requests_are_under_way_at_once(
         ) as relay:
             await inngest_api.ledger.wait_for_requests(6)
             assert relay.breaker.width == 6
+            assert limits[0] >= 6 + 32  # where some hang, so many single requests are beside them
             claimed = await outbox.inspector.rows(Filter(state=State.DELIVERING))
             assert all(600 < (row.lease_in_seconds or 0) <= 620 for row in claimed)
 
