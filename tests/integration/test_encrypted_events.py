@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from service.bootstrap.operations import needed_keys
-from service.config.settings import Settings
 from service.console.operations.actions import Payloads
 from service.encryption import Encryption
 from service.errors import ConfigurationError
@@ -132,16 +131,6 @@ async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path
     assert [one.get("data") for one in (null, without)] == [None, None]
 
 
-@pytest.mark.parametrize("keys", ["", "  ", " k", "k ", "k,,old", "k, old"])
-def test_a_key_with_white_space_at_an_end_or_an_empty_one_is_refused(keys: str) -> None:
-    environ = {"OUTBOX_ENCRYPTION_KEY": keys}
-    if not keys.strip():
-        assert Settings.load(environ).encryption_keys == ()
-        return
-    with pytest.raises(ConfigurationError, match="OUTBOX_ENCRYPTION_KEY"):
-        Settings.load(environ)
-
-
 def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
     file = tmp_path / "types.json"
     part = {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]}
@@ -152,8 +141,6 @@ def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
     check_encryption(load_event_types(str(file)), has_key=False)
     with pytest.raises(ConfigurationError, match=r"KEY: required by report/requested, in/part$"):
         check_encryption(types, has_key=False)
-    with pytest.raises(ConfigurationError, match="OUTBOX_SHOW_DECRYPTED"):
-        Settings.load({"OUTBOX_SHOW_DECRYPTED": "1"})
 
 
 async def test_the_checks_name_the_keys_that_waiting_events_need(

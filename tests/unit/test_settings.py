@@ -125,7 +125,9 @@ def faults(**environ: str) -> str:
     return "\n".join(refused.value.faults)
 
 
-@pytest.mark.parametrize("environ", [{}, {"PORT": "", "OUTBOX_URL": "  ", "METRICS_TOKEN": ""}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"PORT": "", "OUTBOX_URL": "  ", "OUTBOX_ENCRYPTION_KEY": "  "}]
+)
 def test_what_is_not_set_or_blank_has_its_documented_default(environ):
     settings = Settings.load(environ)
     others = {name: () if isinstance(value, tuple) else None for name, value in settings}
@@ -261,7 +263,7 @@ def webhook_secret(size: int) -> str:
         ("ALARM_SECRET", webhook_secret(24), f"{webhook_secret(24)}!"),
         ("ALARM_SECRET", webhook_secret(24), f"secret_{'A' * 32}"),
         ("OUTBOX_ENCRYPTION_KEY", "new,old", "new, old"),
-        *(("OUTBOX_ENCRYPTION_KEY", "new", bad) for bad in ("new,", "new ")),
+        *(("OUTBOX_ENCRYPTION_KEY", "new", bad) for bad in ("new,", "new ", " k", "k,,old")),
         ("OPERATOR_EMAILS", "a@b.example, ", "a@b.example, c"),
         ("OUTBOX_EVENT_KEYS", "A.b_c-0:Az09._~!$&'()*+;=:@-", "cron:a/b"),
         ("OUTBOX_RETENTION", "36500d", "36501d"),
