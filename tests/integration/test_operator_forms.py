@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from aiohttp import web
 from service.console.operations.views import Movement, moved, stats_view
 from service.console.pages import overview as overview_module
 from service.console.pages.changes import Changes
+from service.console.pages.charts import Chart, Span, charts
 from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
@@ -142,7 +144,10 @@ class Calm:
     async def load_delivery(self) -> DeliveryRecord:
         return DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
 
-    dead_groups = charts = rows = nothing
+    async def charts(self, span: Span) -> tuple[Chart, Chart]:
+        return charts([], span, 1_795_559_400_000)
+
+    dead_groups = rows = nothing
     load_scope = current = no_one
 
 
@@ -169,6 +174,8 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         assert "The outbox has not been sampled yet; reload in a moment." in page
         assert '<p id="delivery" role="status">Not known yet.</p>' in page
         assert "Nothing is kept yet: the first minute is still running." in page
+        anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
+        assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
         assert "None. Nothing was refused for good." in page
         warns = '<p class="warning">' in page or "the journal" in page
         assert (warns, (words or "") in page) == (bool(words), True)
