@@ -23,19 +23,20 @@ _RUN = """
 return axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations.map(
   (one) => one.id + ": " + one.nodes.map((node) => node.html).join(" | ").slice(0, 400)))
 """
-# The colour of each state.
+# The colour of each state and of each line.
 TONES = {
-    "good": ["state-delivered", "delivery-healthy"],
+    "good": ["state-delivered", "delivery-healthy", "key delivered"],
     "warn": ["state-pending", "delivery-recovering", "delivery-backing_off"],
     "bad": ["state-dead", "delivery-misconfigured"],
-    "accent": ["state-delivering", "state-sent", "delivery-paused"],
+    "accent": ["state-delivering", "state-sent", "delivery-paused", "key waiting", "key accepted"],
 }
 _TONES = """
 const probe = document.body.appendChild(document.createElement("i"));
 const is = (kind, tone) => {
   probe.className = kind;
   const style = getComputedStyle(probe);
-  return style.getPropertyValue("--tone") === style.getPropertyValue("--" + tone);
+  const value = (name) => style.getPropertyValue(name);
+  return (value("--tone") || value("--stroke")) === value(`--${tone}`);
 };
 const kinds = Object.values(TONES).flat(), tones = Object.keys(TONES);
 return Object.fromEntries(tones.map((tone) => [tone, kinds.filter((kind) => is(kind, tone))]));
