@@ -209,6 +209,9 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     answered = [(seq, "01ANSWERED") for seq in seqs]
     await live.queue.settle(Settlement(batch.claim, delivered=seqs, answered=answered))
 
+    waiting = msgspec.structs.replace(event(), meta=theirs.meta)
+    await live.intake.append(waiting)
+
     def answers(*runs: str, is_away: bool = False) -> None:
         def reader(*_: object, timeout_seconds: float) -> Inngest:
             assert timeout_seconds == 3.0
@@ -225,7 +228,7 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     monkeypatch.setenv("INNGEST_EVENT_KEY", "key")
     used = "Inngest runs nothing for it: it held its id before, as 01OTHER."
     assert await shown(theirs.id) == [used]
-    assert await shown(mine.id) == []
+    assert await shown(mine.id) == await shown(waiting.id) == []
     told = await shown(theirs.id, "r-1", "r-2", "r-gone", "r-4", "r-5", "r-6")
     said = "running run of resize in branch-7\ufffd"
     assert [line.partition(": ")[0] for line in told] == [said] * 4
@@ -248,6 +251,7 @@ async def test_show_names_five_runs_or_whose_id_it_was(
 async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury(outbox, 2, "no\x1b")
+        await bury(outbox, 1, "large")
         await append_all(outbox, 1)
         batch = await claim(outbox)
         later = Retry(batch.entries[0].seq, 900.0, 1, isolated=False)
@@ -268,16 +272,17 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         )
         kept = KeptNames(NOON_MS, (name, lost))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
-        [row, _] = await outbox.inspector.rows(Filter(state=State.DEAD))
+        [last, row, _] = await outbox.inspector.rows(Filter(state=State.DEAD))
     told = await outbox_json(path, "stats")
     _, out, _ = await outbox_command(path, "stats")
     mib = {name: f"{told[name] / 1024**2:.1f} MiB" for name in ("databaseBytes", "walBytes")}
     assert re.sub(r"(oldest pending) [\d.]+ (s|min) ", r"\1 soon ", " | ".join(lines(out))) == (
-        f"sqlite:///{path} | pending 1 | delivering 0 | sent 0 | delivered 0 | dead 2 | "
+        f"sqlite:///{path} | pending 1 | delivering 0 | sent 0 | delivered 0 | dead 3 | "
         "oldest pending soon | oldest due - | delivery backing_off (503) | rate 0.0 events/s | "
         f"drained in unknown | database {mib['databaseBytes']} | "
         f"write-ahead log {mib['walBytes']} | service not running | DEAD NAME REASON LATEST | "
         f"2 documents/aws.index no\ufffd {spoken_time(row.settled_at_ms or 0)} | "
+        f"1 documents/aws.index large {spoken_time(last.settled_at_ms or 0)} | "
         "NAME PER S HELD START WITH RUN FAILED DEAD RUNS | a/B 0.0 - - 3 of 4 2 of 2 0 - | "
         "a/c\ufffd 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
     )
@@ -323,17 +328,20 @@ def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool
 async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answers(name: str, answer: object) -> None:
-        async def answered(*_: object) -> object:
-            return answer
-
-        monkeypatch.setattr(journal, name, answered)
-
     mine = made_start("5f3c", 1_200, 34_000, 0, is_mine=True)
     other = made_start("9a1b", 2, 700, 5_000, is_mine=False)
-    answers("_settings", None)
-    answers("_starts", [mine, other])
-    answers("_restore", Restored(2_000, 3_000, 4_000))
+    brought_back = list[list[str]]()
+
+    class Desk:
+        async def starts(self) -> list[StartView]:
+            return [mine, other]
+
+        async def restore(self, ids: list[str]) -> Restored:
+            brought_back.append(ids)
+            return Restored(2_000, 3_000, 4_000)
+
+    for name in ("open_journal_look", "open_journal_desk"):
+        monkeypatch.setattr(journal, name, lambda _: contextlib.nullcontext(Desk()))
     never = "events that this file has never had\n"
     first = "5f3c  this file's, runs or was killed: 1,200 objects, 34,000 bytes; 0 " + never
     second = "9a1b  another file's: 2 objects, 700 bytes; 5,000 " + never
@@ -349,6 +357,7 @@ async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
         ("--restore 0000", 1, nothing + dry),
     ):
         assert await outbox_command(path, "journal", *options.split()) == (code, said, ""), options
+    assert brought_back == [["9a1b", "5f3c"], ["9a1b", "0000"]]
     told = await outbox_json(path, "journal", "--restore", "9a1b")
     assert told == {"starts": [msgspec.to_builtins(other)], "restored": None}
     told = await outbox_json(path, "journal", "--restore", "9a1b", "--yes")
