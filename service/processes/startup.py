@@ -23,6 +23,7 @@ from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
 from service.event_types.types_file import check_encryption, load_event_types
 from service.observe.logs import LogStream
+from service.observe.printable import printable
 
 FAULTY = 2  # the exit code of a start that can't succeed by repetition
 _MAX_HANDLES = 65_536
@@ -129,7 +130,7 @@ def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
     else:
         return
     for sentence in sentences:
-        print(sentence, file=sys.stderr)
+        print(printable(sentence), file=sys.stderr)
     if told:
         told("; ".join(sentences))
     sys.exit(code)
