@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from service.__main__ import outbox
 from service.console.commands.main import app
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.fleet import ROOT
@@ -48,6 +49,16 @@ async def test_a_reader_that_goes_away_ends_it_quietly(
     os.close(write)
     _, err = await process.communicate()
     assert err == b""
+
+
+def test_ctrl_c_while_it_loads_ends_it_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.console.commands.main.main", interrupted)
+    with pytest.raises(SystemExit) as end:
+        outbox()
+    assert end.value.code == 130
 
 
 async def test_the_address_is_taken_from_the_environment(url: str) -> None:

@@ -70,13 +70,20 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
     async def hangs(*_: object) -> None:
         await asyncio.Event().wait()
 
-    soon = SimpleNamespace(timeout=lambda s: asyncio.timeout(s / 100), open_connection=hangs)
-    monkeypatch.setattr(development_inngest, "asyncio", soon)
+    waits: list[float] = []
+
+    def soon(seconds: float) -> asyncio.Timeout:
+        waits.append(seconds)
+        return asyncio.timeout(0)
+
+    own = SimpleNamespace(timeout=soon, open_connection=hangs)
+    monkeypatch.setattr(development_inngest, "asyncio", own)
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         open_inngest(nowhere, fake=True, say=str) as known,
     ):
         assert known.fake_inngest_url == other.url
+    assert waits == [1]
 
 
 @pytest.mark.usefixtures("environment")

@@ -42,8 +42,9 @@ def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_pa
         )
         assert done.returncode == code
         assert "Traceback" not in done.stderr
-        return done.stderr
+        return done.stdout + done.stderr
 
+    assert "Run the Inngest function that reads documents" in said(0, "--help")
     told = said(2)
     assert "configuration: AWS_S3_BUCKET: required by the worker" in told
     assert "configuration: AWS_S3_REGION: required by the worker" in told
