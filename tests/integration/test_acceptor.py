@@ -8,7 +8,7 @@ import errno
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,21 +131,25 @@ async def test_a_shortage_is_waited_out_and_a_client_that_has_gone_is_not(
     fault: int, monkeypatch: pytest.MonkeyPatch, *, rests: bool
 ) -> None:
     told: list[object] = []
-    loop, waits = asyncio.get_running_loop(), list[float]()
+    loop, rested = asyncio.get_running_loop(), list[tuple[float, int]]()
     later = loop.call_later
     loop.set_exception_handler(lambda _, context: told.append(context))
     with Troubled(socket.create_server(("127.0.0.1", 0)), [fault]) as listening:
 
-        def sooner(delay: float, *given: Any, **options: Any) -> asyncio.TimerHandle:
-            if listening.accepts == 1:  # nobody else waits until then
-                waits.append(delay)
-                delay = 0
-            return later(delay, *given, **options)
+        def sooner(seconds: float, then: Callable[..., object], *given: Any) -> asyncio.TimerHandle:
+            if listening.accepts != 1:
+                return later(seconds, then, *given)
+
+            def resume() -> None:
+                rested.append((seconds, listening.accepts))
+                then(*given)
+
+            return later(0, resume)
 
         monkeypatch.setattr(loop, "call_later", sooner)
         async with serving(listening, "one"):
             assert await asked(listening) == "one"
-    assert (told, waits) == ([], [0.1] if rests else [])
+    assert (told, rested) == ([], [(0.1, 1)] if rests else [])
 
 
 async def test_a_stop_in_a_shortage_is_the_end(

@@ -72,12 +72,14 @@ def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, t
 
 
 def test_check_tells_the_event_types(command, tmp_path):
-    (tmp_path / "types.yaml").write_text(
-        "types: [{path: /api/route, name: files/uploaded, who: [key, session]}]"
-    )
+    own = "{path: /api/route, name: files/uploaded, who: [key, session]}"
+    (tmp_path / "types.yaml").write_text(f"types: [{OTHER}, {own}]")
     done = command("check", EVENT_TYPES_FILE=" types.yaml ", APP_SETTINGS_FILE=" ")
     assert done.exit_code == 0
-    assert "event type: files/uploaded at POST /api/route, by key, session\n" in done.stderr
+    assert [line for line in done.stderr.splitlines() if "event type" in line] == [
+        "event type: a/b at POST /api/a, by session",
+        "event type: files/uploaded at POST /api/route, by key, session",
+    ]
 
 
 def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp_path):
