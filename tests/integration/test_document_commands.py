@@ -113,6 +113,18 @@ def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_p
     assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr
 
 
+def test_a_worker_serves_the_documents_event_by_its_name(command, tmp_path, monkeypatch):
+    async def run_worker(settings, client, status, event_name):
+        served.append((client.app_id, event_name))
+
+    served = []
+    monkeypatch.setattr("service.processes.worker.run_worker", run_worker)
+    monkeypatch.setattr("service.processes.worker.configure_logs", lambda **_: None)
+    (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
+    assert command("worker", EVENT_TYPES_FILE="types.yaml").exit_code == 0
+    assert served == [("documents", "files/uploaded")]
+
+
 def test_check_tells_that_the_storage_is_well(command, s3_url, bucket_name):
     done = command(
         "check",
