@@ -21,7 +21,8 @@ POLICY = FollowPolicy(look_seconds=0.02, beat_seconds=3600, max_wait_seconds=360
 @pytest.fixture
 async def followed(tmp_path):
     async with followed_events(tmp_path, with_runs=False, policy=POLICY) as made:
-        await made.outbox.intake.append(event())
+        for one in ("e-1", "e-2"):
+            await made.outbox.intake.append(event(one))
         yield made
 
 
@@ -70,19 +71,22 @@ async def test_who_stays_waits_on_when_another_client_leaves(followed, client):
     leaving.cancel()
     await are_followers(followed, 1)
     assert not staying.done()
-    staying.cancel()
-
-
-async def test_a_long_poll_ends_in_time_while_the_store_hangs(followed, client):
-    followed.rows.hanging = True
+    followed.follower.close()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        answer = await client.get("/api/events/e-1?wait=1")
-    assert (await answer.json())["state"] == "pending"
+        assert (await staying).status == 200
+
+
+async def test_each_long_poll_ends_in_time_while_the_store_hangs(followed, client):
+    followed.rows.hanging = True
+    waiting = [client.get(f"/api/events/{one}?wait=1") for one in ("e-1", "e-2")]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answers = await asyncio.gather(*waiting)
+    assert [(await one.json())["state"] for one in answers] == ["pending"] * 2
 
 
 async def test_everyone_who_waits_is_let_go_when_the_service_stops(followed, client):
     waiting = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
-    streaming = await client.get("/api/events/e-1/stream")
+    streaming = await client.get("/api/events/e-2/stream")
     await are_followers(followed, 2)
     followed.follower.close()
     async with asyncio.timeout(PATIENCE_SECONDS):
