@@ -61,6 +61,9 @@ async def test_it_is_openapi_3_1_and_has_every_route_under_a_name_of_its_own(app
 
 
 def test_every_failure_names_its_codes(document):
+    schemas = document["components"]["schemas"]
+    known = schemas["ErrorAnswer"]["properties"]["code"]
+    assert known == {"$ref": "#/components/schemas/ErrorCode"}
     for operation in operations_of(document):
         if operation["operationId"] == "sendEvents":
             continue  # its failures have the form of Inngest's protocol
@@ -69,6 +72,7 @@ def test_every_failure_names_its_codes(document):
                 schema = answer["content"]["application/json"]["schema"]
                 codes = schema["properties"]["code"]["enum"]
                 assert codes == sorted(answer["content"]["application/json"]["examples"])
+                assert set(codes) <= set(schemas["ErrorCode"]["enum"])
 
 
 def test_a_post_of_a_document_may_be_refused_for_its_document(document):
@@ -146,7 +150,26 @@ def test_fields_that_a_post_needs_are_required(document):
         },
         "examples": [{"documentName": "reports/2026.pdf"}],
     }
-    assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
+    upload = schemas["UploadBody"]
+    assert upload["required"] == list(upload["properties"])
+    assert upload["properties"] == {
+        "documentName": {
+            "description": "The document's file name.",
+            "type": "string",
+            "minLength": 1,
+        },
+        "contentType": {
+            "description": "Its media type, such as application/pdf.",
+            "type": "string",
+            "maxLength": 255,
+        },
+        "size": {
+            "description": "Its size in bytes.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 5 * 1024**3,
+        },
+    }
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
 
 
@@ -228,6 +251,11 @@ def test_what_a_query_may_hold_is_described(document):
         "If-None-Match": ("The ETag that is known already.", text),
         "Last-Event-ID": ("Sent by a browser that connects again.", text),
     }
+    parameters = [one for told in operations_of(document) for one in told.get("parameters", ())]
+    assert {one["name"] for one in parameters if one["in"] == "header"} == {
+        *("If-None-Match", "Last-Event-ID", "Idempotency-Key"),
+        *("x-inngest-env", "x-inngest-event-id-seed"),
+    }
 
 
 def test_an_event_of_a_machine_may_be_sent_later_and_one_of_inngests_protocol_not(document):
@@ -246,6 +274,7 @@ async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
     [(described, shown_in)] = re.findall(r'url: "([^"]+)", dom_id: "#(\w+)"', page)
     assert f'<div id="{shown_in}">' in page
+    assert "validatorUrl: null" in page  # else its address goes to a site that checks it
     assert (await client.get(described)).content_type == "application/json"
     assert all(one.startswith(("/docs/", "/openapi.json", "data:")) for one in loaded)
     for path in (one for one in loaded if one.startswith("/docs/")):
