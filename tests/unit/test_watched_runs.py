@@ -356,6 +356,7 @@ async def test_of_a_busy_name_the_end_of_every_fourth_event_s_runs_is_asked_for(
     await watched(18, Inngest(known), Fixed(rows), scopes=scopes)
     told = scopes.names()["a"].outcomes
     assert told["running"] > told["completed"] > 2
+    assert scopes.saved == [2.0, 17.0]  # the first answer at once, the others 15 s later
 
 
 @pytest.mark.parametrize(("runs", "times"), [(["0"], 2), (["0", "1"], 1)])
@@ -385,6 +386,16 @@ async def test_with_its_turn_it_takes_over_what_another_process_kept() -> None:
 
 def had_run(name: str, ago_ms: int) -> NameView:
     return NameView(name=name, expected=True, ran=1, last_run_at=BEGAN_MS - ago_ms)
+
+
+@in_virtual_time
+async def test_one_event_without_a_run_is_missed_after_twenty_quiet_seconds() -> None:
+    rows, had = Fixed([row("a", 0, BEGAN_MS)]), Scopes(had_run("a", 60_000))
+    with watching(Inngest({}), rows, scopes=had) as watch:
+        await watch_for(NO_RUN_SECONDS + 19, watch)
+        assert watch.kept.missing_runs(wall_now_ms()) == []
+        await watch_for(2, watch)
+        assert [one.name for one in watch.kept.missing_runs(wall_now_ms())] == ["a"]
 
 
 @pytest.mark.parametrize(
