@@ -19,6 +19,7 @@ from service.observe.metrics import VOCABULARY
 from service.outbox.link.store_link import LinkPolicy
 from service.processes import acceptor, child_supervisor, development_inngest, front_process
 from service.processes import main as service_script
+from service.runs.turn import WatchPace
 from service.web.events.followed_event import FollowPolicy
 from service.web.server import body_budget, errors, server
 
@@ -59,7 +60,7 @@ def everything() -> str:
     return "\n".join(text(page) for page in PAGES)
 
 
-_LINK, _FOLLOW = LinkPolicy(), FollowPolicy()
+_LINK, _FOLLOW, _PACE = LinkPolicy(), FollowPolicy(), WatchPace()
 _HALF = {0.5: "a request searches for half a second at most"}
 
 
@@ -75,6 +76,8 @@ _HALF = {0.5: "a request searches for half a second at most"}
         ("operate/processes", f"the fronts, within {child_supervisor.OPEN_SECONDS:g} s"),
         ("operate/processes", f"again after {child_supervisor._FIRST_RESTART_SECONDS:g} s"),
         ("operate/processes", f"up to {child_supervisor._LAST_RESTART_SECONDS:g} s.\nA second"),
+        ("operate/metrics", f"They are sampled every {_PACE.sample:g} s;"),
+        ("operate/alarms", f"299 within {_PACE.answer:g} s takes it."),
         ("develop/fake-inngest", f"it on port {development_inngest.FAKE_INNGEST_PORT}."),
         ("explain/security", f"less {acceptor._OWN_HANDLES} (or a quarter"),
         ("explain/security", f"to the system {server._RETURN_SECONDS:g} s after it"),
