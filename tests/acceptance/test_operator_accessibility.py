@@ -1,4 +1,4 @@
-"""axe finds nothing on any of the operators' pages, light and dark, wide and narrow."""
+"""axe finds nothing on any of the service's pages, light and dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -97,6 +97,9 @@ async def test_axe_finds_nothing(
         "/outbox/audit": ("details summary", "details[open]", "event"),
         "/outbox/events?state=pending": ("button[name=all]", "h1", "Discard"),
         "/outbox/events/unknown": None,
+        "/": ("#post button", "#log", "200 {"),
+        "/auth/dev-login": None,
+        "/nowhere": None,
         "/outbox?": (".pause button", "h1", "Pause"),
     }
     async with chromium(tmp_path / "profile") as browser:

@@ -68,12 +68,17 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.click("form button")
     await browser.shows("main", "Signed in as ada@example.com, an operator.")
     assert "documentName" in await browser.run("return document.getElementById('body').value")
+    await browser.run("document.getElementById('body').value = '{'")
+    await browser.click("#post button")
+    await browser.shows("#log", "400 {")
     assert "sales" in await browser.run(CHOOSE)  # the example of the other event type
     await browser.click("#post button")
     await browser.shows("#log", "200 {")
     await browser.shows("#log", "delivered, run completed")
     await browser.shows("#log", "That was its end.")
-    assert await browser.complaints() == []
+    assert "400 {" not in await browser.text("#log")
+    [refused] = await browser.complaints()  # of what was refused no stream was opened
+    assert "/api/route" in refused
     await browser.click("a[href='/outbox']")
     await browser.shows("body", "Delivery is healthy")
     await browser.open(f"{url}/")

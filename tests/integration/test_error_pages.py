@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
             await client.post("/auth/dev-login", json={"email": email})
             text = await (await client.get("/")).text()
             assert (f"<b>{email}</b>, an operator" in text) is is_operator
+            assert re.findall(r'href="(/[^"]*)"', text) == ["/outbox", "/docs"]
             refused = await (await client.get("/outbox", headers=BROWSER)).text()
             words = (
                 "<h1>For operators</h1>",
