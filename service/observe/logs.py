@@ -80,11 +80,10 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
     atexit.register(buffer.close)
     console = format_name == "console" or (format_name == "auto" and target.isatty())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         _stamp,
+        _make_printable if console else structlog.processors.format_exc_info,
     ]
-    shared.append(_make_printable if console else structlog.processors.format_exc_info)
     people = structlog.dev.ConsoleRenderer(colors=target.isatty(), sort_keys=False)
     renderer: Processor = people if console else _render_json
     number = logging.getLevelNamesMapping()[level.upper()]
