@@ -55,7 +55,10 @@ def load_defaults(path: str | None) -> Tree:
             return parse_settings(packaged.read_bytes())
         return parse_settings(Path(path).read_bytes())
     except (OSError, InvalidJsonError) as exc:
-        nothing = f"it has no JSON object in UTF-8, nested at most {_MAX_DEPTH} levels deep"
+        nothing = (
+            f"it has no JSON object in UTF-8, nested at most {_MAX_DEPTH} levels deep, "
+            "whose numbers fit into a double"
+        )
         reason = exc.strerror if isinstance(exc, OSError) else nothing
         raise ConfigurationError([f"APP_SETTINGS_FILE: {reason}"]) from exc
 

@@ -13,7 +13,9 @@ def test_a_file_of_defaults_takes_the_place_of_the_packaged_ones(tmp_path):
     assert load_defaults(str(tmp_path / "defaults.json")) == {"a": 1}
 
 
-NO_OBJECT = "it has no JSON object in UTF-8, nested at most 64 levels deep"
+NO_OBJECT = (
+    "it has no JSON object in UTF-8, nested at most 64 levels deep, whose numbers fit into a double"
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,8 @@ NO_OBJECT = "it has no JSON object in UTF-8, nested at most 64 levels deep"
         (b"", NO_OBJECT),
         (b"[]", NO_OBJECT),
         (b"\xff", NO_OBJECT),
-        (".", ""),
+        (b'{"a":%b}' % (b"9" * 400), NO_OBJECT),
+        (".", "Is a directory"),
     ],
 )
 def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content, fault):
