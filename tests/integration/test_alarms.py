@@ -206,6 +206,7 @@ async def test_an_alarm_that_is_told_twice_is_one_event(tmp_path: Path) -> None:
         assert await events.tell(other) == str(TooManyPendingError())
         [row] = await outbox.inspector.rows(Filter())
         payload = json.loads(await outbox.inspector.payload(row.id) or b"")
+    assert await events.tell(other) == "The outbox is not open."
     assert (row.name, row.owner, row.user_id) == ("outbox/alarm", "outbox alarm", "alarm")
     assert (payload["data"]["id"], payload["data"]["since"]) == ("alarm_1", 1_800_000_000_123)
 

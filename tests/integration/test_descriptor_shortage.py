@@ -46,4 +46,7 @@ async def test_a_shortage_is_counted_each_time_and_logged_at_its_begin_and_its_e
         await asyncio.sleep(2)
         watching.cancel()
     assert recorder.counts == {("no_file_descriptors", "send"): 2}
-    assert [one["event"] for one in logs] == ["no_file_descriptors", "file_descriptors_are_back"]
+    assert logs == [
+        {"event": "no_file_descriptors", "log_level": "error", "purpose": "send"},
+        {"event": "file_descriptors_are_back", "log_level": "warning"},
+    ]

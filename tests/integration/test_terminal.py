@@ -153,16 +153,19 @@ def test_a_warning_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_control_character_of_ascii_is_an_escape_in_json() -> None:
     assert escaped_json('"\x7f\x85"\n') == '"\\u007f\\u0085"\n'
     assert escaped_json('"\x7f"\n') == '"\\u007f"\n'
+    assert escaped_json('"\U000e0041"') == '"\\udb40\\udc41"'  # an invisible A, as JSON has it
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_the_console_leaves_out_what_is_not_known_and_keeps_the_order(tmp_path: Path) -> None:
+def test_a_line_leaves_out_what_is_not_known_and_keeps_the_order(tmp_path: Path) -> None:
     def write() -> None:
         structlog.get_logger().info("send", events=3, delivered=2, dead=None)
 
     line = written(tmp_path, "console", write)
     assert "dead" not in line
     assert line.index("send") < line.index("events=3") < line.index("delivered=2")
+    fields = json.loads(written(tmp_path, "json", write))
+    assert list(fields) == ["events", "delivered", "event", "level", "timestamp"]
 
 
 @pytest.mark.usefixtures("root_logger")
@@ -179,6 +182,7 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
         structlog.get_logger().info("send", events=3)
         logs.close()
         piped = reader.readline()
+    assert "\x1b[" in shown  # colours
     assert "{" not in shown
     assert json.loads(piped)["event"] == "send"
 
@@ -284,7 +288,9 @@ def test_a_fault_has_its_traceback_and_libraries_warnings_are_in_the_log(tmp_pat
     fault, loud = map(json.loads, written(tmp_path, "json", write).splitlines())
     assert "Traceback" in fault["exception"]
     assert (loud["event"], loud["level"]) == ("loud", "warning")
-    assert "ZeroDivisionError" in written(tmp_path, "console", write)
+    *fault, loud = written(tmp_path, "console", write).splitlines()
+    assert "ZeroDivisionError" in "".join(fault)
+    assert " ".join(loud.split()[1:]) == "[warning ] loud"
 
 
 @pytest.mark.usefixtures("root_logger")

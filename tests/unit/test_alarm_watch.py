@@ -80,6 +80,8 @@ def test_the_newest_changes_are_kept_to_be_told() -> None:
     changes = AlarmChanges(AlarmState(), 20_000)
     changes.look([alarm(f"a{number:03}") for number in range(MOST_NOTICES + 3)], T)
     assert [one.alarm for one in changes.state.untold][::99] == ["a003", "a102"]
+    changes.look([], T)
+    assert len(changes.look([], T + 20_000)) == MOST_NOTICES + 3  # all are over at once
 
 
 class Receiver:
@@ -189,11 +191,15 @@ async def test_a_change_that_is_not_taken_is_told_again_later_under_its_id() -> 
 async def test_changes_are_told_in_their_order_and_one_is_given_up_after_ten_tries() -> None:
     receiver, counts = Receiver(1e9), Counts()
     record = DeliveryRecord("misconfigured", "401", 1, 1, 0.0, 0)
-    await watch_for(3_600, watch(receiver, counts, MemoryScopes(), dead=1, delivery=record))
+    with structlog.testing.capture_logs() as lines:
+        await watch_for(3_600, watch(receiver, counts, MemoryScopes(), dead=1, delivery=record))
     tries = [name for _, name, *_ in receiver.told]
     assert (tries[:10], tries[10]) == (["dead"] * 10, "misconfigured")
     assert receiver.times[:11] == [0, 5, 15, 45, 105, 405, 705, 1305, 1905, 2505, 2505]
     assert counts.seen["given_up"] == 1
+    said = {"event": "alarm_not_told", "log_level": "warning", "alarm": "dead"}
+    told = [one for one in lines if one["event"] == "alarm_not_told"][:10]
+    assert told == [{**said, "reason": "HTTP 500", "tries": count} for count in range(1, 11)]
 
 
 @in_virtual_time
@@ -278,6 +284,11 @@ async def test_of_two_processes_the_one_that_has_the_turn_tells_each_change_once
     assert told == [(0, "raised"), (85, "cleared")]
 
 
+NOT_KEPT = {"event": "alarms_not_kept", "log_level": "warning"} | {
+    "reason": str(OutboxUnavailableError())
+}
+
+
 @in_virtual_time
 async def test_alarms_are_told_while_the_store_is_away_and_before_the_first_sample() -> None:
     receiver, scopes, latest = Receiver(7), MemoryScopes(), SimpleNamespace(latest=None)
@@ -285,9 +296,11 @@ async def test_alarms_are_told_while_the_store_is_away_and_before_the_first_samp
     running = asyncio.create_task(watch_for(90, watch(receiver, Counts(), scopes, latest=latest)))
     await asyncio.sleep(1)
     scopes.is_away, latest.latest = True, seen(dead=1)
-    await asyncio.sleep(5)
+    with structlog.testing.capture_logs() as lines:
+        await asyncio.sleep(5)
     latest.latest = None
     await running
+    assert NOT_KEPT in lines
     assert [name for _, name, *_ in receiver.told] == ["dead", "dead"]
 
 
@@ -314,7 +327,9 @@ async def test_a_store_that_is_away_at_the_start_delays_alarms() -> None:
     receiver, scopes = Receiver(), MemoryScopes()
     scopes.is_away = True
     running = asyncio.create_task(watch_for(20, watch(receiver, Counts(), scopes, dead=1)))
-    await asyncio.sleep(7)
+    with structlog.testing.capture_logs() as lines:
+        await asyncio.sleep(7)
+    assert lines == [NOT_KEPT] * 2
     scopes.is_away = False
     await running
     assert receiver.times == [10]

@@ -140,6 +140,14 @@ UNITS = ("seconds", "bytes")
 NOT_BASE_UNITS = re.compile(r"(^|_)(ms|milliseconds|minutes|hours|kb|mb|kib|mib|percent)($|_)")
 
 
+# The first and the last bound of each histogram, and how many there are.
+BOUNDS = {
+    **dict.fromkeys(("journal_put_seconds", "send_seconds", "commit_seconds"), (0.0005, 10, 14)),
+    **dict.fromkeys(("confirm_latency_seconds", "delivery_latency_seconds"), (0.005, 86_400, 16)),
+    **dict.fromkeys(("send_events", "group_events"), (1, 5_000, 12)),
+}
+
+
 def exposed(name: str) -> str:
     return f"outbox_{name}_total" if VOCABULARY[name].kind is Counter else f"outbox_{name}"
 
@@ -157,6 +165,8 @@ def test_names_and_units_follow_the_conventions(name: str) -> None:
     assert not {"le", "quantile", "job", "instance"} & set(metric.labels)
     assert (metric.kind is Histogram) == bool(metric.buckets)
     assert list(metric.buckets) == sorted(set(metric.buckets))
+    if buckets := metric.buckets:
+        assert (buckets[0], buckets[-1], len(buckets)) == BOUNDS[name]
     assert metric.kind in (Counter, Gauge, Histogram)
 
 
