@@ -11,7 +11,7 @@ from service.web.server.admission import Admission, AdmissionPolicy
 from tests.support.virtual_time import in_virtual_time, now
 
 MOST_TURNS = 50
-SOME = AdmissionPolicy(turn_seconds=8, pieces_seconds=8, least=2, most=16)
+SOME = AdmissionPolicy(turn_seconds=8, pieces_seconds=7, least=2, most=16)
 
 
 class Clock:
