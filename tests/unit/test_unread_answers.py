@@ -1,6 +1,6 @@
 """A client that reads nothing of its answer for a minute is dropped, one that pauses is not.
 
-A head must come whole in ten seconds.
+A head must come whole in ten seconds. A stop waits once for all requests of a connection.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,17 +17,21 @@ from aiohttp import web
 from service.observe.recorder import NullRecorder
 from service.web.server.connection import Connection, ConnectionRules
 from service.web.server.request_parser import RequestLimits
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 
 async def not_asked(_: web.BaseRequest) -> web.StreamResponse:
     raise AssertionError
 
 
-def connected() -> tuple[Connection, mock.Mock]:
+async def never(_: web.BaseRequest) -> web.StreamResponse:
+    return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+def connected(handler: Any = not_asked) -> tuple[Connection, mock.Mock]:
     loop = asyncio.get_running_loop()
     connection = Connection(
-        web.Server(not_asked),
+        web.Server(handler),
         loop=loop,
         rules=ConnectionRules(
             recorder=NullRecorder(),
@@ -70,6 +75,17 @@ async def test_a_head_that_comes_by_the_byte_has_ten_seconds() -> None:
     assert not transport.close.called
     await asyncio.sleep(1.5)
     assert transport.close.called
+    connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+@in_virtual_time
+async def test_a_stop_waits_fifteen_seconds_in_all(requests: int) -> None:
+    connection, _ = connected(never)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * requests)
+    await asyncio.sleep(1.0)
+    await connection.shutdown(15.0)
+    assert now() == 16.0
     connection.connection_lost(None)
 
 

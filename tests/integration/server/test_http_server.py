@@ -149,8 +149,7 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
         await read_began.wait()
         [connection] = server.server.connections
         stopping = asyncio.create_task(server.cleanup())
-        while not connection._force_close:  # noqa: ASYNC110  (aiohttp tells nobody)
-            await asyncio.sleep(0)
+        await eventually(lambda: connection._is_ending)
         writer.write(b" done")
         answer = await reader.read()
         await stopping
