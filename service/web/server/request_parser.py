@@ -198,5 +198,5 @@ class BoundedParser(HttpRequestParser):
 
 def _check_coding(message: RawRequestMessage) -> None:
     coding = message.headers.get(hdrs.TRANSFER_ENCODING, "")
-    if coding.strip().lower() != "chunked":
+    if coding.lower() != "chunked":
         raise TransferCodingError(message="Only chunked is a transfer coding here.")
