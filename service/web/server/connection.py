@@ -208,8 +208,7 @@ class Connection(web.RequestHandler):
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for all requests that were read, but not for the rest of a refused body."""
         self._is_ending = True
-        await _begin_what_was_taken()
-        if (task := self._task_handler) and (self._request_in_progress or self._messages):
+        if (task := self._task_handler) and await self._is_at_work():
             await asyncio.wait([task], timeout=timeout)
         if task:
             task.cancel()  # aiohttp would wait twice as long
@@ -240,6 +239,14 @@ class Connection(web.RequestHandler):
         if not isinstance(details.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **details)
 
+    async def _is_at_work(self) -> bool:
+        """True while requests that were read wait or run; one begins a turn after it is taken."""
+        for _ in range(2):
+            if self._request_in_progress or self._messages:
+                return True
+            await asyncio.sleep(0)
+        return False
+
     def _end_head(self) -> None:
         self._head_timer = None
         if self._requests is None:
@@ -254,12 +261,6 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     """The address of the other side, empty where it is gone; one text for each peer."""
     name = transport.get_extra_info("peername")
     return sys.intern(str(name[0])) if isinstance(name, tuple) else ""
-
-
-async def _begin_what_was_taken() -> None:
-    """Let requests begin that were read: in one turn aiohttp takes one, in the next it begins."""
-    for _ in range(2):
-        await asyncio.sleep(0)
 
 
 def _end(timer: asyncio.TimerHandle | None) -> None:

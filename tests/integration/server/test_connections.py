@@ -99,7 +99,7 @@ async def test_a_connection_ends_with_the_answer_to_a_body_that_breaks_while_it_
 
 
 async def test_a_stop_waits_so_long_for_a_request_as_it_is_told() -> None:
-    async with serving(shutdown_seconds=0.05) as served, asyncio.timeout(PATIENCE_SECONDS / 2):
+    async with serving(shutdown_seconds=0.05) as served, asyncio.timeout(PATIENCE_SECONDS / 4):
         served.may_answer.clear()
         served.writer.write(ASK + ASK)
         await served.began.wait()
