@@ -279,6 +279,7 @@ async def test_a_user_of_the_front_end_is_that_of_other_sign_ins_where_ids_are_s
     tmp_path: Path, front_end: str, shared: str
 ) -> None:
     given = {"NEXTAUTH_URL": front_end, "USER_IDS_SHARED": shared, "AUTH_SECRET": OLD}
+    given["JWT_ISSUER"] = "https://issuer.example"  # beside it
     claims = json.dumps({"sub": ADA["id"], "exp": time.time() + 600}).encode()
     sealed = f"{FLAVOURS['v5'].cookie}={make('v5', claims, secret=OLD)}"
     async with served(tmp_path, **given) as client:
