@@ -264,7 +264,10 @@ class Away(SpanExporter):
 tracing = Tracing(Away())
 with tracing.around_append([]):
     pass
+limits = []
+threading.Thread.join = lambda thread, timeout=None: limits.append(timeout)
 tracing.close()
+assert 3.0 in limits
 assert all(one.daemon for one in threading.enumerate()[1:])  # none is waited for at the end
 """
 
