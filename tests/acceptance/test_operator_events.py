@@ -16,7 +16,6 @@ import msgspec
 import pytest
 
 from service.console.operations import bulk, search
-from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Named, State
 from service.outbox.sqlite.repairs import SqliteRepairs
@@ -319,16 +318,6 @@ async def test_events_that_another_operator_took_meanwhile_and_those_beyond_the_
 
 
 @ON_SQLITE
-async def test_selected_events_that_can_not_be_changed_so_are_left_out(
-    operator: Visitor, dead: dict[str, list[str]]
-) -> None:
-    first, second, *_ = dead["rejected"]
-    await operator.send("/outbox/replay", ("event", first), ("confirmed", "yes"))
-    asked = await operator.send("/outbox/replay", ("event", first), ("event", second))
-    assert "Replay 1 event?" in asked
-
-
-@ON_SQLITE
 async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
     said = ("reason", "we move the database")
     page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
@@ -342,24 +331,6 @@ async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -
     audit = await operator.see("/outbox/audit")
     assert "it is moved" in audit
     assert "we move the database" in audit
-
-
-@ON_SQLITE
-async def test_a_waiting_event_is_told_what_troubles_delivery(
-    storage: Storage, inngest_api: FakeInngest
-) -> None:
-    inngest_api.faults.add(ScriptedAnswer(503), times=None)
-    waiting = deliverable("ada")
-    async with storage.open() as outbox:
-        await outbox.intake.append(waiting)
-    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
-        # Between two probes: while one is under way the event is not to be discarded.
-        page = await eventually(
-            lambda: operator.see(f"/outbox/events/{waiting.id}"),
-            lambda seen: "Delivery was backing off" in seen and "Discard…" in seen,
-        )
-        assert "503" in page
-        assert "Replay…" not in page
 
 
 async def test_charts_have_the_day_before_the_start(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 from structlog.testing import capture_logs
@@ -57,12 +57,9 @@ async def test_so_many_requests_are_under_way_at_once(
 ) -> None:
     """None is answered. By default there would be four, and a lease would end after 40 s."""
     limits: list[int] = []
-
-    def noted(*, limit: int) -> ClientSession:
-        limits.append(limit)
-        return make_http(limit=limit)
-
-    monkeypatch.setattr(delivery, "make_http", noted)
+    monkeypatch.setattr(
+        delivery, "make_http", lambda limit: limits.append(limit) or make_http(limit=limit)
+    )
     inngest_api.faults.add(Hang(), times=None)
     changes = {"OUTBOX_SENDERS": "6", "OUTBOX_BATCH_EVENTS": "1", "OUTBOX_SEND_TIMEOUT": "300s"}
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:

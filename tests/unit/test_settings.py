@@ -56,6 +56,7 @@ JOURNAL = (
     "the journal is that of an SQLite outbox; on PostgreSQL a synchronous standby does this, with "
     "synchronous_standby_names"
 )
+HOME = "https://home.test"
 HTTPS = "write it as https://host or https://host/path"
 INNGEST = "write http://host:port or https://host; a host without a dot needs its port"
 OIDC = "OIDC_ISSUER, OIDC_CLIENT_ID"
@@ -257,14 +258,16 @@ def webhook_secret(size: int) -> str:
         ("OUTBOX_NO_RUN_AFTER", "1ms", "0"),
         ("RATE_LIMIT_PER_USER", "100000", "100001"),
         ("RATE_LIMIT_PER_USER", "0.1", "0"),
-        ("SESSION_SECRET", "x" * 16, "x" * 15),
+        ("SESSION_SECRET", f" {'x' * 16} , {'y' * 16}", "x" * 15),
+        ("ALARM_URL", "inngest", "ftp://a.test"),
+        ("ALARM_URL", "http://a.test/x", "https:///alarms"),
         ("ALARM_SECRET", webhook_secret(24), webhook_secret(23)),
         ("ALARM_SECRET", webhook_secret(64), webhook_secret(65)),
         ("ALARM_SECRET", webhook_secret(24), f"{webhook_secret(24)}!"),
         ("ALARM_SECRET", webhook_secret(24), f"secret_{'A' * 32}"),
         ("OUTBOX_ENCRYPTION_KEY", "new,old", "new, old"),
         *(("OUTBOX_ENCRYPTION_KEY", "new", bad) for bad in ("new,", "new ", " k", "k,,old")),
-        ("OPERATOR_EMAILS", "a@b.example, ", "a@b.example, c"),
+        *(("OPERATOR_EMAILS", "a@b.example, ", f"a@b.example,{bad}") for bad in ("c", "@x")),
         ("OUTBOX_EVENT_KEYS", "A.b_c-0:Az09._~!$&'()*+;=:@-", "cron:a/b"),
         ("OUTBOX_RETENTION", "36500d", "36501d"),
         *(("INNGEST_DEV", good, "2") for good in ("FALSE", "true", "0", "1")),
@@ -287,6 +290,10 @@ def webhook_secret(size: int) -> str:
         ),
         ("NEXTAUTH_URL", "http://localhost:3000", "ftp://a.test"),
         ("JWT_ISSUER", "https://a.test", "ftp://a.test"),
+        ("JWT_JWKS_URL", "https://a.test/keys", "http://a.test/keys"),
+        *(("OIDC_ISSUER", "https://a.test/x", f"{bad}://a.test") for bad in ("ftp", "http")),
+        *(("OIDC_ISSUER", "http://127.0.0.1:9000", bad) for bad in ("a.test", "https://[x")),
+        ("OIDC_ISSUER", "https://a.test", "https://a.test https://b.test"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "10.0.0.1/8"),
         ("OUTBOX_JOURNAL", "s3://bucket/a", "s3://b/a"),
         ("OUTBOX_JOURNAL", "s3://a.b-c/Az09!_.*'()-/x", "s3://Bucket"),
@@ -299,50 +306,19 @@ def webhook_secret(size: int) -> str:
 def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
     variable: str, taken: str, refused: str
 ) -> None:
-    key = {"INNGEST_EVENT_KEY": "key"}
-    Settings.load({**key, variable: taken})
-    assert faults(**key, **{variable: refused}).startswith(f"{variable}: ")
+    others = {"INNGEST_EVENT_KEY": "key", "ALARM_SECRET": webhook_secret(24)}
+    others |= {"JWT_ISSUER": HOME, "OIDC_ISSUER": HOME, "OIDC_CLIENT_ID": "outbox"}
+    Settings.load({**others, variable: taken})
+    assert faults(**{**others, variable: refused}).startswith(f"{variable}: ")
 
 
 @pytest.mark.parametrize(
     ("fault", "environ", "well"),
     [
-        *(
-            ("OPERATOR_EMAILS: write", {"OPERATOR_EMAILS": bad}, {"OPERATOR_EMAILS": "a@b.example"})
-            for bad in ("ops", "a@b.example,@x")
-        ),
-        (
-            f"JWT_JWKS_URL: {HTTPS}",
-            {"JWT_ISSUER": "https://a.test", "JWT_JWKS_URL": "http://a.test/keys"},
-            {"JWT_JWKS_URL": "https://a.test/keys"},
-        ),
-        (
-            "ALARM_URL: write https",
-            {"ALARM_URL": "ftp://a.test", "ALARM_SECRET": webhook_secret(24)},
-            {"ALARM_URL": "inngest"},
-        ),
         (
             "ALARM_SECRET: required with",
             {"ALARM_URL": "https://a.test"},
             {"ALARM_SECRET": webhook_secret(24)},
-        ),
-        (
-            "ALARM_URL: write https",
-            {"ALARM_URL": "https:///alarms", "ALARM_SECRET": webhook_secret(24)},
-            {"ALARM_URL": "http://a.test/x"},
-        ),
-        *(
-            (
-                f"OIDC_ISSUER: {HTTPS}",
-                {"OIDC_ISSUER": bad, "OIDC_CLIENT_ID": "outbox"},
-                {"OIDC_ISSUER": good},
-            )
-            for bad, good in (
-                ("https://a.test https://b.test", "http://127.0.0.1:9000"),
-                ("http://a.test", "https://a.test"),
-                ("a.test", "https://a.test/realm"),
-                ("https://[x", "https://a.test"),
-            )
         ),
         *(
             (
@@ -361,11 +337,6 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
             "OUTBOX_URL: name a file after sqlite:///",
             {"OUTBOX_URL": "sqlite:///"},
             {"OUTBOX_URL": "postgres://h/x"},
-        ),
-        (
-            "SESSION_SECRET: secret 2 is shorter than 16",
-            {"SESSION_SECRET": f"{'x' * 16},short"},
-            {"SESSION_SECRET": f" {'x' * 16} , {'y' * 16}"},
         ),
         (
             "INNGEST_EVENT_KEY: required",
