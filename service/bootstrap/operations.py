@@ -293,7 +293,7 @@ def _journal_holder(settings: Settings) -> dict[str, object] | None:
     path = sqlite_path(settings.store_url)
     if path is None or settings.journal is None:
         raise OutboxUnavailableError("OUTBOX_JOURNAL names no journal of this outbox.")
-    return writer_of(path) if path.exists() else None
+    return writer_of(path)
 
 
 async def _known_starts(settings: Settings) -> dict[str, Known]:
