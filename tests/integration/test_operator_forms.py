@@ -161,13 +161,17 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
     client = await aiohttp_client(app)
-    back = "3 events came back from the journal at the start, 1 of them dead; 2 may run twice."
+    back = "came back from the journal at the start, 1 of them dead; 2 may run twice."
     for journal, words in (
         ({}, None),
-        ({"state": "away", "reason": "S3 is away"}, "b lacks 0 accepted events: S3 is away</p>"),
-        ({"missing": 1200}, "The journal b lacks 1,200 accepted events</p>"),
+        ({"state": "away", "reason": "S3 is away"}, "b lacks 0 events: S3 is away</p>"),
+        ({"missing": 1200}, "The journal b lacks 1,200 events</p>"),
+        ({"missing": 1}, "lacks 1 event</p>"),
         ({"refused": ("another runs",)}, '<p class="warning">another runs</p>'),
-        ({"restored": 3, "restoredDead": 1, "mayRunTwice": 2}, back),
+        *(
+            ({"restored": count, "restoredDead": 1, "mayRunTwice": 2}, f"<p>{events} {back}")
+            for count, events in ((1, "1 event"), (1200, "1,200 events"))
+        ),
     ):
         shown = journal
         page = await (await client.get("/outbox")).text()
