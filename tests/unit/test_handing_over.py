@@ -385,12 +385,12 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
 @in_virtual_time
 async def test_a_kill_in_an_upgrade_ends_the_new_processes_too(processes: type[Process]) -> None:
     processes.letting_go_seconds = 5.0
-    own, running = await ready_pool()
+    own, running = await ready_pool(FRONT)
     upgrading = asyncio.create_task(own.upgrade())
     await asyncio.sleep(3)
     upgrading.cancel()
     own.kill()
-    assert len(processes.started) == 4
+    assert len(processes.started) == 6
     assert alive(processes) == 0
     await running
 
@@ -411,8 +411,8 @@ async def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
 
 @in_virtual_time
 async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
-    async with working_pool() as own:
-        processes.started[1].hangs = True
+    async with working_pool(FRONT) as own:
+        processes.started[-1].hangs = True
         await own.upgrade()
         assert 60 < now() < 65
         assert await processes.started[0].ended() == -signal.SIGTERM
