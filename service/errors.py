@@ -238,7 +238,7 @@ class MethodNotAllowedError(RefusedError, code="method_not_allowed"):
 
     def __init__(self, message: str | None = None, *, allowed: Sequence[str]) -> None:
         super().__init__(message)
-        self.allowed = tuple(sorted(allowed))
+        self.allowed = tuple(allowed)
 
 
 class MalformedRequestError(RefusedError, code="bad_request"):

@@ -80,7 +80,7 @@ async def _probe(settings: Settings) -> tuple[Probe, Probe, Probe]:
     inngest, confirmation, storage = await asyncio.gather(
         probe_inngest(settings), probe_confirmation(settings), probe_storage(settings)
     )
-    if not inngest.ok and not settings.names_inngest:
+    if not settings.names_inngest:
         # Nothing is configured: the dev server at its usual address may be started later.
         inngest = Probe(ok=None, words=inngest.words)
     return inngest, confirmation, storage
