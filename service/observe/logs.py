@@ -79,13 +79,7 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
     buffer = LogStream(target.fileno())
     atexit.register(buffer.close)
     console = format_name == "console" or (format_name == "auto" and target.isatty())
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        _stamp,
-        _make_printable if console else structlog.processors.format_exc_info,
-    ]
-    people = structlog.dev.ConsoleRenderer(colors=target.isatty(), sort_keys=False)
-    renderer: Processor = people if console else _render_json
+    *shared, renderer = for_people(target) if console else [*_named(), _render_json]
     number = logging.getLevelNamesMapping()[level.upper()]
     lines = _Lines(buffer)
     structlog.configure(
@@ -105,6 +99,22 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
     handler.addFilter(_is_no_given_up_lookup)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     return buffer
+
+
+def for_people(stream: TextIO) -> list[Processor]:
+    """The processors of lines for people, in colours on a terminal."""
+    # structlog's own tracebacks show the variables of each frame, and they may be secrets.
+    plain = structlog.dev.plain_traceback
+    colours = stream.isatty()
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colours, sort_keys=False, exception_formatter=plain
+    )
+    return [*_named(), _make_printable, renderer]
+
+
+def _named() -> list[Processor]:
+    """The processors that add the level, the time and the traceback."""
+    return [structlog.processors.add_log_level, _stamp, structlog.processors.format_exc_info]
 
 
 def _is_no_given_up_lookup(record: logging.LogRecord) -> bool:
@@ -173,14 +183,17 @@ def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
 def _make_printable(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """A console shows the words of others: none of them may steer the terminal.
 
-    Fields that are not known are left out.
+    Fields that are not known are left out. A traceback keeps its lines.
     """
     del logger, method
-    return {
+    shown = {
         key: printable(one) if isinstance(one, str) else one
         for key, one in event.items()
         if one is not None
     }
+    if traceback := event.get("exception"):
+        shown["exception"] = "\n".join(map(printable, traceback.splitlines()))
+    return shown
 
 
 class LogStream:

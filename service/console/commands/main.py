@@ -26,6 +26,7 @@ from service.console.commands.tail import tail
 from service.console.commands.verify import verify_command
 from service.console.terminal.command import UNKNOWN
 from service.errors import ConfigurationError
+from service.observe.logs import for_people
 from service.version import add_version
 
 _HELP = """See, explain and repair the outbox.
@@ -98,7 +99,7 @@ def main() -> None:
         sys.exit(UNKNOWN)
     # Standard output is for answers only, and a command tells its own faults.
     structlog.configure(
-        processors=[_without_faults, *structlog.get_config()["processors"]],
+        processors=[_without_faults, *for_people(sys.stderr)],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     try:
