@@ -29,9 +29,9 @@ def test_a_minute_is_summed_up_when_it_is_over() -> None:
     minute = Minute()
     assert minute.add(NOON, seen(3)) is None
     assert minute.add(NOON + 20_000, seen(9, rate=1.0, dead=5)) is None
-    assert minute.add(NOON + 50_000, seen(4, rate=2.0)) is None
+    assert minute.add(NOON + 50_000, seen(4, rate=2.0, dead=3)) is None
     over = minute.add(NOON + MINUTE_MS, seen(0))
-    assert (over.at_ms, over.waiting, over.dead) == (NOON, 9, 1)
+    assert (over.at_ms, over.waiting, over.dead) == (NOON, 9, 3)
     assert over.accepted_rate == round((20 * 1.0 + 30 * 2.0) / 110, 3)
     assert over.delivered_rate == round(2 * (20 * 1.0 + 30 * 2.0) / 110, 3)
     minute.add(NOON + MINUTE_MS + 30_000, seen(0, rate=3.0))
@@ -121,7 +121,7 @@ def row(state: State = State.DEAD, **changes: object) -> Row:
         "settled_at_ms": NOON + 9_000,
         "reason": "rejected",
         "detail": "words",
-        "history": ({"at": NOON + 4_000, "note": "answered 500 alone"},),
+        "history": ({"at": NOON + 4_000, "note": "refused: HTTP 500"},),
     }
     return made_row(state, **{**told, **changes})
 
@@ -137,7 +137,7 @@ def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> N
         Kind.DEAD,
     ]
     assert story[1].words == "Delivery was backing off: 503, for 2 min"
-    assert (story[3].words, story[3].after_seconds) == ("Answered 500 alone", 4.0)
+    assert (story[3].words, story[3].after_seconds) == ("Refused: HTTP 500", 4.0)
 
 
 @pytest.mark.parametrize(

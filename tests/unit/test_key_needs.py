@@ -61,6 +61,7 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
 ) -> None:
     outbox: Any = Encrypted(
         [
+            waiting(REMOVED, State.PENDING),
             waiting("1", State.PENDING),
             waiting("2", State.DELIVERING),
             waiting("2", State.SENT),
@@ -68,7 +69,6 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
             waiting("0", State.DEAD),
             waiting("0", State.SENT, "keycloak u-1"),
             waiting("0", State.PENDING, "key cron"),  # a machine has keys of its own
-            waiting(REMOVED, State.PENDING),
             waiting("1", State.DELIVERED),
         ]
     )

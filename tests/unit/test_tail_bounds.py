@@ -74,10 +74,12 @@ async def test_a_rare_event_is_looked_for_in_five_thousand_numbers_before_the_la
 async def test_of_very_many_rows_twenty_thousand_are_gone_through() -> None:
     outbox, tail = ListedOutbox([row(1)]), Tail(Filter(user_id="rare"))
     await tail.begin(outbox, 0)
-    outbox.rows_in_it += [row(seq) for seq in range(2, 25_002)]
-    outbox.asked.clear()
-    assert await told(tail, outbox) == []
-    assert {one.after_seq for one in outbox.asked} == {None, 5_001}
+    after_a_gap = [row(60_000)]
+    for more, after in (([row(seq) for seq in range(2, 25_002)], 5_001), (after_a_gap, 20_001)):
+        outbox.rows_in_it += more
+        outbox.asked.clear()
+        assert await told(tail, outbox) == []
+        assert {one.after_seq for one in outbox.asked} == {None, after}
 
 
 async def test_the_newest_two_thousand_rows_that_may_change_are_followed() -> None:
