@@ -61,7 +61,7 @@ def explain_name(
 ) -> list[str]:
     """Sentences about the way of the events of a name. `view` is None where nothing is known.
 
-    Without `commands` none names a command.
+    Without `commands` none names an `outbox` command.
     """
     held_up = _held_up(delivery, serving=serving, commands=commands)
     first = [f"{name} events are {held_up}."] if held_up else []
@@ -203,9 +203,7 @@ def _pending(row: Row, delivery: DeliveryRecord, *, serving: bool | None, comman
     return "pending: it is due and is sent with the next batch"
 
 
-def _held_up(
-    delivery: DeliveryRecord, *, serving: bool | None, commands: bool = True
-) -> str | None:
+def _held_up(delivery: DeliveryRecord, *, serving: bool | None, commands: bool) -> str | None:
     """The reason why no row is sent now, None when rows are sent."""
     if serving is False:
         return "pending: no service runs on this outbox; it is sent when one starts"
