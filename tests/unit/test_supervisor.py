@@ -104,9 +104,12 @@ async def test_a_task_that_keeps_failing_waits_ever_longer_and_is_a_fault_until_
 @in_virtual_time
 async def test_a_task_that_does_not_beat_in_time_is_a_fault_and_a_stopped_one_is_none() -> None:
     async with run_supervisor(NullRecorder()) as supervisor:
-        supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.05)
-        await until(lambda: supervisor.faults == ["work does not answer"])
+        for name in ("work", "other"):
+            supervisor.watch(name, asyncio.Event().wait, hung_after_seconds=0.05)
+        await until(lambda: len(supervisor.faults) == 2)
         supervisor.beat("work")
+        assert supervisor.faults == ["other does not answer"]
+        await supervisor.stop("other")
         assert supervisor.faults == []
         for _ in range(2):
             await supervisor.stop("work")
