@@ -327,20 +327,18 @@ async def test_a_listing_says_of_how_many_it_is_a_part(
 async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:
     ids = [one.id for one in await append_all(outbox, 8)]
     search = Search(outbox.inspector, outbox.positions, HASTY)
-    told: list[int] = []
-    found = await find_all(search, Filter(limit=99), lambda count, _: told.append(count))
-    assert ([row.id for row in found], told) == (ids[::-1], [3, 6])
-    told.clear()
-    found = await find_all(search, Filter(limit=4), lambda count, _: told.append(count))
-    assert ([row.id for row in found], told) == (ids[:3:-1], [3])
-    given = Filter(ids=(ids[0], ids[5]), limit=99)
-    full = Filter(limit=3)  # where the search pauses
-    for wanted, those in ((given, [ids[5], ids[0]]), (full, ids[:4:-1])):
-        assert [row.id for row in await find_all(search, wanted, no_pause)] == those
-
-
-def no_pause(count: int, back_to_ms: int) -> None:
-    raise AssertionError((count, back_to_ms))
+    told: list[tuple[int, int]] = []
+    for wanted, those, pauses in (
+        (Filter(limit=99), ids[::-1], [3, 6]),
+        (Filter(limit=7), ids[:0:-1], [3, 6]),
+        (Filter(limit=4), ids[:3:-1], [3]),
+        (Filter(limit=3), ids[:4:-1], []),
+        (Filter(ids=(ids[0], ids[5]), limit=99), [ids[5], ids[0]], []),
+    ):
+        told.clear()
+        found = await find_all(search, wanted, lambda *how_far: told.append(how_far))
+        assert [row.id for row in found] == those
+        assert told == [(count, found[count - 1].accepted_at_ms) for count in pauses]
 
 
 async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(outbox: Outbox) -> None:

@@ -206,7 +206,7 @@ async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> No
     replays = PacedReplays(scopes)
     assert await replays.current() is None
     await replays.stop()
-    proposals = Proposals(Finds(rows_in(State.DEAD, State.DEAD)), Replays())  # type: ignore[arg-type]
+    proposals = Proposals(Finds(rows_in(State.DEAD, State.DEAD, State.SENT)), Replays())  # type: ignore[arg-type]
     proposal = await proposals.propose(Action.REPLAY, Filter(name="n"), now_ms=7)
     first = PacedReplay.of(proposal, ACT, actor="ada", per_minute=30)
     assert first == PacedReplay(ACT, "ada", Filter(name="n"), 7, 30, 2)
