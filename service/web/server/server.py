@@ -73,7 +73,7 @@ class HttpServer(web.AppRunner):
 
         Returns when the connections are closed, or after `linger_seconds`.
         """
-        for site in list(self.sites):
+        for site in self.sites:
             await site.stop()
         if isinstance(self.server, _Server):
             await self.server.linger(linger_seconds)
@@ -172,8 +172,7 @@ class _Server(web.Server):
         except UnicodeEncodeError:  # aiohttp's refusal quotes an Expect header, whatever its bytes
             response = self._refuse(web.HTTPExpectationFailed())
         finally:
-            if connection.body_share is not None:
-                connection.end_request()
+            connection.end_request()
             self._shares.end(request, client)
             if has_place:
                 admission.end_post()
