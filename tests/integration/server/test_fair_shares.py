@@ -34,7 +34,7 @@ async def kind(request: web.Request) -> web.Response:
 
 
 async def large(request: web.Request) -> web.Response:
-    return web.Response(body=bytes(int(request.query_string or 64 * 1024 * 1024)))
+    return web.Response(body=bytes(int(request.query_string)))
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -168,21 +168,8 @@ async def test_a_pipelined_request_waits_behind_others_and_counts_from_its_arriv
     assert began[2][1] < began[1][2]
 
 
-async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
-    async with (
-        serving(ServerPolicy(unread_seconds=0.2, head_seconds=3600.0)) as (server, port),
-        asyncio.timeout(PATIENCE_SECONDS / 2),
-    ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
-        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-        await reader.readuntil(b"H")
-        while server.server is not None and server.server.connections:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        writer.close()
-
-
-async def test_a_client_that_leaves_the_end_of_its_answers_unread_is_dropped_too() -> None:
-    policy = ServerPolicy(unread_seconds=0.3, keep_alive_seconds=0.1)
+async def test_a_client_that_leaves_the_end_of_its_answers_unread_is_dropped() -> None:
+    policy = ServerPolicy(unread_seconds=0.3, keep_alive_seconds=0.1, head_seconds=3600.0)
     async with serving(policy) as (server, port), connected(port):
         assert server.server is not None
         [connection] = await eventually(lambda: server.server.connections)
