@@ -129,10 +129,11 @@ def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
         code, sentences = 1, [f"can't start: {error}"]
     else:
         return
-    for sentence in sentences:
-        print(printable(sentence), file=sys.stderr)
+    shown = [printable(sentence) for sentence in sentences]
+    for sentence in shown:
+        print(sentence, file=sys.stderr)
     if told:
-        told("; ".join(sentences))
+        told("; ".join(shown))
     sys.exit(code)
 
 
