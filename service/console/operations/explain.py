@@ -61,7 +61,7 @@ def explain_name(
 ) -> list[str]:
     """Sentences about the way of the events of a name. `view` is None where nothing is known.
 
-    Without `commands` none names an `outbox` command.
+    Without `commands` none names a command.
     """
     held_up = _held_up(delivery, serving=serving, commands=commands)
     first = [f"{name} events are {held_up}."] if held_up else []
