@@ -125,7 +125,7 @@ class Rows:
     def __init__(
         self, names: Sequence[str], meta: Meta = NO_META, *, away_seconds: float = 0.0
     ) -> None:
-        self._names = names
+        self.names = names
         self._meta = meta
         self._away_seconds = away_seconds
 
@@ -135,7 +135,7 @@ class Rows:
         if wanted.state is not State.DELIVERED or wanted.before_seq is not None:
             return []
         newest = int(now() * 100)
-        names = [wanted.name] if wanted.name else self._names
+        names = [wanted.name] if wanted.name else self.names
         at = range(newest, max(0, newest - wanted.limit // len(names)), -1)
         began_ms = BEGAN_MS + MOVED["ms"]
         rows = [row(name, one, began_ms + one * 10) for one in at for name in names]
@@ -423,6 +423,19 @@ async def test_names_are_remembered(names: list[NameView], remembered: list[str]
     scopes = Scopes(*names)
     await watched(30, Inngest({}), Fixed(), scopes=scopes)
     assert sorted(scopes.names()) == remembered
+
+
+@in_virtual_time
+async def test_a_name_that_makes_room_for_another_is_kept_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, scopes = Rows([f"n{at:03}" for at in range(100)]), Scopes()
+    with watching(Inngest({}), rows, scopes=scopes) as watch:
+        await watch_for(30, watch)
+        rows.names = ["n000", "late"]
+        monkeypatch.setitem(MOVED, "ms", 900_000)
+        await watch_for(30, watch)
+    assert (len(scopes.names()), "late" in scopes.names()) == (100, True)
 
 
 @in_virtual_time
