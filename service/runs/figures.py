@@ -162,10 +162,9 @@ class NameRuns:
         return told != self._told
 
     def _streak(self) -> Sequence[int]:
-        """The times at which events were held that have no run, after the last one with a run."""
+        """The times at which events were held after the last one with a run; these have none."""
         after = (self._last_run_at or 0) + self._slot_ms
-        known = self._answers.values()
-        return [one.held_at_ms for one in known if not one.has_run and one.held_at_ms > after]
+        return [one.held_at_ms for one in self._answers.values() if one.held_at_ms > after]
 
     def _is_missing(self, streak: int, now_ms: int) -> bool:
         if not streak or not self.expected:
@@ -233,6 +232,6 @@ async def load_names(scopes: Scopes) -> KeptNames:
 def names_of(stored: object) -> KeptNames:
     """The names of a stored value, none where it is not such a value."""
     try:
-        return msgspec.convert(stored or {}, KeptNames)
+        return msgspec.convert(stored, KeptNames)
     except msgspec.ValidationError:
         return KeptNames()
