@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from service.console.operations import bulk, search
 from service.dev.fake_inngest.server import FakeInngest
@@ -320,7 +321,9 @@ async def test_events_that_another_operator_took_meanwhile_and_those_beyond_the_
 @ON_SQLITE
 async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
     said = ("reason", "we move the database")
-    page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
+    with capture_logs() as logged:
+        page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
+    assert [one["action"] for one in logged if one["event"] == "operator_action"] == ["pause"]
     assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
     assert 'action="/outbox/resume"' in page
