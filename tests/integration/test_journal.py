@@ -927,9 +927,9 @@ async def test_fake_inngests_at_two_addresses_are_one(bucket_name, tmp_path, s3_
 async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
     bucket_name, tmp_path, s3_environment
 ):
-    async with opening(tmp_path / "another.db", bucket_name) as another:
+    async with opening(tmp_path / "another.db", bucket_name, INNGEST_ENV="branch") as another:
         await append_all(another, 2)
-    path, foreign = tmp_path / "outbox.db", "another Inngest, http://127.0.0.1:9"
+    path, foreign = tmp_path / "outbox.db", "another Inngest, http://127.0.0.1:9 branch"
     given = variables(
         path,
         bucket_name,

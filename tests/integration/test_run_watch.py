@@ -14,6 +14,7 @@ from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest
 from service.observe.metrics import PrometheusRecorder
 from service.runs.figures import NameView, load_names
+from service.runs.turn import SCOPE
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually
 from tests.support.watched_service import post, watched_service
@@ -131,5 +132,6 @@ async def test_on_postgresql_one_process_watches_and_the_commands_know_it(
         await post(part.outbox.intake, "reports/wanted", 2)
         await seen(part, "reports/wanted", lambda one: one.no_run_since)
         code, said, _ = await outbox_command(postgres_url, "check")
+        assert await part.outbox.settings.load_scope(SCOPE, "turn")
     assert code == 1
     assert "reports/wanted starts no run since" in said
