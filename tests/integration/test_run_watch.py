@@ -21,6 +21,7 @@ from tests.support.watched_service import post, watched_service
 
 TYPES = """
 types:
+  - {name: reports/first, path: /api/first, body: {type: object}, expects_run: true}
   - {name: reports/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
   - {name: reports/unknown, path: /api/unknown, body: {type: object}}
 """
