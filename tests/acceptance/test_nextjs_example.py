@@ -17,6 +17,7 @@ from tests.support.front_server import FrontServer
 from tests.support.nextjs_example import example_in, front_end, settings_of_one_command, sign_in
 from tests.support.node_packages import ROOT
 from tests.support.s3_server import running_s3
+from tests.support.storage import PATIENCE_SECONDS
 
 SECRET = "a-secret-of-the-tests-only"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -47,19 +48,24 @@ def tracked(example: Path) -> dict[str, bytes]:
     return {str(name): (example / name).read_bytes() for name in kept if (source / name).exists()}
 
 
-def test_the_one_command_says_what_to_run_where_the_service_is_not_installed(
-    example: Path,
+def test_the_one_command_ends_where_the_service_is_not_installed_or_does_not_start(
+    tmp_path: Path, example: Path
 ) -> None:
-    done = subprocess.run(
-        ["node", "start.mjs"],
-        cwd=example,
-        env={**os.environ, "PYTHON": "no-such-python"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 7\n")
+    python.chmod(0o755)
     told = "The service is not installed. Run `make nextjs` in the repository's folder.\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    for given, outcome in (("no-such-python", (1, told)), (str(python), (7, ""))):
+        done = subprocess.run(
+            ["node", "start.mjs"],
+            cwd=example,
+            env={**os.environ, "PYTHON": given, "OUTBOX_SERVICE_URL": "http://127.0.0.1:9"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == outcome
 
 
 async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket(
@@ -74,6 +80,7 @@ async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket
         await sign_in(browser, url)
         await browser.click("button")
         await browser.shows("[role=status]", "completed")
+        assert (await browser.text("nav")).split() == ["Reports", "Documents"]
         await index(browser, tmp_path / "report.txt")
         await browser.shows("[role=alert]", "AWS_S3_REGION, AWS_S3_BUCKET")
     assert "/api/reports" in (example / "outbox.d.ts").read_text()

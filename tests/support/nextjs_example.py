@@ -39,7 +39,9 @@ async def front_end(
 ) -> AsyncIterator[str]:
     port = str(free_port())
     url = f"http://localhost:{port}"
-    own = {"PORT": port, "NEXTAUTH_URL": url, "NEXT_TELEMETRY_DISABLED": "1"}
+    own = {"PORT": port, "NEXT_TELEMETRY_DISABLED": "1"}
+    if "start.mjs" not in command:  # which knows it
+        own["NEXTAUTH_URL"] = url
     node = await asyncio.create_subprocess_exec(
         str(shutil.which("node")),
         *command,

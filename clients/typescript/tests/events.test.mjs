@@ -52,13 +52,14 @@ test("a stream may end its lines with CRLF, wherever it is cut", async () => {
 });
 
 test("a stream that ends, also within an event, is opened again, and nothing is told twice", async () => {
-  const [first, last] = [PENDING, { state: "dead", final: true }].map((one) => JSON.stringify(one));
-  const answers = [`data: ${first}\n\ndata: {"sta`, `data: ${first}\n\ndata: ${last}\n\n`];
+  const told = [PENDING, { state: "sent", final: false }, { state: "dead", final: true }];
+  const blocks = told.map((event) => `data: ${JSON.stringify(event)}\n\n`);
+  const answers = [`${blocks[0]}data: {"sta`, blocks.join("")];
   const { fetch } = service((_, place) => new Response(answers[place]));
   const seen = [];
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });
   for await (const event of outbox.watch("e")) seen.push(event.state);
-  assert.deepEqual(seen, ["pending", "dead"]);
+  assert.deepEqual(seen, ["pending", "sent", "dead"]);
 });
 
 test("a stream is opened again after a pause, which grows until something is told", async () => {

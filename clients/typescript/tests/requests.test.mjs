@@ -173,12 +173,12 @@ test("a closed client sends nothing and leaves what waits to the next", async ()
   let sending;
   const { requests, fetch } = service((_, __, signal) => new Promise(() => void (sending = signal)));
   const closed = new OutboxClient({ fetch, queue });
-  void closed.submit(BODY);
+  for (const name of ["a", "b"]) void closed.submit({ documentName: name });
   await settled();
   closed.close();
   await closed.flush();
   await settled();
-  assert.deepEqual([requests.length, held.size, sending.aborted], [1, 0, true]);
+  assert.deepEqual([requests.length, held.size, sending.aborted], [2, 0, true]);
   const next = new OutboxClient({ fetch: async () => accepted("e"), queue });
   await next.flush();
   await settled();
