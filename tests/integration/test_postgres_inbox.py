@@ -55,7 +55,8 @@ ALTER TABLE public.document ENABLE ALWAYS TRIGGER saved
 """
 DAY_MS = 24 * 3600 * 1000
 DECLARED = """types:
-- {{path: /api/mine, name: app/secret, body: {{type: object}}, {}}}
+- {{path: /api/first, name: app/first, body: {{type: object}}, {0}}}
+- {{path: /api/mine, name: app/secret, body: {{type: object}}, {0}}}
 - {{path: /api/other, name: app/other, body: {{type: object}}}}
 """
 
