@@ -71,13 +71,10 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
         await asyncio.Event().wait()
 
     waits: list[float] = []
-
-    def soon(seconds: float) -> asyncio.Timeout:
-        waits.append(seconds)
-        return asyncio.timeout(0)
-
-    own = SimpleNamespace(timeout=soon, open_connection=hangs)
-    monkeypatch.setattr(development_inngest, "asyncio", own)
+    soon = SimpleNamespace(
+        timeout=lambda s: asyncio.timeout(waits.append(s) or 0), open_connection=hangs
+    )
+    monkeypatch.setattr(development_inngest, "asyncio", soon)
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
         open_inngest(nowhere, fake=True, say=str) as known,

@@ -227,21 +227,15 @@ def test_every_refusal_has_its_status_and_a_code_of_its_own() -> None:
     assert len(codes) == len(set(codes))
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "seconds"),
-    [
+def test_a_refusal_says_in_seconds_when_to_come_again() -> None:
+    for error, status, seconds in (
         (errors.RateLimitedError(retry_after_seconds=7), 429, "7"),
         (errors.OutboxUnavailableError(), 503, "2"),
         (errors.StorageUnavailableError(), 503, "5"),
         (errors.ProviderUnavailableError(), 503, "5"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_a_refusal_says_in_seconds_when_to_come_again(
-    error: errors.ServiceError, status: int, seconds: str
-) -> None:
-    answer = error_response(error)
-    assert (answer.status, answer.headers["Retry-After"]) == (status, seconds)
+    ):
+        answer = error_response(error)
+        assert (answer.status, answer.headers["Retry-After"]) == (status, seconds)
 
 
 def test_the_tree_in_the_docstring_names_every_class() -> None:
