@@ -302,11 +302,14 @@ def test_an_address_of_ipv6_is_in_brackets_in_the_url_also_where_systemd_has_ope
             assert given.url == listening.url
 
 
-@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX"])
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX", "a file"])
 async def test_a_descriptor_that_does_not_listen_is_named(
     kind: str, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind == "AF_UNIX":
+    made: Any
+    if kind == "a file":
+        made = (short_path / "f").open("w")
+    elif kind == "AF_UNIX":
         made = socket.socket(socket.AF_UNIX)
         made.bind(str(short_path / "s"))
         made.listen()
