@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -84,23 +85,23 @@ async def test_a_plain_request_id_is_kept_and_another_is_made(
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "code"),
+    ("error", "status", "code", "sentence"),
     [
-        (NotFoundError(), 404, "not_found"),
-        (OutboxUnavailableError(), 503, "outbox_unavailable"),
-        (web.HTTPNotFound(), 404, "not_found"),
-        (web.HTTPBadRequest(), 400, "bad_request"),
-        (web.RequestPayloadError(), 400, "invalid_json"),
+        (NotFoundError(), 404, "not_found", "There is nothing here."),
+        (OutboxUnavailableError("Full."), 503, "outbox_unavailable", "Full."),
+        (web.HTTPNotFound(), 404, "not_found", "There is nothing here."),
+        (web.HTTPBadRequest(), 400, "bad_request", "The request is not valid HTTP."),
+        (web.RequestPayloadError(), 400, "invalid_json", "The body is not a JSON object in UTF-8."),
     ],
 )
 async def test_a_refusal_is_answered_and_counted_by_its_code(
-    error: BaseException, status: int, code: str, lines: Lines
+    error: BaseException, status: int, code: str, sentence: str, lines: Lines
 ) -> None:
     counts = Figures()
     answer = await answered(raises(error), recorder=counts)
     assert answer.status == status
-    assert answer.body
-    assert f'"code":"{code}"'.encode() in bytes(answer.body)  # type: ignore[arg-type]
+    told = {"status": "error", "code": code, "error": sentence}
+    assert json.loads(answer.body) == told  # type: ignore[arg-type]
     assert counts.got == [("count", "refused", 1, ("code", code))]
     assert (lines.lines[0].status, lines.lines[0].code) == (status, code)
 
