@@ -154,7 +154,7 @@ async def test_a_redirect_is_left_to_the_server(redirect: web.HTTPException) -> 
         ("/metrics", 200, True, False),
         ("/readyz", 503, True, True),
         ("/readyz", 400, True, True),
-        ("/api/things", 200, True, True),
+        ("/readyz/things", 200, True, True),
         ("/api/things", 200, False, False),
         ("/readyz", 503, False, False),
     ],
