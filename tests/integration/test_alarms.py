@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
@@ -209,6 +210,7 @@ async def test_an_alarm_that_is_told_twice_is_one_event(tmp_path: Path) -> None:
     assert await events.tell(other) == "The outbox is not open."
     assert (row.name, row.owner, row.user_id) == ("outbox/alarm", "outbox alarm", "alarm")
     assert (payload["data"]["id"], payload["data"]["since"]) == ("alarm_1", 1_800_000_000_123)
+    assert time.time() * 1000 - 60_000 < payload["ts"] <= time.time() * 1000
 
 
 @pytest.fixture

@@ -151,6 +151,7 @@ class Wire(asyncio.Transport):
     looks = 0
     written = b""
     channel: Channel
+    left: list[bytes]
 
     def close(self) -> None:
         self.is_closed = True
@@ -164,15 +165,16 @@ class Wire(asyncio.Transport):
 
 def one_store(monkeypatch: pytest.MonkeyPatch, *said: msgspec.Struct) -> Wire:
     """A store that is there once, and says this and nothing more."""
-    wire, left = Wire(), [b"".join(map(message, said))]
+    wire = Wire()
+    wire.left = [b"".join(map(message, said))]
 
     async def connect(make: Callable[[], Channel], _: str) -> tuple[Wire, Channel]:
         wire.looks += 1
-        if not left:
+        if not wire.left:
             raise FileNotFoundError
         wire.channel = make()
         wire.channel.connection_made(wire)
-        wire.channel.data_received(left.pop())
+        wire.channel.data_received(wire.left.pop())
         return wire, wire.channel
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", connect)
@@ -184,13 +186,20 @@ def one_store(monkeypatch: pytest.MonkeyPatch, *said: msgspec.Struct) -> Wire:
 async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_closes(
     monkeypatch: pytest.MonkeyPatch, policy: LinkPolicy | None, seconds: int
 ) -> None:
-    one_store(monkeypatch, Status(), Closing())
+    wire = one_store(monkeypatch, Status(), Closing())
     link = StoreLink("/nonexistent/store", policy)
     running = asyncio.create_task(link.run())
-    await asyncio.sleep(1)
+    await asyncio.sleep(seconds - 1)
+    assert not wire.is_aborted  # it may answer until then
     with pytest.raises(OutboxUnavailableError):
         await link.connected()
     assert now() == pytest.approx(seconds, abs=0.1)
+    first = wire.channel
+    wire.left.append(message(Status()))
+    await asyncio.sleep(1)
+    assert (wire.is_aborted, link.status.failure) == (True, None)
+    first.connection_lost(None)
+    assert link.status.failure is None  # the next one is there
     running.cancel()
 
 
@@ -596,6 +605,8 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
         silence = max(after - before for before, after in pairwise([*times, 100.0]))
         assert silence < LinkPolicy().silence_seconds / 2
         assert next(at for at, status in each.told if status == full) < 50.5
+        are_full = [status == full for _, status in each.told]
+        assert are_full == sorted(are_full)  # nothing from before is told again
     await server.close()
     assert now() == 110  # for ten seconds it waits for the callers' last calls
 

@@ -115,6 +115,7 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
     line = written(tmp_path, format_name, write)
     assert "inngest_in_trouble" in line
     assert line.removesuffix("\n").isprintable()
+    assert format_name == "console" or json.loads(line)["reason"] == EVIL
 
 
 @pytest.mark.usefixtures("root_logger")

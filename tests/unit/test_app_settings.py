@@ -210,8 +210,12 @@ DEEP = "The settings are nested more than 64 levels deep."
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(HUGE[0], NUMBER), (HUGE[1], NUMBER), (b'{"a":' * 65 + b"1" + b"}" * 65, DEEP)],
-    ids=["huge", "hugely negative", "deep"],
+    [
+        *((body, NUMBER) for body in HUGE),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, DEEP),
+        (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", DEEP),
+    ],
+    ids=["huge", "hugely negative", "deep", "deep lists"],
 )
 def test_of_settings_that_few_programs_can_read_it_is_said_why(body, words):
     with pytest.raises(InvalidJsonError) as refused:
