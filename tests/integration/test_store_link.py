@@ -269,15 +269,18 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     assert (await store.inspector.stats()).pending == 200
 
 
-async def test_a_call_whose_store_is_lost_fails(listening: socket.socket) -> None:
+async def test_calls_whose_store_is_lost_fail(listening: socket.socket) -> None:
     async def hang_up(line: Line) -> None:
         await line.heard()  # a call has begun
 
     async with front_of(listening, hang_up, LinkPolicy(20, retry_seconds=60)) as remote:
         assert not remote.failure
-        with pytest.raises(OutboxUnavailableError) as lost:
-            await remote.intake.append(event())
-        assert lost.value.retry_after_seconds == 1
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for lost in await asyncio.gather(
+                remote.intake.append(event()), remote.inspector.stats(), return_exceptions=True
+            ):
+                assert isinstance(lost, OutboxUnavailableError)
+                assert lost.retry_after_seconds == 1
         assert remote.failure
 
 
@@ -444,23 +447,32 @@ async def test_a_store_that_closes_answers_each_call_that_is_under_way(
             await closing
 
 
-async def test_a_caller_that_greets_a_closing_store_is_told_so(
+async def test_every_caller_of_a_closing_store_is_told_so_and_answered(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as serving:
         await serving.enter_async_context(served(listening, store))
-        first, late = [await caller(short_path / "store") for _ in range(2)]
-        first.say(Hello(PROTOCOL))
-        assert isinstance(await first.heard(), Status)
+        late, *early = [await caller(short_path / "store") for _ in range(5)]
+        for one in early:
+            one.say(Hello(PROTOCOL))
+            assert isinstance(await one.heard(), Status)
         closing = asyncio.create_task(serving.aclose())
-        while isinstance(message := await first.heard(), Status):
-            pass
-        assert isinstance(message, Closing)
+        for one in early:
+            while isinstance(message := await one.heard(), Status):
+                pass
+            assert isinstance(message, Closing)
         late.say(Hello(PROTOCOL))
         assert isinstance(await late.heard(), Closing)
-        first.close()
         late.close()
+        for one in early:  # each may take its time
+            one.say(Call(1, "Inspector.stats", msgspec.Raw(b"\x90")))
+            assert isinstance(await one.heard(), Result)
+            one.say(Goodbye())
+            for _ in range(20):
+                await asyncio.sleep(0)  # so that what the goodbye has caused is done
         await closing
+        for one in early:
+            one.close()
 
 
 async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the_others(
