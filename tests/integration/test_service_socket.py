@@ -77,10 +77,10 @@ async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None
 
 
 async def of_another_version(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    assert await reader.read(100) == msgpack(Hello(PROTOCOL))
-    writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
-    await reader.read()  # the caller leaves
-    writer.close()
+    with contextlib.closing(writer):
+        assert await reader.read(100) == msgpack(Hello(PROTOCOL))
+        writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
+        await reader.read()  # the caller leaves
 
 
 async def test_a_service_of_another_version_is_said_at_once(short_path: Path) -> None:
@@ -95,9 +95,9 @@ async def test_a_service_of_another_version_is_said_at_once(short_path: Path) ->
 
 async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path: Path) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(msgpack(Status()))
-        await reader.read()
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(msgpack(Status()))
+            await reader.read()
 
     server = await asyncio.start_unix_server(hang, path=short_path / "hanging")
     patient = dataclasses.replace(QUICK, patience_seconds=PATIENCE_SECONDS)

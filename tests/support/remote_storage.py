@@ -102,11 +102,10 @@ async def scripted_store(
     """A store process that says it is there, then follows `script` with each front."""
 
     async def follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = Line(reader, writer)
-        line.say(Status())
-        await line.heard()  # the greeting
-        await script(line)
-        line.close()
+        with contextlib.closing(Line(reader, writer)) as line:
+            line.say(Status())
+            await line.heard()  # the greeting
+            await script(line)
 
     server = await asyncio.start_unix_server(follow, sock=listening)
     yield
