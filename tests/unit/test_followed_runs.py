@@ -116,6 +116,12 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
     view = msgspec.json.decode(followed.snapshot.body)
     told += [view["noRun"], view["idUsed"], view["final"]]
     assert told == [False, True, False, False, False, *[True] * 3, False, *[True] * 3]
+    followed.show_row(msgspec.structs.replace(delivered, state=State.DEAD))
+    assert followed.snapshot.final
+    followed.vanish()
+    assert not followed.is_moving
+    followed.show_row(delivered)  # as a request read it just before
+    assert followed.snapshot
 
 
 def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
