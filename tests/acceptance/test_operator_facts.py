@@ -284,7 +284,7 @@ async def test_a_list_says_what_was_accepted_until_a_minute_or_has_an_id(
 
 
 async def test_a_table_runs_no_formula_and_has_both_times(
-    operator: Visitor, rows: dict[str, Row]
+    operator: Visitor, rows: dict[str, Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with operator._session.get(f"{operator._url}/outbox/export?state=dead") as answer:
         assert (answer.content_type, answer.charset) == ("text/csv", "utf-8")
@@ -299,6 +299,11 @@ async def test_a_table_runs_no_formula_and_has_both_times(
         assert (answer.content_type, answer.charset) == ("application/json", "utf-8")
         disposition = answer.headers["Content-Disposition"]
     assert disposition == 'attachment; filename="events-all.json"'
+    monkeypatch.setattr(lists, "MAX_ROWS", 2)
+    async with operator._session.get(f"{operator._url}/outbox/export?as=json") as answer:
+        assert len(await answer.json()) == 2
+        disposition = answer.headers["Content-Disposition"]
+    assert disposition == 'attachment; filename="events-all-part.json"'
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
     assert cells["accepted"] < cells["settled"]
     assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))

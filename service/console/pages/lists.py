@@ -84,14 +84,18 @@ class Lists:
         )
 
     async def export(self, request: web.Request) -> web.Response:
-        """The events that match, at most 10,000, as CSV or JSON; without payloads."""
+        """The newest events that match, as CSV or JSON, without payloads.
+
+        The file is named a part where there are more than 10,000, or the search took too long.
+        """
         actor = await self.desk.actor(request)
         form = FilterForm.read(request.query)
         found = await self._found(self.exported, form, actor, MAX_ROWS, None)
         kind = "json" if request.query.get("as") == "json" else "csv"
         written = _json if kind == "json" else _csv
         body = await asyncio.to_thread(written, found.rows)  # it would hold up posts
-        name = f'attachment; filename="events-{form.state or "all"}.{kind}"'
+        part = "-part" if found.next_seq is not None or found.is_cut else ""
+        name = f'attachment; filename="events-{form.state or "all"}{part}.{kind}"'
         return web.Response(
             body=body,
             content_type="application/json" if kind == "json" else "text/csv",
