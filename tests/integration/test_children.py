@@ -56,8 +56,10 @@ async def main():
 asyncio.run(main())
 """
 LINGERS = """
-from service.processes import front_process, main
-front_process._LINGER_SECONDS = 3600.0
+import functools
+from service.processes import acceptor, front_process, main
+front_process._LINGER_SECONDS = 3600.0  # longer than any patience, and so are idle connections
+acceptor.ServerPolicy = functools.partial(acceptor.ServerPolicy, keep_alive_seconds=3600.0)
 main.main()
 """
 
