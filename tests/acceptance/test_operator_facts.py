@@ -355,6 +355,8 @@ async def test_the_overview_has_what_waits_now_and_the_newest_minutes_first(
     assert (float(x) > 900, float(width) < 100) == (True, True)
     assert re.search(r'<polygon class="waiting" points="([\d.]+),100 \1,.*[\d.]+,100"', page)
     page = await operator.see("/outbox?span=day")
+    drawn = re.findall(r'<polyline class="\w+" points="[^"]+"', page)
+    assert len(set(drawn)) == len(drawn) >= 6  # no line crosses the time that nobody looked
     assert "<td>7</td><td>1.5</td><td>2.5</td><td>3</td>" in page
     minutes = re.findall(r'<th scope="row"><time datetime="([^"]+)"', page)
     assert minutes == sorted(minutes, reverse=True)

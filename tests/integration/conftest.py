@@ -112,15 +112,20 @@ async def bucket(bucket_name):
 
 @pytest.fixture
 async def misbehaving():
-    """Start a server that reads a request's head, answers fixed bytes, and closes or hangs."""
+    """Start a server that reads a request's head, answers fixed bytes, and closes or hangs.
+
+    Of several answers each request gets the next one, and all after them the last.
+    """
     servers = []
 
-    async def start(answer, *, close):
+    async def start(*answers, close):
+        turns = [*answers]
+
         async def serve(reader, writer):
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while not writer.is_closing():
                     await reader.readuntil(b"\r\n\r\n")
-                    writer.write(answer)
+                    writer.write(turns.pop(0) if len(turns) > 1 else turns[0])
                     await writer.drain()
                     if close:
                         break

@@ -17,6 +17,7 @@ from tests.support.storage import PATIENCE_SECONDS
 
 REGION = "eu-west-1"
 AWKWARD_KEYS = ["a", "/a", "a//b", "a b+c%2Fd?e=f#g", "Übersicht/\U0001f600.pdf", "a" * 1024]
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
 
 def discard(_chunk):
@@ -88,7 +89,7 @@ async def test_credentials_that_come_later_are_found(s3_environment, bucket_name
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "refuses the credentials"),
+        (FORBIDDEN, "refuses the credentials"),
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "check the credentials"),
         (b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", "error of its own"),
         (b"", "can't be reached"),
@@ -101,6 +102,14 @@ async def test_an_s3_that_refuses_can_not_be_asked(s3_environment, misbehaving, 
     async with opened() as bucket:
         assert sentence in await bucket.probe()
         with pytest.raises(StorageUnavailableError, match=sentence):
+            await bucket.head("a")
+
+
+async def test_a_document_that_may_not_be_read_is_not_missing(s3_environment, misbehaving):
+    found = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(FORBIDDEN, found, close=True))
+    async with opened() as bucket:
+        with pytest.raises(StorageUnavailableError, match="refuses the credentials"):
             await bucket.head("a")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.documents.document_name import (
@@ -18,6 +18,7 @@ from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, 
 user_ids = st.text(st.characters(), max_size=300)
 
 
+@example("u-1", "/a")
 @given(user_ids, st.text(st.characters(), max_size=1024))
 def test_every_key_is_a_document_name_under_the_users_own_prefix(user_id, name):
     try:
