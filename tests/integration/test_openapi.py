@@ -258,6 +258,25 @@ def test_what_a_query_may_hold_is_described(document):
     }
 
 
+def test_the_headers_of_answers_are_described(document):
+    described = {
+        (one["operationId"], status): {*answer["headers"]} - {"X-Request-Id"}
+        for one in operations_of(document)
+        for status, answer in one["responses"].items()
+    }
+    waits = {of for of, headers in described.items() if "Retry-After" in headers}
+    busy = {of for of in described if of[1] in ("429", "503") and of[0] != "isReady"}
+    assert waits == busy
+    assert {of: headers for of, headers in described.items() if headers - {"Retry-After"}} == {
+        ("postDocumentsAwsIndex", "200"): {"Location", "Idempotent-Replayed"},
+        ("sendMachineEvents", "200"): {"Idempotent-Replayed"},
+        ("getEvent", "200"): {"ETag"},
+        ("getEvent", "304"): {"ETag"},
+        ("signIn", "302"): {"Location"},
+        ("finishSignIn", "302"): {"Location"},
+    }
+
+
 def test_an_event_of_a_machine_may_be_sent_later_and_one_of_inngests_protocol_not(document):
     for path, takes_send_at in (("/api/events", True), ("/e/{key}", False)):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]

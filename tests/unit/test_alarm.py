@@ -64,7 +64,7 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
             "WARNING recovering: 3 wait and delivery is recovering",
         ),
         (
-            {"delivering": 1, "paused_by": "ada"},
+            {"delivering": 1, "state": "misconfigured", "paused_by": "ada"},
             "WARNING paused: 1 wait and delivery is paused by ada",
         ),
         (
@@ -72,7 +72,7 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
             "CRITICAL misconfigured: 0 wait and delivery is misconfigured (HTTP 401)",
         ),
         (
-            {"sent": 3, "confirmation": f"failing ({NO_ANSWER})"},
+            {"pending": 2, "sent": 3, "confirmation": f"failing ({NO_ANSWER})"},
             f"WARNING not_confirmed: 3 sent and confirmation is failing ({NO_ANSWER})",
         ),
         ({"faults": ("Full.",)}, "CRITICAL not_stored: events can't be stored: Full."),

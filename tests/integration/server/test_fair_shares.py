@@ -188,7 +188,7 @@ async def test_a_body_in_tiny_chunks_ends_its_connection_early(
     async with connected(port) as (reader, writer):
         writer.write(CHUNKED)
         await read_began.wait()
-        writer.write(b"1\r\nx\r\n" * 16_000)
+        writer.write(b"1\r\nx\r\n" * 16_000 + b"0\r\n\r\n")
         await read_ended.wait()
         with contextlib.suppress(ConnectionError):
             assert b" 200 " not in await reader.read()
