@@ -11,7 +11,6 @@ SERVER = Path(__file__).parents[2] / "service" / "web" / "server"
 # Attributes of a connection: a handler has them in its slots.
 CONNECTION = {
     "_buffer_paused",
-    "_force_close",
     "_loop",
     "_max_msg_queue_size",
     "_messages",
