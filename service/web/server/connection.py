@@ -172,6 +172,8 @@ class Connection(web.RequestHandler):
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if self._requests is not None and self._requests.has_ended:
+            self.close()  # not before the requests that came with a fault are known
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""

@@ -164,7 +164,6 @@ class BoundedParser(HttpRequestParser):
         # exception comes before the end, so that the body is never taken as complete.
         self._body.set_exception(RequestPayloadError("The body is not framed as HTTP."))
         self._body.feed_eof()
-        self._connection.close()
         return []
 
     def _begin_body(self, messages: Parsed, part: bytes) -> None:

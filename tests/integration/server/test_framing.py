@@ -5,9 +5,11 @@ A body that looks like a second request follows each one, as in request smugglin
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 from tests.support.raw_http import connected
+from tests.support.storage import PATIENCE_SECONDS
 
 LENGTHS = {
     *(None, b"0", b"5", b"05", b"5 ", b" 5", b"+5", b"-1", b"0x5", b"5,5", b"5, 6", b"5;a", b""),
@@ -44,3 +46,13 @@ async def test_a_body_that_two_servers_could_frame_in_two_ways_ends_its_connecti
 async def test_a_chunked_body_ends_where_it_says(port) -> None:
     for coding in (b"chunked", b"Chunked"):
         assert await answers(port, b"Transfer-Encoding: " + coding + b"\r\n") == 2
+
+
+async def test_a_body_that_is_faulty_in_one_piece_with_its_head_is_answered(port) -> None:
+    """The connection waits for a request meanwhile, as after each answer."""
+    async with connected(port) as (reader, writer), asyncio.timeout(PATIENCE_SECONDS):
+        writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"}")
+        head = b"POST /raw HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"1\r\nx\r\nzz\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
