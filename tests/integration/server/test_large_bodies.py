@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -178,6 +179,8 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
     bodies, connections = threading.Event(), threading.Event()
     monkeypatch.setattr(server, "_RETURN_SECONDS", 0.0)
     monkeypatch.setattr(body_budget, "_IDLE_SECONDS", 0.0)
+    collected: list[int] = []
+    monkeypatch.setattr(gc, "collect", collected.append)
     for module, event in ((body_budget, bodies), (server, connections)):
         monkeypatch.setattr(module, "return_memory", event.set)
     for _ in range(2):
@@ -185,6 +188,7 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
         for event in (bodies, connections):
             assert await asyncio.to_thread(event.wait, PATIENCE_SECONDS)
             event.clear()
+    assert set(collected) == {1}  # a whole collection would hold up all requests
 
 
 def test_memory_between_what_is_in_use_goes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
