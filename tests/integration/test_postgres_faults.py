@@ -95,7 +95,7 @@ async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(
 ) -> None:
     async with through(proxy).open() as outbox, PostgresStorage(postgres_url).open() as other:
         await append_all(outbox, 1)
-        await claim(outbox)
+        await claim(outbox, ask(lease_seconds=600))
         events = await append_all(other, 2)
         proxy.swallow_answers()
         lost = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
