@@ -56,10 +56,8 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
     yield "a request under way when the service stops", f"{policy.shutdown_seconds:g} s"
-    yield (
-        "an open connection where only the process stops",
-        f"one request within {LINGER_SECONDS:g} s",
-    )
+    last = "a connection's last request when its process stops and another one listens on"
+    yield last, f"{LINGER_SECONDS:g} s"
     yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
     late = f"another one waits {admission.post_wait_seconds:g} s at most"
     yield "posts that run at once in a process", f"{admission.posts}; {late}"

@@ -40,7 +40,7 @@ async def front_end(
     port = str(free_port())
     url = f"http://localhost:{port}"
     own = {"PORT": port, "NEXT_TELEMETRY_DISABLED": "1"}
-    if "start.mjs" not in command:  # which knows it
+    if "start.mjs" not in command:  # it sets the variable itself
         own["NEXTAUTH_URL"] = url
     node = await asyncio.create_subprocess_exec(
         str(shutil.which("node")),

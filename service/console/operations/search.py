@@ -241,7 +241,7 @@ async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
     ambiguous: list[tuple[str, tuple[Row, ...]]] = []
     for one in dict.fromkeys(given):
         found = [known[one]] if one in known else await _beginning_with(inspector, one)
-        if not (one and found):
+        if not found:
             unknown.append(one)
         elif len(found) > 1:
             ambiguous.append((one, tuple(found)))
@@ -251,6 +251,8 @@ async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
 
 
 async def _beginning_with(inspector: Inspector, prefix: str) -> list[Row]:
+    if not prefix:
+        return []
     found = await inspector.rows(Filter(id_prefix=prefix, limit=MAX_CANDIDATES + 1))
     in_inngest = None if found else await find_by_ulid(inspector, prefix)
     return [in_inngest] if in_inngest else found

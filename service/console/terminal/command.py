@@ -1,7 +1,7 @@
 """The run and the end of an `outbox` command.
 
 Exit codes: 0 done; 1 not found; 2 it can't be done. `check` has its own codes. A failure is one
-sentence on standard error, never a traceback.
+sentence on standard error. Only an error that nobody foresaw has a traceback.
 """
 
 from __future__ import annotations
