@@ -25,7 +25,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from service.observe.printable import escaped_json, printable
+from service.observe.printable import escaped_json, printable, printable_lines
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 FLUSH_SECONDS = 0.2
@@ -192,7 +192,7 @@ def _make_printable(logger: WrappedLogger, method: str, event: EventDict) -> Eve
         if one is not None
     }
     if traceback := event.get("exception"):
-        shown["exception"] = "\n".join(map(printable, traceback.splitlines()))
+        shown["exception"] = printable_lines(traceback)
     return shown
 
 

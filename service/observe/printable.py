@@ -21,6 +21,15 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else _substitute(one) for one in text)
 
 
+def printable_lines(text: str) -> str:
+    r"""`text` whose lines are kept, and each is printable.
+
+    >>> printable_lines("two\nlines\x1b[2J\n")
+    'two\nlines�[2J'
+    """
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def escaped_json(text: str) -> str:
     r"""JSON in which each character that can't be shown is an escape. Line breaks stay.
 

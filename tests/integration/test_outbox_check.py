@@ -128,7 +128,7 @@ async def test_it_can_not_tell_of_a_schema_that_is_none(monkeypatch: pytest.Monk
 async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for fault, words, trace in (
         (OutboxUnavailableError("It is away:\n  refused."), "It is away: refused.", []),
-        (RuntimeError("no\none"), "an unforeseen RuntimeError", ["RuntimeError: no", "one"]),
+        (RuntimeError("n\x1b\nx"), "an unforeseen RuntimeError", ["RuntimeError: n\ufffd", "x"]),
     ):
 
         async def failing(_: str, fault: Exception = fault) -> None:

@@ -326,12 +326,12 @@ def test_a_command_logs_on_standard_error_and_leaves_its_own_faults_out(
     assert_is_traceback(said.err.splitlines())
 
     def failing(**_: object) -> None:
-        raise KeyError("unforeseen")
+        raise RuntimeError("not\x1b foreseen")
 
     monkeypatch.setattr(script, "app", failing)
     with pytest.raises(SystemExit, match="2"):
         script.main()
-    assert capsys.readouterr().err.endswith("KeyError: 'unforeseen'\n")
+    assert capsys.readouterr().err.endswith("RuntimeError: not\ufffd foreseen\n")
 
 
 def test_the_lines_before_a_crash_are_written() -> None:

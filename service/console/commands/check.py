@@ -26,7 +26,7 @@ from service.console.terminal.command import DEFAULT_URL, in_schema, url_option
 from service.console.terminal.options import Json, duration
 from service.console.terminal.tables import print_json
 from service.errors import ServiceError
-from service.observe.printable import printable
+from service.observe.printable import printable, printable_lines
 from service.outbox.clock import wall_now_ms
 from service.runs.figures import KeptNames
 
@@ -55,7 +55,7 @@ def _unknown(of: str = "", *, json: bool = False) -> Iterator[None]:
     except ServiceError as error:
         words = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001
-        traceback.print_exc()
+        typer.echo(printable_lines(traceback.format_exc()), err=True)
         words = f"an unforeseen {type(error).__name__}"
     else:
         return

@@ -27,6 +27,7 @@ from service.console.commands.verify import verify_command
 from service.console.terminal.command import UNKNOWN
 from service.errors import ConfigurationError
 from service.observe.logs import for_people
+from service.observe.printable import printable_lines
 from service.version import add_version
 
 _HELP = """See, explain and repair the outbox.
@@ -105,7 +106,7 @@ def main() -> None:
     try:
         app(prog_name="outbox")
     except Exception:  # noqa: BLE001
-        traceback.print_exc()
+        typer.echo(printable_lines(traceback.format_exc()), err=True)
         sys.exit(UNKNOWN)  # 1 has a meaning of its own for each command
 
 
