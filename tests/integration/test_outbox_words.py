@@ -69,7 +69,7 @@ async def waiting(outbox: SqliteOutbox) -> Event:
 
 async def delivered(outbox: SqliteOutbox) -> Event:
     """An event that was delivered a day after its acceptance, without its payload."""
-    one = event("u-9")
+    one = event("U-9")
     old = msgspec.structs.replace(one, accepted_at_ms=one.accepted_at_ms - DAY_MS)
     await outbox.intake.append(old)
     await deliver(outbox, await claim(outbox))
@@ -153,11 +153,13 @@ async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) 
     late = await waiting(live)
     [row] = await live.inspector.rows(Filter(ids=(old.id,)))
     at = spoken_time(row.settled_at_ms or 0)
-    _, out, _ = await outbox_command(path, "show", old.id)
+    told = await outbox_json(path, "show", row.inngest_id or "", "--payload")
+    assert (told["id"], told["payload"]) == (old.id, None)
+    _, out, _ = await outbox_command(path, "show", old.id, "--payload")
     assert " | ".join(lines(out)) == (
         f"id {old.id} | id in Inngest {row.inngest_id} | state delivered | why delivered: Inngest "
         f"took it at {at}, 1 d after its acceptance; the row is removed after the retention. | "
-        f"name {old.name} | user u-9 | attempts 1 (an outage adds none) | sends 1 | "
+        f"name {old.name} | user U-9 | attempts 1 (an outage adds none) | sends 1 | "
         f"accepted {spoken_time(old.accepted_at_ms)} | first sent "
         f"{spoken_time(row.first_sent_at_ms or 0)} | delivered {at} | payload removed"
     )
@@ -290,8 +292,9 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     assert out.endswith("  0.5 s    4 s    0 of 0  1 of 8     6  missing\n")
     waits = "pending: no service runs on this outbox; it is sent when one starts."
     assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
-    told = await outbox_json(path, "explain", "a/B")
-    assert told["explanation"][0] == f"a/B events are {waits}"
+    told = await outbox_json(path, "explain", lost.name)
+    assert told["explanation"][0] == f"{lost.name} events are {waits}"
+    assert (told["name"], told["known"]["dead"]) == (lost.name, 6)
     told = await outbox_json(path, "explain", "a/x")
     assert (told["name"], told["known"]) == ("a/x", None)
     _, out, _ = await outbox_command(path, "check", "--json")
@@ -323,7 +326,7 @@ async def test_stats_says_how_the_journal_is(
 
 
 def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
-    return StartView(one, is_mine, is_mine, objects, size, 1, unknown, 0, None)
+    return StartView(one, is_mine, not is_mine, objects, size, 1, unknown, 0, None)
 
 
 async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
@@ -344,8 +347,8 @@ async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
     for name in ("open_journal_look", "open_journal_desk"):
         monkeypatch.setattr(journal, name, lambda _: contextlib.nullcontext(Desk()))
     never = "events that this file has never had\n"
-    first = "5f3c  this file's, runs or was killed: 1,200 objects, 34,000 bytes; 0 " + never
-    second = "9a1b  another file's: 2 objects, 700 bytes; 5,000 " + never
+    first = "5f3c  this file's: 1,200 objects, 34,000 bytes; 0 " + never
+    second = "9a1b  another file's, runs or was killed: 2 objects, 700 bytes; 5,000 " + never
     nothing = "There is nothing of that in the journal.\n"
     dry = "Nothing was changed: give --yes to do it.\n"
     old = "4,000 are older than Inngest remembers and may run twice.\n"
@@ -416,14 +419,14 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await outbox.intake.append(msgspec.structs.replace(event("ada"), owner="dev ada"))
-    told = await outbox_json(path, "sign-out", "ada", "--issuer", "https://id.example/")
-    assert told == {"user": "ada", "issuers": ["https://id.example"], "hasEvents": False}
+        await outbox.intake.append(msgspec.structs.replace(event("Ada"), owner="dev Ada"))
+    told = await outbox_json(path, "sign-out", "Ada", "--issuer", "https://id.example/A/")
+    assert told == {"user": "Ada", "issuers": ["https://id.example/A"], "hasEvents": False}
     monkeypatch.setenv("OIDC_ISSUER", " https://own.example/ ")
-    told = await outbox_json(path, "sign-out", "ada")
+    told = await outbox_json(path, "sign-out", "Ada")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
     acts = [record["detail"] for record in await outbox_json(path, "audit")]
-    assert acts == ["https://own.example ada, dev ada, shared ada", "https://id.example ada"]
+    assert acts == ["https://own.example Ada, dev Ada, shared Ada", "https://id.example/A Ada"]
 
 
 async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
@@ -522,6 +525,11 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
 
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
     old = await delivered(live)
+    tomorrow_ms = event().accepted_at_ms + DAY_MS
+    await live.intake.append(
+        msgspec.structs.replace(event(), id="ahead", accepted_at_ms=tomorrow_ms)
+    )
+    await deliver(live, await claim(live))
     [dead] = await bury(live)
     being = msgspec.structs.replace(event(), accepted_at_ms=old.accepted_at_ms)
     await live.intake.append(being)
@@ -540,6 +548,7 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     assert out[:9] == time.strftime("%H:%M:%S ", time.gmtime(settled_ms / 1000))
     assert [line[9:] for line in out.splitlines()] == [
         f"delivered  {old.id} after 1 d",
+        "delivered  ahead after 0 s",
         f"dead       {dead} rejected: {rows[dead].detail}",
         f"delivering {being.id} {being.user_id} {being.name}",
         f"pending    {late.id} answered 500 alone",
@@ -549,7 +558,7 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     told = {one["id"]: one["at"] for one in map(json.loads, out.splitlines())}
     assert told.pop(being.id) >= new.accepted_at_ms  # when it was seen
     assert told == {
-        old.id: rows[old.id].settled_at_ms,
+        **{one: rows[one].settled_at_ms for one in (old.id, "ahead")},
         dead: rows[dead].settled_at_ms,
         late.id: rows[late.id].history[-1]["at"],
         new.id: new.accepted_at_ms,

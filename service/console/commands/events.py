@@ -120,17 +120,17 @@ def show(
         destination = delivery.destination or None
         fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
         fields |= {"runs": msgspec.to_builtins(runs), "idUsedBy": used_by}
-        shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
+        shown = {} if stored is None else {"payload": msgspec.Raw(stored or b"null")}
         print_json({**fields, **shown})
         return
     show_lines(row_table(view, why))
     for one in runs:
-        typer.echo(printable(f"{one.status} run of {one.function}: {one.url or one.id}"))
+        typer.echo(printable(f"{one.status} run of {one.function}: {one.url}"))
     if used_by:
         typer.echo(f"Inngest runs nothing for it: it held its id before, as {used_by}.")
     if delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
-    if stored is not None:
+    if stored:
         typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
 
 
