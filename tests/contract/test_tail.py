@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from service.console.operations.tail import Tail, TailPolicy
 from service.outbox.model import Filter, Named, Retry, Row, Settlement, State
-from tests.support.named_rows import named
 from tests.support.rows import bury
-from tests.support.storage import Outbox, append_all, claim, deliver, event
+from tests.support.storage import Outbox, append_all, claim, event
 
 
 def tail(**wanted: object) -> Tail:
@@ -50,27 +49,6 @@ async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox)
     await outbox.repairs.discard(Named((second.id,)), actor="ada")
     assert await seen(followed, outbox) == [("gone", second.id)]
     assert await seen(followed, outbox) == []
-
-
-async def test_an_event_that_is_settled_between_two_looks_is_told_twice(outbox: Outbox) -> None:
-    followed = tail()
-    await followed.begin(outbox, 10)
-    [one] = await append_all(outbox, 1)
-    await deliver(outbox, await claim(outbox))
-    assert await seen(followed, outbox) == [("accepted", one.id), ("delivered", one.id)]
-
-
-async def test_rows_that_were_there_before_are_followed(outbox: Outbox) -> None:
-    [dead] = await bury(outbox)
-    [waiting] = await append_all(outbox, 1)
-    followed = tail()
-    await followed.begin(outbox, 0)
-    await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
-    assert await seen(followed, outbox) == [("pending", dead)]
-    await deliver(outbox, await claim(outbox))
-    assert sorted(await seen(followed, outbox)) == sorted(
-        [("delivered", dead), ("delivered", waiting.id)]
-    )
 
 
 async def test_only_what_matches_is_told(outbox: Outbox) -> None:

@@ -31,7 +31,7 @@ from tests.support.storage import (
     eventually,
 )
 
-CANARY = "canary-3141592653"
+CANARY = "Canary-3141592653"
 OWNER, OTHER = f"dev {CANARY}", "dev u-2"
 OUT_OF_REACH = ["backups", "events that Inngest has taken", "logs", "copies of the database"]
 
@@ -75,7 +75,7 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     async with SqliteStorage(path).open() as outbox:
         await fill(outbox)
     assert CANARY.encode() in bytes_of(tmp_path)
-    erase = ("erase", "--user", CANARY, "--actor", "grace", "--json")
+    erase = ("erase", "--user", CANARY, "--actor", "Grace", "--json")
     code, out, _ = await outbox_command(path, *erase)
     events = {"dead": 1, "delivered": 2, "pending": 1}
     assert (code, json.loads(out)) == (0, {"action": "erase", "done": False, "events": events})
@@ -87,14 +87,14 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     said = json.loads(out)
     assert said.pop("at") > 0
     counts = {"events": events, "settings": 1, "auditRows": 2, "left": 0}
-    assert said == {"by": "grace", **counts, "outOfReach": OUT_OF_REACH}
+    assert said == {"by": "Grace", **counts, "outOfReach": OUT_OF_REACH}
     assert CANARY.encode() not in bytes_of(tmp_path)
     async with SqliteStorage(path).open() as outbox:
         assert len(await outbox.inspector.rows(Filter())) == 4
         assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
         acts = {record.action: record.detail for record in await outbox.inspector.audit(10)}
         assert acts["erase"] == "everything of one owner"
-        await outbox.intake.append(of_owner("key cron"))
+        await outbox.intake.append(of_owner("key Cron"))
         for issuer in (*others, "shared"):
             await outbox.intake.append(of_owner(f"{issuer} u-2"))
     monkeypatch.setenv("JWT_ISSUER", f" {others[0]}/ ")
@@ -111,7 +111,7 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     assert (await outbox_command(path, "erase", "--user", "u-2", "--issuer", others[0]))[2] == ""
     monkeypatch.setenv("OIDC_ISSUER", others[0])
     assert (await outbox_command(path, "erase", "--user", "u-2"))[2].splitlines() == same[1:]
-    _, out, _ = await outbox_command(path, "erase", "--owner", "cron", "--json")
+    _, out, _ = await outbox_command(path, "erase", "--owner", "Cron", "--json")
     assert json.loads(out)["events"] == {"pending": 1}
 
 

@@ -81,7 +81,7 @@ async def test_nothing_changes_without_rows_or_yes(served: Outbox, path: Path) -
 
 async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, path: Path) -> None:
     ids = await one_of_each(served)
-    answer = await outbox_json(path, "replay", ids["dead"], "--yes", "--actor", "ada")
+    answer = await outbox_json(path, "replay", ids["dead"], "--yes", "--actor", "Ada")
     assert answer == {"action": "replay", "done": True, "ids": [ids["dead"]]}
     row = await served.intake.find(ids["dead"])
     assert row is not None
@@ -90,7 +90,7 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     assert [entry.event_id for entry in batch.entries] == [ids["dead"]]
     [audit] = await outbox_json(path, "audit")
     assert (len(audit.pop("act")), audit.pop("at") > row.accepted_at_ms) == (32, True)
-    how = {"actor": "ada", "action": "replay", "detail": "1 given id, state=dead"}
+    how = {"actor": "Ada", "action": "replay", "detail": "1 given id, state=dead"}
     assert audit == {**how, "ids": [ids["dead"]]}
 
 
@@ -161,7 +161,8 @@ async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
         earlier = f"UPDATE outbox_done SET first_sent_at_ms = first_sent_at_ms - {2 * DAY_MS}"
         await outbox.writer.between_commits(lambda c: c.execute(f"{earlier} WHERE seq = 1"))
     _, _, err = await outbox_command(path, "replay", "--all")
-    assert "1 of them may first have been sent more than 24 h ago" in err
+    forgotten = "Inngest has forgotten their ids: events that it took then run a second time."
+    assert err == f"1 of them may first have been sent more than 24 h ago. {forgotten}\n"
 
 
 async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Path) -> None:

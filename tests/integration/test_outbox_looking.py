@@ -153,6 +153,8 @@ async def test_a_sign_out_of_a_user_without_events_says_so(path: Path) -> None:
     assert err == "outbox: there is no event of no\ufffdbody; check the id.\n"
     code, out, err = await outbox_command(path, "sign-out", "")
     assert (code, out, "give a user's id" in err) == (2, "", True)
+    _, out, _ = await outbox_command(path, "sign-out", "ada", "--issuer", "a\x1b")
+    assert out == "Ended the sessions of ada (a\ufffd).\n"
 
 
 async def test_looking_leaves_no_file_beside_an_outbox_at_rest(path: Path) -> None:

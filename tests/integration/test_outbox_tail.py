@@ -140,7 +140,8 @@ async def test_each_outage_of_the_outbox_is_told_once(
 
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=change))
     _, out, err = await outbox_command(path, "tail", "--json")
-    assert err.count("Looking again.") == err.count("\n") == 2
+    fault = "The outbox's file is not an SQLite database. (SQLITE_NOTADB)"
+    assert err == 2 * f"outbox: {fault} Looking again.\n"
     told = [json.loads(line)["id"] for line in out.splitlines() if line.startswith("{")]
     assert told[1:] == [new[0].id]
 

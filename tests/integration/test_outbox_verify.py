@@ -186,11 +186,11 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
 async def test_a_window_leaves_out_what_was_accepted_before_it_or_after(
     outbox: Outbox, path: Path, guarded: FakeInngest
 ):
-    await delivered(outbox, 3)
-    code, said = await verify(path, guarded, "--since", "0s")
-    assert (code, said["checked"]) == (0, 0)
-    code, said = await verify(path, guarded, "--until", "1h")
-    assert (code, said["checked"]) == (0, 0)
+    [one, *_] = await delivered(outbox, 3)
+    for window in (("--since", "0s"), ("--until", "1h")):
+        for ids in ((), ("--ids", one)):
+            code, said = await verify(path, guarded, *window, *ids)
+            assert (code, said["checked"]) == (0, 0)
     code, said = await verify(path, guarded, "--since", "1h", "--until", "0s")
     assert (code, said["checked"]) == (1, 3)
 

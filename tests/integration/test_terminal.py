@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import select
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import structlog
 from service.console.commands import main as script
 from service.console.operations.views import StatsView, stats_view
 from service.console.terminal.tables import (
+    console,
     delivery_text,
     destination_text,
+    names_table,
     progress_bar,
     show_lines,
     state_text,
@@ -30,6 +33,7 @@ from service.observe.printable import escaped_json
 from service.outbox.figures import Stats
 from service.outbox.model import Dead, DeliveryRecord, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.runs.figures import NameView
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import PATIENCE_SECONDS, claim, event
 from tests.support.words import EVIL
@@ -188,9 +192,9 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
     assert json.loads(piped)["event"] == "send"
 
 
-def figures(state: str, paused_by: str | None = None) -> StatsView:
+def figures(state: str, paused_by: str | None = None, dead: int = 0) -> StatsView:
     record = DeliveryRecord(state, "", 1, 0, 0.0, 0, paused_by=paused_by)
-    return stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=None)
+    return stats_view(Stats(0, 0, 0, dead, None, None, record, None, None), serving=None)
 
 
 COLOURED = (
@@ -207,6 +211,7 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "97")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def shown(end: bytes) -> str:
@@ -229,9 +234,14 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
         for text, code in COLOURED:
             show_lines(text)
             assert shown(b"\r\n") == f"\x1b[{code}m{text.plain}\x1b[0m\r\n"
-        show_lines(stats_table(figures("healthy")))
-        stats = shown(b"database")
-        assert ("1;31" in stats, " 0 s " in stats) == (False, True)  # no dead rows are no alarm
+        for dead in (0, 7):  # no dead rows are no alarm
+            show_lines(stats_table(figures("healthy", dead=dead)))
+            stats = shown(b"database")
+            red = re.findall(r"1;31m(\S*)", stats)
+            assert (red, " 0 s " in stats) == (["7"] if dead else [], True)
+        show_lines(names_table([NameView(name="a/b", expected=True, no_run_since=1)]))
+        assert "1;31mmissing" in shown(b"missing")
+        assert console().width == 97
     assert capsys.readouterr().out == "dead\n"
 
 

@@ -134,6 +134,8 @@ def test_each_option_is_a_part_of_the_filter(option: str) -> None:
     options = RowOptions(**{option: value})  # type: ignore[arg-type]
     assert options.are_given
     assert options.filter(limit=7) == Filter(**{part: value}, limit=7)  # type: ignore[arg-type]
+    options = RowOptions(**{option: value or "A b "})  # type: ignore[arg-type]
+    assert options.filter(limit=7) == Filter(**{part: value or "A b "}, limit=7)  # type: ignore[arg-type]
 
 
 def test_what_is_not_given_matches_all_and_a_state_and_ids_come_from_the_command() -> None:

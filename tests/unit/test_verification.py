@@ -52,7 +52,7 @@ class Inngest:
     async def run_ids(self, ulid: str, environment: str | None = None) -> Sequence[str]:
         assert environment == self._environment
         seq = decode_ulid(ulid) - BASE
-        if seq == 4:
+        if seq in (4, 6):
             raise InngestApiError
         return {1: ["Completed", "Failed"], 2: [], 3: ["gone"]}.get(seq, ["Running"])
 
@@ -102,5 +102,5 @@ async def test_runs_are_counted_by_their_words(environment: str | None) -> None:
     answered = {"inngest_id": encode_ulid(BASE + 5), "meta": structs.replace(meta, answered_id=ONE)}
     rows.rows_in_it[0] = structs.replace(rows.rows_in_it[0], **answered)
     found = await verified(rows, inngest, with_runs=True)
-    runs = {"completed": 1, "failed": 1, "none": 2, "unknown": 1, "running": 2}
+    runs = {"completed": 1, "failed": 1, "none": 2, "unknown": 2, "running": 1}
     assert found == Verification(6, 6, [], [], runs)
