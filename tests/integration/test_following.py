@@ -149,7 +149,7 @@ async def test_what_changes_while_a_stream_is_written_is_told_at_once_and_its_lo
 
         async def changing(answer, data):
             await write(answer, data)
-            followed.follower.begin(dead, "u-1")
+            followed.follower.end(followed.follower.begin(dead, "u-1"), "u-1")
             if b"dead" in data:
                 raise ConnectionResetError
 

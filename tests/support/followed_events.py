@@ -29,7 +29,7 @@ from service.web.events.follower import EventFollower
 from service.web.events.own_events import OwnEvents
 from service.web.events.run_asker import RunAsker
 from service.web.server.middleware import error_middleware
-from tests.support.storage import Outbox
+from tests.support.storage import Outbox, eventually
 
 QUICK = FollowPolicy(
     look_seconds=0.02,
@@ -137,7 +137,10 @@ async def followed_events(
     policy: FollowPolicy = QUICK,
     searching: SearchPolicy | None = None,
 ) -> AsyncIterator[Followed]:
-    """The endpoints for the user that the header X-User names; `kim` is an operator."""
+    """The endpoints for the user that the header X-User names; `kim` is an operator.
+
+    In the end nobody waits.
+    """
     limits = {"max_pending": 100, "max_pending_per_user": 100}
     recorder = NullRecorder()
     async with (
@@ -162,6 +165,9 @@ async def followed_events(
         ):
             app.add_routes(resource.routes())
         yield Followed(app, outbox, follower, runs, rows)
+        follower.close()
+        await eventually(lambda: [follower.followers, *follower._owners] == [0])
+        assert [one for one in follower._followed.values() if one.followers or one._waiting] == []
 
 
 async def _user(request: web.Request) -> User:

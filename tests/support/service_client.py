@@ -14,6 +14,7 @@ from aiohttp.web import BaseRunner
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
 from service.web.server.server import HttpServer
+from tests.support.raw_http import all_is_given_back
 
 Client = TestClient[Any, Any]
 
@@ -23,10 +24,10 @@ class _Server(TestServer):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.app)
-        self._recorder = service.recorder
+        self.http = HttpServer(service.app, service.recorder)
 
     async def _make_runner(self, **_: Any) -> BaseRunner:
-        return HttpServer(self.app, self._recorder)
+        return self.http
 
 
 @contextlib.asynccontextmanager
@@ -40,8 +41,9 @@ async def service_client(
         **environ,
     }
     cookies = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
-    async with (
-        run_service(Settings.load(given)) as service,
-        TestClient(_Server(service), **cookies) as client,
-    ):
-        yield service, client
+    async with run_service(Settings.load(given)) as service:
+        server = _Server(service)
+        async with TestClient(server, **cookies) as client:
+            made = server.http.server
+            yield service, client
+        await all_is_given_back(made, service.app)
