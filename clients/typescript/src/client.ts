@@ -86,7 +86,7 @@ export class OutboxClient<Paths extends object = DefaultPaths> {
    * so when the page opens, when it or the network comes back, and every 30 s.
    */
   flush(): Promise<void> {
-    return this.submissions.flush().catch(() => undefined);
+    return this.submissions.flush();
   }
 
   /** The events that the service has not answered yet, and those it refused, oldest first. */

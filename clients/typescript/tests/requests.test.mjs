@@ -189,12 +189,15 @@ test("a closed client sends nothing and leaves what waits to the next", async ()
 test("an open client looks for what is left when its page returns, a closed one does not", async () => {
   mock.timers.enable({ apis: ["setInterval"] });
   const page = openPage();
+  document.visibilityState = "hidden";
   const queue = memoryQueue();
   let looks = 0;
   const { all } = queue;
   queue.all = () => ((looks += 1), all());
   const outbox = new OutboxClient({ queue });
   await settled();
+  assert.equal(looks, 1);
+  document.visibilityState = "visible";
   page.comeBack();
   document.dispatchEvent(new Event("visibilitychange"));
   assert.equal(looks, 3);
@@ -204,12 +207,14 @@ test("an open client looks for what is left when its page returns, a closed one 
   mock.timers.tick(30_000);
   document.dispatchEvent(new Event("visibilitychange"));
   assert.equal(looks, 4);
+  page.comeBack(); // a hidden page too sends what waited for the network
+  assert.equal(looks, 5);
   document.visibilityState = "visible";
   outbox.close();
   page.comeBack();
   document.dispatchEvent(new Event("visibilitychange"));
   mock.timers.tick(30_000);
-  assert.equal(looks, 4);
+  assert.equal(looks, 5);
   page.leave();
   mock.timers.reset();
 });
