@@ -275,6 +275,9 @@ async def test_all_that_match_are_replayed_after_a_dry_run(
     asked = await operator.send("/outbox/replay", *chosen)
     assert "Replay 30 events?" in asked
     assert "and 10 more." in asked
+    named = [("event", one) for one in dead["rejected"][:21]]
+    by_id = fields(await operator.send("/outbox/discard", *named))
+    assert [field for field in by_id if field[0] == "event"] == named
     assert inngest_api.ledger.times(dead["rejected"][0]) == 0
     done = await operator.send("/outbox/replay", *fields(asked))
     assert "Replayed 30 events." in done

@@ -295,15 +295,19 @@ async def test_a_table_runs_no_formula_and_has_both_times(
     dead = rows["dead"]
     told = [cells[one] for one in ("state", "attempts", "reason", "detail")]
     assert told == ["dead", str(dead.attempts), dead.reason, dead.detail]
+    table = io.StringIO(await operator.see("/outbox/export"))
+    settled = {row["state"]: row["settled"] for row in csv.DictReader(table)}
+    assert (settled["pending"], settled["dead"]) == ("", cells["settled"])
     async with operator._session.get(f"{operator._url}/outbox/export?as=json") as answer:
         assert (answer.content_type, answer.charset) == ("application/json", "utf-8")
         disposition = answer.headers["Content-Disposition"]
     assert disposition == 'attachment; filename="events-all.json"'
     monkeypatch.setattr(lists, "MAX_ROWS", 2)
-    async with operator._session.get(f"{operator._url}/outbox/export?as=json") as answer:
-        assert len(await answer.json()) == 2
-        disposition = answer.headers["Content-Disposition"]
-    assert disposition == 'attachment; filename="events-all-part.json"'
+    for query in ("as=json", "as=json&id=0"):
+        async with operator._session.get(f"{operator._url}/outbox/export?{query}") as answer:
+            assert len(await answer.json()) == 2
+            disposition = answer.headers["Content-Disposition"]
+        assert disposition == 'attachment; filename="events-all-part.json"'
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
     assert cells["accepted"] < cells["settled"]
     assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))
@@ -400,8 +404,8 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         whole = await operator.see("/outbox/audit?limit=52")
         assert (whole.count('<th scope="row">'), "Show more" in whole) == (51, False)
         one = await operator.see(f"/outbox/audit?event=+{many[50]}")
-        assert "201 events" in one
-        assert (one.count('href="/outbox/events/'), "and 1 more:" in one) == (200, True)
+        more = "and 1 more: <code>outbox audit --json</code> lists them</li>" in one
+        assert ("201 events" in one, one.count('href="/outbox/events/'), more) == (True, 200, True)
         assert "Show more" not in one
         assert f'href="/outbox/events/{many[50]}">{many[50]}</a>' in one
         shown = await operator.send(f"/outbox/events/{unsent.id}/payload")

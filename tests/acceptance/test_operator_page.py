@@ -34,8 +34,9 @@ showDead("under the pointer"); const kept = find("dead").textContent.includes("a
 find("dead").matches = () => false; find("stale").hidden = false;
 showDead("<time class='ago' datetime='2001-01-01T00:00:00Z'></time>");
 const said = find("delivery").firstChild; showDelivery(said.textContent);  // not said again
+showFigures({sent: "9", dead: "7"});  // the page began without the first
 return [first, kept, find("stale").hidden, find("dead").textContent.slice(-6),
-  find("delivery").firstChild === said];
+  find("delivery").firstChild === said, document.querySelector("[data-figure=dead]").textContent];
 """
 COLOURS = "return ['.pill', '.now'].map((one) => document.querySelector(one).className)"
 KEEP_TIMERS = "timers = []; setInterval = (run, after) => { timers.push([run, after]); }"
@@ -218,7 +219,7 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             await browser.shows("#stale", "There are other dead events by now")
             assert "documents/aws.index" in await browser.text("#dead")
             await browser.shows("[data-figure=dead]", "0")
-            assert await browser.run(IN_USE_AND_LEFT) == [True, True, True, " d ago", True]
+            assert await browser.run(IN_USE_AND_LEFT) == [True, True, True, " d ago", True, "7"]
         assert await browser.complaints() == []
         await browser.devtools("Network.enable", {})
         await browser.devtools("Network.emulateNetworkConditions", OFFLINE)

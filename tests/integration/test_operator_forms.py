@@ -22,7 +22,7 @@ from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
-from service.outbox.figures import Stats
+from service.outbox.figures import DeadGroup, Stats
 from service.outbox.model import DeliveryRecord
 from service.web.server.middleware import error_middleware
 from tests.support.clock import Clock
@@ -106,7 +106,7 @@ async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client,
 async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
     clock = Clock()
     delivery = msgspec.structs.replace(HEALTHY_DELIVERY, state="backing_off")
-    stats = Stats(0, 0, 0, 0, None, None, delivery, None, None)
+    stats = Stats(0, 0, 0, 1200, None, None, delivery, None, None)
     latest = moved(None, stats_view(stats, serving=True), 0)
 
     class Ticking(Silence):
@@ -122,6 +122,7 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
     told = await (await (await aiohttp_client(app)).get("/outbox/live")).text()
     assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [4, 2, 1]
     assert "event: state\ndata: backing_off\n" in told  # a class of the page
+    assert '"empty">1,200 events: <a href="/outbox/events?state=dead">list</a></p>' in told
 
 
 async def test_a_form_of_too_many_fields_is_refused(client):
@@ -151,12 +152,17 @@ class Calm:
     load_scope = current = no_one
 
 
+async def buried(_: int) -> list[DeadGroup]:
+    return [DeadGroup("a/b", "", 1200, 1, "")]
+
+
 JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": (), "restored": 0}
 
 
 async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client):
     shown: dict[str, Any] = {}
     calm = cast("Any", Calm())
+    calm.dead_groups = buried
     overview = Overview(desk(calm), calm, Silence(), calm, calm, lambda: JOURNAL | shown)
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
@@ -180,6 +186,7 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         assert "Nothing is kept yet: the first minute is still running." in page
         anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
         assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
-        assert "None. Nothing was refused for good." in page
+        assert "<strong>no reason</strong>" in page
+        assert "All dead events</a> (1,200)</p>" in page
         warns = '<p class="warning">' in page or "the journal" in page
         assert (warns, (words or "") in page) == (bool(words), True)
