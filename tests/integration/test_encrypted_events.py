@@ -39,7 +39,9 @@ REPORT: dict[str, Any] = {
         "properties": {"report": {"type": "string"}, "month": {"type": "string"}},
     },
 }
-BODY = {"report": CANARY, "month": "may"}
+PART = {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report", "city"]}
+SECRETS = {"report": CANARY, "city": CANARY}
+BODY = {**SECRETS, "month": "may"}
 
 
 def opened(event: Any, key: str = KEY) -> object:
@@ -49,7 +51,7 @@ def opened(event: Any, key: str = KEY) -> object:
 async def test_the_data_is_encrypted_for_inngest_and_in_the_file(tmp_path, inngest_api):
     types = [
         REPORT,
-        {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]},
+        PART,
         {**REPORT, "name": "open/one", "path": "/api/open", "encrypt": False},
     ]
     async with declared_service(tmp_path, inngest_api, types, OUTBOX_ENCRYPTION_KEY=KEY) as service:
@@ -59,7 +61,7 @@ async def test_the_data_is_encrypted_for_inngest_and_in_the_file(tmp_path, innge
         declined = await service.delivered("/api/open", BODY)
     assert list(whole["data"]) == ["encrypted"]
     assert opened(whole) == BODY
-    assert (part["data"]["month"], opened(part)) == ("may", {"report": CANARY})
+    assert (part["data"]["month"], opened(part)) == ("may", SECRETS)
     assert b"report/requested" in files
     assert CANARY.encode() not in files
     assert declined["data"] == BODY
@@ -109,7 +111,7 @@ async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path
     types = [
         {**REPORT, "encrypt": True},
         {**REPORT, "name": "open/one", "path": "/api/open"},
-        {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]},
+        PART,
     ]
     environ = {"OUTBOX_ENCRYPTION_KEY": KEY, "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef"}
     async with declared_service(tmp_path, inngest_api, types, **environ) as service:
@@ -126,15 +128,14 @@ async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path
     assert opened(sealed) == BODY
     assert plain["data"] == BODY
     assert again["data"] == sealed["data"]
-    assert (part["data"]["month"], opened(part)) == ("may", {"report": CANARY})
+    assert (part["data"]["month"], opened(part)) == ("may", SECRETS)
     assert opened(claims) == {"encrypted": "by nobody"}
     assert [one.get("data") for one in (null, without)] == [None, None]
 
 
 def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
     file = tmp_path / "types.json"
-    part = {**REPORT, "name": "in/part", "path": "/api/part", "encrypt": ["report"]}
-    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}, part]}))
+    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}, PART]}))
     types = load_event_types(str(file))
     check_encryption(types, has_key=True)
     file.write_text(json.dumps({"types": [{**REPORT, "encrypt": False}]}))

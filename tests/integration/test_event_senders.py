@@ -54,10 +54,11 @@ async def test_only_those_post_who_are_named(tmp_path, inngest_api):
 
 
 async def test_a_machine_owns_what_it_posts_and_is_counted_by_its_name(tmp_path, inngest_api):
-    types = [{**REPORT, "who": "key", "data": {"by": "$user.id", "of": "$user.issuer"}}]
+    types = [{**REPORT, "who": "key", "data": {"by": "$user"}}]
+    nightly = {"id": "nightly", "email": None, "name": None, "organizationId": None}
     async with declared_service(tmp_path, inngest_api, types, **KEYS) as service:
         event = await service.delivered("/api/reports", SALES, user=NIGHTLY)
-        assert event["data"] == {"by": "nightly", "of": "key"}
+        assert event["data"] == {"by": {**nightly, "issuer": "key"}}
         first = await (await service.post("/api/reports", SALES, user=NIGHTLY, key="k")).json()
         again = await service.post("/api/reports", SALES, user=NIGHTLY, key="k")
         assert await again.json() == first

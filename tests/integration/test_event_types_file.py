@@ -181,9 +181,9 @@ def test_every_fault_of_the_file_is_told_at_once(load):
     ],
 )
 def test_two_types_with_one_path_or_name_are_refused(load, second, fault):
-    [told] = faults(load, None, REPORT, second)
+    [told] = faults(load, None, REPORT, changed(name="between", path="/api/c"), second)
     assert fault in told
-    assert "entry 1 (report/requested) and entry 2 (" in told
+    assert "entry 1 (report/requested) and entry 3 (" in told
 
 
 def test_a_type_may_be_taken_away_and_leaves_its_path_and_name_to_another(load):
@@ -199,7 +199,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
 @pytest.mark.parametrize(
     ("text", "name", "fault"),
     [
-        ("types: [", "types.yaml", "line 1 is not YAML: "),
+        ("a: 1\ntypes: ]", "types.yaml", "line 2 is not YAML: "),
         ("types: !!python/name:os.system []", "types.yaml", "line 1 is not YAML: "),
         ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("a: 1\nb: []\nb: []", "types.yaml", "line 1 is not YAML: the key b comes twice"),
@@ -217,7 +217,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("", "types.yaml", "write an object with the one key types, which is a list of event "),
         ("types: 5", "types.yaml", "write an object with the one key types"),
         ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
-        ("{,}", "types.json", "line 1 is not JSON: "),
+        ("{\n\n,}", "types.json", "line 3 is not JSON: "),
         ('{"a": 1, "b": [], "b": []}', "types.json", "the key b comes twice in one object"),
         ('{"a": {"b": "\\ud800"}}', "types.json", "a.b is '\\ud800', which JSON does not have"),
         ("types: []", "types.toml", "name it .json, .yaml or .yml"),

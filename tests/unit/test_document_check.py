@@ -88,15 +88,20 @@ async def test_1024_documents_are_kept():
 
 @pytest.mark.parametrize("answer", [FOUND, None, StorageUnavailableError()])
 async def test_simultaneous_calls_for_one_name_ask_once(answer):
-    shelf = Shelf(a=answer)
-    shelf.open.clear()
+    shelf = Shelf(a=answer, b=FOUND)
     check = DocumentCheck("enrich", shelf)
-    calls = [asyncio.create_task(check("a")) for _ in range(20)]
-    await asyncio.sleep(0)
-    shelf.open.set()
-    answers = await asyncio.gather(*calls)
-    assert len({str(found) for found in answers}) == 1
-    assert shelf.asked == ["a"]
+    gates = {name: asyncio.Event() for name in "ab"}
+    calls = {}
+    for name, shelf.open in gates.items():
+        calls[name] = [asyncio.create_task(check(name)) for _ in range(20)]
+        for _ in range(2):  # until it asks
+            await asyncio.sleep(0)
+    for name, gate in gates.items():
+        calls["b"].append(asyncio.create_task(check("b")))
+        gate.set()
+        answers = await asyncio.gather(*calls[name])
+        assert len({str(found) for found in answers}) == 1
+    assert shelf.asked == ["a", "b"]
     assert not check._asking
 
 

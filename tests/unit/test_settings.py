@@ -267,7 +267,7 @@ def webhook_secret(size: int) -> str:
         ("ALARM_SECRET", webhook_secret(24), f"secret_{'A' * 32}"),
         ("OUTBOX_ENCRYPTION_KEY", "new,old", "new, old"),
         *(("OUTBOX_ENCRYPTION_KEY", "new", bad) for bad in ("new,", "new ", " k", "k,,old")),
-        *(("OPERATOR_EMAILS", "a@b.example, ", f"a@b.example,{bad}") for bad in ("c", "@x")),
+        *(("OPERATOR_EMAILS", "a@b.example, ", f"a@b.example,{bad}") for bad in ("c", "@x", "x@")),
         ("OUTBOX_EVENT_KEYS", "A.b_c-0:Az09._~!$&'()*+;=:@-", "cron:a/b"),
         ("OUTBOX_RETENTION", "36500d", "36501d"),
         *(("INNGEST_DEV", good, "2") for good in ("FALSE", "true", "0", "1")),
