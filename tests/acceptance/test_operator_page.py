@@ -107,18 +107,9 @@ async def test_only_operators_of_this_site_see_them_and_change_anything(
                 assert answer.status == 403
         async with session.head(f"{service.url}/outbox/live") as answer:
             assert answer.status == 405
-        async with session.get(f"{service.url}/outbox/events") as answer:
-            policy = answer.headers["Content-Security-Policy"]
-            # Else a form of the page is sent with `Origin: null`, as by another site.
-            assert answer.headers["Referrer-Policy"] == "same-origin"
     async with visitor(service.url) as operator:
         assert dead_ids[0] in await operator.see("/outbox/events?state=dead")
         assert "No operator has changed anything" in await operator.see("/outbox/audit")
-    # Nothing but the own script and style may run.
-    assert "default-src 'none'" in policy
-    assert "script-src 'sha256-" in policy
-    assert "unsafe-inline" not in policy
-    assert "form-action 'self'" in policy
 
 
 async def test_hostile_words_stay_words_on_every_page(

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,19 +14,24 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from service.console.operations.timeline import Kind
 from service.console.operations.views import Movement, moved, stats_view
+from service.console.pages import desk as desk_module
 from service.console.pages import overview as overview_module
 from service.console.pages.changes import Changes
 from service.console.pages.charts import Chart, Span, charts
 from service.console.pages.desk import Desk
+from service.console.pages.figures import _DELIVERY as DELIVERY
 from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
 from service.outbox.figures import DeadGroup, Stats
-from service.outbox.model import DeliveryRecord
+from service.outbox.model import DeliveryRecord, State
+from service.web.pages.page import _OWN as OWN_PAGES
 from service.web.server.middleware import error_middleware
 from tests.support.clock import Clock
+from tests.support.html_page import judge_page, judge_part
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -121,6 +127,7 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
     app.add_routes(Overview(desk(calm), calm, Ticking(), calm, calm).routes())
     told = await (await (await aiohttp_client(app)).get("/outbox/live")).text()
     assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [4, 2, 1]
+    judge_part("".join(re.findall("data: (.*<.*)", told)))
     assert "event: state\ndata: backing_off\n" in told  # a class of the page
     assert '"empty">1,200 events: <a href="/outbox/events?state=dead">list</a></p>' in told
 
@@ -143,7 +150,7 @@ class Calm:
         return None
 
     async def load_delivery(self) -> DeliveryRecord:
-        return DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
+        return DeliveryRecord("backing_off", "", 1, 0, 0.0, 0)
 
     async def charts(self, span: Span) -> tuple[Chart, Chart]:
         return charts([], span, 1_795_559_400_000)
@@ -180,7 +187,9 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         ),
     ):
         shown = journal
-        page = await (await client.get("/outbox")).text()
+        answer = await client.get("/outbox")
+        page = await answer.text()
+        judge_page(page, "/outbox", answer.headers["Content-Security-Policy"])
         assert "The outbox has not been sampled yet; reload in a moment." in page
         assert '<p id="delivery" role="status">Not known yet.</p>' in page
         assert "Nothing is kept yet: the first minute is still running." in page
@@ -190,3 +199,12 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         assert "All dead events</a> (1,200)</p>" in page
         warns = '<p class="warning">' in page or "the journal" in page
         assert (warns, (words or "") in page) == (bool(words), True)
+
+
+@pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
+def test_each_class_of_the_style_is_one_of_the_pages(folder):
+    style = re.sub(r"\{[^{}]*\}", "", (folder / "page.css").read_text("utf-8"))
+    texts = [one.read_text("utf-8") for kind in ("*.html", "*.js") for one in folder.glob(kind)]
+    states = {f"state-{one}" for one in State} | {f"delivery-{one}" for one in DELIVERY}
+    known = set(re.findall(r"[a-z][\w-]+", "".join(texts))) | states | {*Kind, "waiting"}
+    assert set(re.findall(r"\.([a-z][\w-]*)", style)) - known == set()

@@ -14,6 +14,7 @@ from aiohttp.web import BaseRunner
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
 from service.web.server.server import HttpServer
+from tests.support.judged_answer import JudgedAnswer
 from tests.support.raw_http import all_is_given_back
 
 Client = TestClient[Any, Any]
@@ -40,10 +41,10 @@ async def service_client(
         "INNGEST_DEV": "http://127.0.0.1:9",
         **environ,
     }
-    cookies = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
+    cookies: dict[str, Any] = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
     async with run_service(Settings.load(given)) as service:
         server = _Server(service)
-        async with TestClient(server, **cookies) as client:
+        async with TestClient(server, response_class=JudgedAnswer, **cookies) as client:
             made = server.http.server
             yield service, client
         await all_is_given_back(made, service.app)

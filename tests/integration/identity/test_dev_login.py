@@ -15,6 +15,7 @@ from service.web.server.cross_site import CrossSite
 from service.web.server.proxies import Proxies
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
+from tests.support.html_page import judge_page
 from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import refusals
 
@@ -190,7 +191,9 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 async def test_a_browser_signs_in_with_the_form_and_goes_on_to_where_it_wanted(start):
     client = await start(issuer="dev")
-    form = await (await client.get("/auth/dev-login?returnTo=/outbox")).text()
+    answer = await client.get("/auth/dev-login?returnTo=/outbox")
+    form = await answer.text()
+    judge_page(form, "/auth/dev-login", answer.headers["Content-Security-Policy"])
     assert 'name="returnTo" value="/outbox"' in form
     asked = re.findall(r'<input .*?name="(\w+)"', form)
     assert asked == ["returnTo", "email", "name", "id", "organizationId"]
