@@ -38,7 +38,7 @@ def client_error(status, code):
 
 
 def test_an_error_of_botocore_becomes_one_of_ours_and_stays_its_cause():
-    for error in map(make, EXCEPTIONS):
+    for error in (*map(make, EXCEPTIONS), TimeoutError(), OSError(), aiohttp.ClientError()):
         with pytest.raises(StorageUnavailableError) as caught, s3_errors():
             raise error
         assert caught.value.__cause__ is error

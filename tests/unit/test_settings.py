@@ -213,6 +213,7 @@ def test_white_space_counts_around_the_front_ends_secrets_alone() -> None:
         ("AWS_SECRET_ACCESS_KEY", []),
         ("HOME", []),
         ("PORT", []),
+        ("prot", []),
     ],
 )
 def test_a_misspelt_variable_is_named_with_the_right_one(name: str, meant: list[str]) -> None:
