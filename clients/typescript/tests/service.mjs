@@ -42,9 +42,10 @@ export function stoppedClock() {
   };
 }
 
-/** Web Locks as a browser has them. */
+const held = new Set();
+
+/** Web Locks as a browser has them, and those that are held by now. */
 export function webLocks() {
-  const held = new Set();
   const request = async (name, { ifAvailable }, hold) => {
     if (held.has(name)) return ifAvailable ? hold(null) : new Promise(() => undefined);
     held.add(name);
@@ -53,6 +54,16 @@ export function webLocks() {
   };
   Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
   return held;
+}
+
+/** Ends the pages of a test, which keep no lock, and its clock. */
+export async function end(pages) {
+  pages.forEach((one) => one.close());
+  await settled();
+  assert.deepEqual([...held], []);
+  delete globalThis.navigator;
+  mock.restoreAll();
+  mock.timers.reset();
 }
 
 /** A visible page of a browser, until `leave`; `comeBack` is the network's return. */

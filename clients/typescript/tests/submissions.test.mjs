@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 import { memoryQueue, OutboxClient } from "inngest-outbox-client";
-import { accepted, refused, service, settled, stoppedClock, webLocks } from "./service.mjs";
+import { accepted, end, refused, service, settled, stoppedClock, webLocks } from "./service.mjs";
 
 const RETRY = { firstDelayMs: 100, maxDelayMs: 200 };
 const nameOf = ({ body }) => body.documentName;
@@ -17,12 +17,7 @@ function submit(outbox, ...names) {
   return names.map((documentName) => outbox.submit({ documentName }));
 }
 
-afterEach(() => {
-  clients.splice(0).forEach((one) => one.close());
-  delete globalThis.navigator;
-  mock.restoreAll();
-  mock.timers.reset();
-});
+afterEach(() => end(clients.splice(0)));
 
 test("four requests are under way side by side", async () => {
   const answers = [];
@@ -240,7 +235,7 @@ test("flush ends a wait between two tries", async () => {
 });
 
 test("an event of an earlier page that is refused stays, and is not sent again", async () => {
-  const held = webLocks();
+  webLocks();
   const queue = memoryQueue();
   await queue.put(left);
   const { requests, fetch } = service(() => refused(400, "invalid_field"));
@@ -251,7 +246,7 @@ test("an event of an earlier page that is refused stays, and is not sent again",
   assert.deepEqual(await outbox.queued(), [{ ...left, refusal }]);
   await outbox.flush();
   await settled();
-  assert.deepEqual([requests.length, held.size], [1, 0]);
+  assert.equal(requests.length, 1);
 });
 
 test("an event is sent once it is stored, and another page leaves it to this one", async () => {
