@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Collection, Sequence
 
 import structlog
@@ -11,14 +12,13 @@ import structlog
 from service.errors import InngestApiError
 from service.inngest.rest_api import RestApi
 from service.inngest.runs import EventRun
-from service.outbox.clock import wall_now_ms
 from service.runs.sampling import Candidate
 
 log = structlog.get_logger(__name__)
 
 _MOST_RUNS = 3
 _MOST_FUNCTIONS = 5
-_KNOWN_MS = 300_000
+_KNOWN_SECONDS = 300.0
 _WAITING = frozenset({"scheduled", "queued", "skipped"})
 
 
@@ -28,7 +28,7 @@ class RunQuestions:
     def __init__(self, reader: RestApi, ask_seconds: float) -> None:
         self._reader = reader
         self._ask_seconds = ask_seconds
-        self._skips: dict[tuple[str, str], tuple[int, bool | None]] = {}
+        self._skips: dict[tuple[str, str], tuple[float, bool | None]] = {}
 
     async def runs(self, candidate: Candidate, *, briefly: bool) -> Sequence[EventRun]:
         """The first runs of an event; of a batch, only its first event has the run.
@@ -70,11 +70,11 @@ class RunQuestions:
         return False if False in known else (None if None in known or not known else True)
 
     async def _skip(self, function: tuple[str, str], environment: str | None) -> bool | None:
-        now_ms = wall_now_ms()
-        asked_at_ms, skips = self._skips.get(function, (-_KNOWN_MS, None))
-        if now_ms - asked_at_ms >= _KNOWN_MS:
+        now = asyncio.get_running_loop().time()
+        asked_at, skips = self._skips.get(function, (-math.inf, None))
+        if now - asked_at >= _KNOWN_SECONDS:
             await asyncio.sleep(self._ask_seconds)
             with contextlib.suppress(InngestApiError):
                 skips = await self._reader.may_skip(*function, environment)
-            self._skips[function] = now_ms, skips
+            self._skips[function] = now, skips
         return skips
