@@ -214,7 +214,7 @@ def _rates(page: Sequence[Row], now_ms: int) -> dict[str, float]:
     """Events per second of each name, from the page of the newest events."""
     recent = [row for row in page if now_ms - row.accepted_at_ms < WINDOW_MS]
     since_ms = WINDOW_MS
-    if len(page) == len(recent) == _PAGE:
+    if len(recent) == _PAGE:
         since_ms = max(1000, now_ms - page[-1].accepted_at_ms)
     counts = Counter(row.name for row in recent)
     return {name: count * 1000 / since_ms for name, count in counts.items()}

@@ -198,7 +198,7 @@ class _Caller:
     def received(self, message: memoryview) -> None:
         """A greeting, then calls and the caller's last word."""
         match _decode(bytes(message)):
-            case Hello(protocol) if not self._is_greeted:
+            case Hello(protocol):
                 self._greet(protocol)
             case _ if not self._is_greeted:
                 raise msgspec.ValidationError("a call before a greeting")
