@@ -96,9 +96,10 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
     settings = environment(
         f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1", WEB_CONCURRENCY=processes
     )
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        in_use = {**settings, "PORT": str(taken.getsockname()[1])}
-        async with running("serve", environment=in_use, ready="can't start") as service:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        in_use = {**settings, "HOST": "127.0.0.2", "PORT": str(taken.getsockname()[1])}
+        said = f"^can't start: .* Address already in use: http://127.0.0.2:{in_use['PORT']}$"
+        async with running("serve", environment=in_use, ready=said) as service:
             assert await service.ended() == 1
     faulty = {**settings, "OUTBOX_SENDERS": "none"}
     async with running("serve", environment=faulty, ready="configuration: ") as service:

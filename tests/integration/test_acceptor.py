@@ -221,6 +221,7 @@ def test_every_address_of_a_host_has_one_port_and_those_of_other_machines_are_le
     here = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))] * 2  # of two names
     here.append((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", 0, 0, 0)))
     elsewhere = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1", 0, 0, 1)),  # of one network alone
         (socket.AF_X25, socket.SOCK_STREAM, 0, "", ("1", 0)),  # as IPv6 without it in the kernel
         (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0)),
     ]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -216,12 +217,13 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
         dead = Path(done.stdout.strip())
         assert dead.exists()
         assert sockets_of_services() == [Path(living.getsockname())]
+        shutil.copytree(dead.parent, short_path / "outbox-another", ignore=lambda *_: ["service"])
         with service_socket() as other:
             assert other
             names = {one.name for one in short_path.iterdir()}
             assert Path(living.getsockname()).exists()
         assert "outbox-being-made" in names
-        assert not dead.parent.exists()
+        assert not names & {"outbox-another", dead.parent.name}
     assert {one.name for one in short_path.iterdir()} == {"outbox-being-made"}
 
 

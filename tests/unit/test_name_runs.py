@@ -304,14 +304,21 @@ def test_a_run_of_an_event_before_the_gap_does_not_end_it() -> None:
     assert known.view(now, per_second=0.0, dead=0).asked == 2
 
 
+TIMES = {f"{kind}{what}Seconds": None for kind in ("held", "start") for what in ("Median", "P95")}
+COUNTS = {"sampled": 0, "withRun": 0, "dead": 0, "asked": 0, "ran": 0}
+WELL = {"name": "late", "expected": True, "outcomes": {}, "perSecond": 0.0, **TIMES, **COUNTS}
+WELL |= {"lastRunAt": None, "noRunSince": None}  # as the next version and programs read it
+
+
 @pytest.mark.parametrize(("age_ms", "missing"), [(WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])])
 def test_kept_names_tell_what_is_missing_for_a_quarter_of_an_hour(
     age_ms: int, missing: list[str]
 ) -> None:
     late = NameView(name="late", expected=True, no_run_since=T)
     kept = KeptNames(T, (NameView(name="well", expected=True), late))
-    stored = names_of(msgspec.to_builtins(kept))
-    assert [one.name for one in stored.missing_runs(T + age_ms)] == missing
+    stored = msgspec.to_builtins(kept)
+    assert [one.name for one in names_of(stored).missing_runs(T + age_ms)] == missing
+    assert stored == {"at": T, "names": ({**WELL, "name": "well"}, {**WELL, "noRunSince": T})}
 
 
 @pytest.mark.parametrize("stored", [None, {}, {"at": "soon"}, [1]])
