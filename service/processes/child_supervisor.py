@@ -34,7 +34,10 @@ class SupervisorPolicy:
 
 
 class ChildSupervisor:
-    """Runs one child, one process at a time. `fault` is why the last process ended."""
+    """Runs one child, one process at a time.
+
+    `fault` is why the last process ended, where that was not before a `hand_over`.
+    """
 
     def __init__(self, child: Child, policy: SupervisorPolicy) -> None:
         self._child = child
@@ -90,6 +93,7 @@ class ChildSupervisor:
         """Ask the process to let go of what it holds; then it says that it waits."""
         self._takes_back = False
         self._any_end.clear()
+        self.fault = ""
         for event in self._said.values():
             event.clear()
         if self._process:
