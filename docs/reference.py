@@ -76,13 +76,13 @@ def endpoints() -> str:
             f"`{method.upper()} {path}`",
             endpoint["summary"],
             _who(endpoint),
-            _named(one["name"] for one in endpoint.get("parameters", ()) if one["in"] != "path"),
+            " ".join(f"`{one['name']}` {one['description']}" for one in _parameters(endpoint)),
             "; ".join(_answers(endpoint["responses"])),
         )
         for path, endpoints in paths.items()
         for method, endpoint in endpoints.items()
     )
-    return _table(("endpoint", "what it does", "who", "query and headers", "answers"), rows)
+    return _table(("endpoint", "what it does", "who", "parameters", "answers"), rows)
 
 
 def _who(endpoint: Mapping[str, Any]) -> str:
@@ -92,17 +92,22 @@ def _who(endpoint: Mapping[str, Any]) -> str:
     return ", ".join(known[one] for one in ways if one in known) or "anybody"
 
 
+def _parameters(endpoint: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (one for one in endpoint.get("parameters", ()) if one["description"])
+
+
 def _answers(responses: Mapping[str, Any]) -> Iterator[str]:
     """The answers beside those that each endpoint may give."""
     for status, answer in responses.items():
         if status not in ("500", "default"):
-            named = [*answer["headers"], *answer.get("content", ())]
+            named = {*answer["headers"], *answer.get("content", ())} - {"X-Request-Id"}
             codes = [
                 code
                 for one in answer.get("content", {}).values()
                 for code in one.get("examples", ())
             ]
-            yield f"{status} {_named(codes or sorted({*named} - {'X-Request-Id'}))}".strip()
+            words = [] if codes else [answer["description"].rstrip(".")]
+            yield f"{status} {': '.join(filter(None, [*words, _named(codes or sorted(named))]))}"
 
 
 def _named(names: Iterable[str]) -> str:

@@ -195,25 +195,11 @@ def test_what_an_event_its_list_and_its_stream_hold_is_described(document):
         "final": "True when nothing more is expected to change.",
         "nextCursor": "For the next page; null on the last one.",
     }
-    endpoints = [document["paths"][path] for path in EVENT_PATHS]
-    assert [
-        answer["description"]
-        for endpoint in endpoints
-        for method in sorted(endpoint.keys() - {"post"}, reverse=True)
-        for status, answer in endpoint[method]["responses"].items()
-        if status < "400"
-    ] == [
-        "A page of events",
-        "The event",
-        "The event is still as it is known",
-        "The event is gone and will not be sent",
-        "Each `data` is an EventView; the stream ends with the final one",
-        "Nothing more happens to the event after `Last-Event-ID`",
-    ]
     data = {"type": "string", "contentMediaType": "application/json"}
     data["contentSchema"] = {"$ref": "#/components/schemas/EventView"}
     properties = {"id": {"type": "string", "description": "Changes with the event."}, "data": data}
-    assert endpoints[2]["get"]["responses"]["200"]["content"]["text/event-stream"] == {
+    stream = document["paths"][EVENT_PATHS[2]]["get"]["responses"]["200"]["content"]
+    assert stream["text/event-stream"] == {
         "schema": {"type": "object", "required": ["data"], "properties": properties}
     }
 
@@ -231,25 +217,22 @@ def test_all_that_change_but_two_describe_the_body_that_they_take(document):
 
 def test_what_a_query_may_hold_is_described(document):
     found = {
-        one["name"]: (one["description"], one["schema"])
+        one["name"]: one["schema"]
         for path in EVENT_PATHS
         for one in document["paths"][path]["get"]["parameters"]
     }
     number, text = {"type": "integer", "minimum": 0}, {"type": "string"}
-    ids = "The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose."
-    since = "Only events accepted at this time or later: ms since 1970."
-    wait = "Answer when the event changes, after so many seconds."
     states = ["pending", "delivering", "sent", "delivered", "dead"]
     assert found == {
-        "state": ("Only events in this state.", {"enum": states}),
-        "name": ("Only events of this name.", {**text, "maxLength": 255}),
-        "since": (since, {**number, "maximum": 2**53 - 1}),
-        "limit": ("How many at most.", {**number, "minimum": 1, "maximum": 100, "default": 50}),
-        "cursor": ("The `nextCursor` of the page before.", text),
-        "id": (ids, {**text, "minLength": 1, "maxLength": 255}),
-        "wait": (wait, {**number, "maximum": 60}),
-        "If-None-Match": ("The ETag that is known already.", text),
-        "Last-Event-ID": ("Sent by a browser that connects again.", text),
+        "state": {"enum": states},
+        "name": {**text, "maxLength": 255},
+        "since": {**number, "maximum": 2**53 - 1},
+        "limit": {**number, "minimum": 1, "maximum": 100, "default": 50},
+        "cursor": text,
+        "id": {**text, "minLength": 1, "maxLength": 255},
+        "wait": {**number, "maximum": 60},
+        "If-None-Match": text,
+        "Last-Event-ID": text,
     }
     parameters = [one for told in operations_of(document) for one in told.get("parameters", ())]
     assert {one["name"] for one in parameters if one["in"] == "header"} == {
@@ -260,20 +243,27 @@ def test_what_a_query_may_hold_is_described(document):
 
 def test_the_headers_of_answers_are_described(document):
     described = {
-        (one["operationId"], status): {*answer["headers"]} - {"X-Request-Id"}
+        (one["operationId"], status): {
+            name: header["description"]
+            for name, header in answer["headers"].items()
+            if name != "X-Request-Id"
+        }
         for one in operations_of(document)
         for status, answer in one["responses"].items()
     }
-    waits = {of for of, headers in described.items() if "Retry-After" in headers}
+    retry, tag = {"Retry-After": "Seconds to wait before a retry."}, "Changes with the event."
+    waits = {of for of, headers in described.items() if headers == retry}
     busy = {of for of in described if of[1] in ("429", "503") and of[0] != "isReady"}
     assert waits == busy
-    assert {of: headers for of, headers in described.items() if headers - {"Retry-After"}} == {
-        ("postDocumentsAwsIndex", "200"): {"Location", "Idempotent-Replayed"},
-        ("sendMachineEvents", "200"): {"Idempotent-Replayed"},
-        ("getEvent", "200"): {"ETag"},
-        ("getEvent", "304"): {"ETag"},
-        ("signIn", "302"): {"Location"},
-        ("finishSignIn", "302"): {"Location"},
+    used = "Set when the Idempotency-Key was used before: no second event was made."
+    posted = {"Location": "Where to follow the event.", "Idempotent-Replayed": used}
+    assert {of: headers for of, headers in described.items() if headers and of not in waits} == {
+        ("postDocumentsAwsIndex", "200"): posted,
+        ("sendMachineEvents", "200"): {"Idempotent-Replayed": "Set when no new event was made."},
+        ("getEvent", "200"): {"ETag": tag},
+        ("getEvent", "304"): {"ETag": tag},
+        ("signIn", "302"): {"Location": "Where to go."},
+        ("finishSignIn", "302"): {"Location": "Where to go."},
     }
 
 

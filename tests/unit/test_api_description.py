@@ -154,12 +154,35 @@ def test_who_may_ask_is_described(access: Access, security: list[object]) -> Non
 
 
 def test_the_ways_to_prove_who_asks_are_described() -> None:
-    schemes = describe([])["components"]["securitySchemes"]
-    cookies = {name: one["name"] for name, one in schemes.items() if one.get("in") == "cookie"}
-    assert cookies == {
-        "session": "outbox_session",
-        "nextAuth": "next-auth.session-token",
-        "authJs": "authjs.session-token",
+    document = describe([])
+    cookie, bearer = {"type": "apiKey", "in": "cookie"}, {"type": "http", "scheme": "bearer"}
+    assert document["components"]["securitySchemes"] == {
+        "session": {
+            **cookie,
+            "name": "outbox_session",
+            "description": "A sign-in at this service; `__Host-` in production.",
+        },
+        "nextAuth": {
+            **cookie,
+            "name": "next-auth.session-token",
+            "description": "A sign-in of next-auth 4.",
+        },
+        "authJs": {
+            **cookie,
+            "name": "authjs.session-token",
+            "description": "A sign-in of Auth.js 5.",
+        },
+        "userToken": {**bearer, "description": "A token of the issuer that JWT_ISSUER names."},
+        "eventKey": {**bearer, "description": "One of the keys in OUTBOX_EVENT_KEYS."},
+        "metricsToken": {
+            **bearer,
+            "description": "METRICS_TOKEN. Requests from the same machine need none.",
+        },
     }
-    bearers = {name for name, one in schemes.items() if one.get("scheme") == "bearer"}
-    assert bearers == {"userToken", "eventKey", "metricsToken"}
+    assert document["info"] == {
+        "title": "Outbox for Inngest",
+        "version": "1.0.0",
+        "description": "Accepts events durably and delivers them to Inngest. Every failure has the "
+        "same form: `status` is `error`, `code` is for programs, `error` is a sentence for a "
+        "person.",
+    }
