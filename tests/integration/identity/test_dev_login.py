@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 import pytest
@@ -186,6 +185,24 @@ async def test_a_body_that_is_not_json_is_refused(start, data, content_type, exp
     assert (await answer.json()).get("code", "signed in") == expected
 
 
+FORM = """<main>
+<h1>Sign in</h1>
+<p>This sign-in is for development. It believes whatever you enter.</p>
+<form method="post" action="/auth/dev-login">
+<input type="hidden" name="returnTo" value="/outbox">
+<label for="email">E-mail address</label>
+<input id="email" name="email" type="email" required maxlength="254" autocomplete="email" autofocus>
+<label for="name">Name (optional)</label>
+<input id="name" name="name" maxlength="255" autocomplete="name">
+<label for="id">User id (optional; the e-mail address without one)</label>
+<input id="id" name="id" maxlength="255">
+<label for="organizationId">Organization id (optional)</label>
+<input id="organizationId" name="organizationId" maxlength="255">
+<button>Sign in</button>
+</form>
+</main>
+</body>
+</html>"""
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -194,9 +211,7 @@ async def test_a_browser_signs_in_with_the_form_and_goes_on_to_where_it_wanted(s
     answer = await client.get("/auth/dev-login?returnTo=/outbox")
     form = await answer.text()
     judge_page(form, "/auth/dev-login", answer.headers["Content-Security-Policy"])
-    assert 'name="returnTo" value="/outbox"' in form
-    asked = re.findall(r'<input .*?name="(\w+)"', form)
-    assert asked == ["returnTo", "email", "name", "id", "organizationId"]
+    assert form.endswith(FORM)
     fields = {"email": "Ada@example.com", "name": "", "returnTo": "/outbox"}
     answer = await client.post(
         "/auth/dev-login", data=fields, headers=BROWSER, allow_redirects=False
