@@ -155,29 +155,20 @@ def test_who_may_ask_is_described(access: Access, security: list[object]) -> Non
 
 def test_the_ways_to_prove_who_asks_are_described() -> None:
     document = describe([])
+    cookies = {
+        "session": ("outbox_session", "A sign-in at this service; `__Host-` in production."),
+        "nextAuth": ("next-auth.session-token", "A sign-in of next-auth 4."),
+        "authJs": ("authjs.session-token", "A sign-in of Auth.js 5."),
+    }
+    bearers = {
+        "userToken": "A token of the issuer that JWT_ISSUER names.",
+        "eventKey": "One of the keys in OUTBOX_EVENT_KEYS.",
+        "metricsToken": "METRICS_TOKEN. Requests from the same machine need none.",
+    }
     cookie, bearer = {"type": "apiKey", "in": "cookie"}, {"type": "http", "scheme": "bearer"}
     assert document["components"]["securitySchemes"] == {
-        "session": {
-            **cookie,
-            "name": "outbox_session",
-            "description": "A sign-in at this service; `__Host-` in production.",
-        },
-        "nextAuth": {
-            **cookie,
-            "name": "next-auth.session-token",
-            "description": "A sign-in of next-auth 4.",
-        },
-        "authJs": {
-            **cookie,
-            "name": "authjs.session-token",
-            "description": "A sign-in of Auth.js 5.",
-        },
-        "userToken": {**bearer, "description": "A token of the issuer that JWT_ISSUER names."},
-        "eventKey": {**bearer, "description": "One of the keys in OUTBOX_EVENT_KEYS."},
-        "metricsToken": {
-            **bearer,
-            "description": "METRICS_TOKEN. Requests from the same machine need none.",
-        },
+        **{one: {**cookie, "name": name, "description": of} for one, (name, of) in cookies.items()},
+        **{one: {**bearer, "description": of} for one, of in bearers.items()},
     }
     assert document["info"] == {
         "title": "Outbox for Inngest",

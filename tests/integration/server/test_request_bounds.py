@@ -13,7 +13,6 @@ from service.web.server.request_parser import RequestLimits
 from tests.support.raw_http import connected, send
 from tests.support.storage import eventually
 
-EVERY_METHOD = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
 MAX_HEADER_BYTES = RequestLimits().header
 MAX_HEAD_BYTES = RequestLimits().head
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -178,33 +177,3 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
                     assert len(connection._message_tail) == 0
         with contextlib.suppress(ConnectionError):
             assert (await reader.read()).count(b"HTTP/1.1 ") <= 1
-
-
-@pytest.mark.parametrize("head_seconds", [0.3])
-@pytest.mark.parametrize(
-    ("sent", "status", "code"),
-    [
-        (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431, "headers_too_large"),
-        (b"GET / HTTP/1.1\r\nX-Slow: ", 408, "headers_timeout"),
-        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417, "expectation_failed"),
-        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n", 417, "expectation_failed"),
-    ],
-)
-async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, status, code):
-    answered, headers, body = await send(port, sent)
-    assert (answered, json.loads(body)["code"]) == (status, code)
-    assert all(headers.pop(name) for name in ("X-Request-Id", "Date", "Content-Length"))
-    assert headers == {
-        "Content-Security-Policy": (
-            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-        "Server": "outbox",
-        "Content-Type": "application/json",
-        **{405: {"Allow": EVERY_METHOD}, 417: {"Connection": "close"}}.get(status, {}),
-    }
