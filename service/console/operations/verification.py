@@ -70,8 +70,7 @@ async def _pages(search: Search, wanted: Filter) -> AsyncIterator[list[Row]]:
         return
     while True:
         found = await search.find(delivered)
-        if found.rows:
-            yield found.rows
+        yield found.rows
         if found.next_seq is None:
             return
         delivered = msgspec.structs.replace(delivered, before_seq=found.next_seq)
