@@ -259,9 +259,13 @@ async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
 
 
 async def test_a_command_makes_no_outbox_where_there_is_none(path: Path) -> None:
-    for command in ("pause", "backup new.db", "recover new.db"):
-        code, _, err = await outbox_command(path, *command.split())
-        assert (code, "no outbox file" in err) == (2, True), command
+    looking = ("stats", "list", "show 0", "explain a/b", "audit", "tail", "purge")
+    changing = ("replay --all", "discard --all", "erase --user u-1", "sign-out u-1", "purge --yes")
+    rest = ("pause", "resume", "backup new.db", "recover new.db")
+    for command in (*looking, *changing, *rest):
+        code, out, err = await outbox_command(path, *command.split())
+        assert (code, out, err.count("\n")) == (2, "", 1), command
+        assert err.startswith(f"outbox: There is no outbox file {path} "), command
         assert list(path.parent.iterdir()) == []
 
 

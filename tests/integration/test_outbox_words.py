@@ -262,7 +262,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 1, 60.0, 0))
         name = NameView(name="a/B", expected=True, sampled=4, with_run=3, outcomes={"failed": 2})
         lost = NameView(
-            name="a/c\x1b",
+            name="a/c\x1b[/b]",
             expected=True,
             per_second=2.5,
             held_median_seconds=0.5,
@@ -287,7 +287,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         f"2 documents/aws.index no\ufffd {spoken_time(row.settled_at_ms or 0)} | "
         f"1 documents/aws.index large {spoken_time(last.settled_at_ms or 0)} | "
         "NAME PER S HELD START WITH RUN FAILED DEAD RUNS | a/B 0.0 - - 3 of 4 2 of 2 0 - | "
-        "a/c\ufffd 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
+        "a/c\ufffd[/b] 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
     )
     assert out.endswith("  0.5 s    4 s    0 of 0  1 of 8     6  missing\n")
     waits = "pending: no service runs on this outbox; it is sent when one starts."

@@ -30,6 +30,7 @@ from service.console.terminal.tables import (
 )
 from service.observe.logs import LogStream, RequestLine, configure_logs, request_log
 from service.observe.printable import escaped_json
+from service.outbox.event import Meta
 from service.outbox.figures import Stats
 from service.outbox.model import Dead, DeliveryRecord, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -49,11 +50,13 @@ async def evil_row(outbox: SqliteOutbox) -> str:
     """A dead row, a paused delivery and an audit entry whose words are all hostile."""
     one = event(f"u-{EVIL}", name=f"a{EVIL}")
     payload = msgspec.json.encode({"id": one.id, "data": {"appSettings": {EVIL: EVIL}}})
-    await outbox.intake.append(msgspec.structs.replace(one, payload=payload))
+    meta = Meta(EVIL, EVIL)
+    await outbox.intake.append(msgspec.structs.replace(one, payload=payload, meta=meta))
     batch = await claim(outbox)
-    dead = [Dead(entry.seq, 3, "rejected", EVIL) for entry in batch.entries]
+    dead = [Dead(entry.seq, 3, EVIL, EVIL) for entry in batch.entries]
     await outbox.queue.settle(Settlement(batch.claim, dead=dead))
-    await outbox.delivery.save(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0))
+    where = {"destination": EVIL, "confirmation": EVIL}
+    await outbox.delivery.save(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0, **where))
     await outbox.repairs.set_paused(paused=True, actor=EVIL, reason=EVIL)
     return one.id
 

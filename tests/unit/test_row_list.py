@@ -88,7 +88,7 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
         accepted_at=hour,
         first_sent_at=2 * hour,
         dead_at=3 * hour,
-        history=({"at": 4 * hour, "note": "answered 500\x1b"}, {"note": "alone"}),
+        history=({"at": 4 * hour, "note": "answered 500\x1b[/b]"}, {"note": "alone"}),
     )
     console = Console(width=500)
     with console.capture() as capture:
@@ -111,7 +111,7 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
             "dead 1970-01-01 03:00:00 UTC",
             f"reason rejected: {WORDS}",
             "payload 200 bytes",
-            "history 1970-01-01 04:00:00 UTC  answered 500\ufffd",
+            "history 1970-01-01 04:00:00 UTC  answered 500\ufffd[/b]",
             "history alone",
         )
     ]

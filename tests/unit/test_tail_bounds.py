@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from service.console.operations.tail import Tail
+from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
@@ -69,6 +71,19 @@ async def test_a_rare_event_is_looked_for_in_five_thousand_numbers_before_the_la
         assert await told(tail, outbox) == []
     outbox.rows_in_it += [row(seq, user_id="rare") for seq in (4_001, 4_002)]
     assert await told(tail, outbox) == ["accepted 4002"]
+    find = outbox.rows
+
+    async def away(wanted: Filter) -> list[Row]:
+        if wanted.ids:
+            raise OutboxUnavailableError
+        return await find(wanted)
+
+    outbox.rows = away  # type: ignore[method-assign]
+    outbox.rows_in_it += [row(9_002, user_id="rare"), row(20_000)]
+    with pytest.raises(OutboxUnavailableError):
+        await tail.look(outbox)
+    outbox.rows = find  # type: ignore[method-assign]
+    assert await told(tail, outbox) == ["accepted 9002"]
 
 
 async def test_of_very_many_rows_twenty_thousand_are_gone_through() -> None:
