@@ -118,6 +118,7 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
         ("since=1795559419447", ["e-2", "e-1"]),
         ("since=1795559419448", []),
         ("limit=100", ["e-2", "e-1"]),
+        ("limit=001", ["e-2"]),
         (f"name={'ü' * 255}", []),
     ):
         page = await (await client.get(f"/api/events?{query}")).json()
@@ -133,8 +134,8 @@ async def test_a_query_that_makes_no_sense_is_refused(client):
     for query, error in (
         ("state=lost", _STATE),
         ("state=", _STATE),
-        ("limit=0", _LIMIT),
-        ("limit=101", _LIMIT),
+        *((f"limit={text}", _LIMIT) for text in ("0", "101", "-1", "%2B1", "1.0", "x", "", "0001")),
+        *((f"limit={text}", _LIMIT) for text in ("%201", "1_0", "%D9%A1", "%C2%B2")),
         ("cursor=x", f"cursor is a whole number from 1 to {2**53 - 1}."),
         ("since=-1", _SINCE),
         (f"name={'n' * 256}", "name has at most 255 characters."),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 
 from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS
@@ -17,6 +18,7 @@ LENGTHS = {
 }
 CODINGS = {
     *(None, b"chunked", b"Chunked", b"chunked, chunked", b"identity", b"gzip, chunked"),
+    *(b"identity, chunked", b"x,chunked"),
     *(b"chunked, identity", b"xchunked", b"chunked\x0b", b"\x0bchunked", b"chunked;q=1"),
     *(b",chunked", b"chunked,", b'"chunked"'),
 }
@@ -26,13 +28,15 @@ CLEAR = {
 }
 BODY = b"5\r\nhello\r\n0\r\n\r\nGET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
+REFUSED = [b"400", b"bad_request"]
+READ = [b"200", b"hello", b"404"]
 
-async def answers(port: int, head: bytes) -> int:
+
+async def answers(port: int, head: bytes) -> list[bytes]:
     async with connected(port) as (reader, writer):
         writer.write(b"POST /raw HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n" + BODY)
         answer = await reader.read()
-    assert b" 500 " not in answer
-    return answer.count(b"HTTP/1.")
+    return re.findall(rb"(?<=HTTP/1.1 )\d+|(?<=HTTP/1.0 )\d+|hello|bad_request", answer)
 
 
 async def test_a_body_that_two_servers_could_frame_in_two_ways_ends_its_connection(port) -> None:
@@ -40,12 +44,12 @@ async def test_a_body_that_two_servers_could_frame_in_two_ways_ends_its_connecti
         head = b"" if length is None else b"Content-Length: " + length + b"\r\n"
         head += b"" if coding is None else b"Transfer-Encoding: " + coding + b"\r\n"
         if (length, coding) not in CLEAR:
-            assert await answers(port, head) == 1, head
+            assert await answers(port, head) == REFUSED, head
 
 
 async def test_a_chunked_body_ends_where_it_says(port) -> None:
-    for coding in (b"chunked", b"Chunked"):
-        assert await answers(port, b"Transfer-Encoding: " + coding + b"\r\n") == 2
+    for coding in (b"chunked", b"Chunked", b" chunked "):
+        assert await answers(port, b"Transfer-Encoding: " + coding + b"\r\n") == READ
 
 
 async def test_a_body_that_is_faulty_in_one_piece_with_its_head_is_answered(port) -> None:
