@@ -22,10 +22,8 @@ _LATE = "S3 does not answer in time."
 _REGION = "The bucket is in another region than AWS_S3_REGION."
 _BUCKET = "The bucket does not exist."
 _SENTENCES = {
-    "NoSuchBucket": _BUCKET,
     "404": _BUCKET,
     "301": _REGION,
-    "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "400": "S3 refuses the request: check the credentials and AWS_S3_REGION.",

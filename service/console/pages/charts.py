@@ -96,8 +96,8 @@ def thinned(samples: Sequence[Sample], interval_ms: int) -> list[Sample]:
 def nice_top(value: float) -> float:
     """The end of an axis: a round number at or above `value`, which has a round half.
 
-    >>> [nice_top(value) for value in (0.2, 3, 41, 999, 1001)]
-    [0.2, 4.0, 60.0, 1000.0, 2000.0]
+    >>> [nice_top(value) for value in (0.2, 3, 41, 61, 999, 1001)]
+    [0.2, 4.0, 60.0, 80.0, 1000.0, 2000.0]
     """
     size = 10.0 ** math.floor(math.log10(value))
     return float(round(next(step for step in _STEPS if step * size >= value * 0.999_999) * size, 6))
