@@ -151,7 +151,7 @@ async def test_a_change_is_confirmed_first(
     assert inngest_api.ledger.times(second) == 0
 
 
-async def test_an_open_live_stream_does_not_hold_up_the_stop(
+async def test_open_live_streams_do_not_hold_up_the_stop(
     storage: SqliteStorage, inngest_api: FakeInngest
 ) -> None:
     async with (
@@ -159,7 +159,9 @@ async def test_an_open_live_stream_does_not_hold_up_the_stop(
         signed_in(service.url) as session,
         asyncio.timeout(PATIENCE_SECONDS),
         session.get(f"{service.url}/outbox/live") as stream,
+        session.get(f"{service.url}/outbox/live") as other,
     ):
+        assert (await other.content.readline()) == b"event: figures\n"
         assert stream.content_type == "text/event-stream"
         assert stream.headers["X-Request-Id"]
         assert (await stream.content.readline()) == b"event: figures\n"

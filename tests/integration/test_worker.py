@@ -104,7 +104,7 @@ async def test_a_document_is_indexed_announced_in_a_step_of_its_own_and_logged(
     run, gateway, logged, s3, bucket_name
 ):
     await eventually(lambda: "worker_connected" in events(logged))
-    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT, ContentType="text/plain")
+    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT, ContentType="Text/Plain")
     for place in ({"bucket": bucket_name}, {}):
         outcome = await run(documentName="a", **place)
         assert outcome.status == "DONE"
@@ -115,7 +115,7 @@ async def test_a_document_is_indexed_announced_in_a_step_of_its_own_and_logged(
             "region": REGION,
             "size": len(CONTENT),
             "sha256": hashlib.sha256(CONTENT).hexdigest(),
-            "contentType": "text/plain",
+            "contentType": "Text/Plain",
         }
         event = gateway.events.pop()
         assert (event["name"], event["id"]) == ("documents/aws.indexed", "e-1-indexed")
