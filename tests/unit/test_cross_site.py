@@ -120,6 +120,13 @@ def test_a_forwarded_host_counts_from_trusted_proxies_only():
 
 HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"
 
+READABLE = {
+    "Access-Control-Allow-Origin": FRONT,
+    "Access-Control-Allow-Credentials": "true",
+    "Access-Control-Expose-Headers": "ETag, Idempotent-Replayed, Location, Retry-After, "
+    "X-Request-Id",
+}
+
 
 class Site:
     """What an application does with a request, with what the rule installs."""
@@ -150,19 +157,6 @@ def test_without_allowed_origins_nothing_is_installed() -> None:
     assert (list(app.middlewares), list(app.on_response_prepare)) == ([], [])
 
 
-async def test_a_preflight_of_an_allowed_origin_is_told_what_it_may_do() -> None:
-    site = Site(FRONT)
-    answer = await site.ask("OPTIONS", Origin=FRONT, Access_Control_Request_Method="POST")
-    assert (answer.status, site.handled) == (204, 0)
-    headers = answer.headers
-    assert headers["Access-Control-Allow-Origin"] == FRONT
-    assert headers["Access-Control-Allow-Credentials"] == "true"
-    assert headers["Access-Control-Allow-Methods"] == "DELETE, GET, POST, PUT"
-    assert headers["Access-Control-Max-Age"] == "600"
-    assert headers["Access-Control-Allow-Headers"] == HEADERS
-    assert headers["Vary"] == "Origin"
-
-
 @pytest.mark.parametrize(
     ("asked", "allowed"),
     [
@@ -175,14 +169,24 @@ async def test_a_preflight_of_an_allowed_origin_is_told_what_it_may_do() -> None
         ("x-inngest-a b", HEADERS),
     ],
 )
-async def test_headers_of_inngest_are_allowed_by_name(asked: str, allowed: str) -> None:
-    answer = await Site(FRONT).ask(
+async def test_a_preflight_is_told_what_it_may_do_and_headers_of_inngest_are_allowed_by_name(
+    asked: str, allowed: str
+) -> None:
+    site = Site(FRONT)
+    answer = await site.ask(
         "OPTIONS",
         Origin=FRONT,
         Access_Control_Request_Method="POST",
         Access_Control_Request_Headers=asked,
     )
-    assert answer.headers["Access-Control-Allow-Headers"] == allowed
+    assert (answer.status, site.handled) == (204, 0)
+    assert dict(answer.headers) == {
+        **READABLE,
+        "Access-Control-Allow-Methods": "DELETE, GET, POST, PUT",
+        "Access-Control-Max-Age": "600",
+        "Access-Control-Allow-Headers": allowed,
+        "Vary": "Origin",
+    }
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {}])
@@ -205,10 +209,7 @@ async def test_what_is_no_preflight_is_handled(method: str, headers: dict[str, s
 
 async def test_an_allowed_origin_may_read_the_answer_and_its_headers() -> None:
     answer = await Site(FRONT).ask("GET", Origin=FRONT)
-    assert answer.headers["Access-Control-Allow-Origin"] == FRONT
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
-    exposed = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
-    assert answer.headers["Access-Control-Expose-Headers"] == exposed
+    assert READABLE.items() <= answer.headers.items()
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {}])

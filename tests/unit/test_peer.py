@@ -31,6 +31,9 @@ HOSTS = [
     "evil.example",
     "evil.example:3000",
     "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "[::2]:3000",
+    "::1:bad]",
     "10.0.0.7",
     "0.0.0.0",
     "",
@@ -42,7 +45,9 @@ def request(remote: str | None = "127.0.0.1", **headers: str):
     return make_mocked_request("GET", "/", headers=named).clone(remote=remote)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]", "127.8.8.8"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:1", "127.8.8.8"]
+)
 @pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_a_program_on_this_machine_is_local(host, remote):
     assert is_local(request(remote, Host=host))

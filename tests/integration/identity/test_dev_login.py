@@ -80,20 +80,9 @@ async def test_production_has_no_development_sign_in_whatever_the_options(start)
 class TestFromElsewhere:
     elsewhere: ClassVar = [
         {"Host": "outbox.example.com"},
-        {"Host": "rebound.example.com:3000"},
-        {"Host": "127.0.0.1.example.com"},
-        {"Host": "10.0.0.7"},
-        {"Host": "[::2]:3000"},
         {"Host": "::1:bad]"},
-        {"X-Forwarded-For": "203.0.113.9"},
         {"X-Forwarded-For": "127.0.0.1"},
-        {"X-Forwarded-Host": "localhost"},
-        {"Forwarded": "for=203.0.113.9"},
-        {"X-Real-IP": "203.0.113.9"},
-        {"X-Forwarded-Proto": "https"},
-        {"X-Forwarded-Port": "443"},
         {"Via": "1.1 proxy"},
-        {"CF-Connecting-IP": "203.0.113.9"},
     ]
 
     @pytest.mark.parametrize("headers", elsewhere)
@@ -106,11 +95,6 @@ class TestFromElsewhere:
         client = await start(issuer="dev", anywhere=True)
         expected = "not_found" if "Host" in headers else "signed in"
         assert await code(client, headers=headers) == expected
-
-
-@pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:1", "[::1]:3000"])
-async def test_every_name_of_this_machine_will_do(start, host):
-    assert await code(await start(issuer="dev"), headers={"Host": host}) == "signed in"
 
 
 @pytest.mark.parametrize("path", ["/auth/dev-login", "/auth/logout"])
