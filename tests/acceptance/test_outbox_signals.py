@@ -61,18 +61,6 @@ def test_ctrl_c_while_it_loads_ends_it_with_130(monkeypatch: pytest.MonkeyPatch)
     assert end.value.code == 130
 
 
-async def test_the_address_is_taken_from_the_environment(url: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(*SCRIPT, "stats", "--json"),
-        cwd=ROOT,
-        env={**os.environ, "OUTBOX_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    assert b'"pending": 300' in out
-
-
 def test_every_command_has_help_with_an_example() -> None:
     command = get_command(app)
     assert isinstance(command, TyperGroup)

@@ -292,14 +292,6 @@ async def test_a_holder_that_takes_no_commands_is_said(path: Path) -> None:
     assert "does not answer" in err
 
 
-async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Path) -> None:
-    old = msgspec.structs.replace(event(), accepted_at_ms=1_700_000_000_000)
-    await served.intake.append(old)
-    code, out, _ = await outbox_command(path, "discard", old.id, "--json")
-    assert code == 0
-    assert json.loads(out)["ids"] == [old.id]
-
-
 async def test_the_audit_names_the_filter_and_every_event(served: Outbox, path: Path) -> None:
     await asyncio.gather(*(served.intake.append(event(f"u-{n}")) for n in range(1100)))
     assert len(await outbox_json(path, "list")) == 20

@@ -68,6 +68,13 @@ def test_a_wide_screen_has_one_line_for_each_row() -> None:
     assert [" ".join(line.split()) for line in shown[1:]] == [cells, cells]
 
 
+def test_no_long_word_of_others_breaks_an_id_or_a_line() -> None:
+    crowded = msgspec.structs.replace(VIEW, user_id="u" * 99, name="n" * 99)
+    assert lines(140, crowded)[1].split()[:2] == [EVENT_ID, "dead"]
+    for width, at in ((40, 0), (40, 1), (80, 1)):
+        assert lines(width, crowded)[at].endswith("…")
+
+
 @pytest.mark.parametrize("width", [40, 80, 500])
 def test_words_of_others_stay_on_their_line(width: int) -> None:
     evil = "\x1b[2J\u202egnp\r\n[bold]x"
@@ -145,8 +152,9 @@ def test_what_is_not_given_matches_all_and_a_state_and_ids_come_from_the_command
     assert chosen == Filter(limit=7, state=State.DEAD, ids=("e-1",))
 
 
-def test_a_moment_ago_is_exact_to_the_millisecond() -> None:
+def test_a_moment_is_exact_to_the_millisecond() -> None:
     assert parse_moment("1500ms", 10_000) == 8_500
+    assert parse_moment("1970-01-01T00:00:01.001", 0) == 1_001
 
 
 NIGHT_MS = 1_795_559_419_447
