@@ -31,7 +31,7 @@ def check(settings: Settings, *, show: bool) -> int:
     """
     if show:
         for variable, field in settings.variables().items():
-            typer.echo(f"{variable}={shown(field, getattr(settings, field))}")
+            typer.echo(printable(f"{variable}={shown(field, getattr(settings, field))}"))
     for one in load_event_types(settings.event_types_file):
         typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = asyncio.run(_probe(settings))

@@ -105,7 +105,7 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     same = [f"The same id of {one} has events too: give --issuer {one}." for one in others]
     assert err.splitlines() == same
     erased = (
-        f"Erased {five}, 1 stored settings, the sessions, and the name in 2 rows of the audit.\n"
+        f"Erased {five}, 1 stored setting, the sessions, and the name in 2 rows of the audit.\n"
     )
     assert out == f"{erased}Out of reach: {', '.join(OUT_OF_REACH)}.\n"
     assert (await outbox_command(path, "erase", "--user", "u-2", "--issuer", others[0]))[2] == ""
@@ -155,7 +155,7 @@ async def test_an_erasure_that_left_events_exits_with_1(
         erase = ("erase", "--user", CANARY, "--yes", "--json")
         code, out, _ = await outbox_command(postgres_url, *erase)
         again, _, err = await outbox_command(postgres_url, *erase[:-1])
-    assert (again, err) == (1, "1 events are still under way; repeat the command.\n")
+    assert (again, err) == (1, "1 event still under way; repeat the command.\n")
     said = json.loads(out)
     assert (code, said["events"], said["left"]) == (1, {"pending": 1}, 1)
 

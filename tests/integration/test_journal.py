@@ -31,6 +31,7 @@ from structlog.testing import capture_logs
 from service.bootstrap import journal as journal_parts
 from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
+from service.console.terminal.tables import counted
 from service.documents.boto import s3_errors
 from service.documents.bucket import Bucket
 from service.errors import (
@@ -953,10 +954,10 @@ async def test_people_see_the_journal_and_bring_back_what_was_left_alone(
         [start] = [each for each in starts if each["unknown"]]
         one = "journal", "--restore", start["id"]
         code, out, _ = await outbox_command(path, *one)
-        held, unknown = f"{start['objects']:,} objects, {start['bytes']:,} bytes", "2 events"
+        held = f"{counted(start['objects'], 'object')}, {start['bytes']:,} bytes"
         assert (code, *out.splitlines()) == (
             0,
-            f"{start['id']}  another file's: {held}; {unknown} that this file has never had",
+            f"{start['id']}  another file's: {held}; 2 events that this file has never had",
             "Nothing was changed: give --yes to do it.",
         )
         assert ", runs or was killed: 0 objects, " in (await outbox_command(path, "journal"))[1]

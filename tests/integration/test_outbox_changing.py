@@ -210,9 +210,9 @@ async def test_purge_removes_delivered_rows_only(
     assert (await outbox_json(path, "purge", "--yes"))["rows"] == 0  # of 7 days ago
     now = ("purge", "--older-than", "0s")
     monkeypatch.setattr(repairs, "_COUNTED", 1)
-    assert "Would remove more than 1 rows" in (await outbox_command(path, *now))[1]
+    assert "Would remove more than 1 row " in (await outbox_command(path, *now))[1]
     monkeypatch.setattr(repairs, "_COUNTED", 2)
-    assert "Would remove 1 rows" in (await outbox_command(path, *now))[1]
+    assert "Would remove 1 row " in (await outbox_command(path, *now))[1]
     assert (await outbox_json(path, *now))["rows"] == 1
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
         day = "settled_at_ms = settled_at_ms - 86400000, ran_ms = ran_ms - 86400000"

@@ -212,7 +212,7 @@ async def test_a_row_without_its_state_is_recovered_as_pending_and_one_without_i
     code, out, _ = await outbox_command(path, "recover", str(new), "--json")
     assert (code, json.loads(out)) == (1, {"rows": 8, "withoutState": 2, "lost": 1})
     _, out, _ = await outbox_command(path, "recover", str(tmp_path / "again.db"))
-    assert out.endswith("again.db, 2 of them without their state. 1 rows can't be read.\n")
+    assert out.endswith("again.db, 2 of them without their state. 1 row can't be read.\n")
     assert (await outbox_command(new, "check"))[0] == 0
     async with open_sqlite_outbox(new, **LIMITS) as outbox:
         rows = await outbox.inspector.rows(Filter(state=State.PENDING))

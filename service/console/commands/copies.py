@@ -12,7 +12,7 @@ from service.bootstrap.operations import back_up, move_outbox, recover_file
 from service.config.outbox_url import sqlite_path
 from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault, in_schema
 from service.console.terminal.options import Actor, Json, actor_name
-from service.console.terminal.tables import print_json, progress_bar
+from service.console.terminal.tables import counted, print_json, progress_bar
 from service.errors import OutboxNotFoundError
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]
@@ -32,7 +32,7 @@ def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
     if json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
-        typer.echo(f"Copied {size_bytes:,} bytes to {file}.")
+        typer.echo(f"Copied {counted(size_bytes, 'byte')} to {file}.")
 
 
 def recover(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
@@ -49,8 +49,8 @@ def recover(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
         print_json({"rows": found.rows, "withoutState": found.without_state, "lost": found.lost})
     else:
         typer.echo(
-            f"Copied {found.rows:,} rows to {file}, {found.without_state:,} of them without their "
-            f"state. {found.lost:,} rows can't be read."
+            f"Copied {counted(found.rows, 'row')} to {file}, {found.without_state:,} of them "
+            f"without their state. {counted(found.lost, 'row')} can't be read."
         )
     if found.lost:
         raise typer.Exit(1)
@@ -94,8 +94,8 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
         return
     total = moved.total
     typer.echo(
-        f"Wrote {moved.written:,} rows. The target holds {total.rows:,}: {total.pending:,} "
-        f"pending, {total.sent:,} sent, {total.delivered:,} delivered, {total.dead:,} dead "
-        f"(checksum {total.checksum[:16]})."
+        f"Wrote {counted(moved.written, 'row')}. The target holds {total.rows:,}: "
+        f"{total.pending:,} pending, {total.sent:,} sent, {total.delivered:,} delivered, "
+        f"{total.dead:,} dead (checksum {total.checksum[:16]})."
     )
     typer.echo("Count and checksum agree: the move is finished.")

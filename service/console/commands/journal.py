@@ -12,7 +12,7 @@ from service.bootstrap.operations import open_journal_desk, open_journal_look
 from service.config.settings import Settings
 from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
 from service.console.terminal.options import Json, Yes
-from service.console.terminal.tables import print_json
+from service.console.terminal.tables import counted, print_json
 from service.journal.comparison import StartView
 from service.outbox.sqlite.file.journalled import Restored
 
@@ -64,12 +64,13 @@ def _say(starts: list[StartView], done: Restored | None, *, restores: bool) -> N
         whose = "this file's" if one.ours else "another file's"
         live = ", runs or was killed" if one.live else ""
         typer.echo(
-            f"{one.id}  {whose}{live}: {one.objects:,} objects, {one.bytes:,} bytes; "
-            f"{one.unknown:,} events that this file has never had"
+            f"{one.id}  {whose}{live}: {counted(one.objects, 'object')}, "
+            f"{counted(one.bytes, 'byte')}; {counted(one.unknown, 'event')} that this file has "
+            "never had"
         )
     if done:
         typer.echo(
-            f"Brought back {done.pending:,} pending and {done.dead:,} dead events; "
+            f"Brought back {done.pending:,} pending and {counted(done.dead, 'dead event')}; "
             f"{done.old:,} are older than Inngest remembers and may run twice."
         )
     elif restores:

@@ -20,7 +20,7 @@ from service.console.terminal.options import (
     owners_elsewhere,
     owners_of,
 )
-from service.console.terminal.tables import print_json
+from service.console.terminal.tables import counted, print_json
 from service.identity.user import EVENT_KEY_ISSUER
 from service.observe.printable import printable
 from service.outbox.model import Filter
@@ -88,17 +88,18 @@ def _say_would(events: dict[str, int], *, json: bool) -> None:
 
 def _say(done: Certificate) -> None:
     typer.echo(
-        f"Erased {_counts(done.events)}, {done.settings} stored settings, the sessions, and the "
-        f"name in {done.audit_rows} rows of the audit."
+        f"Erased {_counts(done.events)}, {counted(done.settings, 'stored setting')}, the sessions, "
+        f"and the name in {counted(done.audit_rows, 'row')} of the audit."
     )
     if done.left:
-        typer.echo(f"{done.left:,} events are still under way; repeat the command.", err=True)
+        left = counted(done.left, "event")
+        typer.echo(f"{left} still under way; repeat the command.", err=True)
     typer.echo(f"Out of reach: {', '.join(done.out_of_reach)}.")
 
 
 def _counts(events: dict[str, int]) -> str:
     by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(events.items()))
-    return f"{sum(events.values()):,} events" + (f" ({by_state})" if by_state else "")
+    return counted(sum(events.values()), "event") + (f" ({by_state})" if by_state else "")
 
 
 async def _with_events(url: str, owners: list[str]) -> list[str]:

@@ -32,7 +32,7 @@ from service.console.terminal.selection import (
     warn_of_horizon,
     warn_of_limit,
 )
-from service.console.terminal.tables import print_json
+from service.console.terminal.tables import counted, print_json
 from service.outbox.model import Filter, State
 
 Rate = Annotated[
@@ -130,7 +130,7 @@ def purge(
         if json:
             print_json({"action": "purge", "done": True, "rows": gone})
         else:
-            typer.echo(f"Removed {gone:,} delivered rows.")
+            typer.echo(f"Removed {counted(gone, 'delivered row')}.")
         return
     found, is_bounded = run(_settled_before(url, older_than))
     if json:
@@ -139,7 +139,7 @@ def purge(
     more = "more than " if is_bounded else ""
     age = spoken_duration(older_than)
     typer.echo(
-        f"Would remove {more}{found:,} rows delivered longer than {age} ago. "
+        f"Would remove {more}{counted(found, 'row')} delivered longer than {age} ago. "
         "Nothing was changed: give --yes to do it."
     )
 

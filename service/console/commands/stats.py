@@ -21,6 +21,7 @@ from service.console.operations.views import stats_view
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
 from service.console.terminal.tables import (
+    counted,
     groups_table,
     names_table,
     owners_table,
@@ -83,13 +84,13 @@ async def _journal(url: str) -> dict[str, Any] | None:
 def _journal_words(journal: dict[str, Any]) -> Iterator[str]:
     reason = f" ({journal['reason']})" if journal["reason"] else ""
     yield (
-        f"journal {journal['bucket']}: {journal['state']}{reason}, {journal['objects']:,} objects, "
-        f"{journal['missing']:,} events missing"
+        f"journal {journal['bucket']}: {journal['state']}{reason}, "
+        f"{counted(journal['objects'], 'object')}, {counted(journal['missing'], 'event')} missing"
     )
     if journal["restored"]:
         yield (
-            f"{journal['restored']:,} events came back from it, {journal['restoredDead']:,} dead; "
-            f"{journal['mayRunTwice']:,} may run twice"
+            f"{counted(journal['restored'], 'event')} came back from it, "
+            f"{journal['restoredDead']:,} dead; {journal['mayRunTwice']:,} may run twice"
         )
     yield from journal["refused"]
 

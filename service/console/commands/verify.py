@@ -16,7 +16,7 @@ from service.console.operations.search import Search, find_ids
 from service.console.operations.verification import Verification, verify
 from service.console.terminal.command import DEFAULT_URL, Url, all_known, run, unambiguous
 from service.console.terminal.options import Actor, Json, Since, Until, actor_name, complete_ids
-from service.console.terminal.tables import print_json
+from service.console.terminal.tables import counted, print_json
 from service.errors import InngestApiError
 from service.inngest.rest_api import make_rest_api
 from service.observe.printable import printable
@@ -81,7 +81,7 @@ def _left(found: Verification, resent: list[str] | None) -> int | None:
 
 def _say(found: Verification, resent: list[str] | None) -> None:
     typer.echo(
-        f"{found.checked:,} delivered events: {found.held:,} held by Inngest, "
+        f"{counted(found.checked, 'delivered event')}: {found.held:,} held by Inngest, "
         f"{len(found.missing):,} missing, {len(found.unknown):,} unknown."
     )
     if found.reason:

@@ -15,6 +15,7 @@ from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
 from service.console.terminal.options import ChangeOptions, RowOptions, actor_name
 from service.console.terminal.tables import (
     console,
+    counted,
     print_json,
     progress_bar,
     row_list,
@@ -63,7 +64,7 @@ def warn_of_limit(rows: Sequence[Row], limit: int) -> None:
     """Warn on standard error that more rows may match."""
     if len(rows) >= limit:
         typer.echo(
-            f"The limit of {limit:,} rows is reached: more may match. "
+            f"The limit of {counted(limit, 'row')} is reached: more may match. "
             "Run the command again, or give a larger --limit.",
             err=True,
         )
@@ -82,7 +83,7 @@ def warn_of_horizon(rows: Sequence[Row]) -> None:
 
 def say_found(count: int, back_to_ms: int) -> None:
     """Say on standard error how far a search has gone."""
-    typer.echo(searched_to(back_to_ms, f"{count:,} {_noun(count)} found"), err=True)
+    typer.echo(searched_to(back_to_ms, f"{counted(count, 'row')} found"), err=True)
 
 
 def change_chosen(
@@ -137,7 +138,7 @@ def _refuse(event_id: str, why: str) -> None:
 def _say_done(action: Action, done: int, skipped: int) -> None:
     rest = f" {skipped:,} had changed meanwhile and were not touched." if skipped else ""
     past = {Action.REPLAY: "Replayed", Action.DISCARD: "Discarded"}[action]
-    typer.echo(f"{past} {done:,} {_noun(done)}.{rest}")
+    typer.echo(f"{past} {counted(done, 'row')}.{rest}")
 
 
 def _say_would(action: Action, rows: Sequence[Row]) -> None:
@@ -145,13 +146,9 @@ def _say_would(action: Action, rows: Sequence[Row]) -> None:
     show_lines(row_list(shown, wall_now_ms(), console().width))
     part = f" ({len(shown)} of {len(rows):,} are shown)" if len(rows) > len(shown) else ""
     typer.echo(
-        f"Would {action} {len(rows):,} {_noun(len(rows))}{part}. "
+        f"Would {action} {counted(len(rows), 'row')}{part}. "
         "Nothing was changed: give --yes to do it."
     )
-
-
-def _noun(count: int) -> str:
-    return "row" if count == 1 else "rows"
 
 
 async def _chosen(url: str, wanted: Filter) -> tuple[list[Row], FoundIds]:
