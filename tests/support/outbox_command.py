@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from service.console.commands.main import app
 from service.outbox.model import Dead, Retry, Settlement
 from tests.support.fleet import ROOT
+from tests.support.judged_command import judge_outbox
 from tests.support.storage import Outbox, append_all, claim
 
 
@@ -34,6 +35,7 @@ async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, s
     # A command has a loop of its own, and the outbox under test goes on meanwhile.
     result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", url])
     assert result.exception is None or isinstance(result.exception, SystemExit)
+    judge_outbox(arguments, result.exit_code, result.stdout, result.stderr)
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -55,6 +57,7 @@ async def _ran(*arguments: str) -> tuple[int | None, str, str]:
         *SCRIPT, *arguments, cwd=ROOT, stdout=PIPE, stderr=PIPE
     )
     out, err = await process.communicate()
+    judge_outbox(arguments, process.returncode, out.decode(), err.decode())
     return process.returncode, out.decode(), err.decode()
 
 

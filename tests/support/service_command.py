@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from service.processes.main import app
 from tests.support.fleet import OURS
+from tests.support.judged_command import judge_words
 
 BARE = {
     "AWS_EC2_METADATA_DISABLED": "1",
@@ -23,4 +24,12 @@ def service_command(*arguments: str, **environ: str) -> Result:
     unread = {"PYTHON_DOTENV_DISABLED": "1"}  # `make run` leaves an .env beside the tests
     result = CliRunner(env={**unset, **BARE, **unread, **environ}).invoke(app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    judge_words(result.stdout)
+    judge_words(result.stderr)
+    assert "Traceback" not in result.output
+    if result.exit_code == 2:
+        assert (result.stdout, result.stderr.startswith(("configuration: ", "Usage: "))) == (
+            "",
+            True,
+        )
     return result
