@@ -113,6 +113,8 @@ async def test_another_site_signs_nobody_in_or_out(start, path):
         {"email": "ada"},
         {"email": "ada@example.com\n"},
         {"email": "a b@example.com"},
+        {"email": "a@b c"},
+        {"email": "a@b@c"},
         {"email": 7},
         {"email": "a@b", "id": ""},
         {"email": "a@b", "id": "x" * 256},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,13 @@ from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import listening
 from tests.support.storage import PATIENCE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def no_fault_of_a_connection(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """aiohttp and the loop log what a connection's own methods raise, and go on."""
+    yield
+    assert [one for one in caplog.get_records("call") if one.levelno >= logging.WARNING] == []
 
 
 @pytest.fixture

@@ -159,6 +159,7 @@ async def test_a_fault_as_an_answer_is_written_is_logged(caplog) -> None:
         assert await served.reader.read() == b""
     [record] = caplog.records
     assert isinstance(record.exc_info[1], ValueError)
+    caplog.clear()
 
 
 async def test_a_health_check_waits_for_no_turn() -> None:

@@ -90,9 +90,7 @@ async def test_a_client_that_waits_for_each_answer_does_not() -> None:
 
 
 @pytest.mark.parametrize("framed", [b"%x\r\n%b\r\n0\r\n\r\n", b"%b"], ids=["chunked", "sized"])
-async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(
-    framed: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed: bytes) -> None:
     body = bytes(range(256)) * 8_000
     size = b"Transfer-Encoding: chunked" if b"%x" in framed else b"Content-Length: %d" % len(body)
     head = b"POST /echo HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % size
@@ -105,7 +103,6 @@ async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(
             gone.data_received(sent[:5000])  # its turn comes when the client has left
             writer.write(sent * 2 + ASK * 300 + LAST)
             answer = await reader.read()
-    assert caplog.records == []
     assert answer.count(body) == 2
     assert answer.count(b"200 OK") == 303
 
