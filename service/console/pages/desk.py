@@ -116,7 +116,7 @@ def notice_of(query: Mapping[str, str]) -> str:
         return _DONE.get(action, "")
     count, skipped = read_number(query, "count") or 0, read_number(query, "skipped") or 0
     then = " They go out again under their ids." if action == "replay" and count else ""
-    rest = f" {events(skipped)} had changed meanwhile and were left alone." if skipped else ""
+    rest = f" {events(skipped)} had changed meanwhile: left alone." if skipped else ""
     return f"{_CHANGED[action]} {events(count)}.{then}{rest}"
 
 
