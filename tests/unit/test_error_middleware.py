@@ -109,8 +109,10 @@ async def test_a_refusal_is_answered_and_counted_by_its_code(
 async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Lines) -> None:
     counts = Figures()
     with capture_logs() as logs:
-        answer = await answered(raises(ZeroDivisionError()), recorder=counts)
-    assert answer.status == 500
+        answer = await answered(raises(ZeroDivisionError("a secret")), recorder=counts)
+    sentence = "Something failed here. The request id tells us what."
+    told = {"status": "error", "code": "internal_error", "error": sentence}
+    assert (answer.status, json.loads(answer.body)) == (500, told)  # type: ignore[arg-type]
     made = answer.headers["X-Request-Id"]
     assert logs == [
         {"event": "request_failed", "log_level": "error", "request_id": made, "exc_info": True}

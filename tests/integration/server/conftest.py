@@ -58,9 +58,6 @@ async def server(read_began, read_ended, recorder, head_seconds):
     async def hurry(request: web.Request) -> web.Response:
         return web.Response(body=await read_raw_body(request, max_bytes=1024, seconds=0.2))
 
-    async def fail(request: web.Request) -> web.Response:
-        raise RuntimeError(await request.text())
-
     async def begin(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -75,7 +72,7 @@ async def server(read_began, read_ended, recorder, head_seconds):
 
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
-    app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail), web.get("/begin", begin)])
+    app.add_routes([web.post("/hurry", hurry), web.get("/begin", begin)])
     policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds, keep_alive_seconds=3600)
     server = HttpServer(app, recorder, policy)
     async with listening(server):

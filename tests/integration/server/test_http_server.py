@@ -112,17 +112,6 @@ async def test_a_body_that_does_not_arrive_in_time_is_refused(port):
     assert b'"code":"body_timeout"' in answer
 
 
-async def test_a_fault_of_the_service_has_the_one_form_and_an_id_that_the_log_has_too(port):
-    head = b"POST /fail HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 11\r\n\r\n"
-    with capture_logs() as logs:
-        status, headers, body = await send(port, head + SECRET.encode())
-    assert (status, json.loads(body)["code"]) == (500, "internal_error")
-    assert set(json.loads(body)) == FORM
-    assert SECRET not in f"{headers}{body!r}"
-    [failed] = [line for line in logs if line["event"] == "request_failed"]
-    assert failed["request_id"] == headers["X-Request-Id"]
-
-
 async def test_a_fault_in_an_answer_that_has_begun_ends_it_there(port):
     with capture_logs() as logs:
         async with connected(port) as (reader, writer):
