@@ -37,6 +37,7 @@ OBJECTS = [
     b"{}",
 ]
 FAULTY = [b'{"name":"a"', b'{"name" "a"}', b'{"name":}', b'{"a":1 "name":"b"}', b'{"name":"a"}}']
+FAULTY += [b'{"name":"a"}\xe2\x82']  # half a character
 ARRAYS = [
     b"[]",
     b" [ ] ",
