@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.support.judged_command import judge_line
 from tests.support.preloaded import PreloadedProcess, can_start, start
 from tests.support.storage import eventually
 
@@ -114,6 +115,8 @@ async def attended(
             process.kill()
             await process.ended()
         await reading
+    for line in process.lines:
+        judge_line(line.removesuffix("\n"))
 
 
 async def _started(

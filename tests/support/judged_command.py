@@ -78,6 +78,20 @@ def judge_words(text: str) -> None:
             assert noun.endswith("s") == (count != "1"), f"{count} {noun}"
 
 
+def judge_line(line: str) -> None:
+    """Judge a line that a process printed: one of its log has the fields of each record."""
+    assert line.isprintable(), line
+    if not line.startswith("{") or line.startswith('{"event":"log_lines_lost"'):
+        return
+    try:
+        told = json.loads(line)
+    except ValueError:  # long writes of several processes may mix
+        return
+    assert re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}Z", told["timestamp"]), line
+    assert told["level"] in ("debug", "info", "warning", "error", "critical"), line
+    assert told["event"], line
+
+
 def _judge_fields(command: str, told: list[Any]) -> None:
     known = set(_FIELDS[command].split()) if command in _FIELDS else None
     for one in told:
