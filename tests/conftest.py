@@ -16,6 +16,7 @@ import pytest
 from service.config.outbox_url import sqlite_url
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
+from tests.support.judges import Judge
 from tests.support.postgres_rows import EMPTY_OUTBOX, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres, share_cluster
 
@@ -47,6 +48,16 @@ hypothesis.settings.load_profile("outbox")
 
 def pytest_configure() -> None:
     share_cluster()
+    Judge.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        is_unit = "unit" in item.path.parts  # of parts by themselves, which need not come to an end
+        Judge.judge(looks_away=is_unit or item.get_closest_marker("faulty") is not None)
 
 
 @pytest.hookimpl(trylast=True)

@@ -53,6 +53,7 @@ async def test_a_parent_that_is_killed_while_a_child_migrates_leaves_no_child_an
         await eventually(lambda: is_migrating(store_url), lambda held: not held)
 
 
+@pytest.mark.faulty
 async def test_a_version_with_a_module_that_does_not_load_changes_nothing(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:

@@ -62,8 +62,6 @@ async def parent(outbox_url: str, inngest: FakeInngest, run_folder: Path) -> Asy
     async with two_fronts(outbox_url, inngest, **settings) as (parent, _):
         yield parent
         assert await parent.stop() == 0
-    said = "".join(parent.lines)
-    assert "Traceback" not in said, said
 
 
 @pytest_asyncio.fixture(loop_scope="module")

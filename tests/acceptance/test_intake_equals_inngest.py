@@ -77,7 +77,6 @@ async def compare(outbox_url: str, inngest: FakeInngest, count: int) -> None:
                     assert arrival
                     taken[mine] = arrival
         await every_event_is_held(inngest, taken)
-    assert "Traceback" not in "".join(service.lines)
     assert set(statuses) == {200, 400}
     print(f"\n{count} fuzzed requests: {dict(statuses)}, {len(taken)} events stored and delivered")
 

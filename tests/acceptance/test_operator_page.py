@@ -168,7 +168,6 @@ async def test_open_live_streams_do_not_hold_up_the_stop(
         # The stop gives requests 15 s and then cuts them; a stream ends by itself.
         assert await service.stop() == 0
         await stream.read()
-    assert "Traceback" not in "".join(service.lines)
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> 
         assert "reason" not in delivery  # it may quote an event
 
 
+@pytest.mark.faulty
 async def test_a_service_whose_relay_ends_again_and_again_is_unready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ async def is_at_fault(client: Client, task: str) -> None:
     assert fault.startswith(f"{task} ")
 
 
+@pytest.mark.faulty
 async def test_a_front_process_is_unready_for_a_relay_that_ends_again_and_again(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +136,7 @@ async def test_a_front_process_is_unready_for_a_relay_that_ends_again_and_again(
             await is_at_fault(client, "relay")
 
 
+@pytest.mark.faulty
 async def test_a_front_process_is_unready_for_a_task_of_its_own(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

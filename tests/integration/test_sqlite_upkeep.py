@@ -143,6 +143,7 @@ async def test_a_reserve_that_is_missing_is_set_aside_again_when_there_is_room(
     assert WriteAheadLog(path).size == PREALLOCATED_BYTES
 
 
+@pytest.mark.faulty
 async def test_the_log_is_filled_and_copied_by_itself_also_after_an_error(
     outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     ).delivering == 2
 
 
+@pytest.mark.faulty
 async def test_a_fault_after_a_commit_is_told_and_takes_nobodys_answer(
     outbox: SqliteOutbox,
 ) -> None:
@@ -347,6 +348,7 @@ async def test_what_a_hanging_disk_took_after_all_is_known_and_counted(
     assert outbox.settings.scope_revision == 1
 
 
+@pytest.mark.faulty
 async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
     timings = WriterTimings(stall_seconds=0.5)
     released = threading.Event()

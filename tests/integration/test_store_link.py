@@ -415,6 +415,7 @@ async def test_a_link_that_ends_leaves_no_connection_to_a_store_that_closes(
         await is_left.wait()
 
 
+@pytest.mark.faulty
 @pytest.mark.parametrize("fault", ["cancelled", "not encodable"])
 async def test_every_call_has_an_answer(
     store: Outbox, monkeypatch: pytest.MonkeyPatch, fault: str, logged: list[Any]
@@ -640,6 +641,8 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
         assert are_full == sorted(are_full)  # nothing from before is told again
     await server.close()
     assert now() == 110  # for ten seconds it waits for the callers' last calls
+    for each in callers:
+        server.disconnected(cast("Any", each))
 
 
 async def test_a_front_that_does_not_read_holds_up_nobody_and_is_answered_once_it_does(

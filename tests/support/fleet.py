@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.support.judged_command import judge_line
+from tests.support.judges import Judge
 from tests.support.preloaded import PreloadedProcess, can_start, start
 from tests.support.storage import eventually
 
@@ -42,6 +43,7 @@ class Process:
         self.process = process
         self.lines: list[str] = []
         self.url = ""
+        self.stopped_with = 0  # the exit code of a stop that no test has asked for
         self._said = asyncio.Event()
 
     async def said(self, pattern: str, *, times: int = 1) -> re.Match[str]:
@@ -93,6 +95,8 @@ async def running(
     with tempfile.TemporaryDirectory(prefix="outbox-test-") as folder:
         async with attended(await _started(command, environment, folder, passed), ready) as process:
             yield process
+        assert process.stopped_with == 0
+        Judge.look_at(process.lines, is_json=environment.get("LOG_FORMAT") == "json")
 
 
 @contextlib.asynccontextmanager
@@ -110,7 +114,7 @@ async def attended(
     finally:
         if started.returncode is None:
             with contextlib.suppress(TimeoutError):
-                await process.stop()
+                process.stopped_with = await process.stop()
         if started.returncode is None:
             process.kill()
             await process.ended()

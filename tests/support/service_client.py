@@ -14,8 +14,8 @@ from aiohttp.web import BaseRunner
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
 from service.web.server.server import HttpServer
+from tests.support.described_answers import described_answers
 from tests.support.judged_answer import JudgedAnswer
-from tests.support.raw_http import all_is_given_back
 
 Client = TestClient[Any, Any]
 
@@ -25,10 +25,10 @@ class _Server(TestServer):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.app)
-        self.http = HttpServer(service.app, service.recorder)
+        self._recorder = service.recorder
 
     async def _make_runner(self, **_: Any) -> BaseRunner:
-        return self.http
+        return HttpServer(self.app, self._recorder)
 
 
 @contextlib.asynccontextmanager
@@ -42,9 +42,9 @@ async def service_client(
         **environ,
     }
     cookies: dict[str, Any] = {} if keeps_cookies else {"cookie_jar": DummyCookieJar()}
-    async with run_service(Settings.load(given)) as service:
-        server = _Server(service)
-        async with TestClient(server, response_class=JudgedAnswer, **cookies) as client:
-            made = server.http.server
-            yield service, client
-        await all_is_given_back(made, service.app)
+    async with (
+        run_service(Settings.load(given)) as service,
+        described_answers(service.app),
+        TestClient(_Server(service), response_class=JudgedAnswer, **cookies) as client,
+    ):
+        yield service, client

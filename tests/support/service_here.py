@@ -16,6 +16,7 @@ from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.processes.acceptor import listen_on
 from service.processes.listening import open_listening
+from tests.support.described_answers import described_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ async def service_here(environment: Mapping[str, str]) -> AsyncIterator[ServiceH
     with _own_log(), open_listening("127.0.0.1", 0) as listening:
         async with (
             run_service(settings) as service,
+            described_answers(service.app),
             listen_on(service.app, service.recorder, listening.sockets),
         ):
             yield ServiceHere(listening.url)

@@ -76,10 +76,11 @@ def _alone() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[None]:
     """Nothing but what is critical is logged."""
+    before = structlog.get_config()
     quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ async def test_a_fault_that_no_middleware_sees_is_logged_and_answered_in_the_one
     assert f"X-Request-Id: {line['request_id']}" in head
 
 
+@pytest.mark.faulty
 async def test_a_fault_as_an_answer_is_written_is_logged(caplog) -> None:
     async with serving() as served:
         served.headers = {"X-Two-Lines": "a\r\nb"}

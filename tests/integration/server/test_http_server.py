@@ -13,6 +13,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.web.server.admission import AdmissionPolicy
+from service.web.server.middleware import error_middleware
 from service.web.server.request_parser import RequestLimits
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening, send
@@ -193,7 +194,7 @@ async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not
             await let_go.wait()
         return web.Response(body=await request.read())
 
-    app = web.Application()
+    app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/{any}", work), web.get("/seen", work)])
     policy = ServerPolicy(
         shutdown_seconds=1,

@@ -1,0 +1,159 @@
+"""Judges of every test: what must be so after each, whatever it was about.
+
+No task is left, no fault of the service was swallowed, and what a service counts is as at its
+begin: connections, places, bytes, followers, calls. A test that wants a fault takes it with
+`capture_logs`, or is marked `faulty`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import structlog
+
+from service.outbox.link.server import LinkServer
+from service.outbox.link.store_link import _Session
+from service.web.events.follower import EventFollower
+from service.web.events.run_asker import RunAsker
+from service.web.server.admission import Admission
+from service.web.server.body_budget import BodyBudget
+from service.web.server.shares import ConnectionShares
+
+_FAULT = re.compile(
+    "Traceback|Exception ignored|never (?:awaited|retrieved)|Unclosed|was destroyed|ResourceWarning"
+)
+_LEVELS = {"debug", "info", "warning", "error"}
+# A task that was cancelled ends some turns later.
+_TURNS = 5
+# aiohttp reads a refused body for some seconds and cuts requests at a stop; a probe of the
+# bucket ends by itself.
+_LINGERING = ("RequestHandler.", "probe-bucket")
+# What counts, and the attributes that are at the end as at the begin.
+_COUNTED: dict[type, tuple[str, ...]] = {
+    Admission: ("_free_posts", "_pieces", "_pipelined", "_waiting", "_waiting_posts"),
+    BodyBudget: ("_free", "_owners", "_waiting"),
+    ConnectionShares: ("_clients", "_counts", "_idle", "_peers"),
+    EventFollower: ("_owners", "followers"),
+    LinkServer: ("_callers", "_calls", "_connected"),
+    RunAsker: ("_asking",),
+    _Session: ("_asked",),
+}
+# Sums that are the same at all times, and where they are looked at.
+_SUMS: dict[type, tuple[str, Callable[[Any], int]]] = {
+    BodyBudget: ("release", lambda one: one._free + one._owners.total()),
+    ConnectionShares: ("remove", lambda one: len(one._peers) - one._counts.total()),
+    EventFollower: ("end", lambda one: one.followers - one._owners.total()),
+}
+
+
+class Judge:
+    """Collects what was found wrong until `judge` raises it."""
+
+    found: ClassVar[list[str]] = []
+    _born: ClassVar[list[tuple[asyncio.AbstractEventLoop, object, dict[str, Any]]]] = []
+
+    @classmethod
+    def begin(cls) -> None:
+        """Look at everything from now on."""
+        structlog.configure(processors=[_note_fault, *structlog.get_config()["processors"]])
+        for name in ("asyncio", "aiohttp"):
+            logging.getLogger(name).addHandler(_Faults(logging.ERROR))
+        runners: Any = asyncio.runners
+        runners._cancel_all_tasks = functools.partial(_end_tasks, runners._cancel_all_tasks)
+        for kind in _COUNTED:
+            cls._watch(kind)
+        for kind, (name, summed) in _SUMS.items():
+            cls._add_up(kind, name, summed)
+
+    @classmethod
+    def judge(cls, *, looks_away: bool) -> None:
+        """Raise what was found since the last time."""
+        ended = [one for one in cls._born if one[0].is_closed()]
+        cls._born[:] = [one for one in cls._born if not one[0].is_closed()]
+        for _, one, before in ended:
+            now = _counts(one)
+            if now != before:
+                cls.found.append(f"{type(one).__name__} has {now}, at its begin {before}")
+        found = "\n".join(cls.found)
+        cls.found.clear()
+        assert looks_away or not found, found
+
+    @classmethod
+    def look_at(cls, lines: list[str], *, is_json: bool) -> None:
+        """Look at all that a process printed: it has no fault, and `is_json` nothing but JSON."""
+        cls.found += [f"logged: {line}" for line in lines if _FAULT.search(line)]
+        if is_json:
+            cls.found += [f"not a log line: {line}" for line in lines if not _is_record(line)]
+
+    @classmethod
+    def _watch(cls, kind: Any) -> None:
+        made = kind.__init__
+
+        @functools.wraps(made)
+        def make(one: object, *given: object, **named: object) -> None:
+            made(one, *given, **named)
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # nothing runs that could count
+                return
+            cls._born.append((loop, one, _counts(one)))
+
+        kind.__init__ = make
+
+    @classmethod
+    def _add_up(cls, kind: Any, name: str, summed: Callable[[Any], int]) -> None:
+        counts = getattr(kind, name)
+
+        @functools.wraps(counts)
+        def count(one: Any, *given: Any) -> None:
+            before = summed(one)
+            counts(one, *given)
+            if summed(one) != before:
+                cls.found.append(f"{kind.__name__}.{name} adds up to {summed(one)}, not {before}")
+
+        setattr(kind, name, count)
+
+
+class _Faults(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        Judge.found.append(f"logged: {record.getMessage()} {record.exc_info}")
+
+
+def _note_fault(_: object, name: str, record: structlog.typing.EventDict) -> Any:
+    if record.get("exc_info"):
+        Judge.found.append(f"logged: {name} {record}")
+    return record
+
+
+def _is_record(line: str) -> bool:
+    if not line.endswith("\n"):
+        return True  # a kill has cut it
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return record["level"] in _LEVELS and record.keys() >= {"event", "timestamp"}
+
+
+def _end_tasks(
+    end: Callable[[asyncio.AbstractEventLoop], None], loop: asyncio.AbstractEventLoop
+) -> None:
+    for _ in range(_TURNS):
+        if not asyncio.all_tasks(loop):
+            return
+        loop.run_until_complete(asyncio.sleep(0))
+    left = [repr(task) for task in asyncio.all_tasks(loop)]
+    Judge.found += [f"left: {one}" for one in left if not any(name in one for name in _LINGERING)]
+    end(loop)
+
+
+def _counts(one: object) -> dict[str, Any]:
+    [names] = [names for kind, names in _COUNTED.items() if isinstance(one, kind)]
+    return {name: copy.copy(getattr(one, name)) for name in names}
