@@ -101,7 +101,8 @@ class BodyBudget:
     def _give_back(self) -> None:
         """Return what the allocator keeps of large bodies to the system, beside the loop."""
         if not self._owners:
-            asyncio.get_running_loop().run_in_executor(None, return_memory)
+            with contextlib.suppress(RuntimeError):  # the process stops, and starts no thread
+                asyncio.get_running_loop().run_in_executor(None, return_memory)
 
     def _has_room(self, owner: str, more: int) -> bool:
         return more <= self._free and self._owners[owner] + more <= self._owner_bytes

@@ -146,7 +146,8 @@ class _Server(web.Server):
     def _return_memory(self) -> None:
         self._is_returning = False
         gc.collect(1)  # a connection's last requests are in cycles; a whole collection takes long
-        self._loop.run_in_executor(None, return_memory)
+        with contextlib.suppress(RuntimeError):  # the process stops, and starts no thread
+            self._loop.run_in_executor(None, return_memory)
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, rules=self._rules, **self._kwargs)

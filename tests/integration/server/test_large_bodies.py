@@ -194,6 +194,15 @@ async def test_the_memory_of_large_bodies_goes_back_to_the_system(
     assert collected == [1, 1]  # a whole collection would hold up all requests
 
 
+async def test_a_stop_right_after_large_bodies_is_no_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_RETURN_SECONDS", 0.0)
+    monkeypatch.setattr(body_budget, "_IDLE_SECONDS", 0.0)
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert (await post(site, whole("ada", LARGE)))[0] == 200
+
+
 def test_memory_between_what_is_in_use_goes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [b"%5d" % number * 10_000 for number in range(1_000)]
     in_use = blocks[::100]
