@@ -240,7 +240,8 @@ class LogStream:
     def _write_buffer(self) -> None:
         lines, self._lines = self._lines, []
         if self._lost:
-            lines.append(b'{"event":"log_lines_lost","level":"warning","count":%d}\n' % self._lost)
+            lost = {"event": "log_lines_lost", "level": "warning", "timestamp": timestamp()}
+            lines.append(_encode({**lost, "count": self._lost}) + b"\n")
             self._lost = 0
         text = memoryview(b"".join(lines))
         # With a closed descriptor or a full disk the lines are lost; the service continues.

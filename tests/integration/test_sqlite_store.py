@@ -144,7 +144,7 @@ async def test_a_purge_commits_at_most_500_rows_at_once_makes_way_and_notes_what
             with pytest.raises(OutboxBusyError, match="A service is starting"):
                 await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
         assert (await outbox.inspector.stats()).delivered == ROWS - 500
-        assert [one.detail for one in await outbox.inspector.audit(9)] == ["500 delivered rows"]
+        assert [one.detail for one in await outbox.inspector.audit(9)] == ["delivered rows: 500"]
         assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == ROWS - 500
         assert sizes == [500, 500, 200, 0]
 

@@ -27,7 +27,7 @@ _PARENTS = {
 _IN_NO_OTHER = {"a", "button", "form", "h1", "h2", "label", "main", "p", "table"}
 _IN_NO_P = {"div", "dl", "form", "h1", "h2", "ol", "p", "pre", "section", "table", "ul"}
 # Classes without a rule, for scripts and tests.
-_HOOKS = {"acts", "ago", "legend", "list", "next", "note", "pause", "replay", "table"}
+_HOOKS = {"ago", "list", "next", "note", "pause", "replay", "table"}
 _FILTER = {"state", "id", "name", "reason", "user", "payload", "since", "until"}
 _CHOICE = _FILTER | {"event", "all", "seen", "confirmed", "perMinute"}
 # The addresses of links and of forms, with the fields that each reads.

@@ -87,7 +87,7 @@ class PostgresRepairs:
         if actor is None:
             self._purged_to_ms = to_ms
         elif gone:
-            detail = f"{gone} delivered rows"
+            detail = f"delivered rows: {gone}"
             await self._pool.run("ADD_ACT", audited("purge", actor=actor, detail=detail))
         return gone
 

@@ -196,7 +196,7 @@ class SqlitePurger:
         A command leaves the space to a service that waits for the file.
         """
         if actor is not None:
-            act = new_act(f"{removed} delivered rows")
+            act = new_act(f"delivered rows: {removed}")
             await self._writer.run(lambda connection: write_audit(connection, actor, "purge", act))
         more = True
         while more and not self._lock.is_wanted:
