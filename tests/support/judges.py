@@ -45,12 +45,6 @@ _COUNTED: dict[type, tuple[str, ...]] = {
     RunAsker: ("_asking",),
     _Session: ("_asked",),
 }
-# Sums that are the same at all times, and where they are looked at.
-_SUMS: dict[type, tuple[str, Callable[[Any], int]]] = {
-    BodyBudget: ("release", lambda one: one._free + one._owners.total()),
-    ConnectionShares: ("remove", lambda one: len(one._peers) - one._counts.total()),
-    EventFollower: ("end", lambda one: one.followers - one._owners.total()),
-}
 
 
 class Judge:
@@ -69,8 +63,6 @@ class Judge:
         runners._cancel_all_tasks = functools.partial(_end_tasks, runners._cancel_all_tasks)
         for kind in _COUNTED:
             cls._watch(kind)
-        for kind, (name, summed) in _SUMS.items():
-            cls._add_up(kind, name, summed)
 
     @classmethod
     def judge(cls, *, looks_away: bool) -> None:
@@ -106,19 +98,6 @@ class Judge:
             cls._born.append((loop, one, _counts(one)))
 
         kind.__init__ = make
-
-    @classmethod
-    def _add_up(cls, kind: Any, name: str, summed: Callable[[Any], int]) -> None:
-        counts = getattr(kind, name)
-
-        @functools.wraps(counts)
-        def count(one: Any, *given: Any) -> None:
-            before = summed(one)
-            counts(one, *given)
-            if summed(one) != before:
-                cls.found.append(f"{kind.__name__}.{name} adds up to {summed(one)}, not {before}")
-
-        setattr(kind, name, count)
 
 
 class _Faults(logging.Handler):
