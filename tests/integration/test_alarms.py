@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 from inngest.experimental import mocked
 
+from service.alarms.alarm_watch import ALARMS
 from service.alarms.changes import Notice
 from service.alarms.targets import AlarmEvents, Webhook
 from service.dev.fake_inngest.faults import TooLarge
@@ -29,6 +30,7 @@ from service.errors import TooManyPendingError
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.relay import Relay
+from service.runs.turn import SCOPE
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
 from tests.support.watched_service import SECRET, Receiver, post, receiver, watched_service
@@ -70,6 +72,10 @@ async def test_a_change_is_told_once_over_restarts(
     async with watched_service(path, inngest.url, **alarms) as part:
         await one_dead(part.outbox, inngest)
         await told(hearing, "dead", ["raised"])
+        await eventually(
+            lambda: part.outbox.settings.load_scope(SCOPE, ALARMS),
+            lambda kept: bool(kept) and not kept.get("untold"),
+        )
     async with watched_service(path, inngest.url, **alarms) as part:
         [dead] = await rows(part.outbox, State.DEAD, DOOMED)
         await part.outbox.repairs.discard(Named((dead.id,)), actor="test")
