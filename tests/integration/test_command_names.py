@@ -26,6 +26,7 @@ def test_each_command_of_the_outbox_script_but_one_speaks_json() -> None:
             if any(option in one.opts for one in command.params)
         }
 
+    assert not [name for name, command in commands.items() if command.hidden]
     assert set(commands) - taking("--json") == {"upgrade"}
     dry_at_first = {"replay", "discard", "erase", "purge", "journal"}
     assert taking("-y") == dry_at_first

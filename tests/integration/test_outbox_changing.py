@@ -220,6 +220,7 @@ async def test_purge_removes_delivered_rows_only(
     now = ("purge", "--older-than", "1h")
     gone = await outbox_json(path, *now, "--yes", "--actor", "kim")
     assert gone == {"action": "purge", "done": True, "rows": 1}
+    assert "  kim  purge  delivered rows: 1\n" in (await outbox_command(path, "audit"))[1]
     await outbox_command(path, "pause", "--actor", "")  # who is told to be nobody
     actors = [one["actor"] for one in await outbox_json(path, "audit")]
     assert actors == [f"{getpass.getuser()}@{platform.node()}", "kim"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import json
+import platform
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -232,7 +234,9 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     used = "Inngest runs nothing for it: it held its id before, as 01OTHER."
     assert await shown(theirs.id) == [used]
     assert await shown(mine.id) == await shown(waiting.id) == []
-    told = await shown(theirs.id, "r-1", "r-2", "r-gone", "r-4", "r-5", "r-6")
+    many = "r-1", "r-2", "r-gone", "r-4", "r-5", "r-6"
+    told = await shown(theirs.id, *many)
+    assert await shown(mine.id, *many) == told
     said = "running run of resize in branch-7\ufffd"
     assert [line.partition(": ")[0] for line in told] == [said] * 4
     assert told[0].endswith(": https://app.inngest.com/env/branch-7/runs/r-1")
@@ -425,8 +429,12 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
     monkeypatch.setenv("OIDC_ISSUER", " https://own.example/ ")
     told = await outbox_json(path, "sign-out", "Ada")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
-    acts = [record["detail"] for record in await outbox_json(path, "audit")]
-    assert acts == ["https://own.example Ada, dev Ada, shared Ada", "https://id.example/A Ada"]
+    acts = await outbox_json(path, "audit")
+    assert [record["detail"] for record in acts] == [
+        "https://own.example Ada, dev Ada, shared Ada",
+        "https://id.example/A Ada",
+    ]
+    assert {record["actor"] for record in acts} == {f"{getpass.getuser()}@{platform.node()}"}
 
 
 async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:

@@ -51,6 +51,11 @@ def test_the_attempts_are_shown_from_140_columns_on(width: int, second: str) -> 
     assert lines(width, VIEW)[0].split()[1:3] == second.split()
 
 
+def test_rows_keep_their_order_on_a_wide_screen() -> None:
+    other = msgspec.structs.replace(VIEW, id="e-1")
+    assert [line.split()[0] for line in lines(300, other, VIEW)] == ["ID", "e-1", EVENT_ID]
+
+
 def test_a_row_without_a_reason_takes_two_lines_and_one_of_the_future_has_no_age() -> None:
     calm = msgspec.structs.replace(VIEW, id="e-1", state=State.PENDING, reason=None, detail=None)
     assert [line.rstrip() for line in lines(80, calm, VIEW)[1:4]] == [
