@@ -74,10 +74,11 @@ async def test_a_document_that_was_not_there_is_refused_and_asked_about_again():
         assert await check("a") == extra
 
 
-async def test_1024_documents_are_kept():
+@pytest.mark.parametrize("mode", ["enrich", "require"])
+async def test_1024_documents_are_kept(mode):
     names = [str(number) for number in range(1025)]
     shelf = Shelf(**dict.fromkeys(names, FOUND))
-    check = DocumentCheck("enrich", shelf)
+    check = DocumentCheck(mode, shelf)
     for name in names:
         await check(name)
     shelf.asked.clear()

@@ -66,7 +66,7 @@ FAULTY = {
     "PORT": ("abc", "write a whole number"),
     "WEB_CONCURRENCY": ("65", "input should be less than or equal to 64"),
     "OUTBOX_BATCH_BYTES": ("many", "could not parse value and unit from byte string"),
-    "OUTBOX_DRAIN_SECONDS": ("soon", DURATION),
+    "OUTBOX_DRAIN_SECONDS": ("1h30m", DURATION),
     "OUTBOX_RETENTION": ("36501d", "a duration is at most 36500d"),
     "OUTBOX_ENCRYPTION_KEY": ("new,", "write key or key,old without white space around a key"),
     "OUTBOX_JOURNAL_AWAY": ("wait", "input should be 'refuse' or 'accept'"),
