@@ -24,7 +24,7 @@ from tests.support.service_client import Client, service_client
 
 KEY = "0123456789abcdef"
 WEB_KEY = "fedcba9876543210"
-SEEDED = {SEED_HEADER: "1795647589663,w+OubQLDQDVz3w=="}
+SEEDED = {SEED_HEADER: "1795647589663,w+OubQ/DQDVz3w=="}
 EVENTS = [{"name": "a/b", "data": {"x": 1}}, {"name": "b", "id": "mine"}]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ async def test_it_is_openapi_3_1_and_has_every_route_under_a_name_of_its_own(app
     expected = {one for one in routes if not one[1].startswith(_NOT_DESCRIBED)}
     assert document["openapi"].startswith("3.1")
     assert described == expected
+    sections = Counter(tag for operation in operations_of(document) for tag in operation["tags"])
+    assert sections == {"events": 7, "settings": 3, "documents": 1, "sign-in": 6, "health": 3}
 
 
 def test_every_failure_names_its_codes(document):
@@ -150,6 +153,7 @@ def test_fields_that_a_post_needs_are_required(document):
         },
         "examples": [{"documentName": "reports/2026.pdf"}],
     }
+    assert schemas["DevLogin"]["required"] == ["email"]
     upload = schemas["UploadBody"]
     assert upload["required"] == list(upload["properties"])
     assert upload["properties"] == {
@@ -250,6 +254,18 @@ def test_the_headers_of_answers_are_described(document):
         }
         for one in operations_of(document)
         for status, answer in one["responses"].items()
+    }
+    schemas = {
+        (name, json.dumps(header["schema"]))
+        for one in operations_of(document)
+        for answer in one["responses"].values()
+        for name, header in answer["headers"].items()
+    }
+    assert schemas == {
+        ("Retry-After", '{"type": "integer", "minimum": 1}'),
+        ("Idempotent-Replayed", '{"const": "true"}'),
+        ("X-Request-Id", '{"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"}'),
+        *((name, '{"type": "string"}') for name in ("Location", "ETag")),
     }
     retry, tag = {"Retry-After": "Seconds to wait before a retry."}, "Changes with the event."
     waits = {of for of, headers in described.items() if headers == retry}

@@ -9,6 +9,8 @@ import asyncio
 import itertools
 import re
 
+import pytest
+
 from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -50,6 +52,18 @@ async def test_a_body_that_two_servers_could_frame_in_two_ways_ends_its_connecti
 async def test_a_chunked_body_ends_where_it_says(port) -> None:
     for coding in (b"chunked", b"Chunked", b" chunked "):
         assert await answers(port, b"Transfer-Encoding: " + coding + b"\r\n") == READ
+
+
+@pytest.mark.parametrize("is_one_piece", [False, True])
+async def test_a_malformed_request_after_a_post_is_answered_too(port, is_one_piece) -> None:
+    post = b"POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    malformed = b"GET / HTTP/1.1\r\nno header\r\n\r\n"
+    async with connected(port) as (reader, writer), asyncio.timeout(PATIENCE_SECONDS):
+        writer.write(post + malformed if is_one_piece else post)
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        if not is_one_piece:
+            writer.write(malformed)
+        assert b" 400 Bad Request\r\n" in await reader.read()
 
 
 async def test_a_body_that_is_faulty_in_one_piece_with_its_head_is_answered(port) -> None:
