@@ -66,7 +66,9 @@ async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     path = tmp_path / "outbox.db"
     log = WriteAheadLog(path)
     await append_all(outbox, 1)
-    await outbox.writer.run(lambda writer: writer.execute("PRAGMA busy_timeout = 60000").fetchall())
+    await outbox.writer.run(
+        lambda writer: writer.execute("PRAGMA busy_timeout = 600000").fetchall()
+    )
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
