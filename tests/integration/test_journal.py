@@ -31,7 +31,7 @@ from structlog.testing import capture_logs
 from service.bootstrap import journal as journal_parts
 from service.bootstrap.stores import open_outbox
 from service.config.settings import Settings
-from service.console.terminal.tables import counted
+from service.console.operations.explain import counted
 from service.documents.boto import s3_errors
 from service.documents.bucket import Bucket
 from service.errors import (

@@ -10,6 +10,8 @@ from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.support.words import judge_counts
+
 _VOID = {"br", "input", "link", "meta"}
 _PARENTS = {
     "dd": {"dl", "div"},
@@ -52,7 +54,6 @@ _PLACES = {
 }
 _BY_POST = {"dev-login", "discard", "logout", "pause", "payload", "replay", "resume", "stop"}
 _NOT_SHOWN = r"\bNone\b(?!\. Nothing)|[{}]{2}|[{]%|Undefined|<bound|object at 0x|[ (]nan\b|\binf\b"
-_COUNTED = r"(?<![\w,.…-])([\d,]+) (?:more )?(events?|groups?)\b"
 
 
 class Element:
@@ -180,8 +181,7 @@ def judge_part(text: str) -> Element:
     reader.feed(text)
     page = reader.end()
     assert not (found := re.search(_NOT_SHOWN, page.text)), page.text[found.start() - 40 :][:80]
-    for count, noun in re.findall(_COUNTED, page.text):
-        assert noun.endswith("s") == (count != "1"), f"{count} {noun}"
+    judge_counts(page.text)
     for one in page.all():
         _judge_element(one)
     for table in page.all("table"):

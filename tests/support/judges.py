@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -25,11 +24,11 @@ from service.web.events.run_asker import RunAsker
 from service.web.server.admission import Admission
 from service.web.server.body_budget import BodyBudget
 from service.web.server.shares import ConnectionShares
+from tests.support.judged_command import record_in
 
 _FAULT = re.compile(
     "Traceback|Exception ignored|never (?:awaited|retrieved)|Unclosed|was destroyed|ResourceWarning"
 )
-_LEVELS = {"debug", "info", "warning", "error"}
 # A task that was cancelled ends some turns later.
 _TURNS = 5
 # aiohttp reads a refused body for some seconds and cuts requests at a stop; a probe of the
@@ -82,7 +81,8 @@ class Judge:
         """Look at all that a process printed: it has no fault, and `is_json` nothing but JSON."""
         cls.found += [f"logged: {line}" for line in lines if _FAULT.search(line)]
         if is_json:
-            cls.found += [f"not a log line: {line}" for line in lines if not _is_record(line)]
+            whole = [line for line in lines if line.endswith("\n")]  # a kill may cut one
+            cls.found += [f"not a log line: {line}" for line in whole if not record_in(line)]
 
     @classmethod
     def _watch(cls, kind: Any) -> None:
@@ -109,16 +109,6 @@ def _note_fault(_: object, name: str, record: structlog.typing.EventDict) -> Any
     if record.get("exc_info"):
         Judge.found.append(f"logged: {name} {record}")
     return record
-
-
-def _is_record(line: str) -> bool:
-    if not line.endswith("\n"):
-        return True  # a kill has cut it
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return record["level"] in _LEVELS and record.keys() >= {"event", "timestamp"}
 
 
 def _end_tasks(

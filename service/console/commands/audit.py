@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_reading
-from service.console.operations.explain import spoken_time
+from service.console.operations.explain import counted, spoken_time
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json, Limit
 from service.console.terminal.tables import plain, print_json, show_lines
@@ -46,9 +46,7 @@ def audit(
 
 
 def _headline(record: AuditRecord) -> str:
-    number = len(record.ids)
-    noun = "event" if number == 1 else "events"
-    count = f"{number:,} {noun}" if record.action in ("replay", "discard") else ""
+    count = counted(len(record.ids), "event") if record.action in ("replay", "discard") else ""
     detail = f"({record.detail})" if count and record.detail else record.detail
     words = (spoken_time(record.at), record.actor, record.action, count, detail)
     return "  ".join(word for word in words if word)

@@ -10,9 +10,10 @@ import typer
 
 from service.bootstrap.operations import back_up, move_outbox, recover_file
 from service.config.outbox_url import sqlite_path
+from service.console.operations.explain import counted
 from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault, in_schema
 from service.console.terminal.options import Actor, Json, actor_name
-from service.console.terminal.tables import counted, print_json, progress_bar
+from service.console.terminal.tables import print_json, progress_bar
 from service.errors import OutboxNotFoundError
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]

@@ -10,9 +10,10 @@ import typer
 
 from service.bootstrap.operations import open_journal_desk, open_journal_look
 from service.config.settings import Settings
+from service.console.operations.explain import counted
 from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
 from service.console.terminal.options import Json, Yes
-from service.console.terminal.tables import counted, print_json
+from service.console.terminal.tables import print_json
 from service.journal.comparison import StartView
 from service.outbox.sqlite.file.journalled import Restored
 

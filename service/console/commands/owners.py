@@ -10,6 +10,7 @@ import typer
 
 from service.bootstrap.operations import open_erasure, open_reading, open_writing
 from service.console.operations.erasure import Certificate, erase, owned
+from service.console.operations.explain import counted
 from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
 from service.console.terminal.options import (
     Actor,
@@ -20,7 +21,7 @@ from service.console.terminal.options import (
     owners_elsewhere,
     owners_of,
 )
-from service.console.terminal.tables import counted, print_json
+from service.console.terminal.tables import print_json
 from service.identity.user import EVENT_KEY_ISSUER
 from service.observe.printable import printable
 from service.outbox.model import Filter

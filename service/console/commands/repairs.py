@@ -9,7 +9,7 @@ import typer
 
 from service.bootstrap.operations import open_reading, open_writing
 from service.console.operations.bulk import MOST_PER_MINUTE, Action, find_all
-from service.console.operations.explain import spoken_duration
+from service.console.operations.explain import counted, spoken_duration
 from service.console.operations.search import Search
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import (
@@ -32,7 +32,7 @@ from service.console.terminal.selection import (
     warn_of_horizon,
     warn_of_limit,
 )
-from service.console.terminal.tables import counted, print_json
+from service.console.terminal.tables import print_json
 from service.outbox.model import Filter, State
 
 Rate = Annotated[

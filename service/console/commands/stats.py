@@ -16,12 +16,11 @@ from service.bootstrap.operations import (
     service_status,
 )
 from service.config.outbox_url import redacted_url
-from service.console.operations.explain import explain_name
+from service.console.operations.explain import counted, explain_name
 from service.console.operations.views import stats_view
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
 from service.console.terminal.tables import (
-    counted,
     groups_table,
     names_table,
     owners_table,

@@ -12,11 +12,12 @@ from service.bootstrap.operations import open_reading, open_writing
 from service.bootstrap.process import make_http
 from service.config.settings import Settings
 from service.console.operations.bulk import pages
+from service.console.operations.explain import counted
 from service.console.operations.search import Search, find_ids
 from service.console.operations.verification import Verification, verify
 from service.console.terminal.command import DEFAULT_URL, Url, all_known, run, unambiguous
 from service.console.terminal.options import Actor, Json, Since, Until, actor_name, complete_ids
-from service.console.terminal.tables import counted, print_json
+from service.console.terminal.tables import print_json
 from service.errors import InngestApiError
 from service.inngest.rest_api import make_rest_api
 from service.observe.printable import printable

@@ -127,6 +127,15 @@ def past_horizon(row: Row, now_ms: int) -> bool:
     return first is not None and now_ms - first > USED_MS
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def spoken_duration(seconds: float) -> str:
     """A duration as text.
 

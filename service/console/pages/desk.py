@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from markupsafe import Markup
 from multidict import MultiDict
 
+from service.console.operations.explain import counted
 from service.console.operations.paced import PacedReplays
 from service.console.operations.views import delivery_view
 from service.console.pages.filter_form import read_number
@@ -126,7 +127,7 @@ def events(count: int) -> str:
     >>> events(1), events(1200)
     ('1 event', '1,200 events')
     """
-    return f"{count:,} event{'' if count == 1 else 's'}"
+    return counted(count, "event")
 
 
 def gist(row: Row) -> str:

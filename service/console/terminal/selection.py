@@ -9,13 +9,13 @@ import typer
 
 from service.bootstrap.operations import open_reading, open_writing
 from service.console.operations.bulk import Action, change_rows, changes_of, find_all, late_rows
+from service.console.operations.explain import counted
 from service.console.operations.search import FoundIds, Search, SearchPolicy, find_ids
 from service.console.operations.views import row_view
 from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
 from service.console.terminal.options import ChangeOptions, RowOptions, actor_name
 from service.console.terminal.tables import (
     console,
-    counted,
     print_json,
     progress_bar,
     row_list,

@@ -57,15 +57,6 @@ def show_lines(renderable: RenderableType) -> None:
     sys.stdout.flush()
 
 
-def counted(count: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "row"), counted(1200, "row")
-    ('1 row', '1,200 rows')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def print_json(value: object) -> None:
     """Print `value` as indented JSON."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
