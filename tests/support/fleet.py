@@ -96,6 +96,8 @@ async def running(
         async with attended(await _started(command, environment, folder, passed), ready) as process:
             yield process
         assert process.stopped_with == 0
+        for line in process.lines:
+            judge_line(line.removesuffix("\n"))
         Judge.look_at(process.lines, is_json=environment.get("LOG_FORMAT") == "json")
 
 
@@ -119,8 +121,6 @@ async def attended(
             process.kill()
             await process.ended()
         await reading
-    for line in process.lines:
-        judge_line(line.removesuffix("\n"))
 
 
 async def _started(
