@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from yarl import URL
+
 from service.config.outbox_url import url_in_schema
 from service.config.values import parse_event_keys, plain, s3_place, webhook_secret
 
@@ -182,11 +184,10 @@ def _alarm_faults(settings: Settings) -> Iterator[str]:
 
 
 def _origin_faults(settings: Settings) -> Iterator[str]:
-    for origin in settings.allowed_origins:
-        parts = _split_url(origin)
-        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
-            yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
-            return
+    if not all(map(_is_origin, settings.allowed_origins)):
+        yield (
+            "ALLOWED_ORIGINS: write each origin as browsers send it, such as https://a.example:8443"
+        )
 
 
 def _proxy_faults(settings: Settings) -> Iterator[str]:
@@ -196,6 +197,15 @@ def _proxy_faults(settings: Settings) -> Iterator[str]:
         except ValueError:
             yield "TRUSTED_PROXIES: write addresses or networks, such as 10.0.0.5 or 10.0.0.0/24"
             return
+
+
+def _is_origin(text: str) -> bool:
+    """True for an origin as browsers send it: in lower case, without its scheme's usual port."""
+    try:
+        origin = URL(text).origin()
+    except ValueError:
+        return False
+    return origin.scheme in ("http", "https") and str(origin) == text
 
 
 def _is_inngest_url(url: str) -> bool:

@@ -113,7 +113,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "have several keys, so that they can be replaced one by one. Unset: no machine may post.",
         "OUTBOX_EVENT_IDS_SHARED": "Names of machines that use each other's event ids on purpose, "
         "separated by commas. Others' events keep their ids apart for 24 h.",
-        "ALLOWED_ORIGINS": "Origins that may call with credentials, separated by commas.",
+        "ALLOWED_ORIGINS": "Origins that may call with credentials, as browsers send them "
+        "(`https://a.example`), separated by commas.",
         "TRUSTED_PROXIES": "Addresses or networks of the reverse proxies whose `X-Forwarded-Host` "
         "and `X-Forwarded-Proto` count. Unset: this machine's.",
         "RATE_LIMIT_PER_USER": "Requests that a user may send in a second, to each process. Unset: "

@@ -95,7 +95,7 @@ FAULTY = {
     "ALARM_URL": ("https://[x", "write https://host/path or inngest"),
     "ALLOWED_ORIGINS": (
         "https://a.test,*",
-        "write each origin as https://host or https://host:port",
+        "write each origin as browsers send it, such as https://a.example:8443",
     ),
     "TRUSTED_PROXIES": (
         "::1,10.1/8",
@@ -284,6 +284,10 @@ def webhook_secret(size: int) -> str:
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
         ("ALLOWED_ORIGINS", "http://a.test", "ftp://a.test"),
         *(("ALLOWED_ORIGINS", "http://a.test", bad) for bad in ("*", "a.test", "https://[x")),
+        *(
+            ("ALLOWED_ORIGINS", "https://[::1]:8443", f"https://{never_sent}")
+            for never_sent in ("A.test", "a.test:443", "u@a.test", "", "b\u00fccher.test")
+        ),
         *(
             (name, "http://[::1]:9000", bad)
             for name in ("NEXTAUTH_URL", "JWT_ISSUER")
