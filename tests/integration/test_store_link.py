@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.bootstrap.stores import Outbox
+from service.config.values import InngestAddress
 from service.errors import (
     EventLeftError,
     IdempotencyKeyReusedError,
@@ -223,21 +224,34 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     wire = one_store(monkeypatch, Status(detail={"undelivered": 3}))
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
-    await asyncio.sleep(1)
+    remote = RemoteOutbox(link)
+    asking = asyncio.gather(
+        remote.intake.append(event()), remote.inspector.stats(), return_exceptions=True
+    )
+    await asyncio.sleep(11)  # it was looked at
+    sent = wire.written
+    wire.left.append(message(Status()))
     wire.channel.connection_lost(None)
     # No call is sent to it, not even in this turn.
     assert link.status == Status("The store process does not answer.", detail={"undelivered": 3})
     await asyncio.sleep(0.2)
-    assert wire.looks > 1
+    assert wire.looks == 2
+    assert [type(one) for one in await asking] == [OutboxUnavailableError] * 2
+    assert wire.written == sent + message(Hello(PROTOCOL))  # a call is sent once
     running.cancel()
 
 
 async def test_what_is_said_to_one_that_is_gone_is_dropped() -> None:
     wire, channel = Wire(), Channel(lambda _: Kept())
     channel.connection_made(wire)
+    channel.send(Closing())
+    channel.send_now(Goodbye())
+    assert wire.written == message(Closing()) + message(Goodbye())
+    channel.send(Closing())
     channel.connection_lost(None)
     channel.send_now(Goodbye())
-    assert not wire.written  # else the event loop logs warnings
+    channel.abort()
+    assert wire.written == message(Closing()) + message(Goodbye())  # else the loop logs warnings
 
 
 @in_virtual_time
@@ -248,10 +262,11 @@ async def test_a_front_gives_a_store_up_that_says_nothing_for_some_ten_seconds(
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
     revisions = set[int]()
-    for _ in range(4):
+    nothing = Result(0, msgspec.Raw(b"\xc0"))
+    for said in (Status(), Receipts([]), nothing, Fault(9, "", "", None), Status()):
         await asyncio.sleep(9)
         assert (wire.is_aborted, link.status.failure) == (False, None)
-        wire.channel.data_received(message(Status()))
+        wire.channel.data_received(message(said))
         revisions.add(link.settings_revision)
     assert len(revisions) == 1  # else all settings are read again
     await asyncio.sleep(21)
@@ -318,20 +333,26 @@ async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
 ) -> None:
     begun = asyncio.Event()
 
-    async def answer_both(line: Line) -> None:
-        given_up = await line.heard()
+    async def answer_all(line: Line) -> None:
+        for _ in range(3):
+            await line.heard()
         begun.set()
-        other = await line.heard()
-        for call in (given_up, other):
-            assert isinstance(call, Call)
-            line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode(b"{}"))))
+        call = await line.heard()
+        assert isinstance(call, Call)
+        line.say(Receipts([(1, Receipt("e", 2, 3, InngestIds(b"six")))]))
+        line.say(to_fault(2, OutboxFullError()))
+        for number in (3, call.number):
+            line.say(Result(number, msgspec.Raw(msgspec.msgpack.encode(b"{}"))))
         await line.heard()
 
-    async with front_of(listening, answer_both) as remote:
-        call = asyncio.ensure_future(remote.inspector.payload("e-1"))
+    async with front_of(listening, answer_all) as remote:
+        asked = (remote.intake.append(event()), *map(remote.inspector.payload, ("e-1", "e-2")))
+        given_up = asyncio.gather(*asked)
         await begun.wait()
-        call.cancel()
-        assert await remote.inspector.payload("e-2") == b"{}"
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        assert await remote.inspector.payload("e-3") == b"{}"
 
 
 async def test_an_answer_of_another_version_is_unavailability(listening: socket.socket) -> None:
@@ -416,15 +437,18 @@ async def test_a_link_that_ends_leaves_no_connection_to_a_store_that_closes(
 
 
 @pytest.mark.faulty
-@pytest.mark.parametrize("fault", ["cancelled", "not encodable"])
+@pytest.mark.parametrize("fault", [asyncio.CancelledError, KeyError, None])
 async def test_every_call_has_an_answer(
-    store: Outbox, monkeypatch: pytest.MonkeyPatch, fault: str, logged: list[Any]
+    store: Outbox,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[BaseException] | None,
+    logged: list[Any],
 ) -> None:
     async def payload(_: Any, event_id: str) -> object:
         del event_id
-        if fault == "cancelled":
-            raise asyncio.CancelledError
-        return object()
+        if fault:
+            raise fault
+        return object()  # which can't be encoded
 
     def start(*_: Any) -> asyncio.Future[object]:
         stored: asyncio.Future[object] = asyncio.Future()
@@ -639,6 +663,7 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
         assert next(at for at, status in each.told if status == full) < 50.5
         are_full = [status == full for _, status in each.told]
         assert are_full == sorted(are_full)  # nothing from before is told again
+        assert len(times) <= 103  # and nothing at each look
     await server.close()
     assert now() == 110  # for ten seconds it waits for the callers' last calls
     for each in callers:
@@ -676,7 +701,11 @@ FORMS = [
     (Call(1, "stats", msgspec.Raw(b"\x90")), [0, 1, "stats", []]),
     (Result(1, msgspec.Raw(b"\x90")), [1, 1, []]),
     (Fault(1, "OutboxFullError", "Full.", 5), [2, 1, "OutboxFullError", "Full.", 5]),
-    (Status("Full.", 2, ("a",), {"b": 3}), [3, "Full.", 2, ["a"], {"b": 3}, None]),
+    (
+        Status("Full.", 2, ("a",), {"b": 3}, InngestAddress("http://e", "http://a", "key", "x")),
+        [3, "Full.", 2, ["a"], {"b": 3}, {"event_api_origin": "http://e",
+        "api_origin": "http://a", "event_key": "key", "environment": "x"}],
+    ),
     (Closing(), [4]),
     (Goodbye(), [5]),
     (
@@ -724,8 +753,11 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(listening: soc
     patient = LinkPolicy(patience_seconds=PATIENCE_SECONDS, silence_seconds=PATIENCE_SECONDS)
     async with front_of(listening, take, patient) as remote:
         sent = [event() for _ in range(20)] + [event(size=700_000) for _ in range(4)]
+        later = [event() for _ in range(20)]
         posts = [asyncio.create_task(remote.intake.append(each)) for each in sent]
         messages = [await arrived.get() for _ in range(2)]
+        posts += [asyncio.create_task(remote.intake.append(each)) for each in later]
+        assert [one.event for one in (await arrived.get()).events] == later
         for post in posts:
             post.cancel()
     assert [one.event for each in messages for one in each.events] == sent
@@ -843,10 +875,8 @@ async def test_an_unknown_version_of_the_protocol_gets_a_sentence(
     async with served(listening.dup(), store):
         answer = await answered(short_path / "store", message(Hello(PROTOCOL + 1)))
     fault = msgspec.msgpack.decode(answer[4:], type=Fault)
-    assert (fault.number, fault.message) == (
-        0,
-        "The service speaks version 1 of its link, the caller version 2.",
-    )
+    words = "The service speaks version 1 of its link, the caller version 2."
+    assert fault == Fault(0, "OutboxUnavailableError", words, 2)
 
 
 async def answered(path: Path, sent: bytes) -> bytes:
@@ -865,7 +895,7 @@ async def answered(path: Path, sent: bytes) -> bytes:
 @pytest.mark.parametrize(
     "error",
     [
-        OutboxUnavailableError(retry_after_seconds=7),
+        OutboxUnavailableError(retry_after_seconds=0),
         OutboxUnavailableError("The disk is full.", retry_after_seconds=9),
         TooManyPendingError(retry_after_seconds=5),
         OutboxFullError("No room.", retry_after_seconds=5),
@@ -891,6 +921,14 @@ def test_an_error_that_is_not_the_stores_own_is_logged_here_and_unavailability_t
     assert type(arrived) is OutboxUnavailableError
     assert str(arrived) == str(OutboxUnavailableError())
     assert vars(from_fault(Fault(1, "OfTheNextVersion", "", None))) == vars(arrived)
+    told = from_fault(Fault(1, "OfTheNextVersion", "Wait.", 7))
+    assert (type(told), str(told), vars(told)) == (
+        OutboxUnavailableError,
+        "Wait.",
+        {"retry_after_seconds": 7},
+    )
+    mistake = from_fault(to_fault(1, UnicodeError("of the caller")))
+    assert (type(mistake), str(mistake)) == (ValueError, "of the caller")
 
 
 class Kept:
