@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import pytest
@@ -202,7 +204,7 @@ with service_socket() as listening:
 
 
 def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
-    short_path: Path,
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (short_path / "outbox-being-made").mkdir()
     with service_socket() as living:
@@ -218,6 +220,20 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
         assert dead.exists()
         assert sockets_of_services() == [Path(living.getsockname())]
         shutil.copytree(dead.parent, short_path / "outbox-another", ignore=lambda *_: ["service"])
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
+            with service_socket():
+                assert dead.exists()  # another user's
+        flock = fcntl.flock
+
+        def late(lock: BinaryIO, how: int) -> None:
+            if how == fcntl.LOCK_EX:
+                monkeypatch.setattr(fcntl, "flock", flock)
+                with service_socket():
+                    pass  # it removes no folder that is being made
+            flock(lock, how)
+
+        monkeypatch.setattr(fcntl, "flock", late)
         with service_socket() as other:
             assert other
             names = {one.name for one in short_path.iterdir()}
