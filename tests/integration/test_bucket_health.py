@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import Any, cast
+from unittest.mock import Mock
 
 import botocore.exceptions
 import pytest
@@ -22,11 +23,13 @@ class Asked:
     def __init__(self) -> None:
         self.says: str | None = None
         self.times = 0
+        self.seconds = 0.0
         self.may_answer = asyncio.Event()
 
     async def probe(self) -> str | None:
         self.times += 1
         await self.may_answer.wait()
+        await asyncio.sleep(self.seconds)
         return self.says
 
 
@@ -46,9 +49,10 @@ async def test_it_asks_in_the_background_and_keeps_the_answer_for_a_while() -> N
 async def test_an_answer_is_told_for_ten_seconds_and_then_asked_for_again() -> None:
     bucket = Asked()
     bucket.may_answer.set()
+    bucket.seconds = 5.0
     health = BucketHealth(cast("Any", bucket))
     told = []
-    for bucket.says, seconds in (("No.", 0.1), (None, 9.8), (None, 0.2), (None, 0.1), (None, 0.0)):
+    for bucket.says, seconds in (("No.", 5.1), (None, 9.8), (None, 0.2), (None, 5.1), (None, 0.0)):
         told.append((health.tell(), bucket.times))
         await asyncio.sleep(seconds)
     assert told == [("not asked yet", 0), ("No.", 1), ("No.", 1), ("No.", 1), ("ok", 2)]
@@ -116,6 +120,12 @@ async def test_a_post_waits_one_second_for_s3_and_credentials_are_looked_for_eve
         session.sign_seconds = 5.1
         with pytest.raises(StorageUnavailableError, match="in time"):
             await opened.presign_upload("a", "a/b", 1)
+    faulty = Silent()
+    async with bucket_of(faulty) as opened:
+        faulty.client = Mock(side_effect=ValueError)  # type: ignore[method-assign]
+        for _ in range(2):
+            assert await refused(opened) == "AWS_ENDPOINT_URL_S3 is not a URL."
+        assert faulty.looks == 1
 
 
 @in_virtual_time

@@ -114,8 +114,9 @@ async def test_an_upload_of_another_user_is_as_if_it_was_not_there(ask, people):
 
 @pytest.mark.parametrize("url", [{"DOCUMENT_SCOPE": "own"}], indirect=True)
 async def test_with_the_scope_own_nothing_but_ones_uploads_can_be_posted(ask, people):
-    status, body = await ask("POST", "/api/route", people["dev"], json=BODY)
-    assert (status, body["code"]) == (404, "document_not_found")
+    for other in (BODY, {"documentName": OTHERS}):
+        status, body = await ask("POST", "/api/route", people["dev"], json=other)
+        assert (status, body["code"]) == (404, "document_not_found")
     own = {"documentName": f"{upload_prefix('dev 1')}a"}
     assert (await ask("POST", "/api/route", people["dev"], json=own))[0] == 200
 

@@ -150,14 +150,16 @@ async def test_what_can_not_be_processed_is_tried_again_only_where_s3_can_not_be
         ({}, required),
         ({"documentName": ""}, required),
         ({"documentName": "../a"}, "documentName has a . or .. path segment"),
+        ({"documentName": ["a"]}, "documentName is not a string"),
         ({"documentName": "a", "bucket": "b"}, elsewhere),
+        ({"documentName": "a", "bucket": None}, elsewhere),
         ({"documentName": "private.pdf", "bucket": bucket_name}, away),
     ):
         outcome = await run(**data)
         told = (outcome.status, outcome.no_retry, outcome.output["message"])
         assert told == ("ERROR", True, reason)
     failed = [line for line in logged if line["event"] == "run_failed"]
-    assert [(line["event_id"], line["retriable"]) for line in failed] == [("e-1", False)] * 5
+    assert [(line["event_id"], line["retriable"]) for line in failed] == [("e-1", False)] * 7
     assert "private" not in str(logged)
     assert gateway.events == []
     s3.delete_object(Bucket=bucket_name, Key="a")

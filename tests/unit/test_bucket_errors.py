@@ -60,6 +60,7 @@ def test_an_error_of_botocore_becomes_one_of_ours_and_stays_its_cause():
         (botocore.exceptions.ReadTimeoutError(endpoint_url="u"), "in time"),
         (client_error(400, "400"), "the request: check the credentials and AWS_S3_REGION"),
         (client_error(429, "TooManyRequests"), "S3 asks for fewer requests"),
+        (botocore.exceptions.ClientError({}, "HeadObject"), "error of its own"),
         (client_error(503, "SlowDown"), "S3 answers with an error of its own"),
         (client_error(500, "InternalError"), "error of its own"),
         (botocore.exceptions.NoCredentialsError(), "No usable AWS credentials"),
