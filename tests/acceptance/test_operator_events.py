@@ -17,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.console.operations import bulk, search
+from service.console.pages import lists, overview
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Named, State
 from service.outbox.sqlite.repairs import SqliteRepairs
@@ -187,12 +188,16 @@ async def test_an_event_has_its_story_and_looks_at_payloads_are_audited(
 
 
 async def test_a_group_of_dead_events_has_one_action(
-    operator: Visitor, dead: dict[str, list[str]], inngest_api: FakeInngest
+    operator: Visitor,
+    dead: dict[str, list[str]],
+    inngest_api: FakeInngest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for path in ("/outbox", "/outbox/events?state=dead"):
+    for module, path in ((overview, "/outbox"), (lists, "/outbox/events?state=dead")):
+        monkeypatch.setattr(module, "GROUPED_ROWS", 63)
         page = await operator.see(path)
         groups = re.findall(r'<td class="figure" data-label="Events">(\d+)</td>', page)
-        assert groups == ["60", "3"]
+        assert (groups, "Of the newest" in page) == (["60", "3"], False)
     chosen = (("state", "dead"), ("name", '"scans/uploaded"'), ("reason", '"too_large"'))
     assert all(f'name="{name}" value="{value}"' in html.unescape(page) for name, value in chosen)
     asked = await operator.send("/outbox/replay", *chosen, ("all", "yes"))
@@ -294,7 +299,11 @@ async def test_all_that_match_are_replayed_after_a_dry_run(
 async def test_what_was_not_in_the_dry_run_is_not_changed(
     operator: Visitor, dead: dict[str, list[str]]
 ) -> None:
-    asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
+    # All that match are meant, whichever of them are selected.
+    selected = ("event", dead["rejected"][0])
+    asked = await operator.send("/outbox/discard", selected, ("state", "dead"), ("all", "yes"))
+    not_yet = [(name, "no" if name == "confirmed" else value) for name, value in fields(asked)]
+    assert "<h1>Discard 63 events?" in await operator.send("/outbox/discard", *not_yet)
     long_ago = [(name, "1" if name == "seen" else value) for name, value in fields(asked)]
     await operator.send("/outbox/discard", *long_ago, expected=404)
     assert "Discarded 63 events." in await operator.send("/outbox/discard", *fields(asked))
@@ -319,11 +328,24 @@ async def test_events_that_another_operator_took_meanwhile_and_those_beyond_the_
     monkeypatch.setattr(SqliteRepairs, "discard", late)
     done = await operator.send("/outbox/discard", *fields(asked))
     assert "Discarded 62 events. 1 event had changed meanwhile: left alone.</p>" in done
+    left = "had changed meanwhile: left alone."
+    for query, words in (
+        (
+            "replay&count=1&skipped=1",
+            "Replayed 1 event. They go out again under their ids. 1 event",
+        ),
+        ("replay&skipped=2", "Replayed 0 events. 2 events"),
+    ):
+        page = await operator.see(f"/outbox/events?done={query}")
+        assert f'<p class="notice" role="status">{words} {left}</p>' in page
+    assert 'class="notice"' not in await operator.see("/outbox/events?done=nothing&count=1")
 
 
 @ON_SQLITE
 async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
     said = ("reason", "we move the database")
+    asked = await operator.send("/outbox/pause", ("confirmed", "no"), said)
+    assert "<h1>Pause delivery?</h1>" in asked
     with capture_logs() as logged:
         page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
     assert [one["action"] for one in logged if one["event"] == "operator_action"] == ["pause"]

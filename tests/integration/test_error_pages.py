@@ -84,9 +84,16 @@ SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b
                     AGAIN,
                     'href="/auth/login?returnTo=/outbox/events%3Fstate%3Ddead"',
                 ),
+                "/auth/login?returnTo=//evil.example": (503, 'href="/auth/login?returnTo=/"'),
             },
         ),
-        (PRODUCTION, {"/outbox": (401, "<p>Sign in at your front end, then open")}),
+        (
+            PRODUCTION,
+            {
+                "/outbox": (401, "</p><p>Sign in at your front end, then open"),
+                "/auth/login": (404, "OIDC_ISSUER is not set.</p><p>Sign in at your front end,"),
+            },
+        ),
     ],
     ids=["development", "provider", "production"],
 )
@@ -114,6 +121,7 @@ async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(tmp_path
 
 async def test_each_answer_suits_who_asks(tmp_path: Path) -> None:
     async with service_client(tmp_path) as (_, client):
+        assert SIGN_IN.replace("kim@", "ada@") in await (await client.get("/")).text()
         form = await client.post("/outbox/discard", headers=BROWSER)
         assert form.status == 401
         assert 'href="/auth/dev-login?returnTo=/outbox"' in await form.text()

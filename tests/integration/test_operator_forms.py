@@ -26,8 +26,10 @@ from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.figures import DeadGroup, Stats
 from service.outbox.model import DeliveryRecord, State
+from service.runs.figures import KeptNames, NameView
 from service.web.pages.page import _OWN as OWN_PAGES
 from service.web.server.middleware import error_middleware
 from tests.support.clock import Clock
@@ -156,7 +158,12 @@ class Calm:
         return charts([], span, 1_795_559_400_000)
 
     dead_groups = rows = nothing
-    load_scope = current = no_one
+    current = no_one
+
+    async def load_scope(self, *_: object) -> object:
+        """A name that missed its runs when a service looked last, an hour ago."""
+        missed = NameView(name="a/b", expected=True, no_run_since=1)
+        return msgspec.to_builtins(KeptNames(wall_now_ms() - 3_600_000, (missed,)))
 
 
 async def buried(_: int) -> list[DeadGroup]:
@@ -181,6 +188,10 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         ({"missing": 1200}, "The journal b lacks 1,200 events</p>"),
         ({"missing": 1}, "lacks 1 event</p>"),
         ({"refused": ("another runs",)}, '<p class="warning">another runs</p>'),
+        (
+            {"state": "away", "missing": 2, "reason": "S3 is away", "refused": ("1 runs", "2 run")},
+            '2 events: S3 is away</p>\n<p class="warning">1 runs</p>\n<p class="warning">2 run</p>',
+        ),
         *(
             ({"restored": count, "restoredDead": 1, "mayRunTwice": 2}, f"<p>{events} {back}")
             for count, events in ((1, "1 event"), (1200, "1,200 events"))

@@ -9,10 +9,14 @@ from msgspec.structs import replace
 from service.console.operations.sampler import Sampler
 from service.console.operations.views import moved, stats_view
 from service.console.pages.charts import DAY, HOUR, ChartSource, charts, thinned
+from service.console.pages.desk import gist
+from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
+from service.errors import OutboxUnavailableError
 from service.outbox.figures import Sample, Stats
 from service.outbox.model import DeliveryRecord
 from tests.support.clock import Clock
+from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
 MINUTE_MS = 60_000
@@ -29,16 +33,17 @@ def places(piece: str) -> list[tuple[float, float]]:
 
 
 def test_the_backlog_runs_from_left_to_right_below_a_round_number() -> None:
-    hour = [point(age, 60 - age) for age in range(60, -1, -1)]
+    # A sample may be older than the hour, which was read a moment ago, or ahead of this clock.
+    hour = [point(age, min(6000, max(0, 6000 - 100 * age))) for age in range(61, -2, -1)]
     chart, _ = charts(hour, HOUR, NOW)
     [line] = chart.lines
     [piece] = line.pieces
     drawn = places(piece)
-    assert chart.words == "Waiting over the last hour: 60 now, 60 at most."
+    assert chart.words == "Waiting over the last hour: 6,000 now, 6,000 at most."
     assert [x for x, _ in drawn] == sorted(x for x, _ in drawn)
-    assert (drawn[0], drawn[-1]) == ((0.0, 100.0), (1000.0, 0.0))
+    assert (drawn[:2], drawn[-2:]) == ([(0.0, 100.0)] * 2, [(1000.0, 0.0)] * 2)
     ticks = [(tick.label, tick.place) for tick in chart.y_ticks]
-    assert ticks == [("0", 90.0), ("30", 50.0), ("60", 10.0)]
+    assert ticks == [("0", 90.0), ("3,000", 50.0), ("6,000", 10.0)]
 
 
 def test_the_axis_of_time_has_round_times() -> None:
@@ -71,13 +76,14 @@ def test_a_time_without_samples_is_a_gap() -> None:
 
 
 def test_both_rates_share_one_scale() -> None:
-    _, chart = charts([point(1, 0, 1.0, 2.0), point(0, 0, 10.0, 20.0)], HOUR, NOW)
+    _, chart = charts([point(1, 0, 100.0, 200.0), point(0, 0, 1e3, 2e3)], HOUR, NOW)
     by_kind = {line.kind: places(line.pieces[0]) for line in chart.lines}
     assert by_kind == {
         "accepted": [(983.3, 95.0), (1000.0, 50.0)],
         "delivered": [(983.3, 90.0), (1000.0, 0.0)],
     }
-    assert "accepted 10.0, delivered 20.0 now" in chart.words
+    said = "accepted 1,000.0, delivered 2,000.0 now, 2,000.0 at most."
+    assert chart.words == f"Events per second over the last hour: {said}"
 
 
 def test_an_empty_hour_has_axes_and_no_line() -> None:
@@ -100,21 +106,27 @@ def seen(record: DeliveryRecord, waiting: int = 0, sent: int = 0):
     return view, figures(moved(None, view, 0.0))
 
 
+@pytest.mark.parametrize(("reopens", "soon"), [(0.0, "at once"), (2.5, "in 2.5 s")])
+@pytest.mark.parametrize("paused_by", [None, "ada"])
 @pytest.mark.parametrize(
-    ("record", "waiting", "texts"),
+    ("state", "drained"),
     [
-        (delivery(), 0, ("nothing waits", "with the next event")),
-        (delivery("recovering"), 4, ("not known yet", "at once")),
-        (delivery(paused_by="ada"), 4, ("not while paused", "after the resume")),
-        (delivery("misconfigured", "", 5.0), 4, ("when Inngest agrees", "in 5 s")),
-        (delivery("backing_off", "503 busy", 2.5), 4, ("when Inngest is back", "in 2.5 s")),
+        ("healthy", "not known yet"),
+        ("recovering", "not known yet"),
+        ("backing_off", "when Inngest is back"),
+        ("misconfigured", "when Inngest agrees"),
     ],
 )
 def test_texts_agree_with_each_other(
-    record: DeliveryRecord, waiting: int, texts: tuple[str, str]
+    state: str, drained: str, paused_by: str | None, reopens: float, soon: str
 ) -> None:
-    told = seen(record, waiting)[1].texts()
-    assert (told["drained"], told["retry"]) == texts
+    record = delivery(state, "", reopens, paused_by=paused_by)
+    told = (seen(record, waiting)[1].texts() for waiting in (0, 4))
+    later = "after the resume" if paused_by else None
+    assert [(one["drained"], one["retry"]) for one in told] == [
+        ("nothing waits", later or "with the next event"),
+        ("not while paused" if paused_by else drained, later or soon),
+    ]
 
 
 def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
@@ -124,7 +136,11 @@ def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
 
 
 def test_sent_is_shown_where_it_means_something() -> None:
-    for confirmation, sent in (("on (self-hosted Inngest)", ["Sent"]), ("off (Cloud)", [])):
+    for confirmation, sent in (
+        ("on (self-hosted Inngest)", ["Sent"]),
+        ("off (Cloud)", []),
+        ("failing (no connection)", []),
+    ):
         states = seen(delivery(confirmation=confirmation))[1].states
         labels = ["Pending", "Delivering", *sent, "Delivered", "Dead"]
         assert [one.label for one in states] == labels
@@ -148,18 +164,20 @@ async def test_the_history_of_a_span_is_read_every_20_seconds() -> None:
 
         async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
             self.asked.append(round((until_ms - from_ms) / MINUTE_MS))
+            if len(self.asked) == 1:
+                raise OutboxUnavailableError
             return []
 
-    kept, clock = Kept(), Clock()
+    kept, clock = Kept(), Clock(0.0)
     source = ChartSource(kept, cast("Sampler", SimpleNamespace(latest=None)), clock)  # type: ignore[arg-type]
-    for _ in range(2):
+    with pytest.raises(OutboxUnavailableError):
+        await source.charts(HOUR)
+    for seconds in (0, 19, 1):
+        clock.now += seconds
         for span in (HOUR, DAY):
             await source.charts(span)
             await source.rows(span)
-        clock.now += 19
-    clock.now += 1
-    await source.charts(HOUR)
-    assert kept.asked == [60, 1440, 60]
+    assert kept.asked == [60, 60, 1440, 60, 1440]
 
 
 def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:
@@ -175,22 +193,25 @@ def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:
 
 def test_each_figure_has_its_own_place() -> None:
     record = delivery(rate=10.0)
-    stats = Stats(20, 3, 4, 5, 90.0, 7.0, record, 3 * 1024**2, None, sent=2)
+    stats = Stats(20_000, 3, 4, 5, 90.0, 7.0, record, 3 * 1024**3, None, sent=2)
     latest = moved(None, stats_view(stats, serving=True), 0.0)
-    told = figures(replace(latest, accepted_rate=1.5, delivered_rate=1200.25))
+    told = figures(replace(latest, accepted_rate=1500.5, delivered_rate=1200.25))
     assert told.texts() == {
-        "pending": "20",
+        "pending": "20,000",
         "delivering": "3",
         "sent": "2",
         "delivered": "4",
         "dead": "5",
         "oldest": "1.5 min",
-        "accepted_rate": "1.5",
+        "accepted_rate": "1,500.5",
         "delivered_rate": "1,200.2",
-        "drained": "2.5 s",
+        "drained": "33.3 min",
         "retry": "at once",
-        "database": "3.0 MiB",
+        "database": "3,072.0 MiB",
     }
+    least = Stats(1, 0, 0, 0, 0.0, 0.0, delivery(rate=1000.0), 0, None)
+    few = figures(moved(None, stats_view(least, serving=True), 0.0)).texts()
+    assert [few[one] for one in ("oldest", "drained", "database")] == ["0 s", "0 s", "0.0 MiB"]
 
 
 @pytest.mark.parametrize(("dead", "alarming"), [(0, []), (1, ["dead"])])
@@ -211,6 +232,7 @@ def test_points_of_one_interval_are_their_mean_rate() -> None:
 
 CALM = "Delivery is healthy. Events are sent as they come."
 TROUBLE = "Inngest is in trouble. One event is tried again and again, the rest wait."
+FAILS = "Confirmation is failing (HTTP 401)."
 REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s."
 
 
@@ -219,7 +241,7 @@ REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s.
     [
         (
             delivery(confirmation="failing (HTTP 401)"),
-            f"{CALM} Confirmation is failing (HTTP 401).",
+            f"{CALM} {FAILS}",
         ),
         (delivery(confirmation="on (OUTBOX_CONFIRM)"), CALM),
         (
@@ -239,6 +261,10 @@ REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s.
             f"Delivery is misconfigured. {REFUSED}",
         ),
         (delivery(destination="fake"), CALM.replace("is", "to a fake Inngest is", 1)),
+        (
+            delivery("backing_off", "503", destination="fake", confirmation="failing (HTTP 401)"),
+            f"Delivery to a fake Inngest is backing off (503). {TROUBLE} {FAILS}",
+        ),
         (delivery(destination="cloud"), CALM),
     ],
 )
@@ -246,3 +272,35 @@ def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
     record: DeliveryRecord, words: str
 ) -> None:
     assert delivery_words(seen(record)[0]) == words
+
+
+NOTES = tuple({"at": NOW, "note": f"HTTP {status}"} for status in (429, 500))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sends": 1}, ""),
+        ({"sends": 2}, "2 sends"),
+        ({"history": NOTES, "sends": 2, "payload_bytes": 0}, "HTTP 500, 2 sends, payload removed"),
+        ({"detail": "no", "history": NOTES, "sends": 2, "payload_bytes": 0}, "no"),
+    ],
+)
+def test_a_list_says_beside_a_reason_what_a_row_went_through(
+    changes: dict[str, Any], words: str
+) -> None:
+    assert gist(made_row(**changes)) == words
+
+
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        (b'{"a":"\xff"}', ("{", '  "a": "\ufffd"', "}")),
+        (b'{"a":1}\xff', ('{"a":1}\ufffd',)),
+        (b'{"a":\n1\x0c', ('{"a":', "1\x0c")),
+    ],
+)
+def test_a_payload_that_is_damaged_is_shown_as_far_as_it_is(
+    payload: bytes, shown: tuple[str, ...]
+) -> None:
+    assert lines(payload) == shown
