@@ -19,6 +19,11 @@ path.value = "/api/reports";
 path.dispatchEvent(new Event("change"));
 return document.getElementById("body").value;
 """
+ENDED_AND_DEAD = """
+const ended = stream.readyState;
+stream.onmessage({data: '{"state": "dead", "reason": "rejected"}'});
+return [ended, document.querySelector("#log li:last-child").textContent];
+"""
 LOADED = "return performance.getEntriesByType('resource').map(one => one.name)"
 
 
@@ -77,6 +82,11 @@ async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_deliver
     await browser.shows("#log", "delivered, run completed")
     await browser.shows("#log", "That was its end.")
     assert "400 {" not in await browser.text("#log")
+    assert await browser.run(ENDED_AND_DEAD) == [2, "dead (rejected)"]
+    await browser.run("stream = {close: () => { left = true; }}")
+    await browser.click("#post button")
+    assert await browser.run("return left")  # the event of before
+    await browser.shows("#log", "That was its end.")
     [refused] = await browser.complaints()  # of what was refused no stream was opened
     assert "/api/route" in refused
     await browser.click("a[href='/outbox']")
