@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from service.identity.nextauth import NEXT_AUTH_4
 from service.web.server.security_headers import page_policy
 from tests.support.service_client import service_client
+from tests.support.session_tokens import SECRET, make
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PROVIDER = {"OIDC_CLIENT_ID": "outbox"}
@@ -149,8 +151,12 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
             '<a href="/auth/login?returnTo=/">Sign in</a>' in await (await client.get("/")).text()
         )
     operators = {"OPERATOR_EMAILS": "kim@example.com, lea@example.com"}
-    async with service_client(tmp_path, **operators) as (_, client):
+    secret = {"NEXTAUTH_SECRET": SECRET}
+    async with service_client(tmp_path, **operators, **secret) as (_, client):
         assert SIGN_IN in await (await client.get("/")).text()
+        token = make("v4", b'{"exp": 4102444800, "sub": "u-<7>"}')
+        nameless = await client.get("/", headers={"Cookie": f"{NEXT_AUTH_4.cookie}={token}"})
+        assert POST % ("u-&lt;7&gt;", "") in await nameless.text()
         for name, is_operator in (("ada", False), ("lea", True)):
             email = f"{name}@example.com"
             await client.post("/auth/dev-login", json={"email": email})

@@ -55,6 +55,9 @@ def test_the_axis_of_time_has_round_times() -> None:
     assert all(0 <= tick.place <= 100 for tick in ticks)
     # The label of 22:30 would end outside of the picture.
     assert [tick.anchor for tick in ticks] == [*["middle"] * 3, "end", *["middle"] * 6]
+    # That of 21:30 would begin outside of the next one.
+    [first, *_] = charts([], HOUR, NOW - MINUTE_MS)[0].x_ticks
+    assert (first.place, first.anchor) == (1.13, "start")
     half_past = charts([], HOUR, NOW - NOW % MINUTE_MS)[0].x_ticks
     assert [(tick.place, tick.anchor, (NOW - tick.at_ms) // MINUTE_MS) for tick in half_past] == [
         (0.0, "start", 60),
@@ -115,6 +118,7 @@ def seen(record: DeliveryRecord, waiting: int = 0, sent: int = 0):
         ("recovering", "not known yet"),
         ("backing_off", "when Inngest is back"),
         ("misconfigured", "when Inngest agrees"),
+        ("of_another_version", "not known yet"),
     ],
 )
 def test_texts_agree_with_each_other(
@@ -266,6 +270,7 @@ REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s.
             f"Delivery to a fake Inngest is backing off (503). {TROUBLE} {FAILS}",
         ),
         (delivery(destination="cloud"), CALM),
+        (delivery("of_another_version"), "Delivery is of another version. "),
     ],
 )
 def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
