@@ -150,13 +150,19 @@ async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
         assert (
             '<a href="/auth/login?returnTo=/">Sign in</a>' in await (await client.get("/")).text()
         )
+    types = tmp_path / "types.json"
+    types.write_text('{"types": [{"name": "a/b", "path": "/api/a", "body": {"type": "object"}}]}')
     operators = {"OPERATOR_EMAILS": "kim@example.com, lea@example.com"}
-    secret = {"NEXTAUTH_SECRET": SECRET}
-    async with service_client(tmp_path, **operators, **secret) as (_, client):
+    token = make("v4", b'{"exp": 4102444800, "sub": "u-<7>"}')
+    nameless = {"Cookie": f"{NEXT_AUTH_4.cookie}={token}"}
+    of_types = {"EVENT_TYPES_FILE": str(types), "NEXTAUTH_SECRET": SECRET}
+    async with service_client(tmp_path, **of_types) as (_, client):
+        without_example = '<option value="/api/a" data-example="{}">/api/a: a/b</option>'
+        assert without_example in await (await client.get("/", headers=nameless)).text()
+    async with service_client(tmp_path, **operators, NEXTAUTH_SECRET=SECRET) as (_, client):
         assert SIGN_IN in await (await client.get("/")).text()
-        token = make("v4", b'{"exp": 4102444800, "sub": "u-<7>"}')
-        nameless = await client.get("/", headers={"Cookie": f"{NEXT_AUTH_4.cookie}={token}"})
-        assert POST % ("u-&lt;7&gt;", "") in await nameless.text()
+        shown = await (await client.get("/", headers=nameless)).text()
+        assert POST % ("u-&lt;7&gt;", "") in shown
         for name, is_operator in (("ada", False), ("lea", True)):
             email = f"{name}@example.com"
             await client.post("/auth/dev-login", json={"email": email})
