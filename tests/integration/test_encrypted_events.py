@@ -183,8 +183,9 @@ async def test_the_checks_name_the_keys_that_waiting_events_need(
     assert code == 1
     assert "1 waiting event needs another key than OUTBOX_ENCRYPTION_KEY has" in out
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", f"{NEW},{KEY}")
+    await outbox_command(url, "resume")
     _, out, _ = await outbox_command(url, "check")
-    assert "1 waiting event needs key 2" in out
+    assert out.startswith(f"OUTBOX OK - nothing is late, nothing is dead; {needed} | ")
     monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", "  ")
     assert "needs" not in (await outbox_command(url, "check"))[1]
     async with storage_at(url).open() as outbox:

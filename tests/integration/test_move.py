@@ -219,6 +219,8 @@ def test_the_command_says_what_it_did_in_the_schema_of_the_service(
     finished = "Count and checksum agree: the move is finished."
     assert result.stdout == f"Wrote 6 rows. {holds}\n{finished}\n"
     assert (said["written"], said["total"]["rows"], said["total"]["pending"]) == (0, 6, 2)
+    checked = CliRunner().invoke(app, ["check", "--url", target])
+    assert (checked.exit_code, " | pending=2 " in checked.stdout) == (1, True)
     audit = CliRunner().invoke(app, ["audit", "--url", target, "--json"])
     assert [one["actor"] for one in msgspec.json.decode(audit.stdout)] == ["ada", "ada"]
 

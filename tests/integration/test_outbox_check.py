@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from service.outbox.link.socket_folder import service_socket
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
-from tests.support.storage import event
+from tests.support.storage import append_all, event
 
 
 async def append_aged(outbox: SqliteOutbox, seconds: int, meta: Meta = NO_META) -> None:
@@ -85,18 +87,24 @@ async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
     assert told["stats"]["pending"] == 1
 
 
-async def test_a_service_that_can_not_store_is_critical(path: Path) -> None:
+@pytest.mark.parametrize("failure", ["The disk is full.", None])
+async def test_a_service_that_can_not_store_is_critical(path: Path, failure: str | None) -> None:
+    """And so is one that has not seen yet that its file is damaged."""
     with service_socket() as listening:
         assert listening
         async with (
             open_sqlite_outbox(
                 path, max_pending=9, max_pending_per_user=9, socket=listening.getsockname()
-            ),
-            serve_link(listening, [], lambda: Status("The disk is full.")),
+            ) as outbox,
+            serve_link(listening, [], lambda: Status(failure)),
         ):
+            await append_all(outbox, 2)
+            with contextlib.closing(sqlite3.connect(path)) as file, file:
+                file.execute("DELETE FROM outbox_ready")
             code, out, _ = await outbox_command(path, "check")
-    assert code == 2
-    assert out.startswith("OUTBOX CRITICAL - events can't be stored: The disk is full.")
+    cause = failure or "The outbox's file is damaged: 2 events have no state; "
+    said = f"OUTBOX CRITICAL - events can't be stored: {cause}"
+    assert (code, out[: len(said)]) == (2, said)
 
 
 async def test_it_can_not_tell_of_an_address_without_an_outbox() -> None:
