@@ -48,13 +48,12 @@ async def test_the_reason_of_a_pause_is_shown_until_it_ends(store_url: str, serv
     [audit] = await outbox_json(store_url, "audit")
     assert (audit["action"], audit["detail"]) == ("pause", REASON)
 
-    assert (await outbox_json(store_url, "resume"))["reason"] is None
+    resumed = {"paused": False, "pausedBy": None, "reason": None}
+    assert await outbox_json(store_url, "resume") == resumed
     assert (await outbox_json(store_url, "stats"))["delivery"]["reason"] is None
-    assert (await outbox_json(store_url, "pause", "--actor", "ada")) == {
-        "paused": True,
-        "pausedBy": "ada",
-        "reason": None,
-    }
+    for given, reason in (((), None), (("--reason", REASON), REASON)):
+        told = await outbox_json(store_url, "pause", "--actor", "ada", *given)
+        assert told == {"paused": True, "pausedBy": "ada", "reason": reason}
 
 
 @pytest.mark.usefixtures("served")

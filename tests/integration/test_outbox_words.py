@@ -21,6 +21,7 @@ import structlog
 from service.console.commands import copies, events, journal, repairs, serving, stats, tail
 from service.console.operations.explain import spoken_time
 from service.console.operations.search import Search
+from service.console.operations.tail import Change
 from service.console.terminal import selection
 from service.errors import InngestApiError
 from service.inngest.runs import EventRun, Named
@@ -59,9 +60,9 @@ def lines(out: str) -> list[str]:
     return [" ".join(line.split()) for line in out.splitlines()]
 
 
-async def waiting(outbox: SqliteOutbox) -> Event:
-    """An event that was sent twice, alone the second time, and waits."""
-    [one] = await append_all(outbox, 1)
+async def waiting(outbox: SqliteOutbox, one: Event) -> Event:
+    """The event, which was sent twice, alone the second time, and waits."""
+    await outbox.intake.append(one)
     for note in ("answered 500", "answered 500 alone"):
         batch = await claim(outbox)
         again = Retry(batch.entries[0].seq, 0.0, 1, isolated=True, note=note)
@@ -105,7 +106,8 @@ async def uneven(outbox: SqliteOutbox) -> int:
 async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: Path) -> None:
     died_ms = await uneven(live)
     where = {"destination": "cloud", "confirmation": "on\x1b"}
-    await live.delivery.save(DeliveryRecord("backing_off", "no\x1b", 1, 1, 60.0, 0, 12.5, **where))
+    trouble = DeliveryRecord("backing_off", "no\x1b", 1, 1, 60.0, 0, 1_234.5, **where)
+    await live.delivery.save(trouble)
     told = await outbox_json(path, "stats")
     sizes = {name: told[name] for name in ("databaseBytes", "walBytes")}
     counts = {"pending": 5, "delivering": 4, "sent": 3, "delivered": 2, "dead": 1}
@@ -114,7 +116,7 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
         "oldestPendingSeconds": about(3 * DAY_MS / 1000),
         "oldestDueSeconds": about(2 * DAY_MS / 1000),
         "delivery": {"state": "backing_off", "reason": "no\x1b", "reopensInSeconds": about(60)},
-        "rate": 12.5,
+        "rate": 1_234.5,
         "etaSeconds": None,
         **where,
         **sizes,
@@ -124,14 +126,14 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
     groups = [{**dead, "detail": "rejected: words"}]
     assert told == {"outbox": f"sqlite:///{path}", **figures, "names": [], "deadGroups": groups}
     late = "the oldest due row has waited 2 d, more than 1 h"
-    trouble = "9 wait and delivery is backing_off (no\x1b)"
-    words = f"{late}; {trouble}; 1 dead (see `outbox list --state dead`)"
+    behind = "9 wait and delivery is backing_off (no\x1b)"
+    words = f"{late}; {behind}; 1 dead (see `outbox list --state dead`)"
     code, out, _ = await outbox_command(path, "check", "--json")
     critical = {"code": 2, "status": "CRITICAL", "message": words, "stats": figures}
     assert (code, json.loads(out)) == (2, critical)
     _, out, _ = await outbox_command(path, "check")
     data = " ".join(f"{state}={count}" for state, count in counts.items())
-    seconds = r"oldest_pending=2(59|6\d)\d{3}\.\ds rate=12\.5\n"
+    seconds = r"oldest_pending=2(59|6\d)\d{3}\.\ds rate=1234\.5\n"
     words = words.replace("\x1b", "\ufffd")
     assert re.fullmatch(re.escape(f"OUTBOX CRITICAL - {words} | {data} ") + seconds, out)
     _, out, _ = await outbox_command(path, "stats", "--owners")
@@ -139,7 +141,7 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
     assert " | ".join(lines(out)) == (
         f"sqlite:///{path} | pending 5 | delivering 4 | sent 3 | delivered 2 | dead 1 | "
         "oldest pending 3 d | oldest due 2 d | delivery backing_off (no\ufffd) | "
-        "events go to Inngest (cloud) | confirmation on\ufffd | rate 12.5 events/s | "
+        "events go to Inngest (cloud) | confirmation on\ufffd | rate 1,234.5 events/s | "
         f"drained in unknown | database {mib['databaseBytes']} | "
         f"write-ahead log {mib['walBytes']} | service running | DEAD NAME REASON LATEST | "
         f"1 documents/aws.index rejected {spoken_time(died_ms)} | OWNER ROWS BYTES | "
@@ -147,12 +149,14 @@ async def test_each_figure_stands_under_its_own_name(live: SqliteOutbox, path: P
     )
     assert "\n   1  documents" in out  # numbers stand below each other
     assert out.endswith("\nu-1       1    200\n")
+    lost = "3 of them may not have reached Inngest, and never will.\n"
+    assert (await outbox_command(path, "discard", "--state", "sent"))[2] == lost
 
 
 async def test_show_has_the_facts_of_each_state(live: SqliteOutbox, path: Path) -> None:
     old = await delivered(live)
     [dead] = await bury(live)
-    late = await waiting(live)
+    late = await waiting(live, event())
     [row] = await live.inspector.rows(Filter(ids=(old.id,)))
     at = spoken_time(row.settled_at_ms or 0)
     told = await outbox_json(path, "show", row.inngest_id or "", "--payload")
@@ -324,9 +328,13 @@ async def test_stats_says_how_the_journal_is(
         "Another.",
     ]
     journal |= {"state": "ok", "reason": None}
-    counts["restored"], rest["refused"] = 0, []
+    counts["restored"] = 0
     _, out, _ = await outbox_command(path, "stats")
-    assert lines(out)[-1] == "journal s3://b/a: ok, 1,200 objects, 3,000 events missing"
+    assert lines(out)[-3:] == [
+        "journal s3://b/a: ok, 1,200 objects, 3,000 events missing",
+        "One is left.",
+        "Another.",
+    ]
 
 
 def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
@@ -427,11 +435,13 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
     told = await outbox_json(path, "sign-out", "Ada", "--issuer", "https://id.example/A/")
     assert told == {"user": "Ada", "issuers": ["https://id.example/A"], "hasEvents": False}
     monkeypatch.setenv("OIDC_ISSUER", " https://own.example/ ")
-    told = await outbox_json(path, "sign-out", "Ada")
+    told = await outbox_json(path, "sign-out", "Ada", "--issuer", "")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
+    ended = "Ended the sessions of Ada (https://own.example, dev, shared).\n"
+    assert await outbox_command(path, "sign-out", "Ada") == (0, ended, "")
     acts = await outbox_json(path, "audit")
     assert [record["detail"] for record in acts] == [
-        "https://own.example Ada, dev Ada, shared Ada",
+        *2 * ["https://own.example Ada, dev Ada, shared Ada"],
         "https://id.example/A Ada",
     ]
     assert {record["actor"] for record in acts} == {f"{getpass.getuser()}@{platform.node()}"}
@@ -540,9 +550,9 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     await deliver(live, await claim(live))
     [dead] = await bury(live)
     being = msgspec.structs.replace(event(), accepted_at_ms=old.accepted_at_ms)
-    await live.intake.append(being)
+    await waiting(live, being)
     await claim(live)
-    late = await waiting(live)
+    late = await waiting(live, event())
     [new] = await append_all(live, 1)
     await live.intake.append(event(name="other\x7f"))
     rows = {row.id: row for row in await live.inspector.rows(Filter(name=old.name))}
@@ -571,3 +581,17 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
         late.id: rows[late.id].history[-1]["at"],
         new.id: new.accepted_at_ms,
     }
+    seen = [Change(what, rows[one]) for what in ("accepted", "gone") for one in (old.id, dead)]
+
+    async def begin(*_: object) -> list[Change]:
+        return seen
+
+    monkeypatch.setattr(tail, "Tail", lambda _: SimpleNamespace(begin=begin))
+    _, out, _ = await outbox_command(path, "tail")
+    assert [line[9:] for line in out.splitlines()] == [
+        f"{one.what:10} {one.row.id} {one.row.user_id} {one.row.name}" for one in seen
+    ]
+    _, out, _ = await outbox_command(path, "tail", "--json")
+    *accepted, first, second = (json.loads(line)["at"] for line in out.splitlines())
+    assert accepted == [one.row.accepted_at_ms for one in seen[:2]]
+    assert min(first, second) >= new.accepted_at_ms  # when it was seen

@@ -190,7 +190,8 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
 
 def figures(state: str, paused_by: str | None = None, dead: int = 0) -> StatsView:
     record = DeliveryRecord(state, "", 1, 0, 0.0, 0, paused_by=paused_by)
-    return stats_view(Stats(0, 0, 0, dead, None, None, record, None, None), serving=None)
+    size = 3 * 1024**3
+    return stats_view(Stats(0, 0, 0, dead, None, None, record, size, None), serving=None)
 
 
 COLOURED = (
@@ -232,9 +233,11 @@ def test_a_terminal_has_colours_and_a_progress_bar_that_no_program_reads(
             assert shown(b"\r\n") == f"\x1b[{code}m{text.plain}\x1b[0m\r\n"
         for dead in (0, 7):  # no dead rows are no alarm
             show_lines(stats_table(figures("healthy", dead=dead)))
-            stats = shown(b"database")
+            stats = shown(b"MiB")
             red = re.findall(r"1;31m(\S*)", stats)
-            assert (red, " 0 s " in stats) == (["7"] if dead else [], True)
+            assert red == (["7"] if dead else [])
+            assert " 0 s " in stats
+            assert " 3,072.0 MiB " in stats
         show_lines(names_table([NameView(name="a/b", expected=True, no_run_since=1)]))
         assert "1;31mmissing" in shown(b"missing")
         assert console().width == 97
