@@ -81,9 +81,10 @@ class Sampling:
         Every fourth turn, and where no name is due, is that of an event whose runs had not ended.
         """
         self._turns += 1
-        is_again_due = self._again and self._again[0][1].due_ms <= now_ms
-        if is_again_due and (self._turns % 4 == 0 or not self.has_due(now_ms)):
-            return self._again.popleft()
+        again = next((one for one in self._again if one[1].due_ms <= now_ms), None)
+        if again and (self._turns % 4 == 0 or not self.has_due(now_ms)):
+            self._again.remove(again)
+            return again
         for name in sorted(self._waiting, key=lambda one: self._asked_in.get(one, 0)):
             slots = self._waiting[name]
             due = sorted(slot for slot, ones in slots.items() if ones[-1].due_ms <= now_ms)

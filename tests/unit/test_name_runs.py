@@ -175,6 +175,14 @@ def test_two_hundred_events_that_had_not_ended_are_asked_about_again() -> None:
     assert (len(found), found[0], found[-1]) == (200, "u-5", "u-204")
 
 
+def test_an_event_that_is_asked_about_again_soon_does_not_wait_for_one_that_waits_longer() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for ulid, soon in (("later", False), ("soon", True), ("next", True)):
+        sampling.ask_again("a", Candidate(ulid, None, T, T, T), T, soon=soon)
+    assert asked(sampling, T, 3) == [("a", "soon"), ("a", "next")]
+    assert asked(sampling, T + 900_000, 2) == [("a", "later")]
+
+
 def test_a_row_that_inngest_gave_no_id_and_its_own_alarms_are_not_sampled() -> None:
     sampling = Sampling(no_run_seconds=300)
     assert not sampling.offer(msgspec.structs.replace(row("a", 0, T), inngest_id=None), T)
