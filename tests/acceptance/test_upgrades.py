@@ -80,9 +80,10 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
     settings = environment(url, inngest_api.url, **install(program))
     migrate(url)
     add_migration(program, ENDLESS)
-    async with running("serve", environment=settings, ready=None) as migrating:
-        await eventually(lambda: is_migrating(url))
-        assert await migrating.stop() == 0
+    for command in ("serve", "relay"):
+        async with running(command, environment=settings, ready=None) as migrating:
+            await eventually(lambda: is_migrating(url))
+            assert await migrating.stop() == 0
     add_migration(program, "SELECT 1;")
     async with running("serve", environment=settings) as again:
         assert await again.stop() == 0

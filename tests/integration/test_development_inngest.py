@@ -64,8 +64,11 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
         taken = urlsplit(other.url).port
         monkeypatch.setattr(development_inngest, "FAKE_INNGEST_PORT", taken)
         nowhere = Settings.load({}).with_known_inngest(NOWHERE)
-        async with open_inngest(nowhere, fake=True, say=str) as known:
+        said: list[str] = []
+        async with open_inngest(nowhere, fake=True, say=said.append) as known:
             assert known.fake_inngest_url not in (None, other.url)
+        page = f"{known.fake_inngest_url}/fake-inngest/events"
+        assert said == [f"Events go to a fake Inngest: see them at {page}"]
 
     async def hangs(*_: object) -> None:
         await asyncio.Event().wait()

@@ -30,6 +30,7 @@ class Site:
         app = web.Application(middlewares=[error_middleware(self.recorder)])
         app[proxies_key] = proxies
         app.add_routes([web.get("/hold", self.hold), web.get("/outbox/hold", self.hold)])
+        app.add_routes([web.get("/stream", self.stream)])
         app.add_routes([web.get("/{any:.*}", self.answer)])
         policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5, keep_alive_seconds=3600)
         self.server = HttpServer(app, self.recorder, policy)
@@ -43,6 +44,14 @@ class Site:
         self.at_work += 1
         await self.may_end.wait()
         return web.Response(text="held")
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Goes on until the client has left."""
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(b"streamed")
+            await asyncio.sleep(0)
 
     async def answer(self, request: web.Request) -> web.Response:
         del request
@@ -64,6 +73,15 @@ class Site:
         assert told is (status == 503)
         assert headers.get("Retry-After") == {429: "1", 503: "2"}.get(status)
         return status
+
+    async def is_left(self, line: bytes) -> None:
+        """A client leaves in the middle of an answer."""
+        before = len(self.server.server.connections)
+        async with connected(self.port) as (reader, writer):
+            writer.write(b"GET /stream HTTP/1.1\r\n" + line + b"\r\n" + CLOSE)
+            await reader.readuntil(b"streamed")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await eventually(lambda: len(self.server.server.connections) == before)
 
     async def is_refused(self) -> None:
         """A new connection is closed without a word."""
@@ -203,6 +221,9 @@ async def test_a_proxys_client_has_a_quarter_at_work_by_the_address_that_the_pro
     held += site.holding(LIMIT // 4 - 1, ada)
     await site.until(at_work=LIMIT // 4)
     assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.1") == 429
+    assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.2") == 200
+    for _ in range(LIMIT // 4):
+        await site.is_left(b"X-Forwarded-For: 198.51.100.2")
     assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.2") == 200
     for connection in site.server.server.connections:
         connection.transport.abort()
