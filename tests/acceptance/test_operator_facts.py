@@ -380,10 +380,12 @@ async def test_live_figures_tell_dead_events_that_were_removed(
     operator: Visitor, rows: dict[str, Row]
 ) -> None:
     gone = (("event", rows["dead"].id), ("confirmed", "yes"))
+    await operator.send("/outbox/pause", ("confirmed", "yes"), ("reason", "a\u202eb\nc"))
     async with operator._session.get(f"{operator._url}/outbox/live") as stream:
         told = stream.content
         first = (await told.readuntil(b"event: dead\n")).decode()
-        assert "event: state\ndata: paused\n\nevent: delivery\ndata: Delivery is paused (" in first
+        words = "Delivery is paused (paused by ops@example.com: a\ufffdb c). Nothing"
+        assert f"event: state\ndata: paused\n\nevent: delivery\ndata: {words}" in first
         assert 'event: charts\ndata: <figure class="chart">\n' in first
         await operator.send("/outbox/discard", *gone)
         assert "card alarming" not in await operator.see("/outbox")

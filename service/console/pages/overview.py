@@ -22,6 +22,7 @@ from service.console.pages.desk import Desk
 from service.console.pages.figures import delivery_words, figures
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
+from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import GROUPED_ROWS
 from service.outbox.ports import Inspector
@@ -146,7 +147,7 @@ def _figure_events(latest: Movement) -> str:
     return (
         _event("figures", texts)
         + _event("state", latest.view.delivery.state)
-        + _event("delivery", delivery_words(latest.view))
+        + _event("delivery", printable(delivery_words(latest.view)))
     )
 
 
