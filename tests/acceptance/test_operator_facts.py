@@ -315,6 +315,8 @@ async def test_a_table_runs_no_formula_and_has_both_times(
             disposition = answer.headers["Content-Disposition"]
         assert disposition == 'attachment; filename="events-all-part.json"'
     page = await operator.see(f"/outbox/events/{rows['dead'].id}")
+    removed = await operator.send(f"/outbox/events/{rows['delivered'].id}/payload")
+    assert ("The payload was removed." in removed, "<pre" in removed) == (True, False)
     assert cells["accepted"] < cells["settled"]
     assert all(f'datetime="{cells[one]}"' in page for one in ("accepted", "settled"))
 

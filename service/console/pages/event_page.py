@@ -81,7 +81,7 @@ class EventPage:
             actions=actions_on(row.state),
             moments=timeline(row, troubles(seen)),
             run_url=self.link(row.inngest_id) if row.inngest_id and row.sends else None,
-            payload=None if payload is None else lines(payload),
+            payload=lines(payload) if payload else None,
             is_encrypted=payload is not None and MARK.encode() in payload,
         )
 
