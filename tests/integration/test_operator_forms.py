@@ -167,7 +167,7 @@ class Calm:
 
 
 async def buried(_: int) -> list[DeadGroup]:
-    return [DeadGroup("a/b", "", 1200, 1, "")]
+    return [DeadGroup("a/b", "rejected", 1200, 1, "")]
 
 
 JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": (), "restored": 0}
@@ -206,7 +206,7 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         assert "Nothing is kept yet: the first minute is still running." in page
         anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
         assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
-        assert "<strong>no reason</strong>" in page
+        assert "<strong>rejected</strong>" in page
         assert "All dead events</a> (1,200)</p>" in page
         warns = '<p class="warning">' in page or "the journal" in page
         assert (warns, (words or "") in page) == (bool(words), True)
