@@ -12,6 +12,7 @@ from service.console.pages.charts import DAY, HOUR, ChartSource, charts, thinned
 from service.console.pages.desk import gist
 from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
+from service.console.pages.filter_form import FilterForm
 from service.errors import OutboxUnavailableError
 from service.outbox.figures import Sample, Stats
 from service.outbox.model import DeliveryRecord
@@ -277,6 +278,12 @@ def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
     record: DeliveryRecord, words: str
 ) -> None:
     assert delivery_words(seen(record)[0]) == words
+
+
+def test_a_name_of_quotes_alone_is_found_as_a_whole() -> None:
+    for name, whole, part in (('""', None, '""'), ('"' * 3, '"', None), ('"' * 4, '""', None)):
+        wanted = FilterForm(name=name).filter(limit=1)
+        assert (wanted.name, wanted.name_part) == (whole, part)
 
 
 NOTES = tuple({"at": NOW, "note": f"HTTP {status}"} for status in (429, 500))

@@ -88,7 +88,7 @@ def read_number(given: Mapping[str, str], name: str) -> int | None:
 
 
 def _is_quoted(text: str) -> bool:
-    return bool(text.strip('"')) and text[0] == text[-1] == '"'
+    return len(text) > len('""') and text[0] == text[-1] == '"'
 
 
 def _exact(text: str) -> str | None:
