@@ -243,7 +243,7 @@ def _operator_page(
     patient = Search(inspector, positions, _CHANGE_SEARCH)
     lists = Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored)
     event = EventPage(inspector, outbox.samples, payloads, desk, event_link(settings))
-    changes = Changes(desk, Proposals(patient, actions), actions, paced)
+    changes = Changes(desk, Proposals(patient, actions), actions, paced, payloads)
     overview = Overview(
         desk,
         inspector,

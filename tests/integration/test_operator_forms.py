@@ -71,7 +71,7 @@ def desk(calm: Any = None) -> Desk:
 async def client(overview, aiohttp_client):
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     nothing = cast("Any", None)
-    changes = Changes(desk(), nothing, nothing, nothing)
+    changes = Changes(desk(), nothing, nothing, nothing, nothing)
     app.add_routes([*overview.routes(), *changes.routes()])
     return await aiohttp_client(app)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import MultiDict
 
+from service.console.operations.actions import Payloads
 from service.console.operations.bulk import (
     MAX_ROWS,
     MOST_PER_MINUTE,
@@ -32,12 +33,13 @@ _SHOWN = 20
 
 @dataclass(slots=True)
 class Changes:
-    """The handlers."""
+    """The handlers. A search in payloads is in the audit, that of a dry run too."""
 
     desk: Desk
     proposals: Proposals
     repairs: Repairs
     paced: PacedReplays
+    payloads: Payloads
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -60,9 +62,12 @@ class Changes:
             actor = await self.desk.actor(request)
             given = await read_form(request)
             form = FilterForm.read(given)
+            wanted = _wanted(given, form)
+            if wanted.payload_part:
+                await self.payloads.searched(actor=actor)
             proposal = await self.proposals.propose(
                 action,
-                _wanted(given, form),
+                wanted,
                 now_ms=wall_now_ms(),
                 seen_ms=read_number(given, "seen"),
             )
