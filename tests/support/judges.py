@@ -12,6 +12,7 @@ import copy
 import functools
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -125,4 +126,6 @@ def _end_tasks(
 
 def _counts(one: object) -> dict[str, Any]:
     [names] = [names for kind, names in _COUNTED.items() if isinstance(one, kind)]
-    return {name: copy.copy(getattr(one, name)) for name in names}
+    found = {name: copy.copy(getattr(one, name)) for name in names}
+    # Counters are equal though one holds names without a count, which stay for ever.
+    return {name: dict(of) if isinstance(of, Counter) else of for name, of in found.items()}

@@ -69,6 +69,7 @@ async def answered(handler: Any, *, recorder: Any = None, **request: Any) -> web
         ("x" * 65, False),
         ("", False),
         ("a b", False),
+        ("\xe9", False),
         (None, False),
     ],
 )
@@ -127,6 +128,8 @@ async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Li
         (True, ConnectionResetError, 408),
         (False, ConnectionResetError, 500),
         (True, ZeroDivisionError, 500),
+        (True, TimeoutError, 500),
+        (True, web.RequestPayloadError, 400),
     ],
 )
 async def test_a_client_that_left_in_its_body_is_no_fault(
@@ -140,6 +143,36 @@ async def test_a_client_that_left_in_its_body_is_no_fault(
     with capture_logs() as logs:
         answer = await answered(handler)
     assert (answer.status, bool(logs)) == (status, status == 500)
+
+
+async def test_a_browser_gets_each_failure_as_a_page() -> None:
+    pages = mock.Mock()
+    pages.page.side_effect = lambda _, answer, id_: web.Response(text=f"{answer.status} {id_}")
+    for accept in ("text/html", "*/*"):
+        for handler, status in (
+            (raises(ZeroDivisionError()), 500),
+            (raises(NotFoundError()), 404),
+            (fine, 200),
+        ):
+            request = made_request(headers={"Accept": accept})
+            answer: Any = await error_middleware(Figures(), pages)(request, handler)
+            told = f"{status} {answer.headers['X-Request-Id']}"
+            assert (answer.text == told) is (accept == "text/html" and status != 200)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ZeroDivisionError, "internal_error"), (NotFoundError, "not_found")]
+)
+async def test_an_error_in_an_answer_that_has_begun_ends_it_and_has_its_line(
+    error: type[Exception], code: str, lines: Lines
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        request.writer.output_size = 1
+        raise error
+
+    with pytest.raises(ConnectionError):
+        await answered(handler)
+    assert [line.code for line in lines.lines] == [code]
 
 
 @pytest.mark.parametrize("redirect", [web.HTTPFound("/x"), web.HTTPNotModified()])

@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from service.errors import MalformedRequestError, MetricsTokenRequiredError
 from service.web.server.connection import peer_of
@@ -36,6 +37,7 @@ HOSTS = [
     "::1:bad]",
     "10.0.0.7",
     "0.0.0.0",
+    "127.0.0.1.9",
     "",
 ]
 
@@ -46,7 +48,8 @@ def request(remote: str | None = "127.0.0.1", **headers: str):
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:1", "127.8.8.8"]
+    "host",
+    ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:1", "127.8.8.8", "[::FFFF:127.0.0.1]"],
 )
 @pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_a_program_on_this_machine_is_local(host, remote):
@@ -86,6 +89,7 @@ def test_a_connection_counts_for_the_address_of_its_peer(name, peer):
         ({"Host": "[::1]:80"}, "http://[::1]:80"),
         ({"X-Forwarded-Proto": "HTTPS"}, "https://localhost:3000"),
         ({"X-Forwarded-Proto": "gopher"}, "http://localhost:3000"),
+        ({"Host": "[FD00::A]"}, "http://[FD00::A]"),
         (
             {"X-Forwarded-Host": "app.example.com, inner", "X-Forwarded-Proto": "https, http"},
             "https://app.example.com",
@@ -93,10 +97,14 @@ def test_a_connection_counts_for_the_address_of_its_peer(name, peer):
     ],
 )
 def test_a_proxy_says_which_origin_the_client_used(headers, origin):
-    assert Proxies().origin(request(**headers)) == origin
+    named = {"Host": "localhost:3000", **headers}
+    twice = CIMultiDict([*named.items(), *((name, "b") for name in headers if name != "Host")])
+    asked = make_mocked_request("GET", "/", headers=twice)
+    assert Proxies().origin(asked.clone(remote="127.0.0.1")) == origin
+    assert Proxies().origin(asked.clone(remote="10.0.0.7")) == f"http://{named['Host']}"
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@a", "a:", "a:123456", "a#b", 'a"b'])
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@a", "a:", "a:123456", "a#b", "\xe4.b"])
 def test_a_host_that_is_none_has_no_origin(host):
     for header in ("Host", "X-Forwarded-Host"):
         if host or header == "Host":
@@ -114,6 +122,7 @@ def ask(peer: str, token: str | None, **headers: str) -> None:
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_this_machine_needs_no_token_for_the_metrics(peer, token):
     ask(peer, token)
+    ask(peer, token, Authorization="Bearer wrong")
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.7", "203.0.113.9", "2001:db8::1"])

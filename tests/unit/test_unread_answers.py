@@ -16,7 +16,7 @@ from aiohttp import web
 
 from service.observe.recorder import NullRecorder
 from service.web.server.connection import Connection, ConnectionRules
-from service.web.server.request_parser import RequestLimits
+from service.web.server.server import ServerPolicy
 from tests.support.virtual_time import in_virtual_time, now
 
 
@@ -28,20 +28,22 @@ async def never(_: web.BaseRequest) -> web.StreamResponse:
     return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
-def connected(handler: Any = not_asked) -> tuple[Connection, mock.Mock]:
-    loop = asyncio.get_running_loop()
+def connected(
+    handler: Any = not_asked, keep_alive_seconds: float = 3600.0
+) -> tuple[Connection, mock.Mock]:
+    loop, policy = asyncio.get_running_loop(), ServerPolicy()
     connection = Connection(
         web.Server(handler),
         loop=loop,
         rules=ConnectionRules(
             recorder=NullRecorder(),
-            limits=RequestLimits(),
-            head_seconds=10.0,
-            unread_seconds=60.0,
+            limits=policy.limits,
+            head_seconds=policy.head_seconds,
+            unread_seconds=policy.unread_seconds,
             admit=lambda _: True,
             parses_now=lambda _: True,
         ),
-        keepalive_timeout=3600.0,
+        keepalive_timeout=keep_alive_seconds,
     )
     transport = mock.Mock(spec=asyncio.Transport)
     connection.connection_made(transport)
@@ -78,13 +80,23 @@ async def test_a_head_that_comes_by_the_byte_has_ten_seconds() -> None:
     connection.connection_lost(None)
 
 
+@in_virtual_time
+async def test_an_idle_connection_is_kept_for_longer_than_a_minute() -> None:
+    connection, transport = connected(keep_alive_seconds=ServerPolicy().keep_alive_seconds)
+    await asyncio.sleep(74.0)  # proxies keep theirs for 60 s, and may use one then
+    assert not transport.close.called
+    await asyncio.sleep(2.0)
+    assert transport.close.called
+    connection.connection_lost(None)
+
+
 @pytest.mark.parametrize("requests", [1, 2])
 @in_virtual_time
 async def test_a_stop_waits_fifteen_seconds_in_all(requests: int) -> None:
     connection, _ = connected(never)
     connection.data_received(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * requests)
     await asyncio.sleep(1.0)
-    await connection.shutdown(15.0)
+    await connection.shutdown(ServerPolicy().shutdown_seconds)
     assert now() == 16.0
     connection.connection_lost(None)
 

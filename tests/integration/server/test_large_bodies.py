@@ -14,6 +14,7 @@ import psutil
 import pytest
 from aiohttp import web
 
+from service.errors import NotFoundError
 from service.observe.recorder import NullRecorder
 from service.web.server import body_budget, server
 from service.web.server.body import read_raw_body
@@ -47,6 +48,11 @@ class Site:
             self.began.notify_all()
         if request.query.get("hold"):
             await self.may_end.wait()
+        if request.query.get("break"):
+            begun = web.StreamResponse()
+            await begun.prepare(request)
+            await begun.write(b"begun")
+            raise NotFoundError
         return web.json_response({"bytes": len(body)})
 
     async def until_at_work(self, count: int) -> None:
@@ -133,8 +139,8 @@ async def test_a_body_that_gets_no_share_in_time_is_refused(site, request_of) ->
 
 
 async def test_a_body_above_an_owners_part_counts_as_all_of_it(site: Site) -> None:
-    for request in (whole("ada", 3 * OWNERS_PART), chunked("ada", 3 * OWNERS_PART)):
-        assert (await post(site, request))[::2] == (200, {"bytes": 3 * OWNERS_PART})
+    for request in (whole("ada", 9 * OWNERS_PART), chunked("ada", 9 * OWNERS_PART)):
+        assert (await post(site, request))[::2] == (200, {"bytes": 9 * OWNERS_PART})
 
 
 @pytest.mark.parametrize(("wait_seconds", "budget_bytes"), [(0.1, 8 * BUDGET)])
@@ -147,13 +153,17 @@ async def test_a_body_that_grows_asks_for_little_more_than_it_has(site: Site) ->
     assert (await first)[0] == 200
 
 
-async def test_the_share_of_a_client_that_leaves_is_free_again(site: Site) -> None:
+async def test_the_share_of_a_client_that_leaves_or_loses_its_answer_is_free_again(
+    site: Site,
+) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
     await writer.drain()
     waiting = asyncio.create_task(post(site, whole("ada", LARGE)))
     writer.close()
     assert (await waiting)[0] == 200
+    assert (await send(site.port, whole("ada?break=1", LARGE)))[2].endswith(b"begun\r\n")
+    assert (await post(site, whole("ada", LARGE)))[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ class Site:
         self.may_end = asyncio.Event()
         app = web.Application(middlewares=[error_middleware(self.recorder)])
         app[proxies_key] = proxies
-        app.add_routes([web.get("/hold", self.hold), web.get("/outbox/hold", self.hold)])
-        app.add_routes([web.get("/stream", self.stream)])
-        app.add_routes([web.get("/{any:.*}", self.answer)])
+        paths = {"/hold": self.hold, "/outbox/hold": self.hold, "/stream": self.stream}
+        paths["/{any:.*}"] = self.answer
+        app.add_routes([web.route("*", path, answer) for path, answer in paths.items()])
         policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5, keep_alive_seconds=3600)
         self.server = HttpServer(app, self.recorder, policy)
 
@@ -66,7 +66,7 @@ class Site:
             )
 
     async def asks(self, path: str, *lines: bytes) -> int:
-        head = b"GET %s HTTP/1.1\r\n" % path.encode() + b"".join(one + b"\r\n" for one in lines)
+        head = b"POST %s HTTP/1.1\r\n" % path.encode() + b"".join(one + b"\r\n" for one in lines)
         async with asyncio.timeout(PATIENCE_SECONDS):
             status, headers, body = await send(self.port, head + CLOSE)
         told = b"Too many requests are under way. Try again shortly." in body
@@ -78,7 +78,7 @@ class Site:
         """A client leaves in the middle of an answer."""
         before = len(self.server.server.connections)
         async with connected(self.port) as (reader, writer):
-            writer.write(b"GET /stream HTTP/1.1\r\n" + line + b"\r\n" + CLOSE)
+            writer.write(b"POST /stream HTTP/1.1\r\n" + line + b"\r\n" + CLOSE)
             await reader.readuntil(b"streamed")
         async with asyncio.timeout(PATIENCE_SECONDS):
             await eventually(lambda: len(self.server.server.connections) == before)
@@ -221,10 +221,13 @@ async def test_a_proxys_client_has_a_quarter_at_work_by_the_address_that_the_pro
     held += site.holding(LIMIT // 4 - 1, ada)
     await site.until(at_work=LIMIT // 4)
     assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.1") == 429
+    assert b'outbox_refused_total{code="rate_limited"} 1.0' in site.recorder.render()[0]
     assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.2") == 200
     for _ in range(LIMIT // 4):
         await site.is_left(b"X-Forwarded-For: 198.51.100.2")
     assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.2") == 200
+    held += site.holding(LIMIT // 4 + 1, name)  # of nobody
+    await site.until(at_work=2 * (LIMIT // 4) + 1)
     for connection in site.server.server.connections:
         connection.transport.abort()
     await asyncio.gather(*held, return_exceptions=True)
