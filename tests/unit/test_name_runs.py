@@ -22,8 +22,9 @@ def name_runs(before: NameView | None = None, *, declared: bool = False) -> Name
 
 
 def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
-    """One answer for each letter, a slot apart: R ran, Q is queued, N none; when it ended."""
-    outcomes = {"R": ("completed",), "Q": ("queued",), "N": ()}
+    """One answer for each letter, a slot apart: its run's outcome or N, none; when it ended."""
+    outcomes = {"R": ("completed",), "Q": ("queued",), "N": (), "F": ("failed",)}
+    outcomes |= {"C": ("cancelled",), "A": ("retrying",), "G": ("running",)}
     at = from_ms
     for number, letter in enumerate(pattern):
         at = from_ms + number * 2 * SLOT_MS
@@ -39,6 +40,7 @@ def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
         (True, None, "NN", True),
         (True, True, "RNNRNN", True),
         (True, None, "RNRNN", True),
+        *((True, None, f"NN{begun}", False) for begun in "FCAG"),
         (False, None, "R" * 20 + "N", False),
         (False, None, "R" * 20 + "NN", True),
         (False, None, "R" * 20 + "QQ", True),
@@ -83,10 +85,11 @@ def test_a_run_ends_it_and_a_day_without_events_too() -> None:
     before = known.view(now, per_second=0.0, dead=0)
     assert known.no_run_since == T
     later = name_runs(before, declared=True)
+    assert not later.judge(now)
     assert later.no_run_since == T
     assert later.judge(now + 86_400_001)
     assert later.no_run_since is None
-    known.judge(now + 86_400_000)
+    assert not known.judge(now + 86_400_000)
     assert known.no_run_since == T
     known.take("new", Answer(T + 60_000, now + 60_000, 0.1, 0.2, ("running",)))
     assert known.no_run_since is None
@@ -145,7 +148,10 @@ def test_of_a_slot_the_first_and_the_last_event_are_asked_about(
     sampling = Sampling(no_run_seconds=300)
     for number in numbers:
         sampling.offer(row("a", number, T + number * apart_ms), T + 10)
-    assert asked(sampling, T + 310_000, 3) == [("a", "a-8"), ("a", "a-0")]
+    last_ms = T + 300_000 + 8 * apart_ms
+    assert not sampling.has_due(last_ms - 1)
+    assert asked(sampling, last_ms - 1, 1) == []
+    assert asked(sampling, last_ms, 3) == [("a", "a-8"), ("a", "a-0")]
 
 
 def test_a_name_whose_turn_it_is_waits_until_it_is_due() -> None:
@@ -204,6 +210,7 @@ def test_a_name_that_was_not_seen_for_a_quarter_of_an_hour_makes_room() -> None:
 
 def test_names_are_bounded_and_declared_ones_stay() -> None:
     sampling = Sampling(no_run_seconds=300, always=["mine"])
+    assert sampling.offer(row("mine", 0, T), T - 1)
     taken = [sampling.offer(row(f"n{one}", 0, T), T + one) for one in range(MAX_NAMES + 5)]
     assert taken.count(True) == MAX_NAMES - 1
     assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000) is False
@@ -211,6 +218,8 @@ def test_names_are_bounded_and_declared_ones_stay() -> None:
     assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000)
     assert "mine" in sampling.names
     assert len(sampling.names) == MAX_NAMES
+    full = Sampling(no_run_seconds=300, always=[f"n{one}" for one in range(MAX_NAMES)])
+    assert not full.offer(row("late", 0, T), T)
 
 
 WINDOW_MS = 900_000
@@ -277,20 +286,23 @@ def test_an_event_that_is_asked_about_twice_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "skips", "expected"),
+    ("before", "skips", "expected", "missing"),
     [
-        (None, None, False),
-        (NameView(name="a/b", expected=True, asked=9, ran=9), None, True),
+        (None, None, False, False),
+        (NameView(name="a/b", expected=True, asked=9, ran=9), None, True, True),
+        (NameView(name="a/b", expected=True, asked=9, ran=8), None, True, False),
         # a rate limit was seen
-        (NameView(name="a/b", expected=False, asked=9, ran=1), True, False),
-        (NameView(name="a/b", expected=False, asked=9, ran=0), None, False),
+        (NameView(name="a/b", expected=False, asked=9, ran=1), True, False, False),
+        (NameView(name="a/b", expected=False, asked=9, ran=0), None, False, False),
     ],
 )
 def test_what_an_earlier_process_knew(
-    *, before: NameView | None, skips: bool | None, expected: bool
+    *, before: NameView | None, skips: bool | None, expected: bool, missing: bool
 ) -> None:
     known = name_runs(before)
     assert (known.skips, known.expected) == (skips, expected)
+    known.judge(answers(known, "NN"))
+    assert (known.no_run_since is not None) is missing
 
 
 def test_the_last_run_that_an_earlier_process_saw_ends_a_gap() -> None:

@@ -63,6 +63,7 @@ async def test_a_turn_ends_in_its_time_though_the_clock_was_set_back(clock: Cloc
 async def test_a_process_that_is_alone_needs_no_store() -> None:
     scopes = MemoryScopes()
     scopes.is_away = True
+    assert not await Turn(scopes, alone=False).mine()
     assert await Turn(scopes, alone=True).mine()
     scopes.is_away = False
     assert await after(Clock(), 60, Turn(scopes, alone=True)) == [True]

@@ -111,7 +111,7 @@ class Inngest:
     async def may_skip(
         self, app: str, function: str, environment: str | None = None
     ) -> bool | None:
-        self._ask("skips", function, environment)
+        self._ask("skips", function, app, environment)
         if self.skips is None:
             return None
         if self.skips[function] is None:
@@ -343,14 +343,17 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
 async def test_runs_that_had_not_ended_are_asked_about_once_more(status: str, word: str) -> None:
     unended = EventRun("0", status, moment(1.0), None, None, Named("f"), Named("app"))
     known, scopes = {"a-0": [unended]}, Scopes()
-    with watching(Inngest(known), Fixed([row("a", 0, BEGAN_MS + 5_000)]), scopes=scopes) as watch:
+    held = row("a", 0, BEGAN_MS + 5_000)
+    held = msgspec.structs.replace(held, accepted_at_ms=BEGAN_MS + 6_000)  # by another clock
+    with watching(Inngest(known), Fixed([held]), scopes=scopes) as watch:
         await watch_for(80, watch)
         assert scopes.names()["a"].outcomes == {word: 1}
         known["a-0"] = [run("0", "COMPLETED", moment(2.0))]
         await watch_for(80, watch)
     told = scopes.names()["a"]
     assert (told.outcomes, told.asked) == ({"completed": 1}, 1)
-    assert told.start_p95_seconds == 0.0  # it began before Inngest's answer came
+    # It began before Inngest's answer came.
+    assert (told.held_p95_seconds, told.start_p95_seconds) == (0.0, 0.0)
 
 
 @in_virtual_time
@@ -435,14 +438,16 @@ async def test_names_are_remembered(names: list[NameView], remembered: list[str]
 async def test_a_name_that_makes_room_for_another_is_kept_no_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows, scopes = Rows([f"n{at:03}" for at in range(100)]), Scopes()
-    with watching(Inngest({}), rows, scopes=scopes) as watch:
-        await watch_for(30, watch)
+    rows, scopes, gauges = Rows([f"n{at:03}" for at in range(100)]), Scopes(), Gauges()
+    with watching(Inngest({}), rows, scopes=scopes, recorder=gauges) as watch:
+        await watch_for(160, watch)
         rows.names = ["n000", "late"]
         monkeypatch.setitem(MOVED, "ms", 900_000)
         await watch_for(30, watch)
     names = list(scopes.names())
     assert (len(names), names[0]) == (100, "late")  # in the order of the alphabet
+    [gone] = {name for _, name in gauges.last} - {*names}
+    assert gauges.of(gone) == (0.0,) * 5
 
 
 @in_virtual_time
@@ -459,7 +464,7 @@ async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> Non
     ("rows", "per_second"),
     [
         ([("a", 10.0)] * 150 + [("b", 100.0)] * 50, {"a": 1.5, "b": 0.5}),
-        ([("a", 10.0)] * 90 + [("b", 899.0)] * 45 + [("c", 920.0)], {"a": 0.1, "b": 0.05}),
+        ([("a", 10.0)] * 90 + [("b", 899.9)] * 45 + [("c", 900.0)], {"a": 0.1, "b": 0.05}),
         ([("a", 10.0)] * 180 + [("c", 1_800.0)] * 20, {"a": 0.2}),
         ([("a", 0.0)] * 400, {"a": 200.0}),  # of the newest 200, over a second at least
     ],
@@ -469,11 +474,18 @@ async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_a
     rows: list[tuple[str, float]], per_second: dict[str, float]
 ) -> None:
     scopes = Scopes()
+
+    def rates() -> dict[str, float]:
+        return {name: one.per_second for name, one in scopes.names().items() if one.per_second}
+
     found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
     accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
-    await watched(0.5, Inngest({}), Fixed(accepted), scopes=scopes)
-    rates = {name: one.per_second for name, one in scopes.names().items()}
-    assert {name: rate for name, rate in rates.items() if rate} == per_second
+    with watching(Inngest({}), Fixed(accepted), scopes=scopes) as watch:
+        await watch_for(0.5, watch)
+        assert rates() == per_second
+        await asyncio.sleep(900)
+        await watch_for(0.5, watch)
+        assert rates() == {}
 
 
 @pytest.mark.parametrize(("refused", "least", "most"), [(False, 10.0, 11.5), (True, 1.0, 1.5)])
@@ -528,16 +540,16 @@ async def test_the_functions_of_a_busy_name_are_learnt_with_its_first_answer() -
 @in_virtual_time
 async def test_what_a_function_may_do_is_asked_every_five_minutes_by_no_wall_clock() -> None:
     inngest = Inngest(skips={"a": False})
-    questions = RunQuestions(inngest, 1.0)
+    questions, functions = RunQuestions(inngest, 1.0), {("app", "a"), ("other", "a")}
     for _ in range(2):
-        await questions.skips({("app", "a")}, None)
-    assert inngest.about("skips") == ["a"]
+        await questions.skips(functions, None)
+    assert inngest.questions == [("skips", "a", app, None) for app in ("app", "other")]
     for skips in (True, None):  # what was known stays where Inngest is in trouble
         inngest.skips = {"a": skips}
         await asyncio.sleep(300)
         for _ in range(2):
-            assert await questions.skips({("app", "a")}, None)
-    assert inngest.about("skips") == ["a"] * 3
+            assert await questions.skips(functions, None)
+    assert inngest.about("skips") == ["a"] * 6
 
 
 @pytest.mark.parametrize(
@@ -557,7 +569,8 @@ async def test_of_an_event_three_runs_are_asked_about(
     found = await RunQuestions(inngest, 1.0).runs(one, briefly=briefly)
     assert [run.id for run in found] == ["0", "1", "2"]
     assert [run.status for run in found] == statuses[:3]
-    assert not await RunQuestions(inngest, 1.0).is_repeat("a", one)
+    for own in (one, msgspec.structs.replace(one, wire_id="")):  # which the service chose
+        assert not await RunQuestions(inngest, 1.0).is_repeat("a", own)
     assert inngest.asked == [float(at) for at in range(asked)]
 
 
@@ -585,10 +598,16 @@ async def test_all_is_asked_in_the_environment_of_the_event() -> None:
 
 
 @in_virtual_time
-async def test_a_run_that_inngest_has_forgotten_has_no_word() -> None:
+async def test_a_run_that_inngest_has_forgotten_has_no_word_and_one_it_fails_at_is_not_told() -> (
+    None
+):
     inngest = Inngest({"u": [run("gone", "Scheduled")]})
     one = Candidate("u", None, BEGAN_MS, BEGAN_MS, BEGAN_MS)
-    assert await RunQuestions(inngest, 1.0).runs(one, briefly=False) == [EventRun("gone", "")]
+    questions = RunQuestions(inngest, 1.0)
+    assert await questions.runs(one, briefly=False) == [EventRun("gone", "")]
+    asyncio.get_running_loop().call_later(0.5, setattr, inngest, "fault", InngestApiError())
+    with pytest.raises(InngestApiError):
+        await questions.runs(one, briefly=False)
 
 
 @in_virtual_time
