@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from service.console.operations.search import SearchPolicy
 from service.identity.user import User
 from service.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
-from service.web.events.event_view import event_view
+from service.web.events.event_view import EventView, event_view
 from tests.support.followed_events import event, followed_events
 from tests.unit.test_name_runs import T, row
 
@@ -72,22 +72,31 @@ async def test_a_page_has_50_events_unless_it_is_asked_for_another_number(follow
     assert page["nextCursor"]
 
 
-def test_an_event_shows_its_own_tries_times_and_reason():
-    stored = row("a", 1, T)
-    dead = msgspec.structs.replace(
-        stored, state=State.DEAD, attempts=3, sends=5, reason="rejected", detail="no name"
-    )
-    delivered, failed = [event_view(one, runs_follow=False) for one in (stored, dead)]
-    assert (delivered.id, delivered.name, delivered.state) == ("a-1", "a", State.DELIVERED)
-    assert (delivered.inngest_id, failed.inngest_id) == ("a-1", None)
-    assert (delivered.attempts, delivered.accepted_at, delivered.delivered_at) == (0, T - 100, T)
-    assert (delivered.reason, delivered.final) == (None, True)
-    assert (delivered.runs, delivered.no_run, delivered.id_used) == ((), False, False)
-    assert (failed.attempts, failed.delivered_at, failed.final) == (3, None, True)
-    assert failed.reason == "rejected: no name"
-    bare = msgspec.structs.replace(dead, detail=None)
-    assert event_view(bare, runs_follow=False).reason == "rejected"
-    unknown = msgspec.structs.replace(stored, inngest_id=None)
+@pytest.mark.parametrize(
+    ("state", "inngest_id", "delivered_at", "final"),
+    [
+        (State.PENDING, None, None, (False, False)),
+        (State.DELIVERING, None, None, (False, False)),
+        (State.SENT, "a-1", None, (False, False)),
+        (State.DELIVERED, "a-1", T, (False, True)),  # where its runs can't be asked for
+        (State.DEAD, None, None, (True, True)),
+    ],
+)
+def test_an_event_shows_its_own_tries_times_and_reason(state, inngest_id, delivered_at, final):
+    stored = msgspec.structs.replace(row("a", 1, T), state=state, attempts=3, sends=5)
+    for runs_follow, is_final in zip((True, False), final, strict=True):
+        view = event_view(stored, runs_follow=runs_follow)
+        told = ("a-1", inngest_id, "a", state, 3, T - 100, delivered_at, None)
+        assert view == EventView(*told, None, (), no_run=False, id_used=False, final=is_final)
+        assert view.runs == ()
+    for reason, detail, words in (
+        ("rejected", "no name", "rejected: no name"),
+        ("rejected", None, "rejected"),
+        (None, "no name", None),
+    ):
+        one = msgspec.structs.replace(stored, reason=reason, detail=detail)
+        assert event_view(one, runs_follow=False).reason == words
+    unknown = msgspec.structs.replace(stored, state=State.DELIVERED, inngest_id=None)
     assert event_view(unknown, runs_follow=True).final  # nothing can be asked about it
 
 
@@ -114,9 +123,15 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
     for query, expected in (
         ("state=pending&name=a/c", ["e-2"]),
         ("state=dead", []),
+        ("name=", []),
         ("since=99999999999999", []),
         ("since=1795559419447", ["e-2", "e-1"]),
         ("since=1795559419448", []),
+        ("state=dead&name=a/c", []),
+        ("state=pending&cursor=2", ["e-1"]),
+        ("name=a/c&cursor=2", []),
+        *((f"since=1795559419448&{other}", []) for other in ("cursor=9", "name=a/c")),
+        *((f"since=1795559419447&{other}", ["e-2"]) for other in ("limit=1", "name=a/c")),
         ("limit=100", ["e-2", "e-1"]),
         ("limit=001", ["e-2"]),
         (f"name={'ü' * 255}", []),

@@ -93,5 +93,5 @@ async def test_everyone_who_waits_is_let_go_when_the_service_stops(followed, cli
     followed.follower.close()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await waiting).status == 200
-        await streaming.read()
+        assert (await streaming.read()).count(b"\n\n") == 1  # nothing was told but the event
         assert (await client.get("/api/events/e-1/stream")).status == 503

@@ -14,7 +14,7 @@ from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Run, RunStatus
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
-from service.web.events.followed_event import FollowedEvent, FollowPolicy
+from service.web.events.followed_event import FollowedEvent, FollowPolicy, with_stacks
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
 from tests.support.followed_events import run
@@ -99,9 +99,15 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
     answered = msgspec.structs.replace(delivered, state=State.SENT)
     followed = FollowedEvent(answered, POLICY, runs_follow=True)
     followed.id_used = True
-    for state, runs_follow in ((State.PENDING, True), (State.SENT, False)):
+    assert followed.snapshot
+    assert with_stacks(followed.snapshot.body, {"r-1": "at /srv"}) == followed.snapshot.body
+    for state, is_known in (
+        *((state, (True, True)) for state in (State.PENDING, State.DELIVERING, State.DEAD)),
+        *((state, (True, False)) for state in (State.SENT, State.DELIVERED)),
+    ):
         other = msgspec.structs.replace(delivered, state=state)
-        assert FollowedEvent(other, POLICY, runs_follow=runs_follow).is_known
+        found = (FollowedEvent(other, POLICY, runs_follow=one) for one in (False, True))
+        assert tuple(one.is_known for one in found) == is_known
     told = [followed.is_known]
     waiting = asyncio.create_task(followed.change(math.inf, Client()))
     await asyncio.sleep(0)
@@ -152,6 +158,7 @@ async def test_another_run_may_begin_for_five_seconds_and_who_waits_is_woken_and
     del client
     await asyncio.sleep(0)
     followed.show_row(row("a", 0, LONG_AGO))
+    followed.wake(now=T)
     await asyncio.sleep(0)
     assert not waiting.done()
     whole = Run("r-1", "f", RunStatus.COMPLETED, LONG_AGO, LONG_AGO, {"pages": 1})
@@ -260,13 +267,14 @@ async def test_once_no_other_run_can_begin_none_is_looked_for() -> None:
 
 @in_virtual_time
 async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_without_a_run() -> None:
-    for inngest, thorough in (
-        (SlowInngest(0.01), [False, True, False]),
-        (Running(0.01), [False, False]),
+    for inngest, wire_id, thorough in (
+        (SlowInngest(0.01), "mine", [False, True, False]),
+        (SlowInngest(0.01), "", [False, True, False]),  # the service chose its id
+        (Running(0.01), "mine", [False, False]),
     ):
         asker = RunAsker(inngest, lambda *_: None, POLICY, lambda _: "in plain")
         held = row("a", 0, wall_now_ms())
-        meta = msgspec.structs.replace(held.meta, wire_id="mine", environment="branch")
+        meta = msgspec.structs.replace(held.meta, wire_id=wire_id, environment="branch")
         held = msgspec.structs.replace(held, meta=meta, inngest_id="01ULID")
         followed = FollowedEvent(held, POLICY, runs_follow=True)
         used = list[int]()
@@ -277,12 +285,14 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
             await asyncio.sleep(1)
         assert inngest.thorough == thorough
         assert {one.output for one in followed.told.values()} <= {"in plain"}
-        assert used == ([0, 0, 0] if followed.told else [0, 1, 1])  # what is known is not asked
+        is_asked = wire_id and not followed.told
+        assert used == ([0, 1, 1] if is_asked else [0, 0, 0])  # what is known is not asked
 
 
 @in_virtual_time
 async def test_rows_are_read_so_many_at_a_time() -> None:
-    rows = [msgspec.structs.replace(row("a", at, T), state=State.PENDING) for at in range(502)]
+    states = [State.PENDING, State.DELIVERING, State.SENT]
+    rows = [msgspec.structs.replace(row("a", at, T), state=states[at % 3]) for at in range(502)]
     reads: list[tuple[str, ...]] = []
 
     class Rows:
