@@ -238,6 +238,8 @@ async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client)
     mine = await (await client.get("/api/events/e-1")).json()
     assert mine["run"]["output"] == {"name": "E", "message": "no"}
     assert mine["run"]["url"] == "http://inngest.test/own/01RUN"
+    for way in ("", "?wait=1", "/stream"):
+        assert "/srv" not in await (await client.get(f"/api/events/e-1{way}")).text()
     answer = await client.get("/api/events/e-1", headers={"X-User": "kim"})
     shown = await answer.json()
     outputs = [one["output"] for one in (shown["run"], *shown["otherRuns"])]

@@ -219,7 +219,8 @@ def test_names_are_bounded_and_declared_ones_stay() -> None:
     assert "mine" in sampling.names
     assert len(sampling.names) == MAX_NAMES
     full = Sampling(no_run_seconds=300, always=[f"n{one}" for one in range(MAX_NAMES)])
-    assert not full.offer(row("late", 0, T), T)
+    taken = [full.offer(row(name, 0, T), T) for name in ("n0", "late")]
+    assert taken == [True, False]
 
 
 WINDOW_MS = 900_000
