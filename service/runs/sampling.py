@@ -60,7 +60,8 @@ class Sampling:
 
     def offer(self, row: Row, now_ms: int) -> bool:
         """Consider a delivered row; false where it is of no name that is sampled."""
-        if row.inngest_id is None or row.name == ALARM_EVENT or not self._has_room(row.name):
+        ulid = row.at_inngest
+        if ulid is None or row.name == ALARM_EVENT or not self._has_room(row.name):
             return False
         self._seen_at[row.name] = now_ms
         settled_at_ms = row.settled_at_ms or row.accepted_at_ms
@@ -69,9 +70,7 @@ class Sampling:
         if now_ms - due_ms < WINDOW_MS and due_ms > self._done.get(row.name, 0):
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
             meta = row.meta
-            one = Candidate(
-                row.inngest_id, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id
-            )
+            one = Candidate(ulid, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id)
             self._wait(row.name, one)
         return True
 

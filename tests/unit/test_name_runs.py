@@ -353,6 +353,7 @@ def test_a_stored_value_of_another_shape_has_no_names(stored: object) -> None:
         (Meta(), T - 100, T),
         (Meta(ts_ms=T + 60_000), T - 100, T + 60_000),  # Inngest runs it then
         (Meta(due_at_ms=T - 20), T - 20, T),
+        (Meta(answered_id="01ANSWERED"), T - 100, T),  # Inngest gave it another id
     ],
 )
 def test_an_event_should_have_its_run_so_long_after_its_time(
@@ -364,6 +365,7 @@ def test_an_event_should_have_its_run_so_long_after_its_time(
     found = sampling.next(held_ms + 300_000)
     assert found
     assert (found[1].accepted_at_ms, found[1].held_at_ms) == (accepted_ms, held_ms)
+    assert found[1].ulid == (meta.answered_id or "a-0")
 
 
 @pytest.mark.parametrize(("age_ms", "found"), [(WINDOW_MS - 1, 1), (WINDOW_MS, 0)])
