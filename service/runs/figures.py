@@ -156,6 +156,7 @@ class NameRuns:
         since, streak = self.no_run_since, self._streak()
         if since is not None and now_ms - max(since, self._told_at_ms) > _FORGET_MS:
             self.no_run_since = None
+            self._answers.clear()  # else they would be missing again at once
         elif since is None and self._is_missing(len(streak), now_ms):
             self.no_run_since = min(streak)
         told, self._told = self._told, (bool(self._answers), self.no_run_since)

@@ -93,6 +93,10 @@ def test_a_run_ends_it_and_a_day_without_events_too() -> None:
     assert known.no_run_since == T
     known.take("new", Answer(T + 60_000, now + 60_000, 0.1, 0.2, ("running",)))
     assert known.no_run_since is None
+    gone = name_runs(declared=True)
+    now = answers(gone, "NN")
+    told = [gone.judge(now + later_ms) for later_ms in (0, 86_400_001, 86_400_002, 86_400_003)]
+    assert (told, gone.no_run_since) == ([True, True, False, False], None)  # it stays so
 
 
 def test_an_event_beside_one_with_a_run_is_no_sign() -> None:
