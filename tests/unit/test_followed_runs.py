@@ -122,6 +122,10 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
     view = msgspec.json.decode(followed.snapshot.body)
     told += [view["noRun"], view["idUsed"], view["final"]]
     assert told == [False, True, False, False, False, *[True] * 3, False, *[True] * 3]
+    late = Run("r-1", "f", RunStatus.RUNNING, LONG_AGO, None, None)
+    followed.show_runs([late], now=0, wall_ms=T)  # to who asks again
+    view = msgspec.json.decode(followed.snapshot.body)
+    assert (view["run"]["status"], view["noRun"], view["final"]) == ("running", False, False)
     followed.show_row(msgspec.structs.replace(delivered, state=State.DEAD))
     assert followed.snapshot.final
     followed.vanish()

@@ -84,7 +84,7 @@ def with_runs(
         other_runs=tuple(runs[1:]),
         no_run=no_run,
         id_used=no_run and id_used,
-        final=view.final or (view.state is State.DELIVERED and (ended or no_run)),
+        final=view.state is State.DEAD or (view.state is State.DELIVERED and (ended or no_run)),
     )
 
 
