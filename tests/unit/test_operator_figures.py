@@ -231,7 +231,8 @@ def test_points_of_one_interval_are_their_mean_rate() -> None:
     at = NOW - NOW % (5 * MINUTE_MS)
     two = [Sample(at + n, 9 - n, n, r, 9 * r, "healthy", "") for n, r in enumerate((1.0, 3.0))]
     assert thinned(two, DAY.interval_ms) == [Sample(at + 1, 9, 1, 2.0, 18.0, "healthy", "")]
-    _, rates = charts(two, DAY, NOW)
+    backlog, rates = charts(two, DAY, NOW)
+    assert backlog.words == "Waiting over the last day: 8 now, 9 at most."
     assert "accepted 2.0, delivered 18.0 now, 18.0 at most" in rates.words
 
 

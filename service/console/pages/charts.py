@@ -118,7 +118,7 @@ def _merged(same: Sequence[Sample]) -> Sample:
 
 def _backlog(points: Sequence[Sample], samples: Sequence[Sample], span: Span, now_ms: int) -> Chart:
     most = max((one.waiting for one in points), default=0)
-    last = points[-1].waiting if points else 0
+    last = samples[-1].waiting if samples else 0
     top = nice_top(max(most, 2))
     pieces = _pieces(points, span, now_ms, lambda one: one.waiting / top)
     areas = tuple(
