@@ -23,8 +23,10 @@ from service.config.values import InngestAddress
 from service.errors import (
     EventLeftError,
     IdempotencyKeyReusedError,
+    OutboxError,
     OutboxFullError,
     OutboxUnavailableError,
+    RefusedError,
     SchemaTooNewError,
     TooManyPendingError,
 )
@@ -48,8 +50,8 @@ from service.outbox.link.messages import (
     to_fault,
 )
 from service.outbox.link.outbox import RemoteOutbox
-from service.outbox.link.served import COMMAND_POLICY
-from service.outbox.link.server import LinkServer, serve_link
+from service.outbox.link.served import COMMAND_POLICY, Served
+from service.outbox.link.server import LinkServer, ServedPart, serve_link
 from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
 from service.outbox.model import Filter, Named, State
 from tests.support.remote_storage import (
@@ -193,10 +195,12 @@ def one_store(monkeypatch: pytest.MonkeyPatch, *said: msgspec.Struct) -> Wire:
     return wire
 
 
-@pytest.mark.parametrize(("policy", "seconds"), [(None, 30), (COMMAND_POLICY, 5)])
+@pytest.mark.parametrize(
+    ("policy", "seconds", "lost_seconds"), [(None, 30, 3), (COMMAND_POLICY, 5, 5)]
+)
 @in_virtual_time
 async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_closes(
-    monkeypatch: pytest.MonkeyPatch, policy: LinkPolicy | None, seconds: int
+    monkeypatch: pytest.MonkeyPatch, policy: LinkPolicy | None, seconds: int, lost_seconds: int
 ) -> None:
     wire = one_store(monkeypatch, Status(settings_revision=9), Closing())
     link = StoreLink("/nonexistent/store", policy)
@@ -214,6 +218,10 @@ async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_clo
     assert link.settings_revision > revision  # it may have changed every scope
     first.connection_lost(None)
     assert link.status.failure is None  # the next one is there
+    wire.channel.connection_lost(None)
+    with pytest.raises(OutboxUnavailableError):
+        await link.connected()
+    assert now() == pytest.approx(seconds + 1 + lost_seconds, abs=0.1)
     running.cancel()
 
 
@@ -221,7 +229,9 @@ async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_clo
 async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wire = one_store(monkeypatch, Status(detail={"undelivered": 3}))
+    address = InngestAddress("http://e", "http://a", "key", None)
+    said = Status(None, 4, ("relay is down",), {"undelivered": 3}, address)
+    wire = one_store(monkeypatch, said)
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
     remote = RemoteOutbox(link)
@@ -229,16 +239,25 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
         remote.intake.append(event()), remote.inspector.stats(), return_exceptions=True
     )
     await asyncio.sleep(11)  # it was looked at
-    sent = wire.written
+    sent, revision = wire.written, link.settings_revision
     wire.left.append(message(Status()))
     wire.channel.connection_lost(None)
     # No call is sent to it, not even in this turn.
-    assert link.status == Status("The store process does not answer.", detail={"undelivered": 3})
+    away = "The store process does not answer."
+    assert link.status == msgspec.structs.replace(said, failure=away)
+    assert link.settings_revision == revision
+    waiting = asyncio.create_task(remote.inspector.stats())
     await asyncio.sleep(0.2)
     assert wire.looks == 2
     assert [type(one) for one in await asking] == [OutboxUnavailableError] * 2
-    assert wire.written == sent + message(Hello(PROTOCOL))  # a call is sent once
+    called = Call(1, "Inspector.stats", msgspec.Raw(b"\x90"))
+    assert wire.written == sent + message(Hello(PROTOCOL)) + message(called)  # no other again
     running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    wire.channel.connection_lost(None)
+    with pytest.raises(OutboxUnavailableError):
+        await waiting
 
 
 async def test_what_is_said_to_one_that_is_gone_is_dropped() -> None:
@@ -622,17 +641,41 @@ async def test_what_was_answered_is_forgotten(remote: RemoteOutbox) -> None:
         assert kept(asyncio.Future) < before + 10
 
 
-async def test_a_caller_that_is_gone_is_forgotten(
-    short_path: Path, listening: socket.socket
+class Upgrading:
+    """A service whose upgrade waits."""
+
+    def __init__(self, may_end: asyncio.Event) -> None:
+        self.may_end = may_end
+        self.said: list[str] = []
+
+    async def outbox(self) -> str:
+        return "outbox"
+
+    async def upgrade(self) -> None:
+        self.said.append("began")
+        await self.may_end.wait()
+        self.said.append("ended")
+
+
+async def test_a_caller_that_is_gone_is_forgotten_once_its_calls_have_ended(
+    short_path: Path, listening: socket.socket, logged: list[Any]
 ) -> None:
-    before = kept(Channel)
-    async with serve_link(listening, [], Status):
+    before, upgrading = kept(Channel), Upgrading(asyncio.Event())
+    async with serve_link(listening, [ServedPart(Served, upgrading)], Status):
         line = await caller(short_path / "store")
         line.say(Hello(PROTOCOL))
         assert await line.heard() == Status()
         assert kept(Channel) == before + 1
+        line.say(Call(1, "Served.upgrade", msgspec.Raw(b"\x90")))
+        await eventually(lambda: upgrading.said)
+        line.say(Status())  # which no caller says
+        while await line.heard():
+            pass
+        assert logged.pop()["event"] == "link_message_refused"
+        upgrading.may_end.set()
         line.close()
         await eventually(lambda: kept(Channel) == before)
+    assert upgrading.said == ["began", "ended"]
 
 
 class Hearing:
@@ -650,9 +693,11 @@ class Hearing:
 @in_virtual_time
 async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives() -> None:
     full, callers = Status("The disk is full."), (Hearing(), Hearing())
-    server = LinkServer([], lambda: full if now() > 50 else Status())
+    upgrading = Upgrading(asyncio.Event())
+    server = LinkServer([ServedPart(Served, upgrading)], lambda: full if now() > 50 else Status())
     for each in callers:
         server.greeted(cast("Any", each))
+    server.start(cast("Any", callers[0]), Call(1, "Served.upgrade", msgspec.Raw(b"\x90")))
     telling = asyncio.create_task(server.tell_status())
     await asyncio.sleep(100)
     telling.cancel()
@@ -665,7 +710,8 @@ async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives()
         assert are_full == sorted(are_full)  # nothing from before is told again
         assert len(times) <= 103  # and nothing at each look
     await server.close()
-    assert now() == 110  # for ten seconds it waits for the callers' last calls
+    assert now() == 110  # for ten seconds it waits for the callers' last calls, and for all calls
+    upgrading.may_end.set()
     for each in callers:
         server.disconnected(cast("Any", each))
 
@@ -902,6 +948,8 @@ async def answered(path: Path, sent: bytes) -> bytes:
         IdempotencyKeyReusedError(),
         EventLeftError(),
         SchemaTooNewError(),
+        OutboxError("The outbox can't do that."),
+        RefusedError("That is refused."),
         ValueError("the events of one call are of one owner"),
     ],
 )
