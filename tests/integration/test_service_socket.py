@@ -169,8 +169,10 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
         assert sockets_of_services() == []
         monkeypatch.setattr(socket_folder, "UNIT_FOLDER", runtime)
         assert sockets_of_services() == [path]
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "")
     with service_socket() as listening:
         assert listening
+        assert Path(listening.getsockname()).parent.parent == short_path
         monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
         assert sockets_of_services() == [Path(listening.getsockname())]
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
