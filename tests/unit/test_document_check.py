@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 
@@ -64,12 +65,14 @@ async def test_what_was_found_is_forgotten_after_five_seconds():
         assert await check("a") == extra
 
 
-async def test_a_document_that_was_not_there_is_refused_and_asked_about_again():
+@pytest.mark.parametrize(("mode", "unknown"), [("enrich", {}), ("require", {"unchecked": True})])
+async def test_a_document_that_was_not_there_is_asked_about_again(mode, unknown):
     shelf = Shelf()
-    check = DocumentCheck("require", shelf)
-    with pytest.raises(DocumentNotFoundError):
-        await check("a")
-    for answer, extra in ((StorageUnavailableError(), {"unchecked": True}), (FOUND, EXTRA)):
+    check = DocumentCheck(mode, shelf)
+    missing = pytest.raises(DocumentNotFoundError) if mode == "require" else nullcontext()
+    with missing:
+        assert await check("a") == {}
+    for answer, extra in ((StorageUnavailableError(), unknown), (FOUND, EXTRA)):
         shelf.answers["a"] = answer
         assert await check("a") == extra
 

@@ -63,6 +63,7 @@ def test_a_name_that_s3_would_complete_is_refused_and_one_that_is_missing_is_req
         "text/plain\t;\tcharset=utf-8;format=flowed",
         'multipart/mixed; boundary="a b"',
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        'text/plain; name=""; other=";"',
         "text/plain; a=" + "b" * 241,  # 255 characters
     ],
 )
@@ -77,6 +78,8 @@ def test_a_media_type_is_taken_unchanged(value):
         "",
         "pdf",
         "application/",
+        "+a/b",
+        "a/.b",
         "/pdf",
         "*/*",
         "image/*",
