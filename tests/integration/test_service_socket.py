@@ -170,13 +170,27 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
         monkeypatch.setattr(socket_folder, "UNIT_FOLDER", runtime)
         assert sockets_of_services() == [path]
     monkeypatch.setenv("RUNTIME_DIRECTORY", "")
+    with contextlib.suppress(ZeroDivisionError), service_socket() as listening:
+        assert listening
+        path = Path(listening.getsockname())
+        assert path.parent.parent == short_path
+        raise ZeroDivisionError
+    assert not path.parent.exists()
     with service_socket() as listening:
         assert listening
-        assert Path(listening.getsockname()).parent.parent == short_path
         monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
         assert sockets_of_services() == [Path(listening.getsockname())]
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         assert sockets_of_services() == []  # another user's socket is no service of ours
+    with service_socket(), service_socket():
+
+        def end_all() -> int:
+            for folder in runtime.iterdir():
+                shutil.rmtree(folder)
+            return os.getuid()
+
+        monkeypatch.setattr(os, "geteuid", end_all)
+        assert len(sockets_of_services()) == 1  # the others have ended meanwhile
 
 
 def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
