@@ -72,6 +72,9 @@ async def test_a_document_that_was_not_there_is_asked_about_again(mode, unknown)
     missing = pytest.raises(DocumentNotFoundError) if mode == "require" else nullcontext()
     with missing:
         assert await check("a") == {}
+    shelf.answers["a"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await check("a")
     for answer, extra in ((StorageUnavailableError(), unknown), (FOUND, EXTRA)):
         shelf.answers["a"] = answer
         assert await check("a") == extra
