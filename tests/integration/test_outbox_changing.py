@@ -21,13 +21,13 @@ from service.bootstrap.stores import Outbox, open_served_outbox
 from service.config.settings import Settings
 from service.console.commands import repairs
 from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Named, State
+from service.outbox.model import ClaimRequest, Named, Settlement, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import SCRIPT, one_of_each, outbox_command, outbox_json
 from tests.support.rows import bury_all
-from tests.support.storage import claim, event, eventually
+from tests.support.storage import append_all, claim, event, eventually
 
 DAY_MS = 86_400_000
 
@@ -188,6 +188,13 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     for one, lost in ((ids["pending"], 2), ("--all", 1)):
         _, _, err = await outbox_command(path, "discard", ids["dead"], ids["delivered"], one)
         assert err == f"{lost} of them may not have reached Inngest, and never will.\n"
+    await append_all(served, 1, "u-3")
+    batch = await claim(served)
+    await served.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
+    every = [*ids.values(), batch.entries[0].event_id]  # of them one is delivering, one delivered
+    _, _, err = await outbox_command(path, "discard", *every)
+    assert err == "3 of them may not have reached Inngest, and never will.\n"
+    await outbox_json(path, "discard", "--state", "sent", "--yes")
     assert (await outbox_command(path, "discard", ids["pending"], "--json"))[2] == ""
     _, out, _ = await outbox_command(path, "discard", "--all")
     assert "Would discard 1 row" in out
