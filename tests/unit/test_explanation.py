@@ -24,7 +24,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
     return made_row(state, accepted_at_ms=NOW - 5000, **changes)
 
 
-LATER = row(due_in_seconds=9.0)
+LATER = row(due_in_seconds=86_400.0)
 
 
 def dead(attempts: int, reason: str | None, **changes: object) -> Row:
@@ -34,6 +34,8 @@ def dead(attempts: int, reason: str | None, **changes: object) -> Row:
 
 NOW_WORDS = "2026-11-24 22:30:19 UTC"
 REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
+ALONE = row(isolated=True, history=REFUSED)
+OWN_TURN = "it is due and waits for its turn to be sent alone"
 TRIED = "one event is tried in 2.1 s and the rest follow"
 TURN = "events are sent 8 at a time; it is sent when its turn comes"
 RESUMED = "it is sent after `outbox resume`"
@@ -50,24 +52,25 @@ TROUBLE = "every try to send it met trouble while others passed"
     ("given", "delivery", "words"),
     [
         (row(), OPEN, "it is due and is sent with the next batch"),
-        (row(), CLOSED, f"Inngest is in trouble (503 busy); {TRIED} when it passes"),
+        (ALONE, CLOSED, f"Inngest is in trouble (503 busy); {TRIED} when it passes"),
         (LATER, REFUSING, f"Inngest refuses our configuration (401 not found); repair it; {TRIED}"),
         (row(), RECOVERING, f"Inngest recovers (503 busy), {TURN}"),
-        (LATER, RECOVERING, "it is sent in 9 s"),
+        (LATER, RECOVERING, "it is sent in 1 d"),
         (row(), PAUSED, f"delivery is paused by ada; {RESUMED}"),
         (LATER, UPGRADE, f"delivery is paused by ada (an upgrade); {RESUMED}"),
         (
             row(due_in_seconds=2.5, isolated=True, sends=1, history=REFUSED),
-            OPEN,
+            RECOVERING,
             "it is sent again, alone, in 2.5 s, because it was refused: no",
         ),
-        (row(due_in_seconds=2.5, sends=1), OPEN, "it is sent again in 2.5 s"),
-        (row(due_in_seconds=2.5), OPEN, "it is sent in 2.5 s"),
         (
-            row(isolated=True, history=REFUSED),
+            row(due_in_seconds=2.5, sends=1, history=REFUSED),
             OPEN,
-            "it is due and waits for its turn to be sent alone, because it was refused: no",
+            "it is sent again in 2.5 s, because it was refused: no",
         ),
+        (row(due_in_seconds=2.5), OPEN, "it is sent in 2.5 s"),
+        (ALONE, OPEN, f"{OWN_TURN}, because it was refused: no"),
+        (row(isolated=True), RECOVERING, OWN_TURN),
         (
             row(State.DELIVERING, lease_in_seconds=31.0),
             CLOSED,
@@ -84,6 +87,11 @@ TROUBLE = "every try to send it met trouble while others passed"
             OPEN,
             f"Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; {REMOVED}",
         ),
+        (
+            row(State.DELIVERED),
+            OPEN,
+            f"Inngest took it at 2026-11-24 22:30:14 UTC, 0 s after its acceptance; {REMOVED}",
+        ),
         (row(State.SENT), OPEN, f"Inngest has answered and {HELD}"),
         (
             dead(3, "rejected", detail="no name"),
@@ -97,14 +105,14 @@ TROUBLE = "every try to send it met trouble while others passed"
         ),
         (dead(2, "undeliverable"), OPEN, f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
         (
-            row(State.DEAD, attempts=0),
+            row(State.DEAD, attempts=0, detail="no name"),
             OPEN,
-            f"no reason is kept after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
+            f"no reason is kept (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
         ),
         (
-            dead(1, "of an older version"),
+            dead(1, "of an older version", detail="v 0"),
             OPEN,
-            f"of an older version at its only attempt, at {NOW_WORDS}; {STAYS}",
+            f"of an older version (v 0) at its only attempt, at {NOW_WORDS}; {STAYS}",
         ),
     ],
 )
@@ -162,13 +170,14 @@ def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
 
 
 def test_a_page_with_buttons_names_no_command() -> None:
-    paused = "pending: delivery is paused by ada; it is sent after somebody resumes delivery."
-    assert explain(row(), PAUSED, now_ms=NOW, commands=False) == paused
+    by = "delivery is paused by ada (an upgrade)"
+    paused = f"pending: {by}; it is sent after somebody resumes delivery."
+    assert explain(row(), UPGRADE, now_ms=NOW, commands=False) == paused
     assert explain(row(State.DEAD), PAUSED, now_ms=NOW, commands=False).endswith(
         "; it stays until a replay sends it again under the same id or somebody removes it."
     )
     view = NameView(name="orders/placed", expected=False, dead=3)
-    told = explain_name(view.name, view, PAUSED, serving=True, commands=False)
+    told = explain_name(view.name, view, UPGRADE, serving=True, commands=False)
     assert told == [f"orders/placed events are {paused}", f"{NONE_SEEN}."]
 
 
@@ -179,6 +188,14 @@ PACE = (
     "the median, 95 % within 3 s."
 )
 STARTS = "The first run starts 0.4 s after its event is held in the median, 95 % within 1.5 min."
+NO_TIME = {
+    "held_median_seconds": 0.0,
+    "held_p95_seconds": 0.0,
+    "start_median_seconds": 0.0,
+    "start_p95_seconds": 0.0,
+}
+AT_ONCE = PACE.replace("1.5", "0").replace("0.25", "0").replace("3 s", "0 s")
+STARTS_AT_ONCE = STARTS.replace("0.4", "0").replace("1.5 min", "0 s")
 QUEUED = (
     "A queued run has not started: its function is paused, or it waits for its concurrency or "
     "throttle."
@@ -191,7 +208,16 @@ SOME = (
     "A function that debounces, batches or has a rate limit runs for some of its events only; "
     "otherwise those were held while the app was not synced or the function paused."
 )
+ONE_DEAD = "1 is dead: `outbox list --state dead --name a/b` shows why."
 NONE_EXPECTED = "None is expected: no event of this name had a run, and `expects_run` is not set."
+ONE_OF_TWO = {
+    **NO_TIME,
+    "sampled": 2,
+    "with_run": 1,
+    "ran": 1,
+    "outcomes": {"completed": 1, "queued": 1},
+}
+BOTH = "Of the runs are 1 completed, 1 queued."
 NO_ALARM = "Its functions may leave an event without a run, so this raises no alarm."
 
 
@@ -203,9 +229,9 @@ def of_sampled(with_run: int, sampled: int) -> str:
     ("figures", "words"),
     [
         ({}, [UNSEEN]),
-        ({"dead": 1}, [UNSEEN, "1 is dead: `outbox list --state dead --name a/b` shows why."]),
+        ({"dead": 1}, [UNSEEN, ONE_DEAD]),
         (
-            {"sampled": 2, "with_run": 2, "dead": 2000},
+            {"sampled": 2, "with_run": 2, "ran": 2, "dead": 2000},
             [of_sampled(2, 2), "2,000 are dead: `outbox list --state dead --name a/b` shows why."],
         ),
         (
@@ -222,13 +248,17 @@ def of_sampled(with_run: int, sampled: int) -> str:
             [PACE, of_sampled(3, 3), STARTS, "Of the runs are 2 completed, 1 queued.", QUEUED],
         ),
         (
-            {"sampled": 2, "with_run": 2, "outcomes": {"failed": 2}},
-            [of_sampled(2, 2), "Of the runs are 2 failed."],
+            {**NO_TIME, "sampled": 2, "with_run": 2, "expected": True, "outcomes": {"failed": 2}},
+            [AT_ONCE, of_sampled(2, 2), STARTS_AT_ONCE, "Of the runs are 2 failed."],
         ),
         ({"no_run_since": NOW, "last_run_at": NOW + HOUR_MS}, [MISSING]),
         ({"sampled": 2, "no_run_since": NOW}, [of_sampled(0, 2), MISSING]),
+        (
+            {**ONE_OF_TWO, "no_run_since": NOW},
+            [AT_ONCE, of_sampled(1, 2), STARTS_AT_ONCE, BOTH, QUEUED, MISSING],
+        ),
         ({"sampled": 2}, [of_sampled(0, 2), NONE_EXPECTED]),
-        ({"sampled": 2, "with_run": 1, "ran": 1}, [of_sampled(1, 2), NO_ALARM]),
+        (ONE_OF_TWO, [AT_ONCE, of_sampled(1, 2), STARTS_AT_ONCE, BOTH, QUEUED, NO_ALARM]),
         ({"sampled": 2, "ran": 1}, [of_sampled(0, 2), NO_ALARM]),
         ({"sampled": 2, "with_run": 1, "ran": 1, "expected": True}, [of_sampled(1, 2), SOME]),
         ({"sampled": 2, "expected": True}, [of_sampled(0, 2), SOME]),
@@ -243,5 +273,7 @@ def test_of_a_name_that_nobody_knows_the_state_of_delivery_is_told() -> None:
     assert explain_name("a/b", None, OPEN, serving=None) == [UNSEEN]
     stopped = "a/b events are pending: no service runs on this outbox; it is sent when one starts."
     assert explain_name("a/b", None, OPEN, serving=False) == [stopped, UNSEEN]
-    view = NameView(name="a/b", expected=False, sampled=2, with_run=2)
-    assert explain_name("a/b", view, OPEN, serving=False) == [stopped, of_sampled(2, 2)]
+    figures: dict[str, Any] = {"sampled": 2, "with_run": 2, "dead": 1, **NO_TIME}
+    view = NameView(name="a/b", expected=False, **figures)
+    told = explain_name("a/b", view, OPEN, serving=False)
+    assert told == [stopped, AT_ONCE, of_sampled(2, 2), STARTS_AT_ONCE, ONE_DEAD]
