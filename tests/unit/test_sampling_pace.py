@@ -39,14 +39,22 @@ class Clock(SimpleNamespace):
 
 
 class Looks:
-    """An inspector whose looks cost `cost` seconds; `at` are the times of them."""
+    """An inspector whose looks cost `cost` seconds; `at` are the times of them.
+
+    While `given` is None, and at the seconds in `away`, the store is away.
+    """
+
+    away: tuple[int, ...] = ()
 
     def __init__(self, clock: Clock, cost: float = 0.0, stats: Stats = NOTHING) -> None:
         self.at: list[int] = []
-        self._clock, self._cost, self.given = clock, cost, stats
+        self._clock, self._cost = clock, cost
+        self.given: Stats | None = stats
 
     async def stats(self) -> Stats:
         self.at.append(round(now()))
+        if self.given is None or self.at[-1] in self.away:
+            raise OutboxUnavailableError
         self._clock.jump += self._cost
         return self.given
 
@@ -87,21 +95,25 @@ async def watch_between(sampling: Sampler, begin: float, end: float) -> list[int
 @pytest.mark.parametrize(
     ("cost", "remembers", "at", "seen"),
     [
-        (0.0, True, [0, 10, 14, 16, 18, 28, 38], [13, 14, 16, 18]),
-        (0.03125, True, [0, 10, 14, 16, 18, 28, 38], [13, 14, 16, 18]),
-        (0.0625, True, [0, 10, 20, 30], [13]),
-        (0.0, False, [13, 15, 17, 19], [13, 15, 17, 19]),
+        (0.0, True, [0, 10, 14, 16, 18, 28, 38, 40], [13, 14, 18]),
+        (0.03125, True, [0, 10, 14, 16, 18, 28, 38, 40], [13, 14, 18]),
+        (0.0625, True, [0, 10, 20, 30, 40], [13]),
+        (0.0, False, [13, 15, 17, 19, 40], [13, 17, 19]),
     ],
 )
 @in_virtual_time
 async def test_samples_are_taken_every_ten_seconds_and_every_two_while_someone_watches(
     clock: Clock, cost: float, at: list[int], seen: list[int], *, remembers: bool
 ) -> None:
+    """Also after one that failed, and once someone watches again."""
     looks = Looks(clock, cost)
+    looks.away = (15, 16)
     sampling = Sampler(looks, NullRecorder(), History(Kept()) if remembers else None)
     running = asyncio.create_task(sampling.run())
-    assert await watch_between(sampling, 13, 19.5) == seen
+    two = (watch_between(sampling, 13, 19.5) for _ in range(2))
+    assert await asyncio.gather(*two) == [seen, seen]
     await asyncio.sleep(20)
+    await watch_between(sampling, 0, 1)
     running.cancel()
     assert looks.at == at
 
@@ -122,12 +134,15 @@ async def test_each_minute_is_kept_once_it_is_over_but_for_one_that_the_store_re
 
 
 @in_virtual_time
-async def test_rates_are_those_since_the_sample_before(clock: Clock) -> None:
+async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clock) -> None:
     looks = Looks(clock, cost=0.5)
     sampling = Sampler(looks, NullRecorder())
     await sampling.sample()
+    looks.given = None
+    await asyncio.sleep(4.5)
+    await sampling.sample()
     looks.given = Stats(20, 0, 30, 0, None, None, HEALTHY_DELIVERY, None, None)
-    await asyncio.sleep(9.5)
+    await asyncio.sleep(5)
     await sampling.sample()
     assert (sampling.latest.accepted_rate, sampling.latest.delivered_rate) == (5.0, 3.0)
 
@@ -150,6 +165,7 @@ DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
             "healthy",
             (0, 0, math.inf, 0, 0),
         ),
+        (NOTHING, (0, 0, 0, 0, 0), "healthy", (0, 0, 0, 0, 0)),
     ],
 )
 @in_virtual_time

@@ -128,6 +128,7 @@ def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
         ({"state": "healthy", "rate": 0.0}, 10, None),
         ({"rate": 0.0}, 0, 0.0),
         ({"paused_by": "ada", "state": "healthy"}, 10, None),
+        ({"paused_by": "ada", "state": "healthy"}, 0, 0.0),
     ],
 )
 def test_the_estimate_is_nothing_while_nothing_moves(
@@ -165,6 +166,8 @@ def test_rates_are_what_was_settled_and_what_came_on_top() -> None:
     assert second.accepted_rate == 3.0
     assert second.peak == 10
     assert moved(second, seen(sent=11), 1.0).peak == 11
+    replayed = moved(second, seen(pending=8, delivering=2, delivered=7, dead=1), 1.0)
+    assert (replayed.accepted_rate, replayed.delivered_rate) == (0.0, 0.0)
     purged = moved(second, seen(delivered=3), 1.0)
     assert (purged.accepted_rate, purged.delivered_rate) == (0.0, 0.0)
 
