@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from service.console.operations import erasure
+from service.console.operations import erasure, search
 from service.console.operations.erasure import OUT_OF_REACH, Certificate, ErasureParts, erase
+from service.console.operations.search import SearchPolicy
 from service.outbox.audit import Act, ErasedRecords
 from service.outbox.model import Named, State
 from tests.support.listed_outbox import ListedOutbox
@@ -64,7 +65,11 @@ async def erased(store: Store, owners: Sequence[str] = ("mine",), **how: Any) ->
 
 
 @in_virtual_time
-async def test_all_is_erased_but_what_is_under_way_for_longer_than_the_patience() -> None:
+async def test_all_is_erased_but_what_is_under_way_for_longer_than_the_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the searches for it pause."""
+    monkeypatch.setattr(search, "SearchPolicy", lambda: SearchPolicy(2, 2, budget_seconds=0.0))
     store = Store(*EACH)
     certificate = await erased(store)
     events = {"pending": 1, "sent": 1, "delivered": 1, "dead": 1}

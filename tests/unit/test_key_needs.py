@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.console.operations import search
 from service.console.operations.key_needs import KeyNeeds, key_needs
+from service.console.operations.search import SearchPolicy
 from service.encryption import MARK
 from service.outbox.model import Row, State
 from tests.support.listed_outbox import ListedOutbox
@@ -54,7 +56,7 @@ def waiting(payload: str, state: State, owner: str = "dev u-1") -> Row:
 
 @pytest.mark.parametrize(
     ("encryption", "needs"),
-    [(TwoKeys(), KeyNeeds((1, 3), 2, is_bounded=False)), (None, KeyNeeds((), 5, is_bounded=False))],
+    [(TwoKeys(), KeyNeeds((1, 3), 2, is_bounded=False)), (None, KeyNeeds((), 4, is_bounded=False))],
 )
 async def test_events_that_wait_or_are_dead_need_their_keys(
     encryption: TwoKeys | None, needs: KeyNeeds
@@ -62,7 +64,7 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
     outbox: Any = Encrypted(
         [
             waiting(REMOVED, State.PENDING),
-            waiting("1", State.PENDING),
+            waiting("1", State.PENDING, "key cron"),
             waiting("2", State.DELIVERING),
             waiting("2", State.SENT),
             waiting("2", State.DEAD, "key cron"),
@@ -76,10 +78,15 @@ async def test_events_that_wait_or_are_dead_need_their_keys(
     assert {one.payload_part for one in outbox.asked} == {MARK}
 
 
-async def test_of_a_state_a_thousand_events_are_looked_at() -> None:
-    rows = [made_row(id=f"e-{seq}", name="1", seq=seq) for seq in range(1, 1_002)]
+@pytest.mark.parametrize("state", [one for one in State if one is not State.DELIVERED])
+async def test_of_a_state_a_thousand_events_are_looked_at_or_as_many_as_a_second_allows(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [made_row(state, id=f"e-{seq}", name="1", seq=seq) for seq in range(1, 1_002)]
     outbox: Any = Encrypted(rows)
     encryption: Any = TwoKeys()
     assert await key_needs(outbox, encryption) == KeyNeeds((1_000, 0), 0, is_bounded=True)
     outbox.rows_in_it.pop()
     assert await key_needs(outbox, encryption) == KeyNeeds((1_000, 0), 0, is_bounded=False)
+    monkeypatch.setattr(search, "SearchPolicy", lambda: SearchPolicy(2, budget_seconds=0.0))
+    assert await key_needs(outbox, encryption) == KeyNeeds((2, 0), 0, is_bounded=True)
