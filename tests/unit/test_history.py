@@ -128,11 +128,14 @@ def row(state: State = State.DEAD, **changes: object) -> Row:
 
 def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> None:
     outage = Trouble(NOON - MINUTE_MS, NOON + 2 * MINUTE_MS, "backing_off", "503")
-    story = timeline(row(), [outage])
+    refused = {"at": NOON + 4_000, "note": "refused: HTTP 500"}
+    last = {"at": NOON + 9_000, "note": "refused: no"}  # its death is of the same moment
+    story = timeline(row(history=(refused, last)), [outage])
     assert [one.kind for one in story] == [
         Kind.ACCEPTED,
         Kind.TROUBLE,
         Kind.CLAIMED,
+        Kind.NOTE,
         Kind.NOTE,
         Kind.DEAD,
     ]

@@ -61,8 +61,9 @@ async def test_a_search_since_a_time_ends_a_minute_before_it(
     since_ms: int, last: tuple[int, int]
 ) -> None:
     policy = SearchPolicy(first_window=2, window=2, late_rows=0)
-    windows = await looked(ListedOutbox(rows(range(1, 201))), policy, since_ms=since_ms, **NONE)
-    assert windows[-1] == last
+    for owner in (None, "dev u-1"):
+        wanted = {"since_ms": since_ms, "owner": owner, **NONE}
+        assert (await looked(ListedOutbox(rows(range(1, 201))), policy, **wanted))[-1] == last
 
 
 @pytest.mark.parametrize(("late", "is_found"), [(20_000, True), (40_500, False)])
@@ -103,8 +104,9 @@ async def test_a_search_until_a_time_begins_a_minute_after_it(
     wanted: dict[str, Any], before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "wall_now_ms", lambda: 200_000)
-    windows = await looked(ListedOutbox(rows(range(1, 201))), **wanted, **NONE)
-    assert windows[0][0] == before
+    for owner in (None, "dev u-1"):
+        windows = await looked(ListedOutbox(rows(range(1, 201))), owner=owner, **wanted, **NONE)
+        assert windows[0][0] == before
 
 
 async def test_a_search_pauses_after_a_second() -> None:
@@ -178,8 +180,8 @@ async def test_of_a_beginning_the_rows_in_a_state_are_found_and_more_are_told() 
 
 async def test_of_an_ambiguous_beginning_eleven_events_are_shown() -> None:
     outbox: Any = ListedOutbox(rows(range(1, 13)))
-    found = await find_ids(outbox, ["e-", "e-2", "e-2", "e-", "none", "none", "e-1"])
+    found = await find_ids(outbox, ["e-", "e-2", "e-2", "e-", "none", "", "none", "e-1"])
     assert [row.seq for row in found.rows] == [2, 1]
-    assert found.unknown == ("none",)
+    assert found.unknown == ("none", "")
     [(beginning, shown)] = found.ambiguous
     assert (beginning, [row.seq for row in shown]) == ("e-", list(range(12, 1, -1)))

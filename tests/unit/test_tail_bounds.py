@@ -56,9 +56,9 @@ async def test_it_begins_with_the_newest_rows_that_match_and_what_comes_then_is_
     tail = Tail(Filter(user_id="u-1"))
     begun = await tail.begin(outbox, 2)
     assert [(one.what, one.row.seq) for one in begun] == [("pending", 4), ("pending", 5)]
-    outbox.rows_in_it[6] = row(7, State.DELIVERING)
+    outbox.rows_in_it[6] = row(7, State.DELIVERED)
     first, second, *news = await told(tail, outbox)
-    assert (first, second) == ("accepted 7", "delivering 7")
+    assert (first, second) == ("accepted 7", "delivered 7")
     assert news == [f"accepted {seq}" for seq in range(8, 8 + len(news))]
     assert len(news) > 4
 
@@ -130,12 +130,15 @@ async def test_rows_that_were_there_before_are_followed() -> None:
 
 async def test_each_change_is_told_once_until_its_row_is_delivered_or_gone() -> None:
     outbox, tail = ListedOutbox(row(seq) for seq in range(1, 5)), Tail(Filter())
-    await tail.begin(outbox, 0)
+    deliveries = Tail(Filter(state=State.DELIVERED))
+    for each in (tail, deliveries):
+        await each.begin(outbox, 0)
     for back in (row(2, sends=1), row(2, sends=1, attempts=1)):
         outbox.rows_in_it[1] = back  # it was sent between two looks
         assert await told(tail, outbox) == ["pending 2"]
     outbox.rows_in_it = [row(2, State.DELIVERING), row(4, State.DELIVERED)]
     assert await told(tail, outbox) == ["gone 1", "delivering 2", "gone 3", "delivered 4"]
+    assert await told(deliveries, outbox) == ["delivered 4"]
     assert await told(tail, outbox) == []
     outbox.rows_in_it.clear()
     assert await told(tail, outbox) == ["gone 2"]

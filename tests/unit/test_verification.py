@@ -52,12 +52,15 @@ class Inngest:
     async def run_ids(self, ulid: str, environment: str | None = None) -> Sequence[str]:
         assert environment == self._environment
         seq = decode_ulid(ulid) - BASE
-        if seq in (4, 6):
+        if seq == 4:
             raise InngestApiError
-        return {1: ["Completed", "Failed"], 2: [], 3: ["gone"]}.get(seq, ["Running"])
+        known = {1: ["Completed", "Failed"], 2: [], 3: ["gone"], 6: ["Completed", "silent"]}
+        return known.get(seq, ["Running"])
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         assert environment == self._environment
+        if run_id == "silent":
+            raise InngestApiError
         return None if run_id == "gone" else EventRun(run_id, run_id.upper())
 
 
