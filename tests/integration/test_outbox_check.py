@@ -45,7 +45,12 @@ async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
         (600, ("--max-age", "20m"), 0, "OUTBOX OK - "),
         (7200, (), 2, "OUTBOX CRITICAL - the oldest due row has waited 2 h, more than 1 h"),
         (7200, ("--critical-age", "3h"), 1, "OUTBOX WARNING - "),
-        (600, ("--max-age", "20m", "--critical-age", "5m"), 2, "OUTBOX CRITICAL - "),
+        (
+            600,
+            ("--max-age", "20m", "--critical-age", "5m"),
+            2,
+            "OUTBOX CRITICAL - the oldest due row has waited 10 min, more than 5 min",
+        ),
     ],
 )
 async def test_a_late_row_is_told_by_its_age(

@@ -9,6 +9,7 @@ from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import stats_view
 from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
+from service.runs.figures import NameView
 
 
 def found(
@@ -20,6 +21,7 @@ def found(
     confirmation: str = "on",
     faults: tuple[str, ...] = (),
     keys: KeyNeeds | None = None,
+    without_runs: tuple[NameView, ...] = (),
     **counts: int,
 ) -> list[Alarm]:
     record = DeliveryRecord(
@@ -29,7 +31,8 @@ def found(
     ages = {"oldest_pending_seconds": 99_999.0, "oldest_due_seconds": oldest}  # one is delayed
     stats = Stats(**rows, **ages, delivery=record, database_bytes=None, wal_bytes=None)
     view = stats_view(stats, serving=True)
-    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, keys=keys)
+    others = {"without_runs": without_runs, "keys": keys}
+    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, **others)
 
 
 @pytest.mark.parametrize("state", ["healthy", "backing_off", "recovering"])
@@ -43,7 +46,9 @@ def test_a_row_at_its_limit_is_not_late_and_a_key_that_is_there_no_trouble() -> 
     assert found(keys=KeyNeeds((1,), 0, is_bounded=True)) == []
 
 
-NO_KEY = KeyNeeds((1,), 2, is_bounded=False)
+NO_KEY = KeyNeeds((1,), 2, is_bounded=True)
+SILENT = NameView(name="a/b", expected=True, no_run_since=1_000)
+NO_RUNS = "a/b starts no run since 1970-01-01 00:00:01 UTC (see `outbox explain a/b`)"
 LATE = "the oldest due row has waited"
 NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
 
@@ -77,6 +82,7 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
         ),
         ({"faults": ("Full.",)}, "CRITICAL not_stored: events can't be stored: Full."),
         ({"keys": NO_KEY}, f"WARNING no_key: {NO_KEY.fault}"),
+        ({"without_runs": (SILENT,)}, f"WARNING no_runs a/b: {NO_RUNS}"),
     ],
 )
 def test_each_trouble_has_its_severity_its_key_and_its_words(
@@ -95,18 +101,29 @@ def test_severities_are_the_exit_codes_of_a_plugin_of_nagios() -> None:
     ]
 
 
-def test_every_trouble_is_told() -> None:
-    down = {"state": "misconfigured", "confirmation": "failing (HTTP 401)"}
-    given = found(pending=9, dead=1, oldest=4000.0, faults=("a", "b"), keys=NO_KEY, **down)
-    told = ["not_stored", "not_stored", "misconfigured", "not_confirmed", "late", "dead", "no_key"]
-    assert [alarm.key for alarm in given] == told
-    assert [alarm.severity for alarm in given].count(Severity.CRITICAL) == 4
+@pytest.mark.parametrize(
+    ("delivery", "key", "critical"),
+    [
+        ({"state": "misconfigured"}, "misconfigured", 4),
+        ({"state": "backing_off"}, "backing_off", 3),
+        ({"state": "recovering"}, "recovering", 3),
+        ({"paused_by": "ada"}, "paused", 3),
+    ],
+)
+def test_every_trouble_is_told(delivery: dict[str, Any], key: str, critical: int) -> None:
+    rows = {"pending": 9, "dead": 1, "oldest": 4000.0, "confirmation": "failing (HTTP 401)"}
+    others = {"faults": ("a", "b"), "keys": NO_KEY, "without_runs": (SILENT, SILENT)}
+    given = found(**rows, **others, **delivery)
+    told = ["not_stored", "not_stored", key, "not_confirmed", "late", "dead", "no_key"]
+    assert [alarm.key for alarm in given] == [*told, "no_runs a/b", "no_runs a/b"]
+    assert [alarm.severity for alarm in given].count(Severity.CRITICAL) == critical
 
 
 def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() -> None:
-    given = found(pending=5, state="backing_off", reason="ada?", confirmation="failing (ada?)")
-    assert all("ada?" in one.words for one in given)
-    told = ["5 wait and delivery is backing_off", "0 sent and confirmation is failing"]
-    assert [one.told for one in given] == told
+    for state in ("backing_off", "recovering", "misconfigured"):
+        given = found(pending=5, state=state, reason="ada?", confirmation="failing (ada?)")
+        assert all("ada?" in one.words for one in given)
+        told = [f"5 wait and delivery is {state}", "0 sent and confirmation is failing"]
+        assert [one.told for one in given] == told
     [paused] = found(pending=5, paused_by="ada")
     assert paused.told == "5 wait and delivery is paused"
