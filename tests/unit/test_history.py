@@ -65,9 +65,9 @@ def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
 def test_states_of_delivery_have_an_order(states: tuple[str, str], worst: str) -> None:
     minute = Minute()
     for at, state in enumerate(states):
-        minute.add(NOON + at, seen(1, state))
+        minute.add(NOON + at, seen(1, state, f"{state} since noon"))
     summed = minute.sum_up()
-    assert summed.state == worst
+    assert (summed.state, summed.reason) == (worst, f"{worst} since noon")
 
 
 def test_a_sample_counts_what_waits_and_what_is_sent() -> None:

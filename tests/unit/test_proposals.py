@@ -99,6 +99,16 @@ class Replays:
         return list(wanted.ids)[1:]
 
 
+class Away(Replays):
+    """The store is away at the second page."""
+
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        if len(self.seen) == 1:
+            self.seen.append((asyncio.get_running_loop().time(), 0))
+            raise OutboxUnavailableError
+        return await super().replay(wanted, actor=actor, act=act)
+
+
 @pytest.mark.parametrize(
     ("count", "per_minute", "seen"),
     [
@@ -173,6 +183,8 @@ async def test_a_change_names_rows_by_state_in_pages_and_tells_how_far_it_is() -
     assert told == [(1, 503), (501, 503), (503, 503)]
     proposal = dataclasses.replace(proposal, action=Action.REPLAY)
     assert len(await proposals.carry_out(proposal, ACT, actor="ada")) == 503
+    with pytest.raises(OutboxUnavailableError):
+        await Proposals(Finds(rows), Away()).carry_out(proposal, ACT, actor="ada")  # type: ignore[arg-type]
 
 
 def test_a_state_has_its_actions() -> None:
@@ -322,12 +334,6 @@ async def test_events_that_another_replayed_meanwhile_do_not_count() -> None:
 
 @in_virtual_time
 async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None:
-    class Away(Replays):
-        async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
-            if now() == 23:
-                raise OutboxUnavailableError
-            return await super().replay(wanted, actor=actor, act=act)
-
     repairs, scopes = Away(), MemoryScopes()
     running = asyncio.create_task(replay_for(60, dead(5), scopes, repairs))
     with structlog.testing.capture_logs() as lines:
@@ -338,7 +344,7 @@ async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None
         await asyncio.sleep(2)
         await PacedReplays(scopes).start(ONE)
         await running
-    assert [at for at, _ in repairs.seen] == [22, 25, 26]
+    assert repairs.seen == [(22, 2), (23, 0), (25, 2), (26, 1)]
     told = {"event": "paced_replay_waits", "log_level": "warning"}
     assert lines == [{**told, "reason": str(OutboxUnavailableError())}] * 2
 
