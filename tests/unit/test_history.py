@@ -106,9 +106,9 @@ def test_minutes_of_the_same_trouble_are_one() -> None:
     ]
 
 
-@pytest.mark.parametrize(("minute", "found"), [(4, 1), (5, 2)])
-def test_troubles_four_minutes_apart_are_two(minute: int, found: int) -> None:
-    assert len(troubles([sample(0, "paused"), sample(minute, "paused")])) == found
+@pytest.mark.parametrize(("minutes", "found"), [((), 0), ((0,), 1), ((0, 4), 1), ((0, 5), 2)])
+def test_troubles_five_minutes_apart_are_two(minutes: tuple[int, ...], found: int) -> None:
+    assert len(troubles([sample(minute, "paused") for minute in minutes])) == found
 
 
 def row(state: State = State.DEAD, **changes: object) -> Row:

@@ -214,6 +214,7 @@ def test_a_replay_at_a_rate_says_how_long_it_lasts(
 ) -> None:
     one = msgspec.structs.replace(ONE, per_minute=per_minute, done=2)
     assert (one.step, one.seconds_left) == (step, seconds_left)
+    assert ONE.seconds_left == 2.5
 
 
 async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> None:

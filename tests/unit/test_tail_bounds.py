@@ -124,6 +124,8 @@ async def test_rows_that_were_there_before_are_followed() -> None:
     outbox = ListedOutbox(row(seq, state) for seq, state in enumerate(states, 1))
     tail = Tail(Filter())
     await tail.begin(outbox, 0)
+    outbox.rows_in_it = [row(1), row(2, State.SENT), row(3), row(4)]  # 3 was lost, 4 is replayed
+    assert await told(tail, outbox) == ["pending 4", "pending 3", "sent 2"]
     outbox.rows_in_it.clear()
     assert sorted(await told(tail, outbox)) == ["gone 1", "gone 2", "gone 3", "gone 4"]
 
