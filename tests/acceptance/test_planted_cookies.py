@@ -56,7 +56,8 @@ async def port(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[str]:
         SESSION_SECRET=OWN_SECRET,
         NEXTAUTH_SECRET=SECRET,
     )
-    async with running("serve", environment=settings) as service:
+    ready = r"^Listening on (http://\S+) in production$"
+    async with running("serve", environment=settings, ready=ready) as service:
         yield service.url.rpartition(":")[2]
 
 
