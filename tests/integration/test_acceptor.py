@@ -96,12 +96,16 @@ async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:
 
 
 class Troubled(socket.socket):
-    """A listening socket whose `accept` raises `faults` first, and counts its calls."""
+    """A listening socket whose `accept` raises `faults` first, and counts its calls.
+
+    `turns` are the calls of each turn of the loop.
+    """
 
     def __init__(self, listening: socket.socket, faults: list[int]) -> None:
         super().__init__(fileno=listening.detach())
         self.faults = faults
         self.accepts = 0
+        self.turns = [0]
 
     def dup(self) -> Troubled:
         return self
@@ -111,6 +115,9 @@ class Troubled(socket.socket):
 
     def accept(self) -> tuple[socket.socket, object]:
         self.accepts += 1
+        if not self.turns[-1]:
+            asyncio.get_running_loop().call_soon(self.turns.append, 0)
+        self.turns[-1] += 1
         if self.faults:
             raise OSError(self.faults.pop(0), "in trouble")
         return super().accept()
@@ -134,7 +141,8 @@ async def test_a_shortage_is_waited_out_and_a_client_that_has_gone_is_not(
     loop, rested = asyncio.get_running_loop(), list[tuple[float, int]]()
     later = loop.call_later
     loop.set_exception_handler(lambda _, context: told.append(context))
-    with Troubled(socket.create_server(("127.0.0.1", 0)), [fault]) as listening:
+    faults = [fault] * (1 if rests else 100)
+    with Troubled(socket.create_server(("127.0.0.1", 0)), faults) as listening:
 
         def sooner(seconds: float, then: Callable[..., object], *given: Any) -> asyncio.TimerHandle:
             if listening.accepts != 1:
@@ -150,6 +158,25 @@ async def test_a_shortage_is_waited_out_and_a_client_that_has_gone_is_not(
         async with serving(listening, "one"):
             assert await asked(listening) == "one"
     assert (told, rested) == ([], [(0.1, 1)] if rests else [])
+    assert listening.turns == ([1, 2, 0] if rests else [64, 38, 0])
+
+
+async def test_a_client_that_goes_while_it_is_connected_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+
+    async def gone(*_: object) -> None:
+        monkeypatch.undo()
+        raise OSError
+
+    with socket.create_server(HERE) as listening:
+        async with serving(listening, "one"), asyncio.timeout(PATIENCE_SECONDS):
+            monkeypatch.setattr(loop, "connect_accepted_socket", gone)
+            assert [await asked(listening) for _ in range(2)] == ["", "one"]
+    assert told == []
 
 
 async def test_a_stop_in_a_shortage_is_the_end(
@@ -238,6 +265,14 @@ def test_every_address_of_a_host_has_one_port_and_those_of_other_machines_are_le
     cannot = r"Cannot assign requested address: http://a-name:0$"
     with pytest.raises(OSError, match=cannot), open_listening("a-name", 0):
         pass
+    with socket.create_server(HERE) as taken:
+        port = taken.getsockname()[1]
+        found = [(*here[0][:4], (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        in_use = f"Address already in use: http://a-name:{port}$"
+        with pytest.raises(OSError, match=in_use), open_listening("a-name", port):
+            pass
+        socket.create_server(("127.0.0.2", port)).close()  # nobody listens there
 
 
 def test_an_address_is_listened_at_again_though_a_client_s_connection_has_just_ended() -> None:
