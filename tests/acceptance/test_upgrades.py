@@ -80,8 +80,9 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
     settings = environment(url, inngest_api.url, **install(program))
     migrate(url)
     add_migration(program, ENDLESS)
-    for command in ("serve", "relay"):
-        async with running(command, environment=settings, ready=None) as migrating:
+    for command, processes in (("serve", "1"), ("serve", "2"), ("relay", "1")):
+        given = {**settings, "WEB_CONCURRENCY": processes}
+        async with running(command, environment=given, ready=None) as migrating:
             await eventually(lambda: is_migrating(url))
             assert await migrating.stop() == 0
     add_migration(program, "SELECT 1;")
@@ -156,10 +157,10 @@ async def test_a_passed_descriptor_that_does_not_listen_is_a_fault_of_the_config
     tmp_path: Path,
 ) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1")
-    with socket.socket() as unbound:
-        async with running(
-            "serve", environment=settings, passed=[unbound], ready="LISTEN_FDS"
-        ) as it:
+    with socket.create_server(("127.0.0.1", 0)) as good, socket.socket() as unbound:
+        said = "^configuration: LISTEN_FDS: descriptor 4 is not a listening TCP socket$"
+        passed = [good, unbound]
+        async with running("serve", environment=settings, passed=passed, ready=said) as it:
             assert await it.ended() == 2
 
 

@@ -27,6 +27,7 @@ from service.processes.child_process import (
     WAITS,
     Child,
     ChildProcess,
+    comes_first,
     lifeline,
     tell_fault,
 )
@@ -100,13 +101,22 @@ class Ended:
         return -9
 
 
-async def test_what_a_child_said_before_its_end_is_heard_after_it() -> None:
-    parent, child = socket.socketpair()
-    parent.settimeout(0)
-    with child:
-        tell_fault(child.fileno(), "no room")
-    process = ChildProcess(cast("asyncio.subprocess.Process", Ended()), parent, lambda _: None)
-    assert (await process.ended(), process.fault) == (-9, "no room")
+async def test_what_a_child_said_before_its_end_is_heard_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process that has its line is not waited for."""
+    for seconds, fault in ((PATIENCE_SECONDS, "no room"), (0, None)):
+        monkeypatch.setattr("service.processes.child_process._LAST_WORDS_SECONDS", seconds)
+        parent, child = socket.socketpair()
+        parent.settimeout(0)
+        with child:
+            if fault:
+                tell_fault(child.fileno(), fault)
+                child.shutdown(socket.SHUT_WR)
+            ended = cast("asyncio.subprocess.Process", Ended())
+            process = ChildProcess(ended, parent, lambda _: None)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert (await process.ended(), process.fault) == (-9, fault)
 
 
 def test_a_second_signal_ends_a_process_at_once_with_what_it_has_logged() -> None:
@@ -143,6 +153,15 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
             assert not waiting.done()
             parent.send(b"g")
             assert await waiting
+            for turns in range(4):  # at the same time as the stop
+                waiting = asyncio.create_task(line.may_go(stop))
+                await many_turns()
+                parent.send(b"g")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                stop.set()
+                assert not await waiting
+                stop.clear()
             parent.close()  # with words that it has not read, as a parent that is killed
             await gone.wait()
             line.ready()  # to nobody
@@ -150,6 +169,7 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
     assert asyncio.all_tasks() == {asyncio.current_task()}  # none waits for `stop`
     stop.set()
     assert not await line.may_go(stop)
+    assert await comes_first(asyncio.sleep(0), asyncio.sleep(0))  # at the same time
 
 
 class Served:
@@ -199,7 +219,7 @@ def test_at_most_65_536_files_are_asked_for_and_what_is_refused_is_no_error(
 
     def refuse(_: int, limits: tuple[int, int]) -> None:
         asked.append(limits)
-        raise ValueError
+        raise OSError if hard == 4096 else ValueError
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
     monkeypatch.setattr(resource, "setrlimit", refuse)

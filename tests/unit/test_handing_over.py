@@ -212,10 +212,15 @@ async def test_a_child_whose_first_start_is_faulty_ends_the_service_with_2(
 
 
 @in_virtual_time
-async def test_a_loss_is_accepted_by_the_first_store_alone(processes: type[Process]) -> None:
+async def test_a_start_that_may_succeed_later_is_tried_again_and_accepts_no_loss(
+    processes: type[Process],
+) -> None:
+    later = asyncio.get_running_loop().call_later
+    later(0.5, lambda: processes.started[0]._stop(-1))
     async with working_pool():
-        processes.started[0].signal(signal.SIGKILL)
+        processes.started[1]._stop(-2)  # a fault that it did not have at its start
         await asyncio.sleep(10)
+        assert serving(processes, "store") == serving(processes, "front") == 1
         stores = [one.child for one in processes.started if one.child.name == "store"]
         assert ["--accept-loss" in one.command for one in stores] == [True, False]
 
@@ -293,6 +298,10 @@ async def test_an_upgrade_after_a_crash_starts_each_process_once(processes: type
         assert await processes.started[1].ended() == 0  # the front lets go, no signal ends it
         assert serving(processes, "store") == serving(processes, "front") == 1
         assert len(processes.started) == crashed + 2
+        for one in processes.started[crashed:]:
+            one.signal(signal.SIGKILL)
+        await asyncio.sleep(120)
+        assert serving(processes, "store") == serving(processes, "front") == 1
 
 
 @in_virtual_time
@@ -345,7 +354,7 @@ async def test_a_store_that_has_let_go_gets_the_outbox_back_when_the_new_one_doe
             r"It ended with -9; see its log\.$",
         ):
             await own.upgrade()
-        assert now() < 65
+        assert (alive(processes), now() < 65) == (2, True)
         assert processes.started[0].serves
 
 
@@ -368,23 +377,24 @@ async def test_a_stop_when_the_store_has_just_let_go_gives_it_the_outbox_for_the
 async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_it_is_said_why(
     processes: type[Process],
 ) -> None:
-    async with working_pool(FRONT, Child("a front that comes", ["front"], ())) as own:
+    async with working_pool(FRONT, FRONT, Child("a front that comes", ["front"], ())) as own:
         assert all(one.serves for one in processes.started)  # each was waited for
         processes.fault_of_fronts = "no such module"
-        split = "The store process is of the new version, the front processes are of the old one"
-        with pytest.raises(
-            UpgradeError, match=f"^{split}: a new one did not come. no such module$"
-        ):
-            await own.upgrade()
-        processes.fault_of_fronts = ""
         later = asyncio.get_running_loop().call_later
+        later(0.5, lambda: setattr(processes.started[-3], "fault_of_fronts", "no memory"))
+        split = "The store process is of the new version, the front processes are of the old one"
+        with pytest.raises(UpgradeError, match=f"^{split}: a new one did not come. ") as told:
+            await own.upgrade()
+        faults = str(told.value).partition("come. ")[2].split("; ")
+        assert sorted(faults) == ["no memory", "no such module"]
+        processes.fault_of_fronts = ""
         later(0.5, lambda: setattr(processes.started[-2], "opens", False))
         with pytest.raises(
             UpgradeError, match=rf"^{split}: a new one did not come. It hangs; see its log\.$"
         ):
             await own.upgrade()
-        assert (alive(processes), now() < 70) == (4, True)
-        assert (serving(processes, "store"), serving(processes, "front")) == (1, 2)
+        assert (alive(processes), now() < 70) == (5, True)
+        assert (serving(processes, "store"), serving(processes, "front")) == (1, 3)
 
 
 @in_virtual_time
@@ -418,5 +428,5 @@ async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[P
     async with working_pool(FRONT) as own:
         processes.started[-1].hangs = True
         await own.upgrade()
-        assert 60 < now() < 65
+        assert (60 < now() < 65, len(ENDED)) == (True, 3)
         assert await processes.started[0].ended() == -signal.SIGTERM
