@@ -40,8 +40,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 async def test_any_variable_of_inngests_keeps_the_fake_away(
     environment: pytest.MonkeyPatch, name: str
 ) -> None:
-    environment.setenv(name, "http://127.0.0.1:9")
     environment.setenv("INNGEST_TWO", "2")
+    environment.setenv(name, "http://127.0.0.1:9")
     said: list[str] = []
     settings = Settings.load({})
     async with open_inngest(settings, fake=True, say=said.append) as known:

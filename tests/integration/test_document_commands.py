@@ -48,7 +48,8 @@ def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_pa
     told = said(2)
     assert "configuration: AWS_S3_BUCKET: required by the worker" in told
     assert "configuration: AWS_S3_REGION: required by the worker" in told
-    assert "--health-port: invalid port value: '65536'" in said(2, "--health-port", "65536")
+    for port in ("65536", "-1", "http"):
+        assert f"invalid port value: '{port}'" in said(2, f"--health-port={port}")
     bucket = {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -81,10 +82,12 @@ def test_check_tells_the_event_types(command, tmp_path):
     ]
 
 
-def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp_path):
+def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp_path, monkeypatch):
     for said in ("applied 0001_first\n", "nothing to apply\n"):
         done = command("migrate", OUTBOX_URL=f"sqlite:///{tmp_path / 'outbox.db'}")
         assert (done.exit_code, done.stdout) == (0, said)
+    monkeypatch.setattr("service.outbox.schema.migrate", lambda _: ["0002_a", "0003_b"])
+    assert command("migrate").stdout == "applied 0002_a\napplied 0003_b\n"
 
 
 def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
