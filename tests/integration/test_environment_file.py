@@ -53,9 +53,11 @@ def test_the_outbox_script_reads_the_file_and_prefers_the_environment(folder: Pa
 
 
 def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None:
-    (folder / ".env").write_bytes("# M\xfcller\nPORT=3999\n".encode("latin-1"))
     sentence = ".env: it is no text in UTF-8, or has a zero byte\n"
-    assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
+    for raw in (b"PORT=3\x00\n", b"# M\xfcller\nPORT=3999\n"):
+        (folder / ".env").write_bytes(raw)
+        found = said(folder, sys.executable, "-m", "service", "check")
+        assert found == f"configuration: {sentence}"
     assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
     quiet = ("sh", "-c", '"$@" 2>/dev/null; echo $?', "sh")
     assert said(folder, *quiet, *SCRIPT, "stats") == "2\n"

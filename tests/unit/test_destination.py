@@ -28,6 +28,7 @@ CHOSEN = "off (OUTBOX_CONFIRM)"
         ({**OWN, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({"INNGEST_DEV": "0", **OWN, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**EVENTS, **KEY, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
+        ({**EVENTS, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, CHOSEN),
         ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, "on (OUTBOX_CONFIRM)"),
         ({**BASE, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
@@ -51,5 +52,8 @@ def test_a_fake_inngest_is_said_to_be_one_and_is_no_variable():
 
 
 def test_inngest_can_be_asked_with_a_key_or_where_none_is_needed():
-    for environ, can_ask in [({}, True), (KEY, False), ({**KEY, **SIGNED}, True)]:
-        assert confirmation_mode(Settings.load(environ)).can_ask is can_ask
+    without, keyed = [KEY, OWN], [{**KEY, **SIGNED}, {**OWN, **SIGNED}]
+    for environ in ({}, *without, *keyed):
+        for mode in ("auto", "off"):
+            settings = Settings.load({**environ, "OUTBOX_CONFIRM": mode})
+            assert confirmation_mode(settings).can_ask is (environ not in without)

@@ -13,7 +13,7 @@ OTHER = "fedcba9876543210"
 
 
 def test_a_name_has_several_keys_and_owns_what_each_of_them_posts() -> None:
-    keys = EventKeys(parse_event_keys([f"cron:{KEY}", f" cron : {OTHER} ", "web:k:1"]))
+    keys = EventKeys(parse_event_keys([f"cron:{KEY}", f" cron : {OTHER} ", "web:k:1", "web:k:1"]))
     owners = [user and user.owner for user in map(keys.user, (KEY, OTHER, "k:1", "guess", ""))]
     assert owners == ["key cron", "key cron", "key web", None, None]
 

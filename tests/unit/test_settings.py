@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from service.config.faults import misspelt_variables
-from service.config.outbox_url import redacted_url, url_in_schema
+from service.config.outbox_url import file_fault, redacted_url, url_in_schema
 from service.config.settings import Settings
-from service.config.values import parse_duration
+from service.config.values import parse_duration, spelled_duration
 from service.errors import ConfigurationError
 
 DEFAULTS = {
@@ -98,7 +98,7 @@ FAULTY = {
         "write each origin as browsers send it, such as https://a.example:8443",
     ),
     "TRUSTED_PROXIES": (
-        "::1,10.1/8",
+        "::1,10.1/8,a",
         "write addresses or networks, such as 10.0.0.5 or 10.0.0.0/24",
     ),
 }
@@ -109,7 +109,7 @@ FAULTY_IN_PRODUCTION = {
     "DEV_LOGIN": ("1", "the development sign-in can't be used in production"),
     "OUTBOX_JOURNAL": ("s3://bucket", JOURNAL),
     "OUTBOX_EVENT_KEYS": (
-        f"c:short,a:{'x' * 16},b:{'y' * 15}",
+        f"c:short,a:{'x' * 16},b:{'y' * 15},c:tiny",
         f"a key of b {SHORT}\nOUTBOX_EVENT_KEYS: a key of c {SHORT}",
     ),
     "INNGEST_EVENT_KEY": ("", "required unless INNGEST_DEV is set"),
@@ -151,6 +151,7 @@ def test_a_schema_that_would_have_to_be_quoted_is_refused(schema: str) -> None:
     url = {"OUTBOX_URL": "postgresql://h/x"}
     assert faults(**url, OUTBOX_SCHEMA=schema).startswith("OUTBOX_SCHEMA: a schema's name has")
     Settings.load({**url, "OUTBOX_SCHEMA": "q" * 63})
+    Settings.load({"OUTBOX_SCHEMA": schema})  # SQLite has none
 
 
 def test_no_fault_quotes_a_secret():
@@ -160,6 +161,12 @@ def test_no_fault_quotes_a_secret():
 def test_a_duration_is_read_with_its_unit():
     texts = ("250ms", "10", "10 s", "5m", "2h", "7D", "1w")
     assert [parse_duration(one) for one in texts] == [0.25, 10, 10, 300, 7200, 604_800, 604_800]
+
+
+def test_a_duration_is_spelled_in_the_largest_unit_that_divides_it() -> None:
+    whole = ("1ms", "1s", "1m", "1h", "1d", "14d")
+    others = ("0s", "0.0004s", "59500ms", "90s", "3599s", "36h", "604799s", "604800500ms")
+    assert [spelled_duration(parse_duration(one)) for one in whole + others] == [*whole, *others]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +237,7 @@ def webhook_secret(size: int) -> str:
     [
         ("PORT", "65535", "65536"),
         ("PORT", "0", "-1"),
+        ("HOST", "1.a", "1"),
         *(
             ("OUTBOX_URL", "sqlite:///x", bad)
             for bad in ("sqlite:///", "sqlite:///:memory:", "sqlite://", "x.db", "http://[x")
@@ -320,22 +328,21 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
 @pytest.mark.parametrize(
     ("fault", "environ", "well"),
     [
-        (
-            "ALARM_SECRET: required with",
-            {"ALARM_URL": "https://a.test"},
-            {"ALARM_SECRET": webhook_secret(24)},
+        *(
+            ("ALARM_SECRET: required with", {"ALARM_URL": "https://a.test"}, well)
+            for well in ({"ALARM_SECRET": webhook_secret(24)}, {"ALARM_URL": "inngest"})
         ),
         *(
             (
                 "JWT_AUDIENCE, JWT_JWKS_URL: these need",
-                {name: "https://a.test/keys"},
-                {"JWT_ISSUER": "https://a.test"},
+                {**PRODUCTION, name: "http://localhost:9000"},
+                {"JWT_ISSUER": "http://localhost:9000"},
             )
             for name in ("JWT_AUDIENCE", "JWT_JWKS_URL")
         ),
         (
             "OIDC_ISSUER, OIDC_CLIENT_ID: set both",
-            {"OIDC_ISSUER": "https://a.test"},
+            {**PRODUCTION, "OIDC_ISSUER": "http://127.0.0.1:9000"},
             {"OIDC_CLIENT_ID": "outbox"},
         ),
         (
@@ -401,5 +408,10 @@ def test_a_value_is_read_as_it_is_meant(
 
 @pytest.mark.parametrize("name", ["password", "sslpassword", "Token", "client_secret", "api_key"])
 def test_a_secret_parameter_of_an_address_is_not_shown(name: str) -> None:
-    shown = redacted_url(f"postgresql://ada:w@r:/d@db/x?sslmode=require&{name}=word&a=b")
-    assert shown == f"postgresql://ada:********@db/x?sslmode=require&{name}=********&a=b"
+    shown = redacted_url(f"postgresql://ada:w@r:/d@db/x?sslmode=require&{name}=word&a=b&token=t")
+    others = f"sslmode=require&{name}=********&a=b&token=********"
+    assert shown == f"postgresql://ada:********@db/x?{others}"
+
+
+def test_a_fault_of_a_file_that_has_no_words_is_told_by_its_kind() -> None:
+    assert file_fault("a", TimeoutError()) == "a can't be used: TimeoutError."
