@@ -53,13 +53,14 @@ def test_json_and_yaml_give_the_same_types_beside_the_packaged_one(load, name):
 
 @pytest.mark.parametrize("name", ["types.json", "types.yaml"])
 def test_a_file_may_begin_with_a_byte_order_mark(load, name):
-    assert len(load("\ufeff" + json.dumps({"types": [REPORT]}), name=name)) == 2
+    for entries in ([], [REPORT]):
+        assert len(load("\ufeff" + json.dumps({"types": entries}), name=name)) == 1 + len(entries)
 
 
 def test_an_entry_with_the_path_of_the_packaged_type_changes_it(load):
-    [renamed] = load("types: [{path: /api/route, name: files/Uploaded}]")
+    [renamed] = load("types: [{path: /api/route, name: files/Uploaded, summary: null}]")
     [packaged] = load_event_types(None)
-    assert renamed.name == "files/Uploaded"
+    assert (renamed.name, renamed.summary) == ("files/Uploaded", None)
     assert renamed.data == packaged.data
     assert renamed.document
 
@@ -83,7 +84,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(name=""), "name: an event name has 1 to 256 characters"),
         (changed(name="x" * 257), "name: an event name has 1 to 256 characters"),
         (changed(name="Inngest/x"), "names that start with inngest/ are reserved; choose another"),
-        (changed(name="a\nb"), "name: an event name has a letter or a digit, and no control"),
+        (changed(name="a\n"), "name: an event name has a letter or a digit, and no control"),
         (changed(name="/"), "an event name has a letter or a digit, and no control characters"),
         (changed(name=5), "name: write a string"),
         (
@@ -93,6 +94,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(path="/api/"), "path: write a path as /api/reports"),
         (changed(path="/api/a/../b"), "path: write a path as /api/reports"),
         (changed(path="/api/{id}"), "path: write a path as /api/reports"),
+        (changed(path="/api/a/"), "path: write a path as /api/reports"),
         (changed(path="/api/a b"), "path: write a path as /api/reports"),
         (changed(path="/api/events"), "/api/events is the service's own; choose another path"),
         (changed(path="/api/events/mine"), "path: /api/events/mine is the service's own"),
@@ -108,7 +110,10 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(who=["session", "key "]), "key NAME, next-auth, authjs, or an issuer's URL"),
         (changed(who=[]), "who: "),
         (changed(who=5), "who: write a string or a list of strings"),
-        (changed(document=True), "document: the body needs documentName; add it to required"),
+        (
+            changed(document=True, body={"type": "object", "properties": {"documentName": {}}}),
+            "document: the body needs documentName; add it to required",
+        ),
         (changed(document="yes"), "document: write true or false"),
         (changed(summary=""), "summary: "),
         (changed(summary="x" * 201), "summary: "),
@@ -257,6 +262,9 @@ def test_aliases_that_would_grow_to_billions_of_values_are_refused(load):
 def test_a_file_that_is_missing_or_not_utf8_is_told(tmp_path):
     with pytest.raises(ConfigurationError, match=r"none\.yaml: No such file"):
         load_event_types(str(tmp_path / "none.yaml"))
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"folder\.yaml: Is a directory$"):
+        load_event_types(str(tmp_path / "folder.yaml"))
     (tmp_path / "latin.yaml").write_bytes(b"types: [\xff]")
     with pytest.raises(ConfigurationError, match="it is not UTF-8"):
         load_event_types(str(tmp_path / "latin.yaml"))

@@ -28,7 +28,12 @@ ORDER = {
             "propertyNames": {"maxLength": 3},
             "dependentRequired": {"a": ["b"]},
         },
-        "place": {"type": "object", "unevaluatedProperties": False},
+        "place": {
+            "type": "object",
+            "allOf": [{"properties": {"city": {"type": "string"}}}],
+            "unevaluatedProperties": False,
+        },
+        "rows": {"additionalProperties": {"items": {"type": "integer"}}},
     },
     "additionalProperties": False,
     "$defs": {
@@ -57,6 +62,8 @@ def with_report(**fields: object) -> dict[str, object]:
         (with_report(**{SECRET: 1}), "The body has a field that is not allowed."),
         (with_report(labels={SECRET: 1}), "The field labels has a field that is not allowed."),
         (with_report(place={SECRET: 1}), "The field place has a field that is not allowed."),
+        (with_report(place={"city": 1}), "The field place.city is wrong: "),
+        (with_report(rows={SECRET: [1, SECRET]}), "The field rows is wrong: "),
         (with_report(labels={"a": 1}), "The field labels.b is missing."),
         (with_report(labels={"abc": SECRET}), "The field labels is wrong: "),
         (with_report(sendAt=SECRET), "The field sendAt is wrong: "),
@@ -139,7 +146,7 @@ EACH_OTHER = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]
         (schema(a={"$dynamicAnchor": "a"}), "$dynamicAnchor is not taken"),
         (schema(a={"$vocabulary": {"https://example.com/": True}}), "$vocabulary is not taken"),
         (
-            {"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"},
+            schema(a={"$schema": "http://json-schema.org/draft-07/schema#"}),
             "$schema that is taken is https://json-schema.org/draft/2020-12/schema; leave it out",
         ),
         (
@@ -180,6 +187,7 @@ KINDS = {"oneOf": [{"const": number} for number in range(50)]}
         {"items": {"type": "number", "multipleOf": 0.01}},
         {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/kinds"}]}},
         {"patternProperties": {"^a": KINDS}},
+        {"items": {"anyOf": [{}], "$ref": "#/$defs/kinds"}},
         {"items": {"anyOf": KINDS["oneOf"]}},
         {"items": {"oneOf": KINDS["oneOf"][:20], "anyOf": KINDS["oneOf"][:20]}},
         *({keyword: KINDS} for keyword in ("contains", "unevaluatedItems", "propertyNames")),
@@ -233,7 +241,7 @@ def test_in_another_document_references_start_elsewhere_and_data_stay() -> None:
     def declared(reference: str) -> dict[str, object]:
         one, data = {"$ref": reference}, {"$ref": "#/$defs/a"}
         fields = {"default": one, "a": {"default": data, "enum": [data]}}
-        inner = {"anyOf": [one, True], "$defs": {"b": one}}
+        inner = {"anyOf": [one, True], "$defs": {"const": one}}
         return {"properties": fields, "items": one, "minItems": 1, **inner}
 
     assert rewritten(declared("#/$defs/a"), "#/x") == declared("#/x/$defs/a")

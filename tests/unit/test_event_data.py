@@ -15,10 +15,10 @@ from service.event_types.template import check_template
 from service.identity.user import User
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada", organization_id="acme")
-BODY = {"report": "sales", "address": {"city": "Paris"}, "none": None, "sendAt": 5}
-SOURCES = Sources(
-    BODY, ADA, msgspec.Raw(b'{"indexing":{"language":"fr"}}'), {"bucket": "documents"}
-)
+DATA = {"report": "sales", "address": {"city": "Paris", "zip": None}, "none": None, "rows": [{}]}
+BODY = {**DATA, "sendAt": None}
+SETTINGS = {"indexing": {"language": "fr", "none": None}}
+SOURCES = Sources(BODY, ADA, msgspec.Raw(msgspec.json.encode(SETTINGS)), {"bucket": "documents"})
 
 
 def data(template: dict[str, Any] | None) -> Any:
@@ -32,13 +32,15 @@ def data(template: dict[str, Any] | None) -> Any:
         ("$body.report", "sales"),
         ("$body.address.city", "Paris"),
         ("$body.none", None),
-        ("$body", {"report": "sales", "address": {"city": "Paris"}, "none": None}),
+        ("$body.address.zip", None),
+        ("$body", DATA),
         ("$user.id", "u-1"),
         ("$user.email", "ada@example.com"),
         ("$user.name", "Ada"),
         ("$user.organizationId", "acme"),
         ("$user.issuer", "next-auth"),
-        ("$appSettings", {"indexing": {"language": "fr"}}),
+        ("$appSettings", SETTINGS),
+        ("$appSettings.indexing.none", None),
         ("$appSettings.indexing.language", "fr"),
         ("$document.bucket", "documents"),
         ("text", "text"),
@@ -46,6 +48,7 @@ def data(template: dict[str, Any] | None) -> Any:
         (17, 17),
         (["a", 1, None], ["a", 1, None]),
         ({"deep": {"er": "$body.report"}}, {"deep": {"er": "sales"}}),
+        ({"deep": "$body.other"}, {}),
     ],
 )
 def test_a_value_comes_from_its_source(source: Any, value: Any) -> None:
@@ -58,6 +61,7 @@ def test_a_value_comes_from_its_source(source: Any, value: Any) -> None:
         "$body.other",
         "$body.report.deeper",
         "$body.address.street",
+        "$body.rows.deeper",
         "$appSettings.indexing.language.more",
         "$appSettings.other",
         "$document.object",
@@ -68,8 +72,12 @@ def test_a_source_without_a_value_leaves_its_key_out(source: str) -> None:
 
 
 def test_without_a_template_the_data_is_the_body_without_its_send_at() -> None:
-    assert data(None) == {"report": "sales", "address": {"city": "Paris"}, "none": None}
+    assert data(None) == DATA
+    delayed = Sources({"a": 1, "sendAt": 5}, ADA)
+    assert DataMapping(None).build(delayed) == {"a": 1}
     assert data({}) == {}
+    nobody = Sources({}, User("dev", "u-1"))
+    assert DataMapping({"a": "$user.email"}).build(nobody) == {"a": None}
 
 
 def test_application_settings_are_only_asked_for_where_they_are_used() -> None:
@@ -120,6 +128,7 @@ SCHEMA = {
         "report": {"type": "string"},
         "address": {"$ref": "#/$defs/address"},
         "labels": {"type": "object"},
+        "any": True,
     },
     "$defs": {
         "address": {"$ref": "#/$defs/place"},
@@ -164,8 +173,9 @@ def test_sources_that_an_event_may_have_are_taken() -> None:
     good = {
         "a": "$body.report",
         "b": "$body.address.city",
-        "c": {"d": "$body.labels.any.thing"},
+        "c": {"d": "$body.labels.any.thing", "e": "$body.any.thing"},
         "e": "$document.object",
+        "i": "$appSettings.indexing.language",
         "f": ["$$x"],
         "g": "$body",
         "h": "$body.sendAt",
