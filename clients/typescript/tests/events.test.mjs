@@ -30,11 +30,11 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
   const { requests, fetch } = service((_, place) => answers[place]);
   // The next question follows at once: a pause would outlast the test.
   const retry = { firstDelayMs: 1e9, maxDelayMs: 1e9 };
-  const event = await new OutboxClient({ fetch, retry }).waitFor("e");
+  const event = await new OutboxClient({ fetch, retry }).waitFor("a/b");
   assert.equal(event.final, true);
   const seen = requests.map(({ headers }) => headers.get("if-none-match"));
   assert.deepEqual(seen, [null, '"1"', '"1"', '"2"']);
-  assert.ok(requests.every(({ url }) => url === "/api/events/e?wait=30"));
+  assert.ok(requests.every(({ url }) => url === "/api/events/a%2Fb?wait=30"));
   assert.equal(timeout.mock.callCount(), 4);
   assert.ok(timeout.mock.calls.every(({ arguments: [ms] }) => ms === 60_000));
 });
@@ -45,8 +45,9 @@ test("a stream may end its lines with CRLF, wherever it is cut", async () => {
   const { requests, fetch } = service(() => new Response(ReadableStream.from(cuts)));
   const timeout = mock.method(AbortSignal, "timeout");
   const seen = [];
-  for await (const event of new OutboxClient({ fetch }).watch("e")) seen.push(event);
+  for await (const event of new OutboxClient({ fetch }).watch("a/b")) seen.push(event);
   assert.deepEqual(seen, [{ final: false }, { final: true, reason: "ü" }]);
+  assert.equal(requests[0].url, "/api/events/a%2Fb/stream");
   assert.equal(requests[0].headers.get("accept"), "text/event-stream");
   assert.equal(timeout.mock.callCount(), 0); // it may last
 });
@@ -100,8 +101,13 @@ test("a read is repeated after pauses that grow", async () => {
 
 test("a stream that is silent for 45 s is opened again", async () => {
   const pass = stoppedClock();
-  const { requests, fetch } = service((_, place) => silent(place, {}));
+  let stream;
+  const start = (body) => (stream = body);
+  const { requests, fetch } = service(() => new Response(new ReadableStream({ start })));
   void new OutboxClient({ fetch, retry: RETRY }).watch("e").next();
+  await settled();
+  await pass(44_000);
+  stream.enqueue(new TextEncoder().encode(": here\n\n"));
   await settled();
   for (const [ms, count] of [[44_800, 1], [150, 1], [50, 1], [100, 2]]) {
     await pass(ms);
@@ -130,11 +136,11 @@ test("a refusal ends watch and takeBack", async () => {
 test("an event is gone where the answer to a try to take it back was lost", async () => {
   for (const lost of [() => Promise.reject(new TypeError("reset")), () => refused(504, "http_504")]) {
     for (const [status, code] of [[404, "not_found"], [409, "event_left"], [404, "http_404"]]) {
-      const { requests, fetch } = service((_, place) => (place ? refused(status, code) : lost()));
+      const { requests, fetch } = service((_, place) => (place > 1 ? refused(status, code) : lost()));
       const gone = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } }).takeBack("e");
       if (code === "not_found") await gone;
       else await assert.rejects(gone, { code });
-      assert.equal(requests.length, 2);
+      assert.equal(requests.length, 3);
     }
   }
 });

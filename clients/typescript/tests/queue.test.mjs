@@ -1,7 +1,7 @@
 import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
-import { indexedDbQueue, OutboxClient } from "inngest-outbox-client";
+import { indexedDbQueue, memoryQueue, OutboxClient } from "inngest-outbox-client";
 import { accepted, service, until } from "./service.mjs";
 
 const entry = (key, createdAt) => ({ key, path: "/api/route", body: '{"documentName":"a"}', createdAt });
@@ -21,6 +21,9 @@ test("a queue has what an earlier page left under its name, oldest first", async
   assert.deepEqual(keysOf(await page.all()), ["c", "a"]);
   assert.equal(await page.get("b"), undefined);
   assert.deepEqual(await indexedDbQueue("other").all(), []);
+  const inMemory = memoryQueue();
+  for (const key of ["a", "b", "a"]) await inMemory.put(entry(key, 1));
+  assert.deepEqual(keysOf(await inMemory.all()), ["a", "b"]);
 });
 
 test("a queue that the browser did not open is opened at the next use", async () => {

@@ -39,6 +39,7 @@ test("a refusal rejects with its code and leaves the queue", async () => {
     [400, "invalid_field"],
     [403, "sender_not_allowed"],
     [409, "idempotency_key_reused"],
+    [501, "internal_error"],
     [503, "storage_not_configured"],
   ]) {
     const { requests, outbox } = quick(() => refused(status, code, headers));

@@ -205,8 +205,10 @@ test("an answer counts, and is heard, once storage has it", async () => {
 test("each submission has a key of 32 hexadecimal digits", async () => {
   const { requests, fetch } = service(() => accepted("e"));
   mock.method(crypto, "getRandomValues", (bytes) => (bytes.set([0x0a, 0xa7]), bytes));
-  await client({ fetch, headers: () => ({ "idempotency-key": "mine" }) }).submit({});
+  const headers = () => ({ "idempotency-key": "mine", "content-type": "text/plain" });
+  await client({ fetch, headers }).submit({});
   assert.equal(requests[0].headers.get("idempotency-key"), "0aa7".padEnd(32, "0"));
+  assert.equal(requests[0].headers.get("content-type"), "application/json");
 });
 
 test("each of two submissions under one key hears the answer", async () => {
@@ -261,9 +263,10 @@ test("an event is sent once it is stored, and another page leaves it to this one
   assert.equal(requests.length, 0);
   store();
   await settled();
+  await put(left);
   await client({ fetch, queue }).flush();
   await settled();
-  assert.equal(requests.length, 1);
+  assert.deepEqual(requests.map(nameOf), ["1", "left"]);
 });
 
 test("an event under way when its page closes stays queued", async () => {
@@ -293,6 +296,7 @@ test("an event of an earlier page waits for the sign-in", async () => {
 });
 
 test("an event that got 401 is sent by the same page after the sign-in", async () => {
+  webLocks();
   const { requests, fetch } = service((_, place) =>
     place ? accepted("e") : refused(401, "session_required"),
   );
@@ -397,18 +401,20 @@ test("events of a machine share a request, each with an id of its own", async ()
       : refused(503, "outbox_unavailable"),
   );
   const outbox = client({ fetch, retry: { firstDelayMs: 1 } });
-  const all = Array.from({ length: 50 }, (_, n) => n).map((n) =>
-    outbox.submit({ name: "n", data: { n }, id: n ? "" : "own" }, { path: "/api/events" }),
-  );
+  const ids = ["own", null, undefined];
+  const all = Array.from({ length: 50 }, (_, n) => {
+    const event = { name: "n", data: { n }, id: n in ids ? ids[n] : "" };
+    return outbox.submit(event, { path: "/api/events", key: ["k-0", "k-1"][n] });
+  });
   assert.deepEqual((await Promise.all(all)).map(({ eventId }) => eventId).at(-1), "e-49");
   assert.equal(requests.length, 3); // a service that was away makes none suspect
   assert.equal(requests[0].headers.get("idempotency-key"), null);
-  assert.equal(requests[0].body[0].id, "own");
+  assert.deepEqual([0, 1].map((n) => requests[0].body[n].id), ["own", "k-1"]);
   assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);
 });
 
 test("a request has at most 100 events, of a machine alone, and half a million characters", async () => {
-  for (const [count, length, ...sizes] of [[101, 1, 100, 1], [3, 200_000, 2, 1]]) {
+  for (const [count, length, ...sizes] of [[101, 1, 100, 1], [3, 200_000, 2, 1], [2, 600_000, 1, 1]]) {
     const { requests, fetch } = service(({ body }) =>
       Response.json({ status: "ok", eventId: "e", eventIds: body.map?.(() => "e") }),
     );
@@ -445,6 +451,7 @@ test("a key that is refused is refused once for all events of a request", async 
   const ends = await Promise.allSettled(all);
   assert.deepEqual(ends.map(({ reason }) => reason.code), Array(2).fill("event_key_required"));
   assert.equal(requests.length, 1);
-  const names = (await outbox.queued()).map(({ body }) => JSON.parse(body).name);
-  assert.deepEqual(names, ["a", "b"]);
+  const left = await outbox.queued();
+  assert.deepEqual(left.map(({ body }) => JSON.parse(body).name), ["a", "b"]);
+  assert.deepEqual(ends.map(({ reason }) => reason.queuedAs), left.map(({ key }) => key));
 });

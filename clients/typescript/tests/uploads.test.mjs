@@ -10,12 +10,13 @@ test("an upload that fails is tried again with a new form", async () => {
   const fields = { key: "k", policy: "p" };
   const form = (place) => ({ method: "POST", url: `https://bucket/${place}`, fields });
   const sent = [];
-  const fetch = async (url, { method, body }) => {
+  const fetch = async (url, { method, body, signal, ...others }) => {
     assert.equal(method, "POST");
     if (url === "/api/uploads") {
       assert.deepEqual(JSON.parse(body), asked);
       return Response.json({ documentName: "users/b.txt", upload: form(sent.length) });
     }
+    assert.deepEqual(others, {}); // no cookie and no header of the service goes to the bucket
     sent.push([url, [...body].map(([name, value]) => [name, value.name ?? value])]);
     if (sent.length === 2) throw new TypeError("fetch failed");
     return new Response(null, { status: [500, 0, 403, 204][sent.length - 1] });
@@ -58,8 +59,10 @@ test("an upload fails at once where the service has no credentials to sign it", 
 test("an upload is given up after five tries", async () => {
   const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
-  await assert.rejects(outbox.upload(FILE), { code: "outbox_unavailable" });
-  assert.equal(requests.length, 5);
+  const unnamed = outbox.upload(new Blob([]), { name: "b" });
+  await assert.rejects(unnamed, { code: "outbox_unavailable" });
+  const asked = requests.map(({ body: { documentName, size } }) => [documentName, size]);
+  assert.deepEqual(asked, Array(5).fill(["b", 0]));
   const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
   const cause = new TypeError("fetch failed");
   const lost = () => Promise.reject(cause);
