@@ -284,6 +284,7 @@ async def test_a_list_says_what_was_accepted_until_a_minute_or_has_an_id(
         (f"since={old}", 3),
         (f"since={old}&until={old}", 1),
         (f"id=+{rows['pending'].id}+", 1),
+        ("name=%22", 1),
     ):
         listed = await operator.see(f"/outbox/events?{query}")
         assert listed.count('aria-label="Select event ') == count

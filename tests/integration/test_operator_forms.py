@@ -127,9 +127,10 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
     calm = cast("Any", Calm())
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(Overview(desk(calm), calm, Ticking(), calm, calm).routes())
-    told = await (await (await aiohttp_client(app)).get("/outbox/live")).text()
+    told = await (await (await aiohttp_client(app)).get("/outbox/live?span=day")).text()
     assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [4, 2, 2]
     judge_part("".join(re.findall("data: (.*<.*)", told)))
+    assert told.count("Waiting over the last day: ") == 2
     assert "event: state\ndata: backing_off\n" in told  # a class of the page
     assert '"empty">1,200 events: <a href="/outbox/events?state=dead">list</a></p>' in told
 
