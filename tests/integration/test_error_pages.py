@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from service.identity.nextauth import NEXT_AUTH_4
+from service.identity.sessions import Sessions
 from service.web.server.security_headers import page_policy
 from tests.support.service_client import service_client
 from tests.support.session_tokens import SECRET, make
@@ -121,7 +123,7 @@ async def test_a_page_that_can_not_be_made_now_is_asked_for_again_later(tmp_path
     assert "Sign in" not in text
 
 
-async def test_each_answer_suits_who_asks(tmp_path: Path) -> None:
+async def test_each_answer_suits_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with service_client(tmp_path) as (_, client):
         assert SIGN_IN.replace("kim@", "ada@") in await (await client.get("/")).text()
         form = await client.post("/outbox/discard", headers=BROWSER)
@@ -142,6 +144,12 @@ async def test_each_answer_suits_who_asks(tmp_path: Path) -> None:
         of_program = await client.get("/outbox", headers={"Accept": "*/*"})
         assert of_program.content_type == "application/json"
         assert '"session_required"' in await of_program.text()
+        monkeypatch.setattr(Sessions, "user", None)  # a fault of ours
+        with capture_logs():
+            ours = await client.get("/", headers=BROWSER)
+        text = await ours.text()
+        words = ("did not work</h1>", "500 internal_error, request ", "API's description")
+        assert (ours.status, [one for one in (*words, AGAIN) if one in text]) == (500, [*words])
 
 
 async def test_the_start_page_is_for_development(tmp_path: Path) -> None:
