@@ -347,8 +347,10 @@ async def test_an_event_that_is_being_sent_is_not_discarded(
             lambda: operator.send("/outbox/discard", ("event", under_way.id)),
             lambda page: "<h1>Nothing to discard</h1>" in page,
         )
-        for path in (f"/{under_way.id}", "?state=delivering"):
+        await operator.send("/outbox/pause", ("confirmed", "yes"))
+        for path, story in ((f"/{under_way.id}", True), ("?state=delivering", False)):
             page = await operator.see(f"/outbox/events{path}")
+            assert ("Delivery was paused: paused by ops@" in page) is story
             acts = re.findall('<input type="checkbox"|action="/outbox/(?:replay|discard)"', page)
             assert (under_way.id in page, acts) == (True, [])
         inngest_api.faults.clear()
