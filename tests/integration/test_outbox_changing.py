@@ -62,7 +62,7 @@ async def test_nothing_changes_without_rows_or_yes(served: Outbox, path: Path) -
     for command in ("replay", "discard"):
         code, out, err = await outbox_command(path, command, "--yes")
         assert (code, out, "choose rows" in err) == (2, "", True)
-        code, _, err = await outbox_command(path, command, "", "--all", "--yes")
+        code, _, err = await outbox_command(path, command, ids["dead"], "", "--all", "--yes")
         assert (code, err) == (2, "outbox: an id is empty. Nothing was changed.\n")
     for command in (
         ("replay", "--all"),

@@ -19,7 +19,7 @@ from service.outbox.link.server import serve_link
 from service.outbox.link.socket_folder import service_socket
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.outbox_command import one_of_each, outbox_command
+from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, event
 
 
@@ -36,6 +36,9 @@ async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
     assert code == 0
     figures = "pending=0 delivering=0 sent=0 delivered=0 dead=0 oldest_pending=0.0s rate=0.0"
     assert out == f"OUTBOX OK - nothing is late, nothing is dead | {figures}\n"
+    told = await outbox_json(path, "check")
+    well = {"code": 0, "status": "OK", "message": "nothing is late, nothing is dead"}
+    assert {name: told[name] for name in well} == well
 
 
 @pytest.mark.parametrize(
@@ -151,3 +154,6 @@ async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.Monke
         code, out, err = await outbox_command(path, "check")
         assert (code, out) == (3, f"OUTBOX UNKNOWN - {words}\n")
         assert err.splitlines()[-2:] == trace
+        code, out, _ = await outbox_command(path, "check", "--json")
+        unknown = {"code": 3, "status": "UNKNOWN", "message": words, "stats": None}
+        assert (code, json.loads(out)) == (3, unknown)

@@ -97,12 +97,13 @@ async def test_a_beginning_of_an_id_names_an_event_and_of_several_none(store_url
 
 @pytest.mark.usefixtures("outbox")
 async def test_rows_are_changed_by_how_their_ids_begin(store_url: str) -> None:
-    answer = await outbox_json(store_url, "replay", "019e-aa", "019f-a", "--yes")
+    answer = await outbox_json(store_url, "replay", "019e-aa", "019f-a", "--all", "--yes")
     assert sorted(answer["ids"]) == ["019e-aa", "019f-aa"]
     code, _, err = await outbox_command(store_url, "replay", "019f-a", "--yes")
     assert code == 1
     assert "019f-aa: it is pending. Nothing was changed." in err
-    assert (await outbox_json(store_url, "discard", "019f-b", "--yes"))["ids"] == ["019f-b"]
+    discard = ("discard", "019f-b", "--all", "--yes")
+    assert (await outbox_json(store_url, *discard))["ids"] == ["019f-b"]
     code, _, err = await outbox_command(store_url, "discard", "019f-b", "--yes")
     assert (code, "019f-b: there is no such event" in err) == (1, True)
 
@@ -140,7 +141,8 @@ async def test_a_list_that_is_cut_says_how_many_there_are(
     _, _, err = await outbox_command(store_url, "list", "--limit", "3")
     words, cursor = err.split(" --cursor ")
     assert words == "3 of 4; --limit shows more,"
-    assert await listed(store_url, "--cursor", cursor.split()[0]) == ["019e-aa"]
+    below = ("--cursor", cursor.split()[0], "--reason", "rejected")
+    assert await listed(store_url, *below) == ["019e-aa"]
     _, _, err = await outbox_command(store_url, "list", "--limit", "4")
     assert err == ""
     _, out, err = await outbox_command(store_url, "list", "--limit", "1", "--json")

@@ -22,6 +22,7 @@ from tests.support.storage import append_all, event
 async def test_stats_says_who_holds_how_much(
     live: SqliteOutbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert (await outbox_json(path, "stats", "--owners"))["owners"] == []
     events = await append_all(live, 2, "u-1") + await append_all(live, 1, "u-2")
     sizes = [len(one.payload) for one in events]
     _, out, _ = await outbox_command(path, "stats", "--owners", "--json")

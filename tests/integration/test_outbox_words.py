@@ -247,11 +247,13 @@ async def test_show_names_five_runs_or_whose_id_it_was(
     one = await outbox_json(path, "show", theirs.id)
     assert [run["id"] for run in one["runs"]] == ["r-1", "r-2", "r-4", "r-5"]
     assert (one["idUsedBy"], one["destination"]) == (None, None)
-    record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination="cloud")
-    await live.delivery.save(record)
-    answers()
+    await live.delivery.save(DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination="fake"))
+    for runs, said in ((("r-1",), told[0]), ((), used)):
+        answers(*runs)
+        _, out, _ = await outbox_command(path, "show", theirs.id)
+        assert out.endswith(f"\n{said}\nThe service sends to a fake Inngest.\n")
     one = await outbox_json(path, "show", theirs.id)
-    assert (one["runs"], one["idUsedBy"], one["destination"]) == ([], "01OTHER", "cloud")
+    assert (one["runs"], one["idUsedBy"], one["destination"]) == ([], "01OTHER", "fake")
     answers("r-1", is_away=True)
     assert await outbox_json(path, "show", theirs.id) == {**one, "idUsedBy": None}
     answers("r-1")

@@ -62,6 +62,8 @@ def test_white_space_around_an_address_and_a_schema_counts_for_nothing(
     monkeypatch.setenv("OUTBOX_SCHEMA", " queue\n")
     named = "postgresql://h/x?options=-coutbox.schema%3Dqueue"
     assert (in_schema(" postgresql://h/x\n"), in_schema(" ")) == (named, DEFAULT_URL)
+    monkeypatch.setenv("OUTBOX_SCHEMA", " ")
+    assert in_schema("postgresql://h/x") == "postgresql://h/x"
 
 
 @pytest.mark.parametrize(("app", "name"), [(service, "service"), (outbox, "outbox")])
