@@ -211,7 +211,8 @@ async def test_an_erasure_waits_longer_for_what_is_to_be_delivered(
     monkeypatch.setattr(owners, "erase", erased)
     migrate(f"sqlite:///{tmp_path / 'outbox.db'}")
     for options in ((), ("--after-delivery",)):
-        erase = ("erase", "--user", "u-1", "--yes", *options)
-        _, out, _ = await outbox_command(tmp_path / "outbox.db", *erase)
-        assert out.startswith("Erased 0 events, ")
+        erase = ("erase", "--user", "u-1", *options)
+        for told, said in (((), "Would erase 0 events. "), (("--yes",), "Erased 0 events, ")):
+            _, out, _ = await outbox_command(tmp_path / "outbox.db", *erase, *told)
+            assert out.startswith(said)
     assert seen == [30.0, 300.0]

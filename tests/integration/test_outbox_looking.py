@@ -50,6 +50,8 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
         assert [row["id"] for row in json.loads(out)] == [event_id]
     _, out, _ = await outbox_command(path, "list", "--user", "u-2", "--limit", "5", "--json")
     assert [row["id"] for row in json.loads(out)] == [ids["delivering"]]
+    one = await outbox_json(path, "list", "--user", "u-1", "--state", "pending")
+    assert [row["id"] for row in one] == [ids["pending"]]
     _, out, _ = await outbox_command(path, "list", "--name", "documents/aws.index", "--json")
     assert len(json.loads(out)) == len(ids)
     _, out, _ = await outbox_command(path, "list", "--name", "another", "--json")

@@ -176,7 +176,7 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
     assert "and 1 more; --json names all." in out
     _, said = await verify(path, guarded, "--resend")
     assert (len(said["resent"]), said["payloadRemoved"]) == (20, 1)
-    _, out = await printed(path, guarded, "--resend")
+    _, out = await printed(path, guarded, "--resend", "--runs")
     again = "0 are sent again.\n1 are not sent again: payload_removed.\n"
     assert out.endswith(f"missing: {gone[0]}\n{again}")
     async with SqliteStorage(path).open() as outbox:

@@ -283,7 +283,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
             dead=6,
             no_run_since=NOON_MS,
         )
-        kept = KeptNames(NOON_MS, (name, lost))
+        kept = KeptNames(event().accepted_at_ms, (name, lost))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
         [last, row, _] = await outbox.inspector.rows(Filter(state=State.DEAD))
     told = await outbox_json(path, "stats")
@@ -307,8 +307,14 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
     assert (told["name"], told["known"]["dead"]) == (lost.name, 6)
     told = await outbox_json(path, "explain", "a/x")
     assert (told["name"], told["known"]) == ("a/x", None)
-    _, out, _ = await outbox_command(path, "check", "--json")
-    assert json.loads(out)["stats"]["serving"] is False
+    code, out, _ = await outbox_command(path, "check", "--json")
+    said = json.loads(out)
+    assert (code, said["stats"]["serving"]) == (1, False)
+    missing = f"since {spoken_time(NOON_MS)} (see `outbox explain {lost.name}`)"
+    assert said["message"] == (
+        "1 wait and delivery is backing_off (503); 3 dead (see `outbox list --state dead`); "
+        f"{lost.name} starts no run {missing}"
+    )
 
 
 async def test_stats_says_how_the_journal_is(
@@ -559,8 +565,8 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     await live.intake.append(event(name="other\x7f"))
     rows = {row.id: row for row in await live.inspector.rows(Filter(name=old.name))}
     _, out, _ = await outbox_command(path, "tail", "--name", old.name)
-    newest = ["--lines", "1"]
-    for options in (newest, [*newest, "--json"], ["--user", old.user_id], ["--state", "dead"]):
+    newest, buried = ["--lines", "1"], ["--state", "dead", "--user", rows[dead].user_id]
+    for options in (newest, [*newest, "--json"], ["--user", old.user_id], buried):
         _, told, _ = await outbox_command(path, "tail", *options)
         assert (told.count("\n"), told[:-1].isprintable()) == (1, True)
     assert (await outbox_command(path, "tail", "--lines", "0"))[1:] == ("", "")

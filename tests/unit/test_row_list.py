@@ -156,6 +156,9 @@ def test_what_is_not_given_matches_all_and_a_state_and_ids_come_from_the_command
     assert RowOptions().filter(limit=7) == Filter(limit=7)
     chosen = RowOptions().filter(limit=7, state=State.DEAD, ids=("e-1",))
     assert chosen == Filter(limit=7, state=State.DEAD, ids=("e-1",))
+    options = RowOptions(**{option: value for option, (value, _) in GIVEN.items()})  # type: ignore[arg-type]
+    parts = {part: value for value, part in GIVEN.values()}
+    assert options.filter(limit=7) == Filter(**parts, limit=7)  # type: ignore[arg-type]
 
 
 def test_a_moment_is_exact_to_the_millisecond() -> None:
