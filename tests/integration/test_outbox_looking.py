@@ -101,8 +101,10 @@ async def test_show_tells_why_and_keeps_the_payload_to_itself(
 
 
 async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Path) -> None:
-    await live.delivery.save(DeliveryRecord("healthy", "", 1, 0, 0.0, 0, rate=0.5))
-    assert "\ndrained in       0 s\n" in (await outbox_command(path, "stats"))[1]
+    await live.delivery.save(DeliveryRecord("recovering", "HTTP 503", 1, 0, 0.0, 0, rate=0.5))
+    _, out, _ = await outbox_command(path, "stats")
+    assert "\ndelivery         recovering (HTTP 503)\n" in out
+    assert "\ndrained in       0 s\n" in out
     [one] = await append_all(live, 1)
     for destination, is_fake in (("cloud", False), ("fake", True)):
         record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, rate=0.5, destination=destination)

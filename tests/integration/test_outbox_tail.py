@@ -126,24 +126,27 @@ async def test_each_outage_of_the_outbox_is_told_once(
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 1)
     broken = b"x" * 5_000
-    swapped(path, sound := swapped(path, broken))
-    looks, new = iter([broken, broken, sound, broken]), list[Event]()
+    sound, new = [swapped(path, broken)], list[Event]()
+    swapped(path, sound[0])
+    looks = iter([broken, broken, b"", broken, b""])
 
     async def change(_: float) -> None:
         content = next(looks, None)
         if content is None:
             raise KeyboardInterrupt
-        swapped(path, content)
-        if content is sound:
+        swapped(path, content or sound[-1])
+        if not content:
             async with SqliteStorage(path).open() as outbox:
                 new.extend(await append_all(outbox, 1))
+            sound.append(swapped(path, broken))
+            swapped(path, sound[-1])
 
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=change))
     _, out, err = await outbox_command(path, "tail", "--json")
     fault = "The outbox's file is not an SQLite database. (SQLITE_NOTADB)"
     assert err == 2 * f"outbox: {fault} Looking again.\n"
     told = [json.loads(line)["id"] for line in out.splitlines() if line.startswith("{")]
-    assert told[1:] == [new[0].id]
+    assert told[1:] == [one.id for one in new]
 
 
 async def test_its_looks_leave_time_for_anything_else(
@@ -158,7 +161,7 @@ async def test_its_looks_leave_time_for_anything_else(
     monkeypatch.setattr(tail, "asyncio", SimpleNamespace(run=asyncio.run, sleep=end))
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 11)
-        for options in ([], ["--interval=0s"], ["--interval=50ms"], ["--interval=3s"]):
+        for options in ([], ["--interval=0s"], ["--interval=50ms", "--json"], ["--interval=3s"]):
             code, out, _ = await outbox_command(path, "tail", *options)
             assert (code, out.count("documents/aws.index")) == (0, 10)
     assert waits == [1.0, 0.1, 0.1, 3.0]

@@ -27,7 +27,7 @@ RIGHTS = (
     ("fault", "said"),
     [
         (
-            OutboxUnavailableError("The disk\x1b[2J is full."),
+            OutboxUnavailableError("The disk\x1b[2J\nis full."),
             "outbox: The disk\ufffd[2J is full.\n",
         ),
         (

@@ -58,9 +58,12 @@ def test_rows_keep_their_order_on_a_wide_screen() -> None:
 
 def test_a_row_without_a_reason_takes_two_lines_and_one_of_the_future_has_no_age() -> None:
     calm = msgspec.structs.replace(VIEW, id="e-1", state=State.PENDING, reason=None, detail=None)
-    assert [line.rstrip() for line in lines(80, calm, VIEW)[1:4]] == [
+    bare = msgspec.structs.replace(calm, payload_bytes=0)
+    assert [line.rstrip() for line in lines(80, calm, bare, VIEW)[1:6]] == [
         f"{'e-1':36}  pending     1.5 min   ada@example.com",
         "  documents/aws.index",
+        f"{'e-1':36}  pending     1.5 min   ada@example.com",
+        "  documents/aws.index; payload removed",
         f"{EVENT_ID}  dead        1.5 min   ada@example.com",
     ]
     assert "dead        0 s " in lines(80, msgspec.structs.replace(VIEW, accepted_at=99_000))[1]
@@ -89,6 +92,13 @@ def test_words_of_others_stay_on_their_line(width: int) -> None:
     assert "[bold]x" in text
 
 
+def facts(view: RowView) -> list[str]:
+    console = Console(width=500)
+    with console.capture() as capture:
+        console.print(row_table(view, "Inngest refused it."))
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
 def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
     hour = 3_600_000
     view = msgspec.structs.replace(
@@ -103,30 +113,35 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
         payload_bytes=1_200,
         history=({"at": 4 * hour, "note": "answered 500\x1b[/b]"}, {"note": "alone"}),
     )
-    console = Console(width=500)
-    with console.capture() as capture:
-        console.print(row_table(view, "Inngest refused it."))
-    assert [line.split() for line in capture.get().splitlines()] == [
-        line.split()
-        for line in (
-            f"id {EVENT_ID}",
-            "id in Inngest 01M8ACPNM0AXN1N",
-            "sender's id order-1",
-            "environment branch-7",
-            "state dead",
-            "why Inngest refused it.",
-            "name documents/aws.index",
-            "user ada@example.com",
-            "attempts 3 (an outage adds none)",
-            "sends 5",
-            "accepted 1970-01-01 01:00:00 UTC",
-            "first sent 1970-01-01 02:00:00 UTC",
-            "dead 1970-01-01 03:00:00 UTC",
-            f"reason rejected: {WORDS}",
-            "payload 1,200 bytes",
-            "history 1970-01-01 04:00:00 UTC  answered 500\ufffd[/b]",
-            "history alone",
-        )
+    whole = facts(view)
+    for fact, label in (
+        ("inngest_id", "id in Inngest "),
+        ("wire_id", "sender's id "),
+        ("environment", "environment "),
+        ("first_sent_at", "first sent "),
+        ("dead_at", "dead "),
+        ("reason", "reason "),
+    ):
+        without = facts(msgspec.structs.replace(view, **{fact: None}))
+        assert without == [line for line in whole if not line.startswith(label)], fact
+    assert whole == [
+        f"id {EVENT_ID}",
+        "id in Inngest 01M8ACPNM0AXN1N",
+        "sender's id order-1",
+        "environment branch-7",
+        "state dead",
+        "why Inngest refused it.",
+        "name documents/aws.index",
+        "user ada@example.com",
+        "attempts 3 (an outage adds none)",
+        "sends 5",
+        "accepted 1970-01-01 01:00:00 UTC",
+        "first sent 1970-01-01 02:00:00 UTC",
+        "dead 1970-01-01 03:00:00 UTC",
+        f"reason rejected: {WORDS}",
+        "payload 1,200 bytes",
+        "history 1970-01-01 04:00:00 UTC answered 500\ufffd[/b]",
+        "history alone",
     ]
 
 
