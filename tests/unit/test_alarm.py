@@ -69,11 +69,11 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
             "WARNING recovering: 3 wait and delivery is recovering",
         ),
         (
-            {"delivering": 1, "state": "misconfigured", "paused_by": "ada"},
+            {"delivering": 1, "sent": 2, "state": "misconfigured", "paused_by": "ada"},
             "WARNING paused: 1 wait and delivery is paused by ada",
         ),
         (
-            {"state": "misconfigured", "reason": "HTTP 401"},
+            {"sent": 2, "state": "misconfigured", "reason": "HTTP 401"},
             "CRITICAL misconfigured: 0 wait and delivery is misconfigured (HTTP 401)",
         ),
         (

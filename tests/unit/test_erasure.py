@@ -101,6 +101,7 @@ async def test_what_is_under_way_is_waited_for(
     store.become(State.DELIVERED)
     certificate = await erasing
     assert (certificate.events, certificate.left, certificate.at) == (events, left, T + 2_500)
+    assert {act[2] for act in store.acts if act[1] == "ada"} == {"everything of one owner"}
 
 
 @in_virtual_time

@@ -137,6 +137,26 @@ def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("state", "sentences"),
+    [
+        (State.PENDING, 7),  # no service, or one of a delivery's: of a pause there are two
+        (State.DELIVERING, 2),  # with a service and without
+        (State.SENT, 1),
+        (State.DELIVERED, 1),
+        (State.DEAD, 2),  # with commands and without
+    ],
+)
+def test_only_what_waits_depends_on_the_state_of_delivery(state: State, sentences: int) -> None:
+    said = {
+        explain(row(state), delivery, now_ms=NOW, serving=serving, commands=commands)
+        for delivery in (OPEN, CLOSED, REFUSING, RECOVERING, PAUSED)
+        for serving in (True, False, None)
+        for commands in (True, False)
+    }
+    assert len(said) == sentences
+
+
+@pytest.mark.parametrize(
     ("state", "delivery", "serving"),
     [
         (State.PENDING, OPEN, True),

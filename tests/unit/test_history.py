@@ -126,11 +126,13 @@ def row(state: State = State.DEAD, **changes: object) -> Row:
     return made_row(state, **{**told, **changes})
 
 
+OUTAGE = Trouble(NOON - MINUTE_MS, NOON + 2 * MINUTE_MS, "backing_off", "503")
+
+
 def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> None:
-    outage = Trouble(NOON - MINUTE_MS, NOON + 2 * MINUTE_MS, "backing_off", "503")
     refused = {"at": NOON + 4_000, "note": "refused: HTTP 500"}
     last = {"at": NOON + 9_000, "note": "refused: no"}  # its death is of the same moment
-    story = timeline(row(history=(refused, last)), [outage])
+    story = timeline(row(history=(refused, last)), [OUTAGE])
     assert [one.kind for one in story] == [
         Kind.ACCEPTED,
         Kind.TROUBLE,
@@ -159,9 +161,11 @@ def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> N
     ],
 )
 def test_what_comes_next_is_last(changes: dict[str, Any], words: str) -> None:
-    assert timeline(row(**{"settled_at_ms": None, "history": (), **changes})) == [
+    assert timeline(row(**{"settled_at_ms": None, **changes}), [OUTAGE]) == [
         Moment(Kind.ACCEPTED, "Accepted, and synced to disk", NOON),
+        Moment(Kind.TROUBLE, "Delivery was backing off: 503, for 2 min", NOON),
         Moment(Kind.CLAIMED, "Sent to Inngest for the first time", NOON + 1_000, 1.0),
+        Moment(Kind.NOTE, "Refused: HTTP 500", NOON + 4_000, 4.0),
         Moment(Kind.NEXT, words),
     ]
 
@@ -177,7 +181,7 @@ def test_what_comes_next_is_last(changes: dict[str, Any], words: str) -> None:
 def test_an_event_that_was_never_sent_has_its_acceptance_and_its_end(
     changes: dict[str, Any], end: tuple[Kind, str]
 ) -> None:
-    found = row(**{"first_sent_at_ms": None, "history": ({"note": "late"},), **changes})
+    found = row(**{"first_sent_at_ms": None, "sends": 0, "history": ({"note": "late"},), **changes})
     assert timeline(found) == [
         Moment(Kind.ACCEPTED, "Accepted, and synced to disk", NOON),
         Moment(Kind.NOTE, "Late", 0),

@@ -112,17 +112,20 @@ class Saved:
         self.saved.append((scope, len(settings), deed))
 
 
+@pytest.mark.parametrize("owners", [["dev Ada"], ["shared u-1", "https://id.example u-1"]])
 @pytest.mark.parametrize("logged", [False, True])
-async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(*, logged: bool) -> None:
-    owners = ["dev Ada", "https://id.example u-1"]
+async def test_a_sign_out_is_in_the_audit_and_in_the_log_of_a_service(
+    owners: list[str], *, logged: bool
+) -> None:
+    count = len(owners)
     with structlog.testing.capture_logs() as lines:
         scopes = Saved(lines)
-        assert await SessionSignOuts(scopes, logged=logged).sign_out(owners, actor=ADA) == 2
-    deed = Deed(ADA, "sign-out", "dev Ada, https://id.example u-1")
-    assert scopes.saved == [("session", 2, deed)]
+        assert await SessionSignOuts(scopes, logged=logged).sign_out(owners, actor=ADA) == count
+    deed = Deed(ADA, "sign-out", ", ".join(owners))
+    assert scopes.saved == [("session", count, deed)]
     assert set(scopes.values) == {session_scope_id(owner) for owner in owners}
-    assert len({str(revision) for revision in scopes.values.values()}) == 2
-    line = {"action": "sign_out", "actor": "a***@example.com", "owners": 2}
+    assert len({str(revision) for revision in scopes.values.values()}) == count
+    line = {"action": "sign_out", "actor": "a***@example.com", "owners": count}
     wanted = [{"event": "operator_action", "log_level": "warning", **line}]
     assert lines == (wanted if logged else [])
 

@@ -67,7 +67,7 @@ async def test_what_was_settled_after_it_was_shown_is_left_alone(
 @pytest.mark.parametrize(
     ("more", "told"), [({}, False), ({"is_cut": True}, True), ({"next_seq": 1}, True)]
 )
-async def test_a_first_dry_run_says_that_more_match_than_were_found(
+async def test_a_dry_run_says_that_more_match_than_were_found(
     more: dict[str, Any], *, told: bool
 ) -> None:
     class More(Finds):
@@ -75,8 +75,11 @@ async def test_a_first_dry_run_says_that_more_match_than_were_found(
             return dataclasses.replace(await super().find(wanted), **more)
 
     proposals = Proposals(More(rows_in(State.DEAD)), Replays())  # type: ignore[arg-type]
-    proposal = await proposals.propose(Action.REPLAY, Filter(id_prefix="e"), now_ms=0)
-    assert proposal.has_more is told
+    for seen_ms in (None, -1):
+        proposal = await proposals.propose(
+            Action.REPLAY, Filter(id_prefix="e"), now_ms=0, seen_ms=seen_ms
+        )
+        assert proposal.has_more is told
 
 
 class Replays:
@@ -112,19 +115,19 @@ class Away(Replays):
 @pytest.mark.parametrize(
     ("count", "per_minute", "seen"),
     [
-        (5, 120, [(0, 2), (1, 2), (2, 1)]),
-        (3, 90, [(0, 2), (1.333, 1)]),  # 1.5 a second
-        (501, 60_000, [(0, 500), (1, 1)]),
-        (501, None, [(0, 500), (0, 1)]),
-        (2, 30, [(0, 1), (2, 1)]),
+        (6, 120, [(0, 1), (1, 2), (2, 2), (3, 1)]),
+        (3, 90, [(0, 1), (1.333, 2)]),  # 1.5 a second
+        (3, 30, [(0, 1), (2, 1), (4, 1)]),
+        (502, 60_000, [(0, 1), (1, 500), (2, 1)]),
+        (502, None, [(0, 1), (0, 500), (0, 1)]),
     ],
 )
 @in_virtual_time
 async def test_a_change_at_a_rate_takes_its_time(
     count: int, per_minute: int | None, seen: list[tuple[float, int]]
 ) -> None:
-    replays, rows = Replays(), rows_in(*[State.DEAD] * count)
-    # The first row of each page had changed meanwhile.
+    """Also where rows of a page had changed meanwhile, and from one state to the next."""
+    replays, rows = Replays(), rows_in(State.SENT, *[State.DEAD] * (count - 1))
     await change_rows(replays.discard, rows, actor="ada", act=ACT, per_minute=per_minute)
     assert [(round(at, 3), rows) for at, rows in replays.seen] == seen
 
@@ -306,20 +309,21 @@ async def test_a_replay_at_a_rate_takes_its_time_and_no_more_than_was_shown() ->
 
 
 @pytest.mark.parametrize(
-    ("rows", "replayed", "search"),
+    ("rows", "total", "replayed", "search"),
     [
-        (dead(4, later=(0, 1)), ("e-2", "e-3"), Finds),
-        (dead(1), ("e-0",), Finds),
-        (dead(2), ("e-0", "e-1"), Pauses),
+        (dead(4, later=(0, 1)), 5, ("e-2", "e-3"), Finds),
+        (dead(1), 5, ("e-0",), Finds),
+        (dead(3), 2, ("e-0", "e-1"), Finds),
+        (dead(2), 5, ("e-0", "e-1"), Pauses),
     ],
-    ids=["some died later", "fewer are left than were shown", "the search pauses"],
+    ids=["some died later", "fewer are left", "one step takes all", "the search pauses"],
 )
 @in_virtual_time
 async def test_a_replay_at_a_rate_ends_with_the_last_row_that_is_left(
-    rows: list[Row], replayed: tuple[str, ...], search: type[Finds]
+    rows: list[Row], total: int, replayed: tuple[str, ...], search: type[Finds]
 ) -> None:
-    repairs = Replays()
-    assert await replay_for(9, rows, await begun(), repairs, search) is None
+    repairs, scopes = Replays(), await begun(msgspec.structs.replace(ONE, total=total))
+    assert await replay_for(9, rows, scopes, repairs, search) is None
     assert [one.ids for one, *_ in repairs.asked] == [replayed]
 
 

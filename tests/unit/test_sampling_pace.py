@@ -21,6 +21,7 @@ from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.virtual_time import in_virtual_time, now
 
 NOON_MS = 1_795_564_800_000
+DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
 NOTHING = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None)
 
 
@@ -122,15 +123,20 @@ async def test_samples_are_taken_every_ten_seconds_and_every_two_while_someone_w
 async def test_each_minute_is_kept_once_it_is_over_but_for_one_that_the_store_refused(
     clock: Clock,
 ) -> None:
-    kept = Kept()
-    running = asyncio.create_task(Sampler(Looks(clock), NullRecorder(), History(kept)).run())
+    kept, looks = Kept(), Looks(clock)
+    running = asyncio.create_task(Sampler(looks, NullRecorder(), History(kept)).run())
     with structlog.testing.capture_logs() as logged:
-        await asyncio.sleep(185)
+        await asyncio.sleep(115)
+        looks.given = Stats(1, 2, 3, 4, 6.0, 7.0, DELIVERY, 8, 9, sent=5)
+        await asyncio.sleep(70)
     running.cancel()
     reason = {"log_level": "warning", "reason": str(OutboxUnavailableError())}
     assert logged == [{"event": "sample_not_kept", **reason}]
     assert kept.tried == [NOON_MS, NOON_MS + MINUTE_MS, NOON_MS + 2 * MINUTE_MS]
-    assert [one.at_ms for one in kept.kept] == kept.tried[1:]
+    assert kept.kept == [
+        Sample(kept.tried[1], 0, 0, 0.0, 0.0, "healthy", ""),
+        Sample(kept.tried[2], 8, 4, 0.25, 0.05, "recovering", ""),  # 15 came, 3 were delivered
+    ]
 
 
 @in_virtual_time
@@ -145,9 +151,6 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
     await asyncio.sleep(5)
     await sampling.sample()
     assert (sampling.latest.accepted_rate, sampling.latest.delivered_rate) == (5.0, 3.0)
-
-
-DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
 
 
 @pytest.mark.parametrize(

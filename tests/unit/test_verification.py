@@ -54,7 +54,7 @@ class Inngest:
         seq = decode_ulid(ulid) - BASE
         if seq == 4:
             raise InngestApiError
-        known = {1: ["Completed", "Failed"], 2: [], 3: ["gone"], 6: ["Completed", "silent"]}
+        known = {1: ["Completed", "gone", "Failed"], 2: [], 3: ["gone"], 6: ["Completed", "silent"]}
         return known.get(seq, ["Running"])
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:

@@ -86,9 +86,11 @@ def record(**changes: Any) -> DeliveryRecord:
     return msgspec.structs.replace(base, **changes)
 
 
-def figures(delivery: DeliveryRecord, waiting: int = 10) -> dict[str, Any]:
+def figures(
+    delivery: DeliveryRecord, waiting: int = 10, *, serving: bool | None = True
+) -> dict[str, Any]:
     stats = Stats(waiting, 0, 5, 1, 60.0, 30.0, delivery, 4096, 512, sent=0)
-    return as_json(stats_view(stats, serving=True))
+    return as_json(stats_view(stats, serving=serving))
 
 
 def test_the_figures_have_every_field() -> None:
@@ -112,9 +114,9 @@ def test_the_figures_have_every_field() -> None:
 
 
 def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
-    told = figures(record(destination="", confirmation="", reason=""))
+    told = figures(record(destination="", confirmation="", reason=""), serving=None)
     assert told["delivery"]["reason"] is None
-    assert (told["destination"], told["confirmation"]) == (None, None)
+    assert (told["destination"], told["confirmation"], told["serving"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(
