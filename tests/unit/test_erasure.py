@@ -127,9 +127,10 @@ async def test_records_of_several_owners_are_summed_up_and_others_stay() -> None
     store = Store(State.DEAD, State.SENT, State.DEAD)
     for at, owner in enumerate(("another", "yours", "mine")):
         store.rows_in_it[at] = structs.replace(store.rows_in_it[at], owner=owner)
-    certificate = await erased(store, ["mine", "yours"])
+    certificate = await erased(store, ["mine", "yours"], after_delivery=True, patience_seconds=0.0)
     assert (certificate.settings, certificate.audit_rows) == (2, 40)
-    assert certificate.events == {"dead": 1, "sent": 1}
+    assert (certificate.events, certificate.left) == ({"dead": 1}, 1)
+    assert (await erased(store, ["mine", "yours"])).events == {"sent": 1}
     assert store.acts[0] == (0.0, "sign out", "ada", "mine", "yours")
     assert [one.owner for one in store.rows_in_it] == ["another"]
     assert {one.limit for one in store.asked} == {1_000_001}  # a row more tells that there are more

@@ -199,6 +199,9 @@ def test_a_page_with_buttons_names_no_command() -> None:
     view = NameView(name="orders/placed", expected=False, dead=3)
     told = explain_name(view.name, view, UPGRADE, serving=True, commands=False)
     assert told == [f"orders/placed events are {paused}", f"{NONE_SEEN}."]
+    view = NameView(name="a/b", expected=False, **ONE_OF_TWO, dead=3)
+    told = explain_name("a/b", view, OPEN, serving=True, commands=False)
+    assert told == [AT_ONCE, of_sampled(1, 2), STARTS_AT_ONCE, BOTH, QUEUED, NO_ALARM]
 
 
 NONE_SEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
@@ -230,7 +233,7 @@ SOME = (
 )
 ONE_DEAD = "1 is dead: `outbox list --state dead --name a/b` shows why."
 NONE_EXPECTED = "None is expected: no event of this name had a run, and `expects_run` is not set."
-ONE_OF_TWO = {
+ONE_OF_TWO: dict[str, Any] = {
     **NO_TIME,
     "sampled": 2,
     "with_run": 1,

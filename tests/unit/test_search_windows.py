@@ -109,10 +109,14 @@ async def test_a_search_until_a_time_begins_a_minute_after_it(
         assert windows[0][0] == before
 
 
-async def test_a_search_pauses_after_a_second() -> None:
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"owner": "dev u-1"}, {"state": State.PENDING}, {"since_ms": 1}, {"until_ms": 2**52}],
+)
+async def test_a_search_pauses_after_a_second(wanted: dict[str, Any]) -> None:
     outbox, times = ListedOutbox(rows(range(1, 3_001))), iter([7.0, 7.9, 8.0])
     search = Search(outbox, outbox, None, lambda: next(times))  # type: ignore[arg-type]
-    assert await search.find(Filter(**NONE)) == Found([], 501, 501_000)
+    assert await search.find(Filter(**NONE, **wanted)) == Found([], 501, 501_000)
 
 
 @pytest.mark.parametrize("wanted", [{"reason": "rejected"}, {"reason_part": "name"}])
