@@ -56,12 +56,11 @@ class Finds:
 async def test_what_was_settled_after_it_was_shown_is_left_alone(
     settled_ms: int, seen_ms: int | None, found: int
 ) -> None:
-    finds = Finds([made_row(State.DEAD, settled_at_ms=settled_ms, seq=1)])
-    proposals = Proposals(finds, Replays())  # type: ignore[arg-type]
-    proposal = await proposals.propose(
-        Action.REPLAY, Filter(limit=10), now_ms=NOW_MS, seen_ms=seen_ms
-    )
-    assert len(proposal.rows) == found
+    for state in (State.SENT, State.DELIVERED, State.DEAD):
+        proposals = Proposals(Finds([made_row(state, settled_at_ms=settled_ms)]), Replays())  # type: ignore[arg-type]
+        for action in actions_on(state):
+            proposal = await proposals.propose(action, Filter(), now_ms=NOW_MS, seen_ms=seen_ms)
+            assert len(proposal.rows) == found
 
 
 @pytest.mark.parametrize(
