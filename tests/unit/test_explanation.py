@@ -147,9 +147,11 @@ def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None
     ],
 )
 def test_only_what_waits_depends_on_the_state_of_delivery(state: State, sentences: int) -> None:
+    going = (OPEN, CLOSED, REFUSING, RECOVERING)
+    paused = (msgspec.structs.replace(one, paused_by="ada") for one in going)
     said = {
         explain(row(state), delivery, now_ms=NOW, serving=serving, commands=commands)
-        for delivery in (OPEN, CLOSED, REFUSING, RECOVERING, PAUSED)
+        for delivery in (*going, *paused)
         for serving in (True, False, None)
         for commands in (True, False)
     }

@@ -22,6 +22,7 @@ from tests.support.virtual_time import in_virtual_time, now
 
 NOON_MS = 1_795_564_800_000
 DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
+PAUSED = DeliveryRecord("misconfigured", "", 1, 0, 0.0, 0, paused_by="ada")
 NOTHING = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None)
 
 
@@ -168,7 +169,12 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
             "healthy",
             (0, 0, math.inf, 0, 0),
         ),
-        (NOTHING, (0, 0, 0, 0, 0), "healthy", (0, 0, 0, 0, 0)),
+        (
+            Stats(0, 0, 0, 0, None, None, PAUSED, None, None),
+            (0, 0, 0, 0, 0),
+            "paused",
+            (0, 0, 0, 0, 0),
+        ),
     ],
 )
 @in_virtual_time

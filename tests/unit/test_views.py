@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -142,8 +143,11 @@ def test_the_estimate_is_nothing_while_nothing_moves(
 
 
 def test_a_pause_hides_the_breaker_and_says_who_and_why() -> None:
-    for why, reason in (("", "paused by ada"), ("an upgrade", "paused by ada: an upgrade")):
-        delivery = figures(record(paused_by="ada", pause_reason=why))["delivery"]
+    states = ("healthy", "recovering", "backing_off", "misconfigured")
+    words = (("", "paused by ada"), ("an upgrade", "paused by ada: an upgrade"))
+    for state, (why, reason) in product(states, words):
+        paused = record(state=state, paused_by="ada", pause_reason=why)
+        delivery = figures(paused)["delivery"]
         assert delivery == {"state": "paused", "reason": reason, "reopensInSeconds": 2.5}
 
 
