@@ -147,11 +147,9 @@ def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None
     ],
 )
 def test_only_what_waits_depends_on_the_state_of_delivery(state: State, sentences: int) -> None:
-    going = (OPEN, CLOSED, REFUSING, RECOVERING)
-    paused = (msgspec.structs.replace(one, paused_by="ada") for one in going)
     said = {
         explain(row(state), delivery, now_ms=NOW, serving=serving, commands=commands)
-        for delivery in (*going, *paused)
+        for delivery in (OPEN, CLOSED, REFUSING, RECOVERING, PAUSED)
         for serving in (True, False, None)
         for commands in (True, False)
     }
@@ -194,7 +192,9 @@ def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
 def test_a_page_with_buttons_names_no_command() -> None:
     by = "delivery is paused by ada (an upgrade)"
     paused = f"pending: {by}; it is sent after somebody resumes delivery."
-    assert explain(row(), UPGRADE, now_ms=NOW, commands=False) == paused
+    for one in (OPEN, CLOSED, REFUSING, RECOVERING):
+        delivery = msgspec.structs.replace(UPGRADE, state=one.state)
+        assert explain(row(), delivery, now_ms=NOW, commands=False) == paused
     assert explain(row(State.DEAD), PAUSED, now_ms=NOW, commands=False).endswith(
         "; it stays until a replay sends it again under the same id or somebody removes it."
     )
