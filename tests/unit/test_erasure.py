@@ -12,6 +12,7 @@ from msgspec import structs
 from service.console.operations import erasure, search
 from service.console.operations.erasure import OUT_OF_REACH, Certificate, ErasureParts, erase
 from service.console.operations.search import SearchPolicy
+from service.errors import OutboxUnavailableError
 from service.outbox.audit import Act, ErasedRecords
 from service.outbox.model import Named, State
 from tests.support.listed_outbox import ListedOutbox
@@ -109,6 +110,25 @@ async def test_where_events_shall_be_delivered_first_those_that_were_not_are_lef
     store = Store(*EACH)
     certificate = await erased(store, after_delivery=True, patience_seconds=0.0)
     assert (certificate.events, certificate.left) == ({"delivered": 1, "dead": 1}, 3)
+
+
+@pytest.mark.parametrize(
+    ("away", "acts"), [("sign_out", 0), ("rows", 1), ("discard", 1), ("erase_records", 2)]
+)
+@in_virtual_time
+async def test_an_erasure_in_which_the_store_is_away_gives_no_certificate(
+    away: str, acts: int
+) -> None:
+    class Away(Store):
+        def __getattribute__(self, name: str) -> Any:
+            if name == away:
+                raise OutboxUnavailableError
+            return super().__getattribute__(name)
+
+    store = Away(State.DEAD)
+    with pytest.raises(OutboxUnavailableError):
+        await erased(store)
+    assert len(store.acts) == acts
 
 
 @in_virtual_time
