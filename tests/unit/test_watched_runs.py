@@ -54,7 +54,8 @@ class Inngest:
 
     Without these it knows two of each event, but of those of `stopped` from a time on. `asked` are
     the times of the questions, `questions` their kinds, what they were about, and where. A function
-    whose `skips` are None is one about which it fails, a `fault` is its answer to everything.
+    whose `skips` are None is one about which it fails, a `fault` is its answer to everything, or to
+    questions of the kind `faulty`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Inngest:
         self.skips = skips
         self._known, self._used_by, self.fault = known, used_by, fault
         self._stopped, self._from = stopped, from_seconds * 100
+        self.faulty = ""
 
     def about(self, kind: str) -> list[str | None]:
         """What the questions of a kind were about."""
@@ -84,7 +86,7 @@ class Inngest:
     def _ask(self, *question: str | None) -> None:
         self.asked.append(now())
         self.questions.append(question)
-        if self.fault:
+        if self.fault and self.faulty in ("", question[0]):
             raise self.fault
 
     async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
@@ -430,6 +432,8 @@ async def test_one_event_without_a_run_is_missed_after_twenty_quiet_seconds() ->
 @in_virtual_time
 async def test_names_are_remembered(names: list[NameView], remembered: list[str]) -> None:
     scopes = Scopes(*names)
+    scopes.is_away = True  # at first
+    asyncio.get_running_loop().call_later(5, vars(scopes).update, {"is_away": False})
     await watched(30, Inngest({}), Fixed(), scopes=scopes)
     assert sorted(scopes.names()) == remembered
 
@@ -501,6 +505,21 @@ async def test_after_trouble_it_is_quiet_for_ten_seconds(
     assert all(least <= gap <= most for gap in gaps(inngest.asked))
     told = {"event": "runs_not_asked", "log_level": "debug", "reason": str(inngest.fault)}
     assert lines == [told] * len(inngest.asked)
+
+
+@pytest.mark.parametrize(("faulty", "with_run"), [("run", 0), ("used", 1)])
+@in_virtual_time
+async def test_an_event_about_which_a_later_question_fails_counts_nowhere(
+    faulty: str, with_run: int
+) -> None:
+    inngest = Inngest({"a-0": [run("0", "COMPLETED", moment(1.0))]}, used_by=None)
+    inngest.fault, inngest.faulty = InngestApiError(), faulty
+    rows = [row("a", at, BEGAN_MS + at * 1_000) for at in (1, 0)]
+    chosen = [msgspec.structs.replace(one, meta=Meta("order-1")) for one in rows]
+    with watching(inngest, Fixed(chosen)) as watch:
+        await watch_for(60, watch)
+        assert [(one.sampled, one.with_run) for one in watch.kept.names] == [(1, with_run)]
+    assert inngest.about("words") == ["a-0", "a-1"]
 
 
 @pytest.mark.parametrize(
