@@ -8,12 +8,15 @@ import weakref
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.runs import EventRun, Run, RunStatus
 from service.outbox.clock import wall_now_ms
+from service.outbox.event import Meta
 from service.outbox.model import Filter, Row, State
+from service.web.events import run_asker
 from service.web.events.followed_event import FollowedEvent, FollowPolicy, with_stacks
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
@@ -301,6 +304,22 @@ async def test_after_the_grace_an_event_is_looked_for_again_and_thoroughly_witho
         assert outputs in ({}, {"r-0": None, "r-1": "in plain"})
         is_asked = wire_id and not followed.told
         assert used == ([0, 1, 1] if is_asked else [0, 0, 0])  # what is known is not asked
+
+
+@pytest.mark.parametrize(
+    ("held_ms", "thorough", "used"),
+    [(4_999, False, 0), (5_000, True, 0), (299_999, True, 0), (300_000, True, 1)],
+)
+@in_virtual_time
+async def test_after_five_seconds_a_search_is_thorough_after_five_minutes_its_id_is_looked_for(
+    held_ms: int, used: int, monkeypatch: pytest.MonkeyPatch, *, thorough: bool
+) -> None:
+    monkeypatch.setattr(run_asker, "wall_now_ms", lambda: LONG_AGO + held_ms)
+    inngest, meta = SlowInngest(0.01), Meta("mine", "branch")
+    held = msgspec.structs.replace(row("a", 0, LONG_AGO), meta=meta, inngest_id="01ULID")
+    followed = FollowedEvent(held, POLICY, runs_follow=True)
+    await RunAsker(inngest, lambda *_: None, POLICY).ask_soon(followed)
+    assert (inngest.thorough, inngest.used) == ([thorough], used)
 
 
 @in_virtual_time
