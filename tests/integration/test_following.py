@@ -53,14 +53,19 @@ async def test_a_long_poll_answers_when_the_event_changes_and_at_once_when_it_ha
     headers = {"If-None-Match": f'"older", {known}'}
     unchanged = await client.get("/api/events/e-1?wait=1", headers=headers)
     assert (unchanged.status, await unchanged.read()) == (304, b"")
-    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
-    await eventually(lambda: followed.follower.followers)
+    knows_all, waiting = [
+        asyncio.create_task(client.get("/api/events/e-1?wait=3600", headers=given))
+        for given in ({"If-None-Match": "*"}, {})
+    ]
+    await eventually(lambda: followed.follower.followers == 2)
     await deliver(followed)
     async with asyncio.timeout(PATIENCE_SECONDS):
         view = await (await waiting).json()
         old = await (await client.get("/api/events/e-1?wait=3600", headers=headers)).json()
     assert view["state"] in ("delivering", "delivered")
-    assert (view["final"], old["state"]) == (False, "delivered")
+    assert (view["final"], old["state"], knows_all.done()) == (False, "delivered", False)
+    followed.follower.close()
+    assert (await knows_all).status == 304
 
 
 async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_path, aiohttp_client):

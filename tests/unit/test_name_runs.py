@@ -335,7 +335,9 @@ WELL = {"name": "late", "expected": True, "outcomes": {}, "perSecond": 0.0, **TI
 WELL |= {"lastRunAt": None, "noRunSince": None}  # as the next version and programs read it
 
 
-@pytest.mark.parametrize(("age_ms", "missing"), [(WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])])
+@pytest.mark.parametrize(
+    ("age_ms", "missing"), [(-60_000, ["late"]), (WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])]
+)
 def test_kept_names_tell_what_is_missing_for_a_quarter_of_an_hour(
     age_ms: int, missing: list[str]
 ) -> None:
