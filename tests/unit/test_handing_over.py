@@ -382,11 +382,13 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
         processes.fault_of_fronts = "no such module"
         later = asyncio.get_running_loop().call_later
         later(0.5, lambda: setattr(processes.started[-3], "fault_of_fronts", "no memory"))
+        later(0.5, lambda: setattr(processes.started[-1], "opening_seconds", 10.0))
         split = "The store process is of the new version, the front processes are of the old one"
         with pytest.raises(UpgradeError, match=f"^{split}: a new one did not come. ") as told:
             await own.upgrade()
         faults = str(told.value).partition("come. ")[2].split("; ")
         assert sorted(faults) == ["no memory", "no such module"]
+        assert len(processes.started) == 10  # none of those that failed was started again
         processes.fault_of_fronts = ""
         later(0.5, lambda: setattr(processes.started[-2], "opens", False))
         with pytest.raises(
@@ -397,17 +399,21 @@ async def test_after_an_upgrade_whose_fronts_do_not_come_the_old_ones_serve_and_
         assert (serving(processes, "store"), serving(processes, "front")) == (1, 3)
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("slow", ["loading_seconds", "letting_go_seconds", "opening_seconds"])
 @in_virtual_time
-async def test_a_kill_in_an_upgrade_ends_the_new_processes_too(processes: type[Process]) -> None:
-    processes.letting_go_seconds = 5.0
+async def test_a_stop_in_an_upgrade_ends_both_versions_and_a_kill_at_once(
+    processes: type[Process], slow: str, how: str
+) -> None:
     own, running = await ready_pool(FRONT)
+    setattr(processes, slow, 5.0)
     upgrading = asyncio.create_task(own.upgrade())
     await asyncio.sleep(3)
     upgrading.cancel()
-    own.kill()
+    getattr(own, how)()
     assert len(processes.started) == 6
-    assert alive(processes) == 0
-    await running
+    assert how == "stop" or alive(processes) == 0
+    assert await running == 0
 
 
 @in_virtual_time
