@@ -18,6 +18,7 @@ from service.config.destination import Destination, confirmation_mode, destinati
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import parse_event_keys
+from service.console.operations.explain import counted
 from service.console.operations.views import PAUSED, delivery_view
 from service.errors import ServiceError
 from service.inngest.address import inngest_address
@@ -94,8 +95,7 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
         "events go to": _destination(settings, inngest),
         **({"delivery": f"{printable(paused)}; `outbox resume` starts it again"} if paused else {}),
         "confirmation": str(confirmation_mode(settings)),
-        "outbox": redacted_url(settings.outbox_url)
-        + ("" if waiting is None else f", {waiting:,} events wait"),
+        "outbox": f"{redacted_url(settings.outbox_url)}{_waiting(waiting)}",
         "storage": _storage(settings),
         "sign in": _sign_in(settings, url),
         **_machines(settings, url),
@@ -103,6 +103,12 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
         **({"operators": ", ".join(operators)} if operators and settings.fake_inngest_url else {}),
         "pages": f"{'' if settings.production else f'{url}/, '}{url}/docs, {url}/outbox",
     }
+
+
+def _waiting(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f", {counted(count, 'event')} {'waits' if count == 1 else 'wait'}"
 
 
 def _destination(settings: Settings, inngest: str) -> str:

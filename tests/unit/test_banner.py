@@ -120,6 +120,10 @@ def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> Non
     assert lines(**environ)[label] == words
 
 
+def test_the_banner_says_that_one_event_waits() -> None:
+    assert lines(1)["outbox"] == "sqlite:///data/outbox.db, 1 event waits"
+
+
 def test_in_production_there_is_no_start_page_and_no_development_sign_in() -> None:
     told = lines(
         APP_ENV="production",
