@@ -169,6 +169,7 @@ async def test_the_shell_completes_ids_and_tells_what_they_are(store_url: str) -
     assert await completed(store_url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
     assert await completed(store_url, "outbox verify --ids 019f-a") == ["019f-aa"]
     assert len(await completed(store_url, "outbox show ")) == 4
+    assert await completed(store_url, "outbox show a\udcff") == []
     assert '"019f-b":"dead a\ufffd[2J rejected"' in await told_by_zsh(store_url, "outbox show 019f")
     given = f"outbox show --url {store_url}"
     assert await completed("nonsense", f"{given} 019f-a") == ["019f-aa"]

@@ -128,6 +128,13 @@ async def test_an_id_without_an_event_is_said(live: SqliteOutbox, path: Path) ->
         assert await outbox_command(path, "show", "", *options) == (2, "", told)
 
 
+async def test_an_argument_that_is_no_text_is_said(path: Path) -> None:
+    migrate(f"sqlite:///{path}")
+    for command in ("show", "replay", "list --user", "audit", "sign-out", "pause --reason"):
+        code, out, err = await outbox_command(path, *command.split(), "a\udcff")
+        assert (code, out, err) == (2, "", "outbox: An argument is no text in UTF-8.\n"), command
+
+
 async def test_a_number_beyond_what_a_store_counts_is_refused_in_words(path: Path) -> None:
     migrate(f"sqlite:///{path}")
     for command, of_whole, beyond in (

@@ -46,6 +46,9 @@ def exit_on_fault() -> Iterator[None]:
     except ServiceError as error:
         typer.echo(f"outbox: {printable(str(error))}", err=True)
         raise typer.Exit(UNKNOWN) from error
+    except UnicodeEncodeError as error:
+        typer.echo("outbox: An argument is no text in UTF-8.", err=True)
+        raise typer.Exit(UNKNOWN) from error
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else "A file"
         typer.echo(f"outbox: {printable(file_fault(place, error))}", err=True)

@@ -52,7 +52,7 @@ def complete_ids(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str
     given = ctx.params.get("url") or os.environ.get("OUTBOX_URL") or DEFAULT_URL
     try:
         rows = asyncio.run(_rows(in_schema(given), wanted))
-    except (ServiceError, TimeoutError, typer.BadParameter):
+    except (ServiceError, TimeoutError, UnicodeEncodeError, typer.BadParameter):
         return
     for row in rows:
         yield row.id, printable(f"{row.state} {row.name} {row.reason or ''}".rstrip())
