@@ -85,13 +85,14 @@ async def test_a_dead_row_is_a_warning_and_the_worst_is_said_first(
 async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
     live: SqliteOutbox, path: Path
 ) -> None:
-    await live.delivery.save(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
-    assert (await outbox_command(path, "check"))[0] == 2
+    await live.delivery.save(DeliveryRecord("misconfigured", "HTTP 401 | no", 1, 1, 5.0, 0))
+    code, out, _ = await outbox_command(path, "check")
+    assert (code, out.count("|"), "(HTTP 401 / no) | pending=" in out) == (2, 1, True)
     await live.intake.append(event())
     code, out, _ = await outbox_command(path, "check", "--json")
     told = json.loads(out)
     assert (code, told["code"], told["status"]) == (2, 2, "CRITICAL")
-    assert told["message"] == "1 wait and delivery is misconfigured (HTTP 401)"
+    assert told["message"] == "1 wait and delivery is misconfigured (HTTP 401 | no)"
     assert told["stats"]["pending"] == 1
 
 

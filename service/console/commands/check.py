@@ -131,7 +131,8 @@ def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) 
         print_json({**status, "stats": view})
         return
     figures = "" if view is None else f" | {_performance_data(view)}"
-    typer.echo(f"OUTBOX {severity.name} - {printable(words)}{figures}")
+    said = printable(words).replace("|", "/")  # what follows a bar is figures, for Nagios
+    typer.echo(f"OUTBOX {severity.name} - {said}{figures}")
 
 
 def _performance_data(view: StatsView) -> str:
