@@ -20,7 +20,7 @@ from service.outbox.link.socket_folder import service_socket
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
-from tests.support.storage import append_all, event
+from tests.support.storage import event
 
 
 async def append_aged(outbox: SqliteOutbox, seconds: int, meta: Meta = NO_META) -> None:
@@ -107,11 +107,11 @@ async def test_a_service_that_can_not_store_is_critical(path: Path, failure: str
             ) as outbox,
             serve_link(listening, [], lambda: Status(failure)),
         ):
-            await append_all(outbox, 2)
+            await outbox.intake.append(event())
             with contextlib.closing(sqlite3.connect(path)) as file, file:
                 file.execute("DELETE FROM outbox_ready")
             code, out, _ = await outbox_command(path, "check")
-    cause = failure or "The outbox's file is damaged: 2 events have no state; "
+    cause = failure or "The outbox's file is damaged: events without a state: 1; "
     said = f"OUTBOX CRITICAL - events can't be stored: {cause}"
     assert (code, out[: len(said)]) == (2, said)
 

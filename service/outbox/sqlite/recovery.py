@@ -194,7 +194,7 @@ def find_damage(connection: sqlite3.Connection, seconds: float) -> str | None:
         [(stateless, surplus)] = connection.execute(SQL["STATELESS"]).fetchall()
         if stateless or surplus:
             return (
-                f"{stateless:,} events have no state; the states exceed the events by {surplus:,}"
+                f"events without a state: {stateless:,}; states beyond those of events: {surplus:,}"
             )
         for table in _TABLES:
             [(said,), *_] = connection.execute(f"PRAGMA quick_check({table})").fetchall()
