@@ -97,6 +97,18 @@ def test_an_event_for_later_is_held_from_its_own_time_on() -> None:
     assert followed.held_seconds(T + 61_000) == 1
 
 
+def test_an_event_that_waited_for_long_has_not_yet_been_held_for_long() -> None:
+    waited = msgspec.structs.replace(row("a", 0, LONG_AGO), state=State.SENT, settled_at_ms=None)
+    followed = FollowedEvent(waited, POLICY, runs_follow=True)
+    for state, settled_at_ms in ((State.SENT, None), (State.DELIVERED, wall_now_ms())):
+        changed = msgspec.structs.replace(waited, state=state, settled_at_ms=settled_at_ms)
+        followed.show_row(changed)
+        followed.show_runs([], now=0, wall_ms=wall_now_ms())
+        assert followed.snapshot
+        view = msgspec.json.decode(followed.snapshot.body)
+        assert (view["noRun"], view["final"]) == (False, False)
+
+
 async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delivery() -> None:
     delivered = row("a", 0, LONG_AGO)
     answered = msgspec.structs.replace(delivered, state=State.SENT)

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from service.inngest.runs import EventRun, Run
+from service.outbox.clock import wall_now_ms
 from service.outbox.model import Row
 from service.web.events.event_view import EventView, event_view, has_left, with_runs
 
@@ -169,8 +170,8 @@ class FollowedEvent:
     def _take(self, row: Row) -> None:
         self.state = row.state
         self.inngest_id = row.at_inngest
-        # Inngest runs an event no earlier than its ts.
-        self._held_at_ms = max(row.settled_at_ms or row.accepted_at_ms, row.meta.ts_ms)
+        # Inngest runs an event no earlier than its ts, and is not known to hold one in `sent`.
+        self._held_at_ms = max(row.settled_at_ms or wall_now_ms(), row.meta.ts_ms)
 
     def _are_over(self, runs: Sequence[Run], now: float) -> bool:
         """True when all have ended, and their outputs are there or came not in time."""
