@@ -700,7 +700,7 @@ class Hearing:
 
 @in_virtual_time
 async def test_a_store_tells_a_change_soon_and_says_often_enough_that_it_lives() -> None:
-    full, callers = Status("The disk is full."), (Hearing(), Hearing())
+    full, callers = Status(detail={"undelivered": 3}), (Hearing(), Hearing())
     upgrading = Upgrading(asyncio.Event())
     server = LinkServer([ServedPart(Served, upgrading)], lambda: full if now() > 50 else Status())
     for each in callers:
@@ -927,10 +927,11 @@ async def test_an_unknown_version_of_the_protocol_gets_a_sentence(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with served(listening.dup(), store):
-        answer = await answered(short_path / "store", message(Hello(PROTOCOL + 1)))
-    fault = msgspec.msgpack.decode(answer[4:], type=Fault)
-    words = "The service speaks version 1 of its link, the caller version 2."
-    assert fault == Fault(0, "OutboxUnavailableError", words, 2)
+        for version in (PROTOCOL - 1, PROTOCOL + 1):
+            answer = await answered(short_path / "store", message(Hello(version)))
+            fault = msgspec.msgpack.decode(answer[4:], type=Fault)
+            words = f"The service speaks version 1 of its link, the caller version {version}."
+            assert fault == Fault(0, "OutboxUnavailableError", words, 2)
 
 
 async def answered(path: Path, sent: bytes) -> bytes:
