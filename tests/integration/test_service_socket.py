@@ -223,6 +223,9 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (short_path / "outbox-being-made").mkdir()
+    for name in ("with-a/lock", "with-a/service", "with-another/service"):  # of other programs
+        (short_path / name).parent.mkdir(exist_ok=True)
+        (short_path / name).touch()
     with service_socket() as living:
         assert living
         done = subprocess.run(
@@ -257,7 +260,8 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
             shutil.rmtree(Path(other.getsockname()).parent)  # as whatever clears old files does
         assert "outbox-being-made" in names
         assert not names & {"outbox-another", dead.parent.name}
-    assert {one.name for one in short_path.iterdir()} == {"outbox-being-made"}
+    left = {one.name for one in short_path.iterdir()}
+    assert left == {"outbox-being-made", "with-a", "with-another"}
 
 
 def msgpack(message: object) -> bytes:
