@@ -54,12 +54,13 @@ async def test_an_event_has_what_is_known_of_its_document(mode, answer, extra):
     assert await DocumentCheck(mode, Shelf(a=answer))("a") == extra
 
 
+@pytest.mark.parametrize("answer", [None, StorageUnavailableError()])
 @in_virtual_time
-async def test_what_was_found_is_forgotten_after_five_seconds():
+async def test_what_was_found_is_forgotten_after_five_seconds(answer):
     shelf = Shelf(a=FOUND)
     check = DocumentCheck("enrich", shelf)
     await check("a")
-    del shelf.answers["a"]
+    shelf.answers["a"] = answer
     for later, extra in ((4.9, EXTRA), (0.1, {})):
         await asyncio.sleep(later)
         assert await check("a") == extra
