@@ -76,7 +76,13 @@ def test_another_machine_is_not(remote):
 
 
 @pytest.mark.parametrize(
-    ("name", "peer"), [(("10.0.0.7", 80), "10.0.0.7"), (("fd00::7", 80, 0, 0), "fd00::7"), ("", "")]
+    ("name", "peer"),
+    [
+        (("10.0.0.7", 80), "10.0.0.7"),
+        (("fd00::7", 80, 0, 0), "fd00::7"),
+        ("/run/a.sock", ""),
+        (None, ""),
+    ],
 )
 def test_a_connection_counts_for_the_address_of_its_peer(name, peer):
     assert peer_of(mock.Mock(**{"get_extra_info.return_value": name})) == peer

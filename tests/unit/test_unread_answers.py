@@ -104,7 +104,7 @@ async def test_a_stop_waits_fifteen_seconds_in_all(requests: int) -> None:
 @pytest.mark.parametrize("waits_for", ["the rest of a head", "a reader"])
 @in_virtual_time
 async def test_a_connection_that_is_lost_is_freed_at_once(waits_for: str) -> None:
-    connection, _ = connected()
+    connection, transport = connected()
     await asyncio.sleep(0)  # it begins
     if waits_for == "a reader":
         connection.pause_writing()
@@ -117,3 +117,5 @@ async def test_a_connection_that_is_lost_is_freed_at_once(waits_for: str) -> Non
     await asyncio.sleep(1.0)
     gc.collect()
     assert held() is None
+    await asyncio.sleep(60.0)
+    assert not transport.abort.called
