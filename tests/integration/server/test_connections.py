@@ -70,16 +70,17 @@ async def test_a_connection_without_a_request_is_closed_by_itself(sent: bytes) -
 
 
 async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> None:
-    async with serving() as served:
+    no_time = AdmissionPolicy(pieces_seconds=0.0)
+    async with serving(admission=no_time) as served:
         served.may_answer.clear()
-        served.writer.write(ASK + POST.replace(b": 0", b": 4"))
+        served.writer.write(ASK + POST.replace(b": 0", b": 5000"))
         await served.began.wait()
         stopping = asyncio.create_task(served.server.cleanup())
         for _ in range(TURNS):
             await asyncio.sleep(0)
         assert served.server.server
         [connection] = served.server.server.connections
-        connection.data_received(b"body" + ASK)  # which is too late
+        connection.data_received(b"x" * 5000 + ASK)  # which is too late
         served.may_answer.set()
         assert (await served.reader.read()).endswith(b"answer 2")
         await stopping
