@@ -70,11 +70,12 @@ async def test_of_pipelined_requests_two_are_taken_while_one_is_at_work() -> Non
         assert server.server is not None
         [connection] = await eventually(lambda: server.server.connections)
         assert connection.transport is not None
-        for is_pipelining, is_read_on in ((False, True), (True, True), (True, False)):
-            connection.data_received(waits)
+        for count, is_pipelining, reads_on in ((1, False, True), (1, True, True), (4, True, False)):
+            connection.data_received(waits * count)
             await eventually(lambda: connection._request_in_progress)
             assert connection.is_pipelining is is_pipelining
-            assert connection.transport.is_reading() is is_read_on
+            assert connection.transport.is_reading() is reads_on
+        assert len(connection._messages) == 2
         async with connected(port):
             both = await eventually(lambda: server.server.connections, lambda them: len(them) == 2)
             [other] = set(both) - {connection}
@@ -187,13 +188,14 @@ async def test_a_client_that_leaves_the_end_of_its_answers_unread_is_dropped() -
         await eventually(lambda: not server.server.connections)
 
 
+@pytest.mark.parametrize("size", [1, 48])
 async def test_a_body_in_tiny_chunks_ends_its_connection_early(
-    port: int, read_began: asyncio.Event, read_ended: asyncio.Event
+    port: int, read_began: asyncio.Event, read_ended: asyncio.Event, size: int
 ) -> None:
     async with connected(port) as (reader, writer):
         writer.write(CHUNKED)
         await read_began.wait()
-        writer.write(b"1\r\nx\r\n" * 16_000 + b"0\r\n\r\n")
+        writer.write((b"%x\r\n" % size + b"x" * size + b"\r\n") * 16_000 + b"0\r\n\r\n")
         await read_ended.wait()
         with contextlib.suppress(ConnectionError):
             assert b" 200 " not in await reader.read()

@@ -69,12 +69,13 @@ async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
     assert b'"code":"headers_timeout"' in answers
 
 
-async def test_empty_lines_between_requests_begin_no_head(port, server):
+async def test_empty_lines_and_bodies_between_requests_begin_no_head(port, server):
     ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
+    post = b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
     async with connected(port) as (reader, writer):
-        for _ in range(2):
-            writer.write(ask + b"\r\n")
-            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
+        for request, status in ((ask + b"\r\n", b"404"), (post, b"405"), (ask + b"\r\n", b"404")):
+            writer.write(request)
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 %b " % status)
             [connection] = server.server.connections
             assert connection._requests.head_bytes == 0
 
