@@ -16,7 +16,7 @@ from service.errors import NotFoundError, OutboxUnavailableError
 from service.observe.logs import RequestLine
 from service.web.server import middleware
 from service.web.server.connection import Connection
-from service.web.server.errors import STATUS, error_response
+from service.web.server.errors import STATUS, error_response, refusal_of
 from service.web.server.middleware import (
     error_middleware,
     event_id_key,
@@ -123,26 +123,29 @@ async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Li
 
 
 @pytest.mark.parametrize(
-    ("gone", "error", "status"),
+    ("gone", "error", "status", "code"),
     [
-        (True, ConnectionResetError, 408),
-        (False, ConnectionResetError, 500),
-        (True, ZeroDivisionError, 500),
-        (True, TimeoutError, 500),
-        (True, web.RequestPayloadError, 400),
+        (True, ConnectionResetError, 408, "body_timeout"),
+        (False, ConnectionResetError, 500, "internal_error"),
+        (True, ZeroDivisionError, 500, "internal_error"),
+        (True, TimeoutError, 500, "internal_error"),
+        (True, web.RequestPayloadError, 400, "invalid_json"),
     ],
 )
 async def test_a_client_that_left_in_its_body_is_no_fault(
-    *, gone: bool, error: type[Exception], status: int
+    *, gone: bool, error: type[Exception], status: int, code: str, lines: Lines
 ) -> None:
     async def handler(request: web.Request) -> web.Response:
         if gone:
             request._protocol.transport = None
         raise error
 
+    counts = Figures()
     with capture_logs() as logs:
-        answer = await answered(handler)
+        answer = await answered(handler, recorder=counts)
     assert (answer.status, bool(logs)) == (status, status == 500)
+    assert counts.got == ([("count", "refused", 1, ("code", code))] if status < 500 else [])
+    assert [line.code for line in lines.lines] == [code]
 
 
 async def test_a_browser_gets_each_failure_as_a_page() -> None:
@@ -263,15 +266,20 @@ def test_every_refusal_has_its_status_and_a_code_of_its_own() -> None:
     assert len(codes) == len(set(codes))
 
 
-def test_a_refusal_says_in_seconds_when_to_come_again() -> None:
-    for error, status, seconds in (
-        (errors.RateLimitedError(retry_after_seconds=7), 429, "7"),
-        (errors.OutboxUnavailableError(), 503, "2"),
-        (errors.StorageUnavailableError(), 503, "5"),
-        (errors.ProviderUnavailableError(), 503, "5"),
+def test_a_refusal_says_when_to_come_again_and_what_is_taken() -> None:
+    unknown = refusal_of(web.HTTPMethodNotAllowed("X", ["PUT", "GET", "POST", "DELETE"]))
+    for error, status, more in (
+        (errors.RateLimitedError(retry_after_seconds=7), 429, {"Retry-After": "7"}),
+        (errors.OutboxUnavailableError(), 503, {"Retry-After": "2"}),
+        (errors.StorageUnavailableError(), 503, {"Retry-After": "5"}),
+        (errors.ProviderUnavailableError(), 503, {"Retry-After": "5"}),
+        (errors.EncodingRefusedError(), 415, {"Accept-Encoding": "identity"}),
+        (errors.JsonRequiredError(), 415, {}),
+        (unknown, 405, {"Allow": "DELETE, GET, POST, PUT"}),
     ):
         answer = error_response(error)
-        assert (answer.status, answer.headers["Retry-After"]) == (status, seconds)
+        told = {"Content-Type": "application/json", **more}
+        assert (answer.status, dict(answer.headers)) == (status, told)
 
 
 def test_the_tree_in_the_docstring_names_every_class() -> None:
