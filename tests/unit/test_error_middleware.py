@@ -148,7 +148,7 @@ async def test_a_client_that_left_in_its_body_is_no_fault(
     assert [line.code for line in lines.lines] == [code]
 
 
-async def test_a_browser_gets_each_failure_as_a_page() -> None:
+async def test_a_browser_gets_each_failure_as_a_page(lines: Lines) -> None:
     pages = mock.Mock()
     pages.page.side_effect = lambda _, answer, id_: web.Response(text=f"{answer.status} {id_}")
     for accept in ("text/html", "*/*"):
@@ -161,6 +161,7 @@ async def test_a_browser_gets_each_failure_as_a_page() -> None:
             answer: Any = await error_middleware(Figures(), pages)(request, handler)
             told = f"{status} {answer.headers['X-Request-Id']}"
             assert (answer.text == told) is (accept == "text/html" and status != 200)
+    assert [line.code for line in lines.lines] == ["internal_error", "not_found", None] * 2
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ async def test_a_pipelined_request_waits_behind_others_and_counts_from_its_arriv
         await eventually(lambda: len(began) == 4)
     assert [name for name, *_ in began] == ["a", "b", "p", "p"]
     assert began[2][1] < began[1][2]
+    assert began[3][1] >= began[2][2]  # read with the one before, and taken after it
 
 
 async def test_a_client_that_leaves_the_end_of_its_answers_unread_is_dropped() -> None:
