@@ -135,6 +135,7 @@ async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> N
     await patient
     whole[1].release()
     await of_bob
+    assert [gone.cancelled(), hasty.cancelled()] == [True, True]
 
 
 @in_virtual_time
