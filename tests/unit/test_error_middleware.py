@@ -205,8 +205,9 @@ async def test_all_but_quiet_probes_have_a_line(
         return web.Response(status=status)
 
     lines.enabled = enabled
-    await answered(handler, path=path, method="GET")
-    assert len(lines.lines) == is_written
+    for method in ("GET", "HEAD"):
+        await answered(handler, path=path, method=method)
+    assert len(lines.lines) == 2 * is_written
 
 
 @pytest.mark.parametrize(

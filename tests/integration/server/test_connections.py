@@ -193,7 +193,10 @@ async def test_a_head_that_came_in_time_does_not_end_what_follows() -> None:
         served.writer.write(ASK)
         await served.says("answer 2")
         served.may_answer.clear()
-        served.writer.write(ASK + ASK[:20])
+        served.began.clear()
+        served.writer.write(ASK)
+        await served.began.wait()
+        served.writer.write(ASK[:20])
         assert served.server.server
         [connection] = served.server.server.connections
         await eventually(lambda: connection._requests.has_ended)

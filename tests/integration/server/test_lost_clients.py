@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from service.observe.recorder import NullRecorder
 from service.web.server.connection import while_connected
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer
 from tests.support.made_request import made_request
-from tests.support.raw_http import listening
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.raw_http import connected, listening
 
 
 class Found:
@@ -64,13 +64,13 @@ async def url(worker: Worker) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-async def test_work_ends_when_its_client_goes(url: str, worker: Worker) -> None:
-    async with aiohttp.ClientSession() as http:
-        asking = asyncio.create_task(http.get(f"{url}/never"))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await worker.began.wait()
-            asking.cancel()
-            await worker.ended.wait()
+@pytest.mark.parametrize("requests", [1, 2])
+async def test_work_ends_when_its_client_goes(url: str, worker: Worker, requests: int) -> None:
+    async with connected(URL(url).port or 0) as (_, writer):
+        writer.write(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
+        await worker.began.wait()
+        writer.close()
+        await worker.ended.wait()
 
 
 async def test_work_that_is_cancelled_while_its_client_is_there_stays_cancelled() -> None:
