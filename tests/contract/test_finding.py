@@ -340,6 +340,10 @@ async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:
         found = await find_all(search, wanted, lambda *how_far: told.append(how_far))
         assert [row.id for row in found] == those
         assert told == [(count, found[count - 1].accepted_at_ms) for count in pauses]
+    told.clear()
+    nobodys = Filter(user_id="nobody")
+    assert await find_all(search, nobodys, lambda *how_far: told.append(how_far)) == []
+    assert [count for count, _ in told] == [0, 0]
 
 
 async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(outbox: Outbox) -> None:

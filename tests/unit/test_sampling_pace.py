@@ -164,10 +164,10 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
             (7.0, 6.0, 4.0, 8, 9),
         ),
         (
-            Stats(1, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None),
+            Stats(1, 0, 0, 0, 6.0, None, HEALTHY_DELIVERY, None, None),
             (1, 0, 0, 0, 0),
             "healthy",
-            (0, 0, math.inf, 0, 0),
+            (0, 6.0, math.inf, 0, 0),
         ),
         (
             Stats(0, 0, 0, 0, None, None, PAUSED, None, None),
