@@ -17,7 +17,7 @@ from tests.support.made_row import made_row
 
 def test_a_key_is_called_needless_only_where_all_events_were_looked_at() -> None:
     words = "1,200 waiting events need key 1; no waiting event needs key 2"
-    assert KeyNeeds((1_200, 0), 0, is_bounded=False).words == words
+    assert KeyNeeds((1_200, 0), 3, is_bounded=False).words == words
     words = "1 waiting event needs key 2; more wait than were looked at: keep every key"
     assert KeyNeeds((0, 1), 0, is_bounded=True).words == words
     assert KeyNeeds((), 0, is_bounded=False).words == ""

@@ -132,12 +132,12 @@ async def test_rows_that_were_there_before_are_followed() -> None:
 
 async def test_each_change_is_told_once_until_its_row_is_delivered_or_gone() -> None:
     outbox, tail = ListedOutbox(row(seq) for seq in range(1, 5)), Tail(Filter())
-    deliveries = Tail(Filter(state=State.DELIVERED))
-    for each in (tail, deliveries):
+    deliveries, waits = (Tail(Filter(state=state)) for state in (State.DELIVERED, State.PENDING))
+    for each in (tail, deliveries, waits):
         await each.begin(outbox, 0)
     for back in (row(2, sends=1), row(2, sends=1, attempts=1)):
         outbox.rows_in_it[1] = back  # it was sent between two looks
-        assert await told(tail, outbox) == ["pending 2"]
+        assert await told(tail, outbox) == await told(waits, outbox) == ["pending 2"]
     outbox.rows_in_it = [row(2, State.DELIVERING), row(4, State.DELIVERED)]
     assert await told(tail, outbox) == ["gone 1", "delivering 2", "gone 3", "delivered 4"]
     assert await told(deliveries, outbox) == ["delivered 4"]
