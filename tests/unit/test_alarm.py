@@ -56,9 +56,9 @@ NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"pending": 1, "oldest": 301.0}, f"WARNING late: {LATE} 5 min, more than 5 min"),
+        ({"pending": 1, "oldest": 300.5}, f"WARNING late: {LATE} 5 min, more than 5 min"),
         ({"pending": 1, "oldest": 3600.0}, f"WARNING late: {LATE} 1 h, more than 5 min"),
-        ({"pending": 1, "oldest": 3601.0}, f"CRITICAL late: {LATE} 1 h, more than 1 h"),
+        ({"pending": 1, "oldest": 3600.5}, f"CRITICAL late: {LATE} 1 h, more than 1 h"),
         ({"dead": 2_000}, "WARNING dead: 2000 dead (see `outbox list --state dead`)"),
         (
             {"pending": 5, "state": "backing_off", "reason": "HTTP 503"},
