@@ -147,7 +147,9 @@ class BoundedParser(HttpRequestParser):
         messages, upgraded, _ = super().feed_data(part)
         parsed: Parsed = list(messages)
         if parsed:
-            self._begin_body(parsed, part)
+            # A part that begins in a body may have the end of another head before the last one's.
+            head_end = part.find(_HEAD_END) if in_head else part.rfind(_HEAD_END)
+            self._begin_body(parsed, part[head_end + len(_HEAD_END) :])
         elif in_head:
             self._count_head(part)
         elif self._is_chunked:
@@ -166,7 +168,7 @@ class BoundedParser(HttpRequestParser):
         self._body.feed_eof()
         return []
 
-    def _begin_body(self, messages: Parsed, part: bytes) -> None:
+    def _begin_body(self, messages: Parsed, behind: bytes) -> None:
         message, body = messages[-1]
         assert isinstance(message, RawRequestMessage)  # noqa: S101  (faults are raised)
         if message.version not in _VERSIONS:
@@ -176,9 +178,8 @@ class BoundedParser(HttpRequestParser):
         self._body = body
         self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = message.chunked
-        end = part.find(_HEAD_END) + len(_HEAD_END) + body.total_bytes
-        if end < len(part) and body.is_eof():
-            self._count_head(part[end:])
+        if body.is_eof():
+            self._count_head(behind[body.total_bytes :])
         if message.upgrade:
             messages[-1] = (message._replace(should_close=True), body)
 

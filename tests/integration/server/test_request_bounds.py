@@ -72,10 +72,12 @@ async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
 async def test_empty_lines_and_bodies_between_requests_begin_no_head(port, server):
     ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
     post = b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+    pipelined = CHUNKED + b"4\r\nbody\r\n0\r\n\r\n" + ask
     async with connected(port) as (reader, writer):
-        for request, status in ((ask + b"\r\n", b"404"), (post, b"405"), (ask + b"\r\n", b"404")):
+        for request, status in ((ask + b"\r\n", b"404"), (post, b"405"), (pipelined, b"200")):
             writer.write(request)
-            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 %b " % status)
+            answers = await reader.readuntil(b"}")
+            assert answers.startswith(b"HTTP/1.1 %b " % status)
             [connection] = server.server.connections
             assert connection._requests.head_bytes == 0
 
