@@ -153,6 +153,10 @@ EACH_OTHER = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]
             {**schema(a={"type": "integer"}), "examples": [{"a": 1}, {"a": "x"}]},
             "an example is not of the schema: The field a is wrong: it is not of type",
         ),
+        (
+            {"type": "object", "required": ["a"], "examples": [{}]},
+            "an example is not of the schema: The field a is missing.",
+        ),
     ],
 )
 def test_a_faulty_schema_is_refused_with_its_place(declared: dict[str, object], fault: str) -> None:
@@ -203,18 +207,23 @@ def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, 
 
 
 def test_alternatives_of_a_bounded_number_of_values_are_taken() -> None:
-    few = {"maxItems": 10_000, "items": KINDS}
+    few, none = ({"maxItems": most, "items": KINDS} for most in (10_000, 0))
     price = {"type": "number", "multipleOf": 0.01}
     BodySchema(schema(a={"items": {"items": {"anyOf": KINDS["oneOf"][:20]}}}))  # 1 MiB bounds them
-    BodySchema(schema(a=few, b=price, c=KINDS, d={"items": {"anyOf": KINDS["oneOf"][:20]}}))
+    BodySchema(schema(a=few, b=price, c=KINDS, e=none, d={"items": {"anyOf": KINDS["oneOf"][:20]}}))
 
 
 def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
     one = {"$ref": "#/$defs/one"}
     named = {"dependentSchemas": {"$id": {}}, "patternProperties": {"$anchor": {}}}
     declared = {
-        **schema(a=one, b={"items": one}, c={"const": {"$ref": "x"}}, d=named),
-        "$defs": {"one": schema(**{"$id": {"type": "string"}, "default": one["$ref"] and {}})},
+        **schema(
+            a=one, b={"items": one}, c={"const": {"$ref": "x"}}, d=named, e={"$ref": "#/$defs/any"}
+        ),
+        "$defs": {
+            "any": True,
+            "one": schema(**{"$id": {"type": "string"}, "default": one["$ref"] and {}}),
+        },
     }
     BodySchema(declared).check({"a": {"$id": "x"}, "c": {"$ref": "x"}})
 

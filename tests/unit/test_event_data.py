@@ -146,7 +146,7 @@ FORM = (
 @pytest.mark.parametrize(
     ("template", "fault"),
     [
-        ({"a": "$bdy.report"}, FORM),
+        ({"b": "$body", "a": "$bdy.report"}, FORM),
         ({"a": "$"}, "$ is no source"),
         ({"a": "$body."}, "$body. is no source"),
         ({"a": "$body.reprot"}, "no $body.reprot; the body's schema has no reprot there"),
@@ -155,7 +155,7 @@ FORM = (
         ({"a": "$user.id.x"}, "there is no $user.id.x"),
         ({"a": "$document.bucket"}, "$document.bucket needs document: true"),
         ({"a": ["$body.report"]}, "$body.report stands in a list; give it a key of an object"),
-        ({"a": [{"b": "$user.id"}]}, "$user.id stands in a list"),
+        ({"a": [[{"b": "$user.id"}]]}, "$user.id stands in a list"),
     ],
 )
 def test_a_source_that_can_not_be_is_refused(template: dict[str, Any], fault: str) -> None:

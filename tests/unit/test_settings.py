@@ -91,10 +91,11 @@ FAULTY = {
     "JWT_AUDIENCE, JWT_JWKS_URL": ("https://a.test", "these need JWT_ISSUER"),
     "INNGEST_DEV": ("no", "write 1, 0 or the dev server's address, such as http://127.0.0.1:8288"),
     "INNGEST_BASE_URL": ("http://inngest.test nowhere", INNGEST),
+    "INNGEST_API_BASE_URL": ("inngest", INNGEST),
     "ALARM_SECRET": ("whsec_c2hvcnQ=", "write whsec_ and 24 to 64 bytes in base64"),
     "ALARM_URL": ("https://[x", "write https://host/path or inngest"),
     "ALLOWED_ORIGINS": (
-        "https://a.test,*",
+        "https://a.test,*,https://b.test",
         "write each origin as browsers send it, such as https://a.example:8443",
     ),
     "TRUSTED_PROXIES": (
@@ -107,17 +108,19 @@ FAULTY_IN_PRODUCTION = {
     OIDC: ("outbox", "set both or neither"),
     "SESSION_SECRET": ("", "required in production"),
     "DEV_LOGIN": ("1", "the development sign-in can't be used in production"),
-    "OUTBOX_JOURNAL": ("s3://bucket", JOURNAL),
+    "OUTBOX_JOURNAL": ("s3://b", f"{JOURNAL}\nOUTBOX_JOURNAL: write s3://bucket/prefix"),
     "OUTBOX_EVENT_KEYS": (
         f"c:short,a:{'x' * 16},b:{'y' * 15},c:tiny",
         f"a key of b {SHORT}\nOUTBOX_EVENT_KEYS: a key of c {SHORT}",
     ),
     "INNGEST_EVENT_KEY": ("", "required unless INNGEST_DEV is set"),
     "OUTBOX_CONFIRM": ("on", "on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"),
+    "ALARM_URL": ("ftp://a.test", "write https://host/path or inngest"),
     "ALARM_SECRET": ("", "required with the address in ALARM_URL"),
 }
 PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVENT_KEY": "key"}
-OTHERS = {"OUTBOX_URL": "postgresql://h/x", "ALARM_URL": "https://a.test", "AUTH_SECRET": "x"}
+WORDS = "a secret of several words"
+OTHERS = {"OUTBOX_URL": "postgresql://h/x", "AUTH_SECRET": "x"}
 
 
 def faults(**environ: str) -> str:
@@ -196,7 +199,7 @@ def test_white_space_counts_around_the_front_ends_secrets_alone() -> None:
     address = dict.fromkeys(given, "https://a.test")
     address |= {"OUTBOX_SCHEMA": "queue", "OUTBOX_JOURNAL": "s3://bucket", "INNGEST_DEV": "1"}
     address |= {"OUTBOX_URL": "sqlite:///a.db", "ALARM_SECRET": webhook_secret(24)}
-    written = {name: f" {value}\n" for name, value in address.items()}
+    written = {name: f"\t{value} \n" for name, value in address.items()}
     settings = Settings.load({**written, "AUTH_SECRET": " one\n", "DEV_LOGIN": "true\n"})
     assert settings.dev_login
     assert [one.get_secret_value() for one in settings.auth_secrets] == [" one\n"]
@@ -267,7 +270,7 @@ def webhook_secret(size: int) -> str:
         ("OUTBOX_NO_RUN_AFTER", "1ms", "0"),
         ("RATE_LIMIT_PER_USER", "100000", "100001"),
         ("RATE_LIMIT_PER_USER", "0.1", "0"),
-        ("SESSION_SECRET", f" {'x' * 16} , {'y' * 16}", "x" * 15),
+        ("SESSION_SECRET", f" {'x' * 16} , {'y' * 16}", "\u00e9" * 15),
         ("ALARM_URL", "inngest", "ftp://a.test"),
         ("ALARM_URL", "http://a.test/x", "https:///alarms"),
         ("ALARM_SECRET", webhook_secret(24), webhook_secret(23)),
@@ -397,7 +400,8 @@ def test_an_inngest_is_named_by_its_address_or_its_key(variable: str) -> None:
         ("OUTBOX_BATCH_BYTES", "1 MiB", "batch_bytes", 1024 * 1024),
         ("OUTBOX_BATCH_BYTES", "1MiB", "batch_bytes", 1024 * 1024),
         *(("HOST", one, "loopback", True) for one in ("127.0.0.1", "::1", "localhost")),
-        *(("HOST", one, "loopback", False) for one in ("0.0.0.0", "a")),
+        *(("HOST", one, "loopback", False) for one in ("0.0.0.0", "localhost.test")),
+        ("SESSION_SECRET", f"{WORDS} , {WORDS}", "session_secret", (SecretStr(WORDS),) * 2),
     ],
 )
 def test_a_value_is_read_as_it_is_meant(
@@ -409,6 +413,7 @@ def test_a_value_is_read_as_it_is_meant(
 @pytest.mark.parametrize("name", ["password", "sslpassword", "Token", "client_secret", "api_key"])
 def test_a_secret_parameter_of_an_address_is_not_shown(name: str) -> None:
     shown = redacted_url(f"postgresql://ada:w@r:/d@db/x?sslmode=require&{name}=word&a=b&token=t")
+    assert redacted_url("postgresql://ada@db/x") == "postgresql://ada@db/x"
     others = f"sslmode=require&{name}=********&a=b&token=********"
     assert shown == f"postgresql://ada:********@db/x?{others}"
 
