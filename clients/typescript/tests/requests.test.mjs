@@ -45,7 +45,9 @@ test("a refusal rejects with its code and leaves the queue", async () => {
     const { requests, outbox } = quick(() => refused(status, code, headers));
     const told = { name: "OutboxError", status, code, message: "Refused.", requestId: "r" };
     Object.assign(told, { queuedAs: undefined, retryAfterSeconds: undefined });
-    await assert.rejects(outbox.submit(BODY), told);
+    const { signal } = new AbortController();
+    await assert.rejects(outbox.submit(BODY, { signal }), told);
+    assert.equal(getEventListeners(signal, "abort").length, 0);
     assert.deepEqual([requests.length, await outbox.queued()], [1, []]);
   }
 });

@@ -29,6 +29,11 @@ test("four requests are under way side by side", async () => {
   assert.deepEqual(await all[2], { eventId: "e-3", replayed: false });
   await settled();
   assert.deepEqual(requests.map(nameOf), ["1", "2", "3", "4", "5"]);
+  const queue = memoryQueue();
+  for (const key of ["a", "b", "c", "d", "e"]) await queue.put({ ...left, key });
+  await client({ fetch, queue }).flush();
+  await settled();
+  assert.equal(requests.length, 9); // what an earlier page left goes so too
 });
 
 test("in an outage one request at a time is tried, and all go side by side after it", async () => {
@@ -386,7 +391,8 @@ test("a client that closes keeps no process running", async () => {
 });
 
 test("headers may come later, and are asked for again when they fail", async () => {
-  const tokens = [Promise.reject(new Error("no token")), { authorization: "Bearer t" }];
+  const token = new Headers({ authorization: "Bearer t" });
+  const tokens = [Promise.reject(new Error("no token")), token];
   tokens[0].catch(() => undefined);
   const { requests, fetch } = service(() => accepted("e"));
   const outbox = client({ fetch, headers: async () => tokens.shift(), retry: { firstDelayMs: 1 } });
