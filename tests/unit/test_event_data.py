@@ -45,6 +45,7 @@ def data(template: dict[str, Any] | None) -> Any:
         ("$document.bucket", "documents"),
         ("text", "text"),
         ("$$body.report", "$body.report"),
+        ("$$a$$b", "$a$$b"),
         (17, 17),
         (["a", 1, None], ["a", 1, None]),
         ({"deep": {"er": "$body.report"}}, {"deep": {"er": "sales"}}),
