@@ -125,8 +125,18 @@ def _value(template: Any) -> _Value:
     if is_source(template):
         root, keys = split_source(template)
         return _ROOTS[root](keys)
-    constant = template[1:] if isinstance(template, str) and template[:2] == "$$" else template
+    constant = _constant(template)
     return lambda _: constant
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.removeprefix("$") if value[:2] == "$$" else value
+    if isinstance(value, list):
+        return [_constant(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _constant(one) for key, one in value.items()}
+    return value
 
 
 def _body(keys: Sequence[str]) -> _Value:

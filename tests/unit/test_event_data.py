@@ -47,7 +47,7 @@ def data(template: dict[str, Any] | None) -> Any:
         ("$$body.report", "$body.report"),
         ("$$a$$b", "$a$$b"),
         (17, 17),
-        (["a", 1, None], ["a", 1, None]),
+        (["$$a", 1, None, {"b": ["$$"]}], ["$a", 1, None, {"b": ["$"]}]),
         ({"deep": {"er": "$body.report"}}, {"deep": {"er": "sales"}}),
         ({"deep": "$body.other"}, {}),
     ],
@@ -117,6 +117,8 @@ def test_constants_stand_for_themselves(values: dict[str, Any]) -> None:
     def escaped(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: escaped(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [escaped(one) for one in value]
         return f"${value}" if isinstance(value, str) and value.startswith("$") else value
 
     made = DataMapping({key: escaped(value) for key, value in values.items()}).build(SOURCES)
