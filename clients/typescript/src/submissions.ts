@@ -63,6 +63,7 @@ export class Submissions {
     const { signal } = options;
     signal?.throwIfAborted();
     const key = options.key ?? newKey();
+    new Headers({ "idempotency-key": key }); // a key that no header takes would be tried for ever
     const entry = { key, path, body: bytesOf(path, body, key), createdAt: Date.now() };
     const release = (await tryLock(this.lockPrefix + key)) ?? (() => undefined);
     // Where the browser refuses storage, the event is still sent from this page.

@@ -216,6 +216,12 @@ test("each submission has a key of 32 hexadecimal digits", async () => {
   assert.equal(requests[0].headers.get("content-type"), "application/json");
 });
 
+test("a key that no header takes is refused, and nothing is queued", async () => {
+  const outbox = client({ fetch: service(() => accepted("e")).fetch });
+  await assert.rejects(outbox.submit({}, { key: "ключ" }), TypeError);
+  assert.deepEqual(await outbox.queued(), []);
+});
+
 test("each of two submissions under one key hears the answer", async () => {
   webLocks();
   const { requests, fetch } = service((_, place) => accepted("e", { "idempotent-replayed": !!place }));
