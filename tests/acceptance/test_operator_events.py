@@ -221,6 +221,7 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
     left = r"<strong>([1-5]?\d) done</strong>, about 1\d(\.\d)? s left\.</p>\n"
     assert re.search(rf'{left}<progress max="63" value="\1"', page)
     await operator.send("/outbox/replay", *fields(asked), ("perMinute", "1"), expected=400)
+    assert "<p>Replaying 63 events at 240 a minute, by" in await operator.see("/outbox/events")
 
     async def arrived() -> int:
         ids = (one for group in dead.values() for one in group)

@@ -187,7 +187,7 @@ WELL = NameView(
     held_p95_seconds=0.21,
     start_median_seconds=1.5,
     start_p95_seconds=3.0,
-    outcomes={"completed": 2, "failed": 1},
+    outcomes={"completed": 2, "failed": 1, "cancelled": 1},
     per_second=31.5,
     dead=1200,
 )

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from service.console.operations.paced import PacedReplay
 from service.console.operations.timeline import Kind
 from service.console.operations.views import Movement, moved, stats_view
 from service.console.pages import desk as desk_module
@@ -26,9 +27,10 @@ from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
+from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import DeadGroup, Stats
-from service.outbox.model import DeliveryRecord, State
+from service.outbox.model import DeliveryRecord, Filter, State
 from service.runs.figures import KeptNames, NameView
 from service.web.pages.page import _OWN as OWN_PAGES
 from service.web.server.middleware import error_middleware
@@ -171,13 +173,17 @@ async def buried(_: int) -> list[DeadGroup]:
     return [DeadGroup("a/b", "rejected", 1200, 1, "")]
 
 
+async def half_done() -> PacedReplay:
+    return PacedReplay(new_act("all"), "ada", Filter(), 0, 1200, total=2400, done=1200)
+
+
 JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": (), "restored": 0}
 
 
 async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client):
     shown: dict[str, Any] = {}
     calm = cast("Any", Calm())
-    calm.dead_groups = buried
+    calm.dead_groups, calm.current = buried, half_done
     overview = Overview(desk(calm), calm, Silence(), calm, calm, lambda: JOURNAL | shown)
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
@@ -208,6 +214,8 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
         anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
         assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
         assert "<strong>rejected</strong>" in page
+        assert "by ada: <strong>1,200 done</strong>, about 1 min left.</p>" in page
+        assert '<progress max="2400" value="1200"' in page
         assert "All dead events</a> (1,200)</p>" in page
         warns = '<p class="warning">' in page or "the journal" in page
         assert (warns, (words or "") in page) == (bool(words), True)

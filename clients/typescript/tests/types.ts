@@ -69,6 +69,7 @@ expectTypeOf<[...Named, ...Options, ...Others]>().not.toBeAny();
 // A wait ends with runs, or with the word that there are none.
 const event = await outbox.waitFor("id");
 if (event.noRun) expectTypeOf(event.run).toEqualTypeOf<null>();
+else expectTypeOf(event.run).toEqualTypeOf<EventView["run"]>(); // a dead event has none
 
 // A code is one of the service's, or a status of somebody between.
 const { code } = new OutboxError(401, "session_required", "");
