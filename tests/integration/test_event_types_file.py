@@ -208,6 +208,10 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
     [
         ("a: 1\ntypes: ]", "types.yaml", "line 2 is not YAML: "),
         ("types: !!python/name:os.system []", "types.yaml", "line 1 is not YAML: "),
+        ("a: 1\nb: !!bool x", "types.yaml", "line 2 is not YAML: it is no bool"),
+        ("a: !!timestamp x", "types.yaml", "line 1 is not YAML: it is no timestamp"),
+        ("a: !!int ''", "types.yaml", "line 1 is not YAML: it is no int"),
+        ("a: 2026-13-45", "types.yaml", "line 1 is not YAML: it is no timestamp"),
         ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("a: 1\nb: []\nb: []\nc: 1", "types.yaml", "line 1 is not YAML: the key b comes twice"),
         ("~: a", "types.yaml", "its top has the key None; write it in quotes"),
