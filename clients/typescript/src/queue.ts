@@ -49,7 +49,7 @@ export function indexedDbQueue(name: string): QueueStore {
     mode: IDBTransactionMode,
     work: (entries: IDBObjectStore) => IDBRequest<T>,
   ): Promise<T> {
-    opened ??= open(name);
+    opened ??= open(name, () => (opened = undefined));
     const database = await opened.catch((error: unknown) => {
       opened = undefined;
       throw error;
@@ -69,11 +69,15 @@ export function indexedDbQueue(name: string): QueueStore {
   };
 }
 
-function open(name: string): Promise<IDBDatabase> {
+/** `closed` is called when the browser closes it, as when it clears the site's data. */
+function open(name: string, closed: () => void): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(ENTRIES, { keyPath: "key" });
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => {
+      request.result.onclose = closed;
+      resolve(request.result);
+    };
     request.onerror = () => reject(request.error);
   });
 }

@@ -1,4 +1,5 @@
 import "fake-indexeddb/auto";
+import { forceCloseDatabase } from "fake-indexeddb";
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 import { indexedDbQueue, memoryQueue, OutboxClient } from "inngest-outbox-client";
@@ -38,6 +39,15 @@ test("a queue that the browser did not open is opened at the next use", async ()
   }
   open.mock.restore();
   assert.deepEqual(await queue.all(), []);
+});
+
+test("a queue that the browser has closed is opened again", async () => {
+  const transaction = mock.method(IDBDatabase.prototype, "transaction");
+  const queue = indexedDbQueue("closed");
+  await queue.put(entry("a", 1));
+  forceCloseDatabase(transaction.mock.calls.at(-1).this);
+  await queue.put(entry("b", 2));
+  assert.deepEqual(keysOf(await queue.all()), ["a", "b"]);
 });
 
 test("a change counts once it is written for good, and fails when the browser gives it up", async () => {
