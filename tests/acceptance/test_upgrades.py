@@ -84,6 +84,9 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
         given = {**settings, "WEB_CONCURRENCY": processes}
         async with running(command, environment=given, ready=None) as migrating:
             await eventually(lambda: is_migrating(url))
+            if (command, processes) == ("serve", "1"):
+                migrating.process.send_signal(signal.SIGHUP)
+                await migrating.said("systemctl restart inngest-outbox")
             assert await migrating.stop() == 0
     add_migration(program, "SELECT 1;")
     async with running("serve", environment=settings) as again:
