@@ -170,6 +170,11 @@ async def test_metrics_and_readiness_of_any_front_speak_for_the_whole_service(
         assert status == 200
         assert readiness["detail"]["delivery"]["state"] == "healthy"
     assert (await poster.figures(parent.url)).startswith("event: ")
+    asked = {"event": poster.accepted[-1], "confirmed": "yes"}
+    async with poster.session.post(f"{parent.url}/outbox/discard", data=asked) as answer:
+        assert answer.status == 200
+    figures = await poster.metrics(parent.url)
+    assert figures['outbox_operator_actions_total{action="discard"}'] == 1
 
 
 @contextlib.asynccontextmanager
