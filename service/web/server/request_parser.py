@@ -149,7 +149,7 @@ class BoundedParser(HttpRequestParser):
         if parsed:
             # A part that begins in a body may have the end of another head before the last one's.
             head_end = part.find(_HEAD_END) if in_head else part.rfind(_HEAD_END)
-            self._begin_body(parsed, part[head_end + len(_HEAD_END) :])
+            self._begin_body(parsed, part, head_end + len(_HEAD_END))
         elif in_head:
             self._count_head(part)
         elif self._is_chunked:
@@ -168,7 +168,8 @@ class BoundedParser(HttpRequestParser):
         self._body.feed_eof()
         return []
 
-    def _begin_body(self, messages: Parsed, behind: bytes) -> None:
+    def _begin_body(self, messages: Parsed, part: bytes, at: int) -> None:
+        """Begin the body of the last message, which stands in `part` from `at` on."""
         message, body = messages[-1]
         assert isinstance(message, RawRequestMessage)  # noqa: S101  (faults are raised)
         if message.version not in _VERSIONS:
@@ -178,8 +179,9 @@ class BoundedParser(HttpRequestParser):
         self._body = body
         self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = message.chunked
-        if body.is_eof():
-            self._count_head(behind[body.total_bytes :])
+        end = at + body.total_bytes
+        if end < len(part) and body.is_eof():
+            self._count_head(part[end:])
         if message.upgrade:
             messages[-1] = (message._replace(should_close=True), body)
 
