@@ -131,7 +131,7 @@ def _value(template: Any) -> _Value:
 
 def _constant(value: Any) -> Any:
     if isinstance(value, str):
-        return value.removeprefix("$") if value[:2] == "$$" else value
+        return value[1:] if value.startswith("$$") else value
     if isinstance(value, list):
         return [_constant(one) for one in value]
     if isinstance(value, dict):
