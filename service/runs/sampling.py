@@ -49,7 +49,7 @@ class Sampling:
         self._waiting: dict[str, dict[int, list[Candidate]]] = {one: {} for one in always}
         self._done: dict[str, int] = {}
         self._asked_in: dict[str, int] = {}
-        self._seen_at: dict[str, int] = {}
+        self._last_due: dict[str, int] = {}
         self._again: deque[tuple[str, Candidate]] = deque(maxlen=_MOST_AGAIN)
         self._turns = 0
 
@@ -61,13 +61,16 @@ class Sampling:
     def offer(self, row: Row, now_ms: int) -> bool:
         """Consider a delivered row; false where it is of no name that is sampled."""
         ulid = row.at_inngest
-        if ulid is None or row.name == ALARM_EVENT or not self._has_room(row.name):
+        if ulid is None or row.name == ALARM_EVENT:
             return False
-        self._seen_at[row.name] = now_ms
         settled_at_ms = row.settled_at_ms or row.accepted_at_ms
         held_at_ms = max(settled_at_ms, row.meta.ts_ms)
         due_ms = held_at_ms + self._no_run_ms
-        if now_ms - due_ms < WINDOW_MS and due_ms > self._done.get(row.name, 0):
+        over_ms = now_ms - WINDOW_MS  # what was due by then is not asked about
+        if not self._has_room(row.name, due_ms, over_ms):
+            return False
+        self._last_due[row.name] = max(due_ms, self._last_due.get(row.name, 0))
+        if due_ms > over_ms and due_ms > self._done.get(row.name, 0):
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
             meta = row.meta
             one = Candidate(ulid, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id)
@@ -119,18 +122,16 @@ class Sampling:
             ones.sort(key=lambda known: (known.due_ms, known.ulid))
             del ones[1:-1]
 
-    def _has_room(self, name: str) -> bool:
-        """Make room for a name: one that was not seen for a window goes."""
+    def _has_room(self, name: str, due_ms: int, over_ms: int) -> bool:
+        """Make room for a name: one whose events are all over goes, for one whose event is not."""
         if name in self._waiting:
             return True
         if len(self._waiting) >= MAX_NAMES:
             others = self._waiting.keys() - self._always
-            oldest = min(others, key=lambda one: self._seen_at.get(one, 0), default=None)
-            now_ms = max(self._seen_at.values(), default=0)
-            if oldest is None or now_ms - self._seen_at.get(oldest, 0) < WINDOW_MS:
+            oldest = min(others, key=self._last_due.__getitem__, default=None)
+            if oldest is None or not self._last_due[oldest] <= over_ms < due_ms:
                 return False
-            del self._waiting[oldest]
-            for times in (self._done, self._asked_in, self._seen_at):
+            for times in (self._waiting, self._last_due, self._done, self._asked_in):
                 times.pop(oldest, None)
         self._waiting[name] = {}
         return True

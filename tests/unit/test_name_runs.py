@@ -15,6 +15,7 @@ from tests.support.made_row import made_row
 
 T = 1_800_000_000_000
 SLOT_MS = 5_000
+WINDOW_MS = 900_000
 
 
 def name_runs(before: NameView | None = None, *, declared: bool = False) -> NameRuns:
@@ -200,34 +201,34 @@ def test_a_row_that_inngest_gave_no_id_and_its_own_alarms_are_not_sampled() -> N
     assert not sampling.names
 
 
-def test_a_name_that_was_not_seen_for_a_quarter_of_an_hour_makes_room() -> None:
-    sampling = Sampling(no_run_seconds=300)
-    for number in reversed(range(MAX_NAMES)):
-        sampling.offer(row(f"n{number}", 0, T), T + number)
-    sampling.offer(row("n50", 1, T), T + 899_999)
-    assert not sampling.offer(row("late", 0, T), T + 899_999)
-    sampling.offer(row("n50", 1, T), T + 900_000)
-    assert sampling.offer(row("late", 0, T), T + 900_000)
-    assert "n0" not in sampling.names
-    assert not sampling.offer(row("later", 0, T), T + 900_000)
+@pytest.mark.parametrize(
+    ("age_ms", "late_age_ms", "gone"),
+    [
+        (WINDOW_MS, 0, ["n0"]),
+        (WINDOW_MS, WINDOW_MS - 1, ["n0"]),
+        (WINDOW_MS, WINDOW_MS, []),  # of its own events none is asked about either
+        (WINDOW_MS - 1, 0, []),
+        (10 * WINDOW_MS, 0, ["n0", "n1"]),  # though its old events are read again and again
+    ],
+)
+def test_a_name_whose_events_were_due_a_quarter_of_an_hour_ago_makes_room(
+    age_ms: int, late_age_ms: int, gone: Sequence[str]
+) -> None:
+    sampling, now = Sampling(no_run_seconds=300, always=["mine"]), T + 300_000 + age_ms
+    names = [f"n{number}" for number in range(MAX_NAMES - 1)]
+    for number in reversed(range(MAX_NAMES - 1)):
+        assert sampling.offer(row(f"n{number}", 1, T + number), now)
+        assert sampling.offer(row(f"n{number}", 0, T - 1_000), now)  # an older one counts less
+    late = [row(name, 0, now - 300_000 - late_age_ms) for name in ("late", "later")]
+    taken = ["late", "later"][: len(gone)]
+    assert [one.name for one in late if sampling.offer(one, now)] == taken
+    assert {*sampling.names} == {*names, *taken, "mine"} - {*gone}
 
 
-def test_names_are_bounded_and_declared_ones_stay() -> None:
-    sampling = Sampling(no_run_seconds=300, always=["mine"])
-    assert sampling.offer(row("mine", 0, T), T - 1)
-    taken = [sampling.offer(row(f"n{one}", 0, T), T + one) for one in range(MAX_NAMES + 5)]
-    assert taken.count(True) == MAX_NAMES - 1
-    assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000) is False
-    assert sampling.offer(row("n50", 1, T + 2_000_000), T + 2_000_000)
-    assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000)
-    assert "mine" in sampling.names
-    assert len(sampling.names) == MAX_NAMES
+def test_declared_names_stay() -> None:
     full = Sampling(no_run_seconds=300, always=[f"n{one}" for one in range(MAX_NAMES)])
     taken = [full.offer(row(name, 0, T), T) for name in ("n0", "late")]
     assert taken == [True, False]
-
-
-WINDOW_MS = 900_000
 
 
 def told(start: float | None, *outcomes: str, held: float = 0.1, at_ms: int = T) -> Answer:
