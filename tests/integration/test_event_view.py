@@ -183,3 +183,16 @@ async def test_an_event_that_has_left_is_not_taken_back(followed, client):
         await followed.outbox.queue.settle(Settlement(batch.claim, retry=settled))
         answer = await client.delete("/api/events/e-1")
         assert (answer.status, (await answer.json())["code"]) == (409, "event_left")
+
+
+async def test_of_two_requests_that_take_back_one_event_the_later_finds_none(followed, client):
+    discard = followed.rows.discard
+
+    async def late(*wanted, **by):
+        await discard(*wanted, **by)  # as the other one
+        return await discard(*wanted, **by)
+
+    followed.rows.discard = late
+    await followed.outbox.intake.append(event())
+    answer = await client.delete("/api/events/e-1")
+    assert (answer.status, (await answer.json())["code"]) == (404, "not_found")

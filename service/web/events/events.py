@@ -55,26 +55,25 @@ class EventAccess:
         Raises NotFoundError, also for another user's event.
         """
         user = await self.user_of(request)
-        row = await self._lookup.find(request.match_info["id"], user.owner)
+        row = await self._find(request, user)
         is_operator = self._is_operator(user)
-        if row is None or not (is_operator or self._owns(user, row)):
+        if row is None or not (is_operator or row.owner == user.owner):
             raise NotFoundError("There is no such event.")
-        if not self._owns(user, row):
+        if row.owner != user.owner:
             _log.info(
                 "operator_action", action="show_event", actor=masked(user.id), event_id=row.id
             )
         return row, user, is_operator
 
-    async def own(self, request: web.Request) -> tuple[Row, User]:
-        """The user's own event in the path, and the user. Raises NotFoundError for any other."""
-        user = await self.user_of(request)
-        row = await self._lookup.find(request.match_info["id"], user.owner)
-        if row is None or not self._owns(user, row):
+    async def own(self, request: web.Request, user: User) -> Row:
+        """The event in the path. Raises NotFoundError, also for one that is not of `user`."""
+        row = await self._find(request, user)
+        if row is None or row.owner != user.owner:
             raise NotFoundError("There is no such event.")
-        return row, user
+        return row
 
-    def _owns(self, user: User, row: Row) -> bool:
-        return row.owner == user.owner
+    async def _find(self, request: web.Request, user: User) -> Row | None:
+        return await self._lookup.find(request.match_info["id"], user.owner)
 
 
 class Events:

@@ -115,9 +115,11 @@ class OwnEvents:
 
     async def take_back(self, request: web.Request) -> web.Response:
         """Remove an event that was never sent. Raises EventLeftError for any other."""
-        row, user = await self._access.own(request)
+        user = await self._access.user_of(request)
+        row = await self._access.own(request, user)
         wanted = Named((row.id,), owner=user.owner, never_sent=True)
         if not await self._withdrawals.discard(wanted, actor=user.actor):
+            await self._access.own(request, user)  # another request may have taken it back
             raise EventLeftError
         return web.Response(status=204)
 
