@@ -21,18 +21,25 @@ const follow = (eventId) => {
   };
 };
 find("path").addEventListener("change", example);
+let posting = false;
 find("post").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
+  if (posting) return; // a double click posts one event
+  posting = true;
   stream?.close();
   find("log").replaceChildren();
-  const answer = await fetch(find("path").value, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: find("body").value,
-  });
-  const told = await answer.json();
-  say(`${answer.status} ${JSON.stringify(told)}`);
-  if (answer.ok) follow(told.eventId);
+  try {
+    const answer = await fetch(find("path").value, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: find("body").value,
+    });
+    const told = await answer.json();
+    say(`${answer.status} ${JSON.stringify(told)}`);
+    if (answer.ok) follow(told.eventId);
+  } finally {
+    posting = false;
+  }
 });
 find("out").addEventListener("click", async () => {
   await fetch("/auth/logout", { method: "POST" });
