@@ -1,8 +1,8 @@
 """Background tasks that can't die or hang unseen.
 
 A `Supervisor` runs named tasks. A task that ends without being stopped is logged with its
-traceback, counted, and started again with backoff. A task whose `beat` is late counts as hung.
-`/readyz` shows `faults`.
+traceback, counted, and started again with backoff. Of an outbox that can't be used for a moment the
+log has the reason alone. A task whose `beat` is late counts as hung. `/readyz` shows `faults`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 
 _FIRST_RESTART_SECONDS = 0.1
@@ -98,6 +99,8 @@ class Supervisor:
                 if _is_being_cancelled():
                     raise
                 log.exception("task_failed", task=watched.name)
+            except OutboxUnavailableError as error:
+                log.warning("task_failed", task=watched.name, reason=str(error))
             except Exception:
                 log.exception("task_failed", task=watched.name)
             watched.down = True

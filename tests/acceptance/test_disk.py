@@ -105,7 +105,6 @@ async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
         await eventually(lambda: "nearly full" in str(outbox.failure))
 
 
-@pytest.mark.faulty  # its relay begins again
 async def test_a_full_disk_at_the_start_is_waited_for(small: Path) -> None:
     async with trial(small / "outbox.db") as one:
         async with one.serving(), one.load.running():

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service import supervisor as supervisors
+from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder
 from service.supervisor import Supervisor, run_supervisor
 from tests.support.figures import Figures
@@ -19,6 +20,9 @@ from tests.support.virtual_time import in_virtual_time, now
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisors, "time", SimpleNamespace(monotonic=now))
+
+
+FAILED = {"event": "task_failed", "log_level": "error", "exc_info": True}
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -51,17 +55,21 @@ def raises(error: BaseException) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("end", "event"),
+    ("end", "said"),
     [
-        (lambda: None, "task_ended"),
-        (raises(ValueError("no")), "task_failed"),
-        (raises(asyncio.CancelledError()), "task_failed"),
+        (lambda: None, {"event": "task_ended", "log_level": "error"}),
+        (raises(ValueError("no")), FAILED),
+        (raises(asyncio.CancelledError()), FAILED),
+        (
+            raises(OutboxUnavailableError("Full.")),
+            {"event": "task_failed", "log_level": "warning", "reason": "Full."},
+        ),
     ],
-    ids=["returns", "raises", "is cancelled by something it waits for"],
+    ids=["returns", "raises", "is cancelled by something it waits for", "has no outbox for now"],
 )
 @in_virtual_time
 async def test_a_task_that_ends_unasked_is_logged_counted_and_started_again(
-    end: Callable[[], None], event: str
+    end: Callable[[], None], said: dict[str, object]
 ) -> None:
     recorder, task = Figures(), Ends(end)
     with capture_logs() as logged:
@@ -72,8 +80,7 @@ async def test_a_task_that_ends_unasked_is_logged_counted_and_started_again(
             await until(lambda: task.runs == 2)
             assert supervisor.faults == []
     assert recorder.got == [("count", "task_restarts", 1, ("task", "work"))]
-    traceback = {} if event == "task_ended" else {"exc_info": True}
-    assert logged == [{"event": event, "log_level": "error", "task": "work", **traceback}]
+    assert logged == [{"task": "work", **said}]
 
 
 @in_virtual_time
