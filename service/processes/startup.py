@@ -139,10 +139,10 @@ def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
 
 def allow_many_connections() -> None:
     """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def quiet_garbage_collector() -> None:

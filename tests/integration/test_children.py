@@ -210,10 +210,18 @@ async def child(
 
 
 @pytest.mark.parametrize(
-    ("hard", "wanted"), [(4096, 4096), (10**6, 65_536), (resource.RLIM_INFINITY, 65_536)]
+    ("soft", "hard", "wanted"),
+    [
+        (1024, 4096, 4096),
+        (1024, 10**6, 65_536),
+        (1024, resource.RLIM_INFINITY, 65_536),
+        (65_537, 10**6, 65_537),
+        (65_537, resource.RLIM_INFINITY, 65_537),
+        (10**6, 10**6, 10**6),
+    ],
 )
-def test_at_most_65_536_files_are_asked_for_and_what_is_refused_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, hard: int, wanted: int
+def test_65_536_files_are_asked_for_or_all_that_may_be_and_what_is_refused_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int
 ) -> None:
     asked: list[tuple[int, int]] = []
 
@@ -221,7 +229,7 @@ def test_at_most_65_536_files_are_asked_for_and_what_is_refused_is_no_error(
         asked.append(limits)
         raise OSError if hard == 4096 else ValueError
 
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     allow_many_connections()
     assert asked == [(wanted, hard)]
