@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -69,9 +68,10 @@ async def run_worker(
     client: inngest.Inngest,
     status: WorkerStatus,
     event_name: str,
+    stop: asyncio.Event,
     timings: WorkerTimings = WorkerTimings(),
 ) -> None:
-    """Serve the function over an outgoing connection to Inngest until SIGINT or SIGTERM.
+    """Serve the function over an outgoing connection to Inngest until `stop`.
 
     The function runs on the events `event_name`. Reconnects after a lost connection. On a stop,
     running functions have `drain_seconds` to finish; Inngest retries the others. Raises
@@ -80,9 +80,6 @@ async def run_worker(
     if settings.s3_bucket is None or settings.s3_region is None:
         missing = settings.missing_storage
         raise ConfigurationError([f"{name}: required by the worker" for name in missing])
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client.add_middleware(RunLog())
     async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
         work = Work(client, [index_function(client, bucket, event_name)], status, timings)

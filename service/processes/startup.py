@@ -1,7 +1,8 @@
 """The start of every command, its signals, and its end on a fault: a sentence, no traceback.
 
-The first SIGTERM or SIGINT asks a process to stop, the second one ends it at once. SIGHUP asks for
-the new version of the program.
+The first SIGTERM or SIGINT asks a process to stop, the second one ends it at once. SIGHUP, which a
+terminal sends as it closes, asks it to stop, too. `serve` without a terminal is asked by it for the
+new version of the program.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ T = TypeVar("T")
 
 
 def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
-    """An event that the first signal sets. A second one ends the process, after `then`."""
+    """An event that the first signal sets. A second one ends the process, after `then`.
+
+    SIGHUP never ends it: a terminal that closes may send it twice. `nohup` has it ignored.
+    """
     stop = asyncio.Event()
 
     def heard() -> None:
@@ -45,6 +49,8 @@ def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, heard)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
@@ -68,7 +74,7 @@ async def ends_at_a_stop(
 
 
 def on_hangup(upgrade: Callable[[], object]) -> None:
-    """Call `upgrade` on SIGHUP. At a terminal, which sends it as it closes, the process ends."""
+    """Call `upgrade` on SIGHUP, but at a terminal, which sends it as it closes."""
     if not (sys.stdin and sys.stdin.isatty()):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, upgrade)
 

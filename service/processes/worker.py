@@ -15,9 +15,9 @@ from service.config.settings import Settings
 from service.event_types.types_file import documents_event_name, load_event_types
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, run_worker
-from service.observe.logs import configure_logs
+from service.observe.logs import LogStream, configure_logs
 from service.observe.service_manager import ServiceManager
-from service.processes.startup import exit_on_fault, load_settings
+from service.processes.startup import exit_on_fault, load_settings, stop_on_signals
 
 _UNREADY = 503
 
@@ -41,18 +41,20 @@ def run(health_port: int | None) -> None:
     with exit_on_fault():
         settings = load_settings()
         event_name = documents_event_name(load_event_types(settings.event_types_file))
-        configure_logs(level=settings.log_level, format_name=settings.log_format)
-        uvloop.run(_run(settings, event_name, health_port))
+        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        uvloop.run(_run(settings, logs, event_name, health_port))
 
 
-async def _run(settings: Settings, event_name: str, health_port: int | None) -> None:
-    status = WorkerStatus()
+async def _run(
+    settings: Settings, logs: LogStream, event_name: str, health_port: int | None
+) -> None:
+    status, stop = WorkerStatus(), stop_on_signals(logs)
     async with contextlib.AsyncExitStack() as stack:
         if health_port is not None:
             health = serve_worker_health(status, settings.host, health_port)
             await stack.enter_async_context(health)
         await stack.enter_async_context(ServiceManager(os.environ).told("Serving the function"))
-        await run_worker(settings, make_client(settings), status, event_name)
+        await run_worker(settings, make_client(settings), status, event_name, stop)
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ import pytest
 
 from service.config.settings import Settings
 from service.errors import ConfigurationError, OutboxUnavailableError
+from service.observe.logs import LogStream
 from service.outbox.link.socket_folder import STORE, listen_in
 from service.processes.banner import Announcer
 from service.processes.child_process import (
@@ -33,7 +34,12 @@ from service.processes.child_process import (
 )
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 from service.processes.parent import _greet
-from service.processes.startup import allow_many_connections, exit_on_fault, on_hangup
+from service.processes.startup import (
+    allow_many_connections,
+    exit_on_fault,
+    on_hangup,
+    stop_on_signals,
+)
 from tests.support.fleet import ROOT, environment
 from tests.support.raw_http import connected
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -351,15 +357,32 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stdin", "is_heard"), [(Terminal(), False), (io.StringIO(), True), (None, True)]
+    ("stdin", "before", "then"),
+    [
+        (Terminal(), signal.SIG_DFL, ["stop"]),
+        (Terminal(), signal.SIG_IGN, []),  # by nohup
+        (io.StringIO(), signal.SIG_DFL, ["upgrade", "upgrade"]),
+        (None, signal.SIG_DFL, ["upgrade", "upgrade"]),
+    ],
 )
-async def test_a_hangup_at_a_terminal_asks_for_no_upgrade(
+async def test_a_hangup_asks_for_a_stop_at_a_terminal_and_else_for_an_upgrade(
     monkeypatch: pytest.MonkeyPatch,
     stdin: io.StringIO | None,
-    is_heard: bool,  # noqa: FBT001
+    before: signal.Handlers,
+    then: list[str],
 ) -> None:
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
     monkeypatch.setattr("sys.stdin", stdin)
-    before = signal.getsignal(signal.SIGHUP)
-    on_hangup(lambda: None)
-    assert (signal.getsignal(signal.SIGHUP) != before) is is_heard
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+    was = signal.signal(signal.SIGHUP, before)
+    try:
+        stop = stop_on_signals(cast("LogStream", None))
+        on_hangup(lambda: heard.append("upgrade"))
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await many_turns()
+        assert heard + ["stop"] * stop.is_set() == then
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, was)

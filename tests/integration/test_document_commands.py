@@ -116,7 +116,7 @@ def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_p
 
 
 def test_a_worker_serves_the_documents_event_by_its_name(command, tmp_path, monkeypatch):
-    async def run_worker(settings, client, status, event_name):
+    async def run_worker(settings, client, status, event_name, stop):
         served.append((client.app_id, event_name))
 
     served = []

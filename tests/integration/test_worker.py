@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import signal
 
 import aiohttp
@@ -72,14 +71,19 @@ def slow_seconds():
 
 
 @pytest.fixture
-async def working(settings, status, slow_seconds):
-    """A worker at work, which is stopped by a signal at the end."""
+def stop():
+    """Set when the worker is to stop."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def working(settings, status, stop, slow_seconds):
+    """A worker at work, which is stopped at the end."""
     client = make_client(settings)
     timings = WorkerTimings(retry_seconds=0.01, slow_seconds=slow_seconds)
-    task = asyncio.create_task(run_worker(settings, client, status, EVENT, timings))
+    task = asyncio.create_task(run_worker(settings, client, status, EVENT, stop, timings))
     yield task
-    if not task.done():
-        os.kill(os.getpid(), signal.SIGTERM)
+    stop.set()
     await asyncio.wait_for(task, PATIENCE_SECONDS)
     # The SDK's client has no close of its own; its open socket would be reported later.
     await client._http_client._http_client.aclose()
@@ -184,10 +188,12 @@ async def large_object(aiohttp_server, s3_environment):
     return large
 
 
-async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gateway, working):
+async def test_a_stop_lets_the_run_at_work_finish(
+    bucket_name, large_object, gateway, working, stop
+):
     run = asyncio.create_task(gateway.run("e-1", {"documentName": "a", "bucket": bucket_name}))
     await asyncio.wait_for(large_object.asked.wait(), PATIENCE_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    stop.set()
     await asyncio.wait_for(gateway.paused.wait(), PATIENCE_SECONDS)
     assert not working.done()
     large_object.released.set()
@@ -196,12 +202,12 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
     run.cancel()
 
 
-async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, working, status):
+async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, working, status, stop):
     await eventually(lambda: status.connected)
     await gateway.drop()
     await eventually(lambda: "worker_disconnected" in events(logged))
     await eventually(lambda: status.connected)
-    os.kill(os.getpid(), signal.SIGTERM)
+    stop.set()
     await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert events(logged)[-2:] == ["worker_stopping", "worker_stopped"]
     assert not status.connected
@@ -257,7 +263,9 @@ async def test_a_process_of_its_own_tells_its_manager_and_answers_at_its_host(sh
                 await eventually(lambda: is_unready(http))
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
-            assert await worker.stop() == 0
+            for _ in range(2):  # as a terminal does that closes
+                worker.process.send_signal(signal.SIGHUP)
+            assert await worker.ended() == 0
             assert worker.lines
             assert [line for line in worker.lines if "[warning  ] " not in line] == []
         said = [manager.bound.recv(4096) for _ in range(3)]
