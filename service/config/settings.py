@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
 )
 
 from service.config.faults import cross_faults
@@ -163,6 +164,15 @@ class Settings(BaseModel):
         "info"
     )
     log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(lower)] = "auto"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, given: object) -> object:
+        try:
+            str(given).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it is no text in UTF-8") from None
+        return given
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

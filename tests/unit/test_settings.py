@@ -157,6 +157,11 @@ def test_a_schema_that_would_have_to_be_quoted_is_refused(schema: str) -> None:
     Settings.load({"OUTBOX_SCHEMA": schema})  # SQLite has none
 
 
+def test_a_variable_that_is_no_text_is_told_by_its_name() -> None:
+    for one in Settings.variables():
+        assert f"{one}: it is no text in UTF-8" in faults(**{one: "sqlite:///a\udcff"}).splitlines()
+
+
 def test_no_fault_quotes_a_secret():
     assert "shortest" not in faults(SESSION_SECRET="shortest", PORT="x", METRICS_TOKEN="shortest")
 
