@@ -148,12 +148,18 @@ async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, gu
 async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: FakeInngest):
     ids = await delivered(outbox, 3)
     await hold(guarded, outbox, ids[0])
+    waiting = [one.id for one in await append_all(outbox, 2)]
+    named = [word for one in (waiting[0], ids[0], waiting[1]) for word in ("--ids", one)]
+    others = "".join(f"outbox: {one} is pending, not delivered.\n" for one in waiting)
+    for form in ((), ("--json",)):
+        found = await asked(path, guarded, *named, *form)
+        assert (found.exit_code, found.stdout, found.stderr) == (3, "", others)
     code, said = await verify(path, guarded, "--ids", ids[0])
     assert (code, said["checked"]) == (0, 1)
     code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1][:-1])
     assert (code, said["missing"]) == (1, [ids[1]])
     unknown = "outbox: there is no event none in this outbox.\noutbox: there is no event no in "
-    empty, several = "outbox: give an event's id, or how", "outbox: 0 is the beginning of 3 ids:\n"
+    empty, several = "outbox: give an event's id, or how", "outbox: 0 is the beginning of 5 ids:\n"
     for one, told in ((ids[0], unknown), ("", empty), ("0", several)):
         found = await asked(path, guarded, "--ids", one, "--ids", "none", "--ids", "no")
         assert (found.exit_code, found.stdout, found.stderr[: len(told)]) == (3, "", told)

@@ -13,7 +13,7 @@ from service.bootstrap.process import make_http
 from service.config.settings import Settings
 from service.console.operations.bulk import pages
 from service.console.operations.explain import counted
-from service.console.operations.search import Search, find_ids
+from service.console.operations.search import FoundIds, Search, find_ids
 from service.console.operations.verification import Verification, verify
 from service.console.terminal.command import DEFAULT_URL, Url, all_known, run, unambiguous
 from service.console.terminal.options import Actor, Json, Since, Until, actor_name, complete_ids
@@ -121,9 +121,19 @@ async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
             given = await find_ids(outbox.inspector, wanted.ids)
             unambiguous(given)
             all_known(given)
+            _all_delivered(given)
             wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
         search = Search(outbox.inspector, outbox.positions)
         return await verify(search, reader, wanted, with_runs=with_runs)
+
+
+def _all_delivered(given: FoundIds) -> None:
+    """Exit when an event that was named is not delivered: there is nothing to ask about it."""
+    others = [row for row in given.rows if row.state is not State.DELIVERED]
+    for row in others:
+        typer.echo(f"outbox: {printable(row.id)} is {row.state}, not delivered.", err=True)
+    if others:
+        raise typer.Exit(CANNOT_TELL)
 
 
 async def _resend(url: str, ids: list[str], actor: str) -> list[str]:
