@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from service.console.commands import main as outbox_script
 from tests.support.fleet import ROOT
@@ -27,6 +28,8 @@ def test_each_command_of_the_outbox_script_but_one_speaks_json() -> None:
         }
 
     assert not [name for name, command in commands.items() if command.hidden]
+    for name in commands:
+        assert CliRunner().invoke(outbox_script.app, [name, "--help"]).exit_code == 0
     assert set(commands) - taking("--json") == {"upgrade"}
     dry_at_first = {"replay", "discard", "erase", "purge", "journal"}
     assert taking("-y") == dry_at_first

@@ -126,20 +126,30 @@ async def test_it_can_not_tell_of_an_address_without_an_outbox() -> None:
         assert (code, told["code"], told["status"], told["stats"]) == (3, 3, "UNKNOWN", None)
 
 
-async def test_it_can_not_tell_with_an_age_that_is_none(live: SqliteOutbox, path: Path) -> None:
-    del live
-    for option in ("--max-age", "--critical-age"):
-        code, out, _ = await outbox_command(path, "check", option, "soon")
-        assert code == 3
-        assert out.startswith("OUTBOX UNKNOWN - soon: write a duration")
-        assert out.count("\n") == 1
+AGE = "write a duration as a number with ms, s, m, h, d or w, such as 10s or 7d"
+SCHEMA = "OUTBOX_SCHEMA: a schema's name has lower-case letters, digits and underscores"
 
 
-async def test_it_can_not_tell_of_a_schema_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTBOX_SCHEMA", "a b")
-    code, out, _ = await outbox_command("postgresql://h/x", "check")
-    assert (code, out.count("\n")) == (3, 1)
-    assert out.startswith("OUTBOX UNKNOWN - OUTBOX_SCHEMA: ")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--max-age soon", f"Invalid value for '--max-age': {AGE}"),
+        ("--critical-age soon", f"Invalid value for '--critical-age': {AGE}"),
+        ("--nope", "No such option: --nope"),
+        ("a\x1b", "Got unexpected extra argument(s) (a\\x1b)"),
+        ("", f"Invalid value for '--url' (env var: 'OUTBOX_URL'): {SCHEMA}"),
+    ],
+)
+async def test_it_can_not_tell_with_arguments_that_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, given: str, words: str
+) -> None:
+    monkeypatch.setenv("OUTBOX_SCHEMA", "queue" if given else "a b")
+    check = ("check", *given.split())
+    told = await outbox_command("postgresql://h/x", *check)
+    assert told == (3, f"OUTBOX UNKNOWN - {words}\n", "")
+    code, out, err = await outbox_command("postgresql://h/x", *check, "--json")
+    unknown = {"code": 3, "status": "UNKNOWN", "message": words, "stats": None}
+    assert (code, json.loads(out), err) == (3, unknown, "")
 
 
 async def test_it_can_not_tell_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

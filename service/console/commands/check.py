@@ -7,9 +7,10 @@ import contextlib
 import os
 import traceback
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from service.bootstrap.operations import (
     file_faults,
@@ -22,7 +23,7 @@ from service.bootstrap.operations import (
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import PAUSED, StatsView, stats_view
-from service.console.terminal.command import DEFAULT_URL, in_schema, url_option
+from service.console.terminal.command import DEFAULT_URL, Url
 from service.console.terminal.options import Json, duration
 from service.console.terminal.tables import print_json
 from service.errors import ServiceError
@@ -33,25 +34,24 @@ from service.runs.figures import KeptNames
 _KEYS = "OUTBOX_ENCRYPTION_KEY"
 
 
-def _age(text: str) -> float:
-    """Seconds of a duration. For any other text it exits with 3: it can't tell."""
-    with _unknown(f"{text}: "):
-        return duration(text)
+class CheckCommand(TyperCommand):
+    """The command of `check`: with arguments that it does not know, it can't tell."""
 
-
-def _address(url: str) -> str:
-    """The address in its schema. For a wrong schema it exits with 3: it can't tell."""
-    with _unknown():
-        return in_schema(url)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See TyperCommand. Exits with 3 on any fault of the arguments."""
+        with _unknown(json="--json" in args):
+            return super().parse_args(ctx, args)
 
 
 @contextlib.contextmanager
-def _unknown(of: str = "", *, json: bool = False) -> Iterator[None]:
+def _unknown(*, json: bool) -> Iterator[None]:
     """End with 3 on any error. One that was not foreseen has its traceback on standard error."""
     try:
         yield
-    except typer.BadParameter as error:
-        words = f"{of}{error.message}"
+    except typer.Exit:
+        raise
+    except typer.TyperException as error:
+        words = error.format_message()
     except ServiceError as error:
         words = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001
@@ -66,14 +66,17 @@ def _unknown(of: str = "", *, json: bool = False) -> Iterator[None]:
 MaxAge = Annotated[
     float,
     typer.Option(
-        "--max-age", parser=_age, metavar="DURATION", help="Warn when a due row has waited longer."
+        "--max-age",
+        parser=duration,
+        metavar="DURATION",
+        help="Warn when a due row has waited longer.",
     ),
 ]
 CriticalAge = Annotated[
     float,
     typer.Option(
         "--critical-age",
-        parser=_age,
+        parser=duration,
         metavar="DURATION",
         help="Critical when a due row has waited longer.",
     ),
@@ -84,7 +87,7 @@ def check(
     *,
     max_age: MaxAge = "5m",  # type: ignore[assignment]
     critical_age: CriticalAge = "1h",  # type: ignore[assignment]
-    url: Annotated[str, url_option(_address)] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
     """Check for monitoring: one line and a Nagios exit code.

@@ -14,7 +14,7 @@ from structlog.typing import EventDict
 
 from service.config.env_file import read_env_file
 from service.console.commands.audit import audit
-from service.console.commands.check import check
+from service.console.commands.check import CheckCommand, check
 from service.console.commands.copies import backup, move, recover
 from service.console.commands.events import list_command, show
 from service.console.commands.journal import journal
@@ -65,7 +65,7 @@ app.command("show")(show)
 app.command("explain")(explain_command)
 app.command("audit")(audit)
 app.command("tail")(tail)
-app.command("check")(check)
+app.command("check", cls=CheckCommand)(check)
 app.command("verify")(verify_command)
 app.command("replay")(replay)
 app.command("discard")(discard)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -95,14 +95,12 @@ def in_schema(url: str) -> str:
         raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
 
 
-def url_option(callback: Callable[[str], str]) -> Any:
-    """The option of the outbox's address, which `callback` checks."""
-    return typer.Option(
+Url = Annotated[
+    str,
+    typer.Option(
         "--url",
         envvar="OUTBOX_URL",
-        callback=callback,
+        callback=in_schema,
         help="sqlite:///path/to/file or postgresql://host/database.",
-    )
-
-
-Url = Annotated[str, url_option(in_schema)]
+    ),
+]
