@@ -99,9 +99,10 @@ def _run_watch(
 def _target(
     settings: Settings, outbox: Outbox, http: aiohttp.ClientSession, pace: WatchPace
 ) -> Target | None:
-    if settings.alarm_url is None:
+    url = plain(settings.alarm_url)
+    if url is None:
         return None
-    if settings.alarm_url == ALARMS_AS_EVENTS:
+    if url == ALARMS_AS_EVENTS:
         return AlarmEvents(outbox.intake)
     secret = plain(settings.alarm_secret) or ""
-    return Webhook(http, settings.alarm_url, secret, pace.answer)
+    return Webhook(http, url, secret, pace.answer)

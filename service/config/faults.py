@@ -174,9 +174,10 @@ def _alarm_faults(settings: Settings) -> Iterator[str]:
             webhook_secret(secret)
         except ValueError as error:
             yield f"ALARM_SECRET: {error}"
-    if settings.alarm_url in (None, ALARMS_AS_EVENTS):
+    url = plain(settings.alarm_url)
+    if url is None or url == ALARMS_AS_EVENTS:
         return
-    address = _split_url(settings.alarm_url or "")
+    address = _split_url(url)
     if address.scheme not in ("http", "https") or not address.hostname:
         yield f"ALARM_URL: write https://host/path or {ALARMS_AS_EVENTS}"
     if not secret:

@@ -132,7 +132,7 @@ class Settings(BaseModel):
         default=10_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
     )
     no_run_seconds: Seconds = Field(default=300.0, gt=0, validation_alias="OUTBOX_NO_RUN_AFTER")
-    alarm_url: str | None = None
+    alarm_url: Secret = None  # the address of a chat is its secret
     alarm_secret: Secret = None
 
     session_secret: Secrets = ()

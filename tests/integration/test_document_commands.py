@@ -172,13 +172,15 @@ SHOWN = {
 
 def test_check_names_the_storage_variables_that_are_missing(command):
     keys = {"OUTBOX_EVENT_KEYS": "shop:tell-nobody,cron:tell-no-one"}
+    keys |= {"ALARM_URL": "https://chat.example/tell-nobody", "ALARM_SECRET": f"whsec_{'A' * 32}"}
     emails = "ada@example.com, bob@example.com"
     given = {"OUTBOX_BATCH_BYTES": "2MiB", "OUTBOX_SEND_TIMEOUT": "1.5s", "OPERATOR_EMAILS": emails}
     done = command("check", **{**SHOWN, **given, **keys})
     assert done.exit_code == 0
     told = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert list(told) == list(Settings.variables())
-    assert told == {**told, **SHOWN, "OUTBOX_EVENT_KEYS": "********,********"}
+    hidden = {"OUTBOX_EVENT_KEYS": "********,********", "ALARM_URL": "********"}
+    assert told == {**told, **SHOWN, **hidden, "ALARM_SECRET": "********"}
     assert command("check", **{**told, **keys}).stdout == done.stdout
     assert re.fullmatch(
         r"event type: documents/aws\.index at POST /api/route, by session\n"
