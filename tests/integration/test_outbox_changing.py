@@ -221,14 +221,14 @@ async def test_purge_removes_delivered_rows_only(
     await one_of_each(served)
     _, out, _ = await outbox_command(path, "purge", "--older-than", "1h")
     assert "remove 0 rows" in out
-    none = {"action": "purge", "done": True, "rows": 0}
+    none = {"action": "purge", "done": True, "rows": 0, "hasMore": False}
     assert await outbox_json(path, "purge", "--yes") == none  # of 7 days ago
     now = ("purge", "--older-than", "0s")
-    monkeypatch.setattr(repairs, "_COUNTED", 1)
-    assert "Would remove more than 1 row " in (await outbox_command(path, *now))[1]
-    monkeypatch.setattr(repairs, "_COUNTED", 2)
-    assert "Would remove 1 row " in (await outbox_command(path, *now))[1]
-    assert (await outbox_json(path, *now))["rows"] == 1
+    for most, rows, said in ((0, 0, "more than 0 rows"), (1, 1, "1 row")):
+        monkeypatch.setattr(repairs, "_COUNTED", most)
+        dry = {**none, "done": False, "rows": rows, "hasMore": not most}
+        assert await outbox_json(path, *now) == dry
+        assert f"Would remove {said} " in (await outbox_command(path, *now))[1]
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
         day = "settled_at_ms = settled_at_ms - 86400000, ran_ms = ran_ms - 86400000"
         file.execute(f"UPDATE outbox_done SET {day}")

@@ -27,7 +27,7 @@ _FIELDS = {
     "journal": "restored starts",
     "list": _ROW,
     "pause": "paused pausedBy reason",
-    "purge": "action done rows",
+    "purge": "action done hasMore rows",
     "recover": "lost rows withoutState",
     "replay": "action done ids",
     "resume": "paused pausedBy reason",

@@ -128,13 +128,13 @@ def purge(
     if yes:
         gone = run(_purge(url, older_than, actor_name(actor)))
         if json:
-            print_json({"action": "purge", "done": True, "rows": gone})
+            print_json({"action": "purge", "done": True, "rows": gone, "hasMore": False})
         else:
             typer.echo(f"Removed {counted(gone, 'delivered row')}.")
         return
     found, is_bounded = run(_settled_before(url, older_than))
     if json:
-        print_json({"action": "purge", "done": False, "rows": found})
+        print_json({"action": "purge", "done": False, "rows": found, "hasMore": is_bounded})
         return
     more = "more than " if is_bounded else ""
     age = spoken_duration(older_than)
@@ -147,10 +147,12 @@ def purge(
 async def _settled_before(url: str, older_than_seconds: float) -> tuple[int, bool]:
     """The number of delivered rows settled longer ago; True where there may be more."""
     before_ms = int((time.time() - older_than_seconds) * 1000)
-    wanted = Filter(state=State.DELIVERED, older_than_seconds=older_than_seconds, limit=_COUNTED)
+    limit = _COUNTED + 1
+    wanted = Filter(state=State.DELIVERED, older_than_seconds=older_than_seconds, limit=limit)
     async with open_reading(url) as outbox:
         rows = await find_all(Search(outbox.inspector, outbox.positions), wanted, say_found)
-    return sum((row.settled_at_ms or 0) <= before_ms for row in rows), len(rows) >= _COUNTED
+    old = sum((row.settled_at_ms or 0) <= before_ms for row in rows[:_COUNTED])
+    return old, len(rows) > _COUNTED
 
 
 async def _purge(url: str, older_than_seconds: float, actor: str) -> int:
