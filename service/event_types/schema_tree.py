@@ -20,6 +20,8 @@ _REPEATED = {
     **dict.fromkeys(("additionalProperties", "patternProperties"), "maxProperties"),
     **dict.fromkeys(("unevaluatedProperties", "propertyNames"), "maxProperties"),
 }
+# Their subschemas are of the same value as the schema that they stand in.
+_SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
 _DATA = frozenset({"const", "enum", "examples", "default"})
 _ELSEWHERE = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary")
 
@@ -78,6 +80,17 @@ def resolve(root: Schema, reference: str) -> Any:
     except (KeyError, IndexError, TypeError, ValueError):
         raise ValueError(f"the $ref {reference} points to nothing in the schema") from None
     return found
+
+
+def checks_of_value(root: Schema, schema: Any) -> Iterator[Schema]:
+    """The schema and every one that it applies to the same value; nothing for True or False."""
+    if isinstance(schema, Mapping):
+        yield schema
+        if "$ref" in schema:
+            yield from checks_of_value(root, resolve(root, schema["$ref"]))
+        for keyword in _SAME_VALUE:
+            for child in _children(keyword, schema[keyword]) if keyword in schema else ():
+                yield from checks_of_value(root, child)
 
 
 def check_references(root: Schema) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.event_types.schema_tree import Schema, resolve
+from service.event_types.schema_tree import Schema, checks_of_value
 
 USER_FIELDS = ("id", "email", "name", "organizationId", "issuer")
 DOCUMENT_FIELDS = ("bucket", "region", "object", "unchecked")
@@ -94,12 +94,12 @@ def _check_field(source: str, keys: list[str], fields: tuple[str, ...]) -> None:
 
 def _check_body(source: str, keys: list[str], schema: Schema) -> None:
     """Follow the keys as far as the schema lists its properties."""
-    found: Any = schema
+    found = [schema]
     for key in keys:
-        while isinstance(found, Mapping) and "$ref" in found:
-            found = resolve(schema, found["$ref"])
-        if not isinstance(found, Mapping) or "properties" not in found:
+        checks = [check for one in found for check in checks_of_value(schema, one)]
+        listed = [check["properties"] for check in checks if "properties" in check]
+        if not listed:
             return
-        if key not in found["properties"]:
+        found = [fields[key] for fields in listed if key in fields]
+        if not found:
             raise ValueError(f"data: there is no {source}; the body's schema has no {key} there")
-        found = found["properties"][key]

@@ -166,6 +166,26 @@ def test_a_source_that_can_not_be_is_refused(template: dict[str, Any], fault: st
         check_template(template, SCHEMA, document=False)
 
 
+CITY = {"properties": {"city": {"properties": {"name": {}}}}}
+BESIDE: dict[str, Any] = {
+    "$ref": "#/$defs/city",
+    **{key: [True, CITY] for key in ("allOf", "anyOf", "oneOf")},
+    **{key: {"allOf": [{"$ref": "#/$defs/city"}]} for key in ("if", "then", "else")},
+    "dependentSchemas": {"zip": CITY},
+}
+
+
+@pytest.mark.parametrize("keyword", BESIDE)
+def test_a_source_may_be_listed_by_every_schema_of_its_place(keyword: str) -> None:
+    place = {"properties": {"zip": {}, "city": {}}, keyword: BESIDE[keyword]}
+    schema = {**place, "properties": {**place["properties"], "a": place}, "$defs": {"city": CITY}}
+    for at in ("$body", "$body.a"):
+        check_template({"a": f"{at}.zip", "b": f"{at}.city.name"}, schema, document=False)
+        for absent in ("street", "city.street"):
+            with pytest.raises(ValueError, match="the body's schema has no street there"):
+                check_template({"a": f"{at}.{absent}"}, schema, document=False)
+
+
 @pytest.mark.parametrize("source", ["$document", "$document.size", "$document.object.size"])
 def test_a_document_has_four_fields(source: str) -> None:
     with pytest.raises(ValueError, match="bucket, region, object, unchecked"):
