@@ -17,7 +17,13 @@ from jsonschema_rs import (
 )
 
 from service.errors import InvalidFieldError
-from service.event_types.schema_tree import DIALECT, Schema, check_references, property_names
+from service.event_types.schema_tree import (
+    DIALECT,
+    Schema,
+    check_references,
+    checks_of_value,
+    property_names,
+)
 
 SEND_AT = "sendAt"
 SEND_AT_SCHEMA = {
@@ -32,7 +38,7 @@ _UNNAMED = frozenset({"additionalProperties", "unevaluatedProperties", "property
 
 
 class BodySchema:
-    """A declared schema of an object, with the `sendAt` that every body may have.
+    """A declared schema of an object, and the `sendAt` that every body may have beside it.
 
     Raises ValueError for a schema that is faulty, or that needs anything from elsewhere.
     """
@@ -42,7 +48,8 @@ class BodySchema:
         properties = declared.get("properties", {})
         self.schema = {**declared, "properties": {**properties, SEND_AT: SEND_AT_SCHEMA}}
         self._names = property_names(self.schema)
-        self._validate = _compiled(self.schema).validate
+        self._validate = _compiled(dict(declared)).validate
+        self._validate_send_at = _compiled({"properties": {SEND_AT: SEND_AT_SCHEMA}}).validate
         for example in self.schema.get("examples", ()):
             self._check_example(example)
 
@@ -54,7 +61,9 @@ class BodySchema:
     def check(self, body: Mapping[str, Any]) -> None:
         """Raise InvalidFieldError, which names the field, unless `body` is of the schema."""
         try:
-            self._validate(body)
+            self._validate(without_send_at(body))
+            if SEND_AT in body:
+                self._validate_send_at(body)
         except ValidationError as error:
             sentence = _sentence(error, self._names)
         else:
@@ -69,6 +78,13 @@ class BodySchema:
             raise ValueError(f"an example is not of the schema: {error}") from None
 
 
+def without_send_at(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields that the sender declared: all but `sendAt`."""
+    if isinstance(body, dict) and SEND_AT in body:
+        return {key: body[key] for key in body if key != SEND_AT}
+    return body
+
+
 def _check(declared: Schema) -> None:
     try:
         meta.validate({**declared, "$schema": DIALECT})
@@ -76,9 +92,11 @@ def _check(declared: Schema) -> None:
         raise ValueError(_fault(error)) from None
     if declared.get("type") != "object":
         raise ValueError("type: a body is an object; write type: object")
-    if SEND_AT in declared.get("properties", {}):
-        raise ValueError(f"properties: every body has {SEND_AT} already; leave it out")
     check_references(declared)
+    for one in checks_of_value(declared, declared):
+        for keyword in ("properties", "required"):
+            if SEND_AT in one.get(keyword, ()):
+                raise ValueError(f"{keyword}: every body has {SEND_AT} already; leave it out")
 
 
 def _compiled(schema: dict[str, Any]) -> Draft202012Validator:

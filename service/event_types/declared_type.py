@@ -12,7 +12,7 @@ from msgspec import UNSET
 from service.app_settings.app_settings import AppSettings
 from service.documents.document_name import DOCUMENT_REFUSALS, Documents
 from service.encryption import Encryption
-from service.event_types.body_schema import SEND_AT
+from service.event_types.body_schema import without_send_at
 from service.event_types.declaration import Declaration
 from service.event_types.event_type import EventType, Senders
 from service.event_types.template import USER_FIELDS, is_source, sources_of, split_source
@@ -92,7 +92,7 @@ class DataMapping:
         roots = {split_source(source)[0] for source in sources_of(template)}
         self.needs_app_settings = "appSettings" in roots
         self.build: Callable[[Sources], Object] = (
-            _without_send_at if template is None else _object(template)
+            _whole_body if template is None else _object(template)
         )
 
 
@@ -140,7 +140,7 @@ def _constant(value: Any) -> Any:
 
 
 def _body(keys: Sequence[str]) -> _Value:
-    return (lambda sources: _at(sources.body, keys)) if keys else _without_send_at
+    return (lambda sources: _at(sources.body, keys)) if keys else _whole_body
 
 
 def _user(keys: Sequence[str]) -> _Value:
@@ -172,6 +172,5 @@ def _described(user: User) -> Object:
     return dict(zip(USER_FIELDS, values, strict=True))
 
 
-def _without_send_at(sources: Sources) -> Object:
-    body = sources.body
-    return {key: body[key] for key in body if key != SEND_AT} if SEND_AT in body else body
+def _whole_body(sources: Sources) -> Object:
+    return without_send_at(sources.body)

@@ -85,6 +85,31 @@ def test_a_body_of_the_schema_is_taken_with_a_time_to_send_it(send_at: object) -
     BodySchema(ORDER).check(with_report(month="2026-11", count=2, sendAt=send_at))
 
 
+CLOSED = {"properties": {"a": {}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"propertyNames": {"enum": ["a"]}},
+        {"minProperties": 1, "maxProperties": 1},
+        {"patternProperties": {"": {"const": 1}}},
+        {"additionalProperties": {"const": 1}},
+        {"properties": {"a": {}}, "unevaluatedProperties": False},
+        {"$ref": "#/$defs/closed"},
+        *({keyword: [CLOSED]} for keyword in ("allOf", "anyOf", "oneOf")),
+    ],
+)
+def test_a_schema_is_of_the_fields_beside_the_time_to_send(keywords: dict[str, object]) -> None:
+    given = {"type": "object", "$defs": {"closed": CLOSED}, "examples": [{"a": 1, "sendAt": 5}]}
+    checked = BodySchema({**given, **keywords, "required": ["a"]})
+    for send_at in ({}, {"sendAt": None}, {"sendAt": 5}):
+        checked.check({"a": 1, **send_at})
+        for wrong in (send_at, {"a": 1, "sendAt": "x"}, {"a": 1, "b": 2, **send_at}):
+            with pytest.raises(InvalidFieldError):
+                checked.check(wrong)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(SECRET) | st.floats(allow_nan=False),
     lambda inner: (
@@ -127,7 +152,9 @@ EACH_OTHER = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]
         (schema(a={"pattern": "(?=a)a"}), "properties.a.pattern: "),
         (schema(a={"pattern": "(a)\\1"}), "properties.a.pattern: "),
         (schema(a={"format": "emial"}), "Unknown format: 'emial'"),
-        (schema(sendAt={"type": "integer"}), "every body has sendAt already; leave it out"),
+        (schema(sendAt={"type": "integer"}), "properties: every body has sendAt already; leave it"),
+        ({"type": "object", "required": ["sendAt"]}, "required: every body has sendAt already"),
+        ({"type": "object", "allOf": [schema(sendAt={})]}, "properties: every body has sendAt al"),
         (schema(a={"$ref": "https://a.test/a.json"}), "leaves the schema; write #/$defs/…"),
         (schema(a={"$ref": "file:///etc/passwd"}), "leaves the schema"),
         (schema(a={"$ref": "other.json#/$defs/a"}), "leaves the schema"),
@@ -156,6 +183,13 @@ EACH_OTHER = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]
         (
             {"type": "object", "required": ["a"], "examples": [{}]},
             "an example is not of the schema: The field a is missing.",
+        ),
+        *(
+            (
+                {"type": "object", "examples": [one]},
+                "an example is not of the schema: The body is w",
+            )
+            for one in ("sendAt", 5, ["sendAt"], None)
         ),
     ],
 )
