@@ -6,7 +6,7 @@ export interface RetryPolicy {
   readonly firstDelayMs: number;
   /** The longest delay after any number of failures, 30,000 by default. */
   readonly maxDelayMs: number;
-  /** How long one try may take, 30,000 by default. */
+  /** How long one try may take, 30,000 by default; an upload longer by the size of its file. */
   readonly requestTimeoutMs: number;
 }
 

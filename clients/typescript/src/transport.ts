@@ -54,7 +54,7 @@ export class Transport {
 
   private async fetch(exchange: Exchange): Promise<Response> {
     const { signal, timeoutMs } = exchange;
-    const timeout = timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined;
+    const limit = limited(signal, timeoutMs);
     try {
       const headers = new Headers(await this.options.headers());
       for (const [name, value] of Object.entries(exchange.headers ?? {})) headers.set(name, value);
@@ -66,13 +66,20 @@ export class Transport {
         cache: "no-store",
         credentials: this.options.credentials,
         redirect: "error",
-        signal: (signal && timeout ? anyOf(signal, timeout) : (signal ?? timeout)) ?? null,
+        signal: limit,
       });
     } catch (cause) {
       signal?.throwIfAborted();
       throw new OutboxConnectionError("The service can't be reached right now.", { cause });
     }
   }
+}
+
+/** Aborts with `signal`, and after `timeoutMs` if one is given. */
+export function limited(signal?: AbortSignal, timeoutMs?: number): AbortSignal | null {
+  if (!timeoutMs) return signal ?? null;
+  const timeout = AbortSignal.timeout(timeoutMs);
+  return signal ? anyOf(signal, timeout) : timeout;
 }
 
 /** Aborts with either. Safari has `AbortSignal.any` since 17.4, Node since 20.3. */

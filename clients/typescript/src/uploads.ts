@@ -1,7 +1,7 @@
 import type { UploadAnswer } from "./api.js";
 import { isTransient, OutboxConnectionError, OutboxError } from "./errors.js";
 import { delayMs, pause, type RetryPolicy } from "./retry.js";
-import type { Transport } from "./transport.js";
+import { limited, type Transport } from "./transport.js";
 
 /** An uploaded document. `documentName` is what POST /api/route takes. */
 export interface UploadedDocument {
@@ -15,6 +15,8 @@ export interface UploadOptions {
 }
 
 const TRIES = 5;
+/** 32 kB a second, less than a slow mobile network sends: a bucket that takes less hangs. */
+const LEAST_BYTES_PER_MS = 32;
 const UNTYPED = "application/octet-stream";
 
 /** Uploads files straight to the bucket, with a form that the service signs. */
@@ -26,7 +28,8 @@ export class Uploads {
   ) {}
 
   /**
-   * Uploads one file. Tries up to five times, each time with a newly signed form.
+   * Uploads one file. Tries up to five times, each time with a newly signed form. A try may take
+   * `requestTimeoutMs`, and a second for each 32 kB of the file.
    * Throws OutboxError when the service refuses it, OutboxConnectionError when the bucket does.
    */
   async upload(file: Blob, options: UploadOptions = {}): Promise<UploadedDocument> {
@@ -67,7 +70,8 @@ export class Uploads {
     const body = new FormData();
     for (const [name, value] of Object.entries(form.fields)) body.append(name, value);
     body.append("file", file);
-    const sent = { method: form.method, body, signal: signal ?? null };
+    const timeoutMs = this.policy.requestTimeoutMs + Math.ceil(file.size / LEAST_BYTES_PER_MS);
+    const sent = { method: form.method, body, signal: limited(signal, timeoutMs) };
     const answer = await this.fetch(form.url, sent).catch((cause: unknown) => {
       signal?.throwIfAborted();
       throw new OutboxConnectionError("The document storage can't be reached.", { cause });

@@ -43,7 +43,7 @@ test("a file without a type is uploaded as bytes, and an upload ends with its si
   };
   const upload = new OutboxClient({ fetch }).upload(new File(["ü"], "A b"), { signal: given.signal });
   await assert.rejects(upload, /left/);
-  assert.equal(ended, given.signal);
+  assert.equal(ended.reason, given.signal.reason);
   const contentType = "application/octet-stream";
   assert.deepEqual(asked, [{ documentName: "A b", contentType, size: 2 }]);
   await assert.rejects(new OutboxClient({ fetch }).upload(new Blob(["a"])), /needs options.name/);
@@ -98,17 +98,21 @@ test("an upload is tried again after pauses that grow, until its signal ends it"
   assert.equal(requests.length, 3);
 });
 
-test("a form that nobody signs in time is asked for again", async () => {
+test("a service and a bucket that hang are asked again, the bucket after the time of a slow line", async () => {
   const timeout = mock.method(AbortSignal, "timeout", () => AbortSignal.abort());
-  let asked = 0;
-  const fetch = async (_, { signal }) => {
-    asked += 1;
-    if (asked === 1) signal.throwIfAborted();
-    return refused(400, "invalid_field");
-  };
-  const retry = { firstDelayMs: 1, requestTimeoutMs: 7 };
-  await assert.rejects(new OutboxClient({ fetch, retry }).upload(FILE), { code: "invalid_field" });
-  assert.equal(asked, 2);
-  assert.equal(timeout.mock.calls[0].arguments[0], 7);
+  const form = { documentName: "d", upload: { method: "POST", url: "/b", fields: {} } };
+  for (const signal of [undefined, new AbortController().signal]) {
+    const asked = [];
+    const fetch = async (url, sent) => {
+      asked.push(url);
+      if ([1, 3].includes(asked.length)) sent.signal.throwIfAborted();
+      return url === "/b" ? new Response() : Response.json(form);
+    };
+    const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, requestTimeoutMs: 7 } });
+    await outbox.upload(new Blob(["x".repeat(65)]), { name: "d", signal });
+    assert.deepEqual(asked, [...Array(2).fill("/api/uploads"), "/b", "/api/uploads", "/b"]);
+  }
+  const limits = [7, 7, 7 + 3, 7, 7 + 3];
+  assert.deepEqual(timeout.mock.calls.map((call) => call.arguments[0]), [...limits, ...limits]);
   timeout.mock.restore();
 });
