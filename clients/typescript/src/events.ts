@@ -1,7 +1,7 @@
 import type { EventPage, EventView, FinalEvent, ListOptions } from "./api.js";
 import { isTransient, OutboxConnectionError, OutboxError } from "./errors.js";
 import { delayMs, pause, type RetryPolicy } from "./retry.js";
-import type { Answer, Exchange, Transport } from "./transport.js";
+import { type Answer, either, type Exchange, type Transport } from "./transport.js";
 
 export interface WaitOptions {
   /** Ends the wait; the promise or the iteration then rejects with the signal's reason. */
@@ -9,7 +9,7 @@ export interface WaitOptions {
 }
 
 const WAIT_SECONDS = 30;
-/** No server-sent event and no comment came for this long: the connection is dead. */
+/** No answer, no server-sent event and no comment came for this long: the connection is dead. */
 const SILENCE_MS = 45_000;
 
 /** Follows events. Every read is repeated through outages until the service answers. */
@@ -85,7 +85,13 @@ export class Events {
   private async *stream(id: string, signal?: AbortSignal): AsyncGenerator<string> {
     const path = `${pathOf(id)}/stream`;
     const headers = { accept: "text/event-stream" };
-    yield* serverSentData(await this.transport.open({ method: "GET", path, headers, signal }));
+    const ended = new AbortController();
+    const exchange = { method: "GET", path, headers, signal: either(signal, ended.signal) };
+    try {
+      yield* serverSentData(await within(SILENCE_MS, this.transport.open(exchange)));
+    } finally {
+      ended.abort();
+    }
   }
 
   private async ask<Body>(exchange: Exchange, repeats?: () => void): Promise<Answer<Body>> {
@@ -115,16 +121,12 @@ async function* serverSentData(answer: Response): AsyncGenerator<string> {
   if (!answer.body) return;
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  try {
-    for (;;) {
-      const { done, value } = await within(SILENCE_MS, reader.read());
-      if (done) return;
-      const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");
-      text = blocks.pop() ?? "";
-      yield* blocks.map(dataOf).filter((data) => data !== "");
-    }
-  } finally {
-    await reader.cancel().catch(() => undefined);
+  for (;;) {
+    const { done, value } = await within(SILENCE_MS, reader.read());
+    if (done) return;
+    const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");
+    text = blocks.pop() ?? "";
+    yield* blocks.map(dataOf).filter((data) => data !== "");
   }
 }
 

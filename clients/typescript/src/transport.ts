@@ -78,8 +78,12 @@ export class Transport {
 /** Aborts with `signal`, and after `timeoutMs` if one is given. */
 export function limited(signal?: AbortSignal, timeoutMs?: number): AbortSignal | null {
   if (!timeoutMs) return signal ?? null;
-  const timeout = AbortSignal.timeout(timeoutMs);
-  return signal ? anyOf(signal, timeout) : timeout;
+  return either(signal, AbortSignal.timeout(timeoutMs));
+}
+
+/** Aborts with `signal`, if there is one, and with `other`. */
+export function either(signal: AbortSignal | undefined, other: AbortSignal): AbortSignal {
+  return signal ? anyOf(signal, other) : other;
 }
 
 /** Aborts with either. Safari has `AbortSignal.any` since 17.4, Node since 20.3. */

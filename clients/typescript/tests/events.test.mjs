@@ -115,14 +115,25 @@ test("a stream that is silent for 45 s is opened again", async () => {
   }
 });
 
-test("a stream is closed when nobody reads it on", async () => {
-  let isClosed = false;
-  const body = new ReadableStream({
-    start: (stream) => stream.enqueue(new TextEncoder().encode('data: {"final":false}\n\n')),
-    cancel: () => void (isClosed = true),
-  });
-  for await (const _ of new OutboxClient({ fetch: async () => new Response(body) }).watch("e")) break;
-  assert.ok(isClosed);
+test("a stream is closed when nobody reads it on, and when nothing is heard for 45 s", async () => {
+  const pass = stoppedClock();
+  const told = () => new Response('data: {"final":false}\n\n');
+  for (const answer of [told, () => new Promise(() => undefined), () => silent("", {})]) {
+    for (const signal of [undefined, new AbortController().signal]) {
+      const ends = [];
+      const fetch = (_, sent) => (ends.push(sent.signal), answer());
+      const watching = new OutboxClient({ fetch, retry: RETRY }).watch("e", { signal });
+      const first = watching.next();
+      await settled();
+      await pass(44_999);
+      assert.equal(ends[0].aborted, false);
+      if (answer === told) await first.then(() => watching.return());
+      else await pass(1);
+      assert.equal(ends[0].aborted, true);
+      if (answer !== told) await pass(100);
+      assert.equal(ends.length, answer === told ? 1 : 2);
+    }
+  }
 });
 
 test("a refusal ends watch and takeBack", async () => {
