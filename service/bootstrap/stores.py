@@ -24,7 +24,7 @@ from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.event import Event, Meta
 from service.outbox.link.messages import Status
-from service.outbox.link.served import COMMANDS, OneProcess, Served
+from service.outbox.link.served import COMMANDS, OneProcess, Served, outbox_at
 from service.outbox.link.server import ServedPart, parts_of, serve_link
 from service.outbox.link.socket_folder import service_socket
 from service.outbox.parts import StoreParts
@@ -142,7 +142,7 @@ async def open_served_outbox(
     if path is not None and not settings.journal and (fault := loss_of_volume(Path(path))):
         log.warning("outbox_may_be_lost", reason=fault)
     async with contextlib.AsyncExitStack() as stack:
-        own = listening or stack.enter_context(service_socket())
+        own = listening or stack.enter_context(service_socket(outbox_at(settings.store_url)))
         address = own.getsockname() if own else None
         opening = open_outbox(settings, recorder=recorder, socket=address, timings=timings)
         outbox = await stack.enter_async_context(opening)
@@ -155,7 +155,7 @@ async def open_served_outbox(
 
                 parts.append(ServedPart(JournalDesk, outbox.journal))
             if listening is None:
-                parts.append(ServedPart(Served, OneProcess(settings.store_url)))
+                parts.append(ServedPart(Served, OneProcess()))
             told = (lambda: status(outbox)) if status else (lambda: Status(outbox.failure))
             await stack.enter_async_context(serve_link(own, parts, told, outbox.intake))
         yield outbox

@@ -47,12 +47,12 @@ async def serve_with_processes(
         open_inngest(settings, fake=fake_inngest, say=announcer.say) as known,
     ):
         with (
-            socket_folder() as folder,
+            socket_folder(outbox_at(known.store_url)) as folder,
             listen_in(folder, SERVICE) as own,
             _pool(known, listening, folder, announcer, relay=relay) as pool,
         ):
             stop = stop_on_signals(logs, then=pool.kill)
-            upgrades = Upgrades(known.store_url, pool, announcer, manager, status)
+            upgrades = Upgrades(pool, announcer, manager, status)
             on_hangup(upgrades.ask)
             running = asyncio.create_task(pool.run(), name="processes")
             ended = asyncio.create_task(_first(running, stop), name="end")
@@ -76,23 +76,13 @@ class Upgrades:
     """
 
     def __init__(
-        self,
-        url: str,
-        pool: ProcessPool,
-        announcer: Announcer,
-        manager: ServiceManager,
-        status: str,
+        self, pool: ProcessPool, announcer: Announcer, manager: ServiceManager, status: str
     ) -> None:
-        self._url = url
         self._pool = pool
         self._announcer = announcer
         self._manager = manager
         self._status = status
         self._running: asyncio.Task[str | None] | None = None
-
-    async def outbox(self) -> str:
-        """See Served.outbox."""
-        return outbox_at(self._url)
 
     async def upgrade(self) -> None:
         """See Served.upgrade."""

@@ -99,7 +99,7 @@ async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
 @pytest.mark.parametrize("failure", ["The disk is full.", None])
 async def test_a_service_that_can_not_store_is_critical(path: Path, failure: str | None) -> None:
     """And so is one that has not seen yet that its file is damaged."""
-    with service_socket() as listening:
+    with service_socket(str(path)) as listening:
         assert listening
         async with (
             open_sqlite_outbox(

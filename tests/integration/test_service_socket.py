@@ -20,18 +20,19 @@ from structlog.testing import capture_logs
 
 from service.bootstrap.stores import open_served_outbox
 from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
+from service.errors import OutboxError, OutboxUnavailableError, UpgradeError
 from service.observe.recorder import NullRecorder
 from service.outbox.link import socket_folder
 from service.outbox.link.messages import PROTOCOL, Fault, Hello, Status
 from service.outbox.link.outbox import remote
-from service.outbox.link.served import COMMAND_POLICY, OneProcess, Served, running_service
+from service.outbox.link.served import COMMAND_POLICY, Served, outbox_at, running_service
 from service.outbox.link.server import ServedPart, serve_link
 from service.outbox.link.socket_folder import service_socket, sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
 from tests.support.storage import PATIENCE_SECONDS, append_all, eventually
 
 URL = "sqlite:///outbox.db"
+OUTBOX = outbox_at(URL)
 QUICK = LinkPolicy(
     patience_seconds=0.1,
     silence_seconds=0.1,
@@ -43,24 +44,6 @@ QUICK = LinkPolicy(
 @pytest.fixture(autouse=True)
 def _own_folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
-
-
-async def test_a_command_waits_for_a_service_that_is_just_starting(short_path: Path) -> None:
-    (short_path / "kept").mkdir()
-    (short_path / "linked").symlink_to("kept")
-    url = f"sqlite:///{short_path}/linked/outbox.db"
-    with service_socket() as listening:
-        assert listening
-
-        async def ask() -> str:
-            async with open_link(listening.getsockname(), COMMAND_POLICY) as link:
-                served: Served = remote(Served, link)  # type: ignore[assignment]
-                return await served.outbox()
-
-        command = asyncio.create_task(ask())
-        await asyncio.sleep(0)
-        async with serve_link(listening, [ServedPart(Served, OneProcess(url))], Status):
-            assert await command == str((short_path / "kept" / "outbox.db").resolve())
 
 
 async def test_a_service_takes_events_where_there_can_be_no_socket(
@@ -112,26 +95,58 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(short_path
     server.close()
 
 
-async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
+class Named:
+    """A service that says its name when it is asked for an upgrade."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def upgrade(self) -> None:
+        raise UpgradeError(self._name)
+
+
+async def told_by_the_service_on(url: str) -> str:
+    with pytest.raises(OutboxError) as told:
+        async with running_service(url) as service:
+            await service.upgrade()
+    return str(told.value)
+
+
+async def test_a_service_is_found_by_its_outbox_and_no_other_one_is_asked(short_path: Path) -> None:
+    (short_path / "kept").mkdir()
+    (short_path / "linked").symlink_to("kept")
+    asked: list[str] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append("the other version")
+        await of_another_version(reader, writer)
+
     async with contextlib.AsyncExitStack() as stack:
-        for url in (URL, "sqlite:///other.db", "postgresql://ada:old@db/outbox", URL):
-            listening = stack.enter_context(service_socket())
+        for name, url in (
+            ("first", URL),
+            ("linked", f"sqlite:///{short_path}/linked/outbox.db"),
+            ("database", "postgresql://ada:old@db/outbox"),
+            ("second", URL),
+        ):
+            listening = stack.enter_context(service_socket(outbox_at(url)))
             assert listening
-            part = ServedPart(Served, OneProcess(url))
+            part = ServedPart(Served, Named(name))
             await stack.enter_async_context(serve_link(listening, [part], Status))
-        listening = stack.enter_context(service_socket())
+        listening = stack.enter_context(service_socket(outbox_at("sqlite:///7.db")))
         assert listening
-        stack.callback((await asyncio.start_unix_server(of_another_version, sock=listening)).close)
-        async with running_service("sqlite:///other.db") as other:
-            assert await other.outbox() == str(Path("other.db").resolve())  # noqa: ASYNC240
-        async with running_service("postgresql://ada:new@db/outbox") as third:
-            assert await third.outbox() == "postgresql://ada:********@db/outbox"
-        for url, count in ((URL, "2 services run"), ("sqlite:///none.db", "No service runs")):
-            with pytest.raises(OutboxUnavailableError) as told:
-                async with running_service(url):
-                    pass
-            where = "on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
-            assert str(told.value) == f"{count} {where}"
+        stack.callback((await asyncio.start_unix_server(refuse, sock=listening)).close)
+        where = "on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
+        for url, told in (
+            (f"sqlite:///{short_path}/kept/outbox.db", "linked"),
+            ("postgresql://ada:new@db/outbox", "database"),
+            ("postgresql://bob:new@db/outbox", f"No service runs {where}"),
+            ("sqlite:///none.db", f"No service runs {where}"),
+            (URL, f"2 services run {where}"),
+        ):
+            assert await told_by_the_service_on(url) == told
+        assert asked == []
+        assert await told_by_the_service_on("sqlite:///7.db") == "It speaks version 7."
+        assert asked == ["the other version"]
         assert "store-link" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
@@ -140,18 +155,13 @@ async def test_a_service_that_answers_after_seconds_is_found(
 ) -> None:
     loop = asyncio.get_running_loop()
     now = loop.time
-
-    async def find() -> str:
-        async with running_service(URL) as service:
-            return await service.outbox()
-
-    with service_socket() as listening:
+    with service_socket(OUTBOX) as listening:
         assert listening
-        command = asyncio.create_task(find())
+        command = asyncio.create_task(told_by_the_service_on(URL))
         await eventually(lambda: "store-link" in {task.get_name() for task in asyncio.all_tasks()})
         monkeypatch.setattr(loop, "time", lambda: now() + 3)
-        async with serve_link(listening, [ServedPart(Served, OneProcess(URL))], Status):
-            assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
+        async with serve_link(listening, [ServedPart(Served, Named("late"))], Status):
+            assert await command == "late"
 
 
 def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
@@ -160,29 +170,29 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
     runtime = short_path / "run"
     runtime.mkdir()
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{runtime}:/of/another/purpose")
-    with service_socket() as listening:
+    with service_socket(OUTBOX) as listening:
         assert listening
         path = Path(listening.getsockname())
         assert path.parent.parent == runtime
-        assert sockets_of_services() == [path]
+        assert sockets_of_services(OUTBOX) == [path]
         monkeypatch.delenv("RUNTIME_DIRECTORY")
-        assert sockets_of_services() == []
+        assert sockets_of_services(OUTBOX) == []
         monkeypatch.setattr(socket_folder, "UNIT_FOLDER", runtime)
-        assert sockets_of_services() == [path]
+        assert sockets_of_services(OUTBOX) == [path]
     monkeypatch.setenv("RUNTIME_DIRECTORY", "")
-    with contextlib.suppress(ZeroDivisionError), service_socket() as listening:
+    with contextlib.suppress(ZeroDivisionError), service_socket(OUTBOX) as listening:
         assert listening
         path = Path(listening.getsockname())
         assert path.parent.parent == short_path
         raise ZeroDivisionError
     assert not path.parent.exists()
-    with service_socket() as listening:
+    with service_socket(OUTBOX) as listening:
         assert listening
         monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
-        assert sockets_of_services() == [Path(listening.getsockname())]
+        assert sockets_of_services(OUTBOX) == [Path(listening.getsockname())]
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-        assert sockets_of_services() == []  # another user's socket is no service of ours
-    with service_socket(), service_socket():
+        assert sockets_of_services(OUTBOX) == []  # another user's socket is no service of ours
+    with service_socket(OUTBOX), service_socket(OUTBOX):
 
         def end_all() -> int:
             for folder in runtime.iterdir():
@@ -190,20 +200,20 @@ def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
             return os.getuid()
 
         monkeypatch.setattr(os, "geteuid", end_all)
-        assert len(sockets_of_services()) == 1  # the others have ended meanwhile
+        assert sockets_of_services(OUTBOX) == []  # they have ended meanwhile
 
 
 def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with service_socket() as listening:
+    with service_socket(OUTBOX) as listening:
         assert listening
         size = len(listening.getsockname())
     # A path of 104 bytes; macOS takes 103, Linux 107.
     deep = short_path / ("é" * ((103 - size) // 2) + "x" * ((103 - size) % 2))
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with capture_logs() as logged, service_socket() as listening:
+    with capture_logs() as logged, service_socket(OUTBOX) as listening:
         assert listening is None
     said = {"event": "no_control_socket", "reason": f"the path of {deep} is too long"}
     assert logged == [{**said, "log_level": "warning"}]
@@ -213,7 +223,7 @@ def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
 DIES = """
 import os, signal, tempfile
 from service.outbox.link.socket_folder import service_socket
-with service_socket() as listening:
+with service_socket('a') as listening:
     print(listening.getsockname(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -226,7 +236,7 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
     for name in ("with-a/lock", "with-a/service", "with-another/service"):  # of other programs
         (short_path / name).parent.mkdir(exist_ok=True)
         (short_path / name).touch()
-    with service_socket() as living:
+    with service_socket(OUTBOX) as living:
         assert living
         done = subprocess.run(
             [sys.executable, "-c", DIES],
@@ -237,23 +247,23 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
         )
         dead = Path(done.stdout.strip())
         assert dead.exists()
-        assert sockets_of_services() == [Path(living.getsockname())]
+        assert sockets_of_services(OUTBOX) == [Path(living.getsockname())]
         shutil.copytree(dead.parent, short_path / "outbox-another", ignore=lambda *_: ["service"])
         with monkeypatch.context() as patched:
             patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
-            with service_socket():
+            with service_socket(OUTBOX):
                 assert dead.exists()  # another user's
         flock = fcntl.flock
 
         def late(lock: BinaryIO, how: int) -> None:
             if how == fcntl.LOCK_EX:
                 monkeypatch.setattr(fcntl, "flock", flock)
-                with service_socket():
+                with service_socket(OUTBOX):
                     pass  # it removes no folder that is being made
             flock(lock, how)
 
         monkeypatch.setattr(fcntl, "flock", late)
-        with service_socket() as other:
+        with service_socket(OUTBOX) as other:
             assert other
             names = {one.name for one in short_path.iterdir()}
             assert Path(living.getsockname()).exists()

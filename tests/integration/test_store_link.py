@@ -656,9 +656,6 @@ class Upgrading:
         self.may_end = may_end
         self.said: list[str] = []
 
-    async def outbox(self) -> str:
-        return "outbox"
-
     async def upgrade(self) -> None:
         self.said.append("began")
         await self.may_end.wait()

@@ -1,6 +1,6 @@
-"""The services that serve an outbox, found by their sockets, and their upgrade.
+"""The service on an outbox, found by its socket, and its upgrade.
 
-`outbox upgrade` finds a service by its outbox, on SQLite and on PostgreSQL. Each process that
+`outbox upgrade` finds a service by its outbox, on SQLite and on PostgreSQL. The process that
 listens for requests answers, the parent where there are several.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from service.config.outbox_url import redacted_url, sqlite_file
-from service.errors import OutboxError, OutboxUnavailableError, UpgradeError
+from service.errors import OutboxUnavailableError, UpgradeError
 from service.outbox.link.outbox import remote
 from service.outbox.link.socket_folder import sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
@@ -33,10 +33,6 @@ COMMAND_POLICY = LinkPolicy(
 class Served(Protocol):
     """A service that runs."""
 
-    async def outbox(self) -> str:
-        """The outbox that it serves, as `outbox_at` names it."""
-        ...
-
     async def upgrade(self) -> None:
         """Replace its processes by the version that is installed now; returns when that serves.
 
@@ -46,14 +42,7 @@ class Served(Protocol):
 
 
 class OneProcess:
-    """`Served` by one process on the outbox at `url`."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    async def outbox(self) -> str:
-        """See Served.outbox."""
-        return outbox_at(self._url)
+    """`Served` by one process."""
 
     async def upgrade(self) -> None:
         """Refuse: its supervisor restarts it."""
@@ -64,30 +53,19 @@ class OneProcess:
 async def running_service(url: str) -> AsyncIterator[Served]:
     """The one service of this user, on this machine, on the outbox at `url`.
 
-    Raises OutboxUnavailableError without one, and where there are several.
+    Raises OutboxUnavailableError without one, with several, and where it does not answer.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        found = []
-        for path in sockets_of_services():
-            with contextlib.suppress(OutboxError):
-                service = await stack.enter_async_context(_service(path))
-                if await service.outbox() == outbox_at(url):
-                    found.append(service)
-        if len(found) != 1:
-            count = f"{len(found)} services run" if found else "No service runs"
-            raise OutboxUnavailableError(
-                f"{count} on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
-            )
-        yield found[0]
+    found = sockets_of_services(outbox_at(url))
+    if len(found) != 1:
+        count = f"{len(found)} services run" if found else "No service runs"
+        raise OutboxUnavailableError(
+            f"{count} on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
+        )
+    async with open_link(str(found[0]), COMMAND_POLICY) as link:
+        yield cast("Served", remote(Served, link))
 
 
 def outbox_at(url: str) -> str:
     """The outbox at `url`, however its address is written."""
     file = sqlite_file(url)
     return redacted_url(url) if file is None else str(Path(file).resolve())
-
-
-@contextlib.asynccontextmanager
-async def _service(path: Path) -> AsyncIterator[Served]:
-    async with open_link(str(path), COMMAND_POLICY) as link:
-        yield cast("Served", remote(Served, link))

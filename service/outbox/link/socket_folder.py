@@ -25,19 +25,24 @@ _PREFIX = "outbox-"
 _UNIT_VARIABLE = "RUNTIME_DIRECTORY"
 # Held by the process that made the folder. A folder that has none is being made.
 _LOCK = "lock"
+_OUTBOX = "outbox"
 _MAX_PATH_BYTES = 100  # of a Unix socket's address, 108 on Linux and 104 on macOS
 
 log = structlog.get_logger(__name__)
 
 
 @contextlib.contextmanager
-def socket_folder() -> Iterator[Path]:
-    """A folder that only this user may enter, for sockets that others find. Raises OSError."""
+def socket_folder(outbox: str) -> Iterator[Path]:
+    """A folder that only this user may enter, for sockets that others find by their `outbox`.
+
+    Raises OSError.
+    """
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_own_parent()))
     try:
         if len(str(folder / SERVICE).encode()) > _MAX_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, f"the path of {folder.parent} is too long")
+        (folder / _OUTBOX).write_bytes(os.fsencode(outbox))
         made = folder / f"{_LOCK}-made"
         with made.open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -59,11 +64,14 @@ def listen_in(folder: Path, name: str) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def service_socket() -> Iterator[socket.socket | None]:
-    """The listening socket of a service, removed at the end. None where there can't be one."""
+def service_socket(outbox: str) -> Iterator[socket.socket | None]:
+    """The listening socket of a service on `outbox`, removed at the end.
+
+    None where there can't be one.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(socket_folder())
+            folder = stack.enter_context(socket_folder(outbox))
             bound = stack.enter_context(listen_in(folder, SERVICE))
         except OSError as error:
             log.warning("no_control_socket", reason=error.strerror)
@@ -72,11 +80,12 @@ def service_socket() -> Iterator[socket.socket | None]:
         yield bound
 
 
-def sockets_of_services() -> list[Path]:
-    """The sockets in the folders of this user's services that live."""
+def sockets_of_services(outbox: str) -> list[Path]:
+    """The sockets of this user's services on `outbox` that live."""
     parents = dict.fromkeys((_own_parent(), UNIT_FOLDER, Path(tempfile.gettempdir())))
     found = [path for parent in parents for path in parent.glob(f"{_PREFIX}*/{SERVICE}")]
-    return [path for path in found if _is_own(path.parent) and not _is_dead(path.parent)]
+    own = [path for path in found if _is_own(path.parent) and not _is_dead(path.parent)]
+    return [path for path in own if _is_of(outbox, path.parent)]
 
 
 def _sweep() -> None:
@@ -102,6 +111,13 @@ def _is_own(folder: Path) -> bool:
         return folder.lstat().st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def _is_of(outbox: str, folder: Path) -> bool:
+    """True for the folder of a service on `outbox`."""
+    with contextlib.suppress(OSError):
+        return (folder / _OUTBOX).read_bytes() == os.fsencode(outbox)
+    return False
 
 
 def _own_parent() -> Path:
