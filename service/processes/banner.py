@@ -1,6 +1,6 @@
 """Announcements of a running command on standard output: sentences, and the banner of `serve`.
 
-They are JSON where logs are JSON.
+They are for people, also where standard output is a file; with LOG_FORMAT=json they are JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Announcer:
 
 
 def announcer_for(settings: Settings) -> Announcer:
-    """The announcer that speaks as the logs do."""
+    """The announcer for a service with these settings."""
     return Announcer(as_json=settings.log_format == "json")
 
 
