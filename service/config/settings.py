@@ -56,7 +56,8 @@ _AS_WRITTEN = {
 class Settings(BaseModel):
     """Everything that the environment decides. Durations are seconds, sizes bytes."""
 
-    model_config = ConfigDict(frozen=True)
+    # A field is given by the name of its variable.
+    model_config = ConfigDict(frozen=True, alias_generator=str.upper)
 
     app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
     host: str = "127.0.0.1"
@@ -187,13 +188,12 @@ class Settings(BaseModel):
         }
         faults: list[str] = []
         try:
-            settings = cls._from_variables(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
-            names = {str(fault["loc"][0]).upper() for fault in error.errors()}
+            names = {fault["loc"][0] for fault in error.errors()}
             faults = [_sentence(fault) for fault in error.errors()]
-            settings = cls._from_variables(
-                {key: value for key, value in given.items() if key not in names}
-            )
+            well = {key: value for key, value in given.items() if key not in names}
+            settings = cls.model_validate(well)
         faults += cross_faults(settings)
         if faults:
             raise ConfigurationError(faults)
@@ -203,21 +203,10 @@ class Settings(BaseModel):
     def variables(cls) -> dict[str, str]:
         """Each environment variable with the name of the field that it sets."""
         return {
-            str(field.validation_alias or name).upper(): name
+            str(field.validation_alias): name
             for name, field in cls.model_fields.items()
             if not field.exclude
         }
-
-    @classmethod
-    def _from_variables(cls, given: Mapping[str, Any]) -> Self:
-        names = cls.variables()
-        fields = cls.model_fields
-        return cls(
-            **{
-                str(fields[names[key]].validation_alias or names[key]): value
-                for key, value in given.items()
-            }
-        )
 
     @property
     def production(self) -> bool:
@@ -305,4 +294,4 @@ class Settings(BaseModel):
 def _sentence(fault: Mapping[str, Any]) -> str:
     said = str(fault["msg"]).removeprefix("Value error, ")
     message = _UNREADABLE.get(str(fault["type"]), said)
-    return f"{str(fault['loc'][0]).upper()}: {message[:1].lower()}{message[1:]}"
+    return f"{fault['loc'][0]}: {message[:1].lower()}{message[1:]}"
