@@ -11,6 +11,8 @@ from service.errors import OutboxNotFoundError
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+# Of several the last counts.
+_OPTIONS = re.compile(r"^(.*[?&]options=)")
 _HIDDEN = "********"
 # What stands between the user's name and the last @, whatever it holds.
 _USER_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)")
@@ -63,9 +65,8 @@ def url_in_schema(url: str, schema: str | None) -> str:
     if not _SCHEMA.fullmatch(schema):
         raise ValueError("a schema's name has lower-case letters, digits and underscores")
     option = quote(f"-coutbox.schema={schema}", safe="")
-    if option in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}options={option}"
+    named, count = _OPTIONS.subn(rf"\1{option}%20", url)
+    return named if count else f"{url}{'&' if '?' in url else '?'}options={option}"
 
 
 def redacted_url(url: str) -> str:

@@ -12,6 +12,7 @@ from service.config.outbox_url import file_fault, redacted_url, url_in_schema
 from service.config.settings import Settings
 from service.config.values import parse_duration, spelled_duration
 from service.errors import ConfigurationError
+from service.outbox.postgres.database.connection import connection_string, schema_of
 
 DEFAULTS = {
     "app_env": "development",
@@ -379,12 +380,16 @@ def test_a_fault_of_variables_together_goes_with_one_of_them(
     assert settings.production is (environ.get("APP_ENV") == "production")
 
 
-@pytest.mark.parametrize("rest", ["", "?sslmode=require"])
-def test_a_schema_is_named_once_in_an_address(rest: str) -> None:
-    option = f"{'&' if rest else '?'}options=-coutbox.schema%3Dqueue"
+@pytest.mark.parametrize(
+    "rest", ["", "?sslmode=require", "?options=-ca%3D1", "?options=-ca%3D1&options=-cb%3D2&port=1"]
+)
+def test_a_schema_in_an_address_leaves_the_rest_as_it_is(rest: str) -> None:
     for scheme in ("postgresql", "postgres"):
-        named = url_in_schema(f"{scheme}://db/app{rest}", "queue")
-        assert named == url_in_schema(named, "queue") == f"{scheme}://db/app{rest}{option}"
+        plain = f"{scheme}://db/app{rest}"
+        named = url_in_schema(plain, "queue")
+        for again in (named, url_in_schema(named, "queue")):
+            assert schema_of(again) == "queue"
+            assert connection_string(again) == connection_string(plain)
 
 
 @pytest.mark.parametrize(
