@@ -89,10 +89,6 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
     oidc = (settings.oidc_issuer, settings.oidc_client_id)
     if any(oidc) and not all(oidc):
         yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
-    issuer = _split_url(settings.oidc_issuer or "https://")
-    is_safe = issuer.scheme == "https" or issuer.hostname in _LOOPBACK
-    if not is_safe or len((settings.oidc_issuer or "").split()) > 1:
-        yield "OIDC_ISSUER: write it as https://host or https://host/path"
     if settings.production:
         if not settings.session_secret:
             yield "SESSION_SECRET: required in production"
@@ -134,12 +130,14 @@ def _event_key_faults(settings: Settings) -> Iterator[str]:
 
 def _elsewhere_faults(settings: Settings) -> Iterator[str]:
     for variable, url in (
+        ("OIDC_ISSUER", settings.oidc_issuer),
         ("JWT_ISSUER", settings.jwt_issuer),
         ("JWT_JWKS_URL", settings.jwt_jwks_url),
         ("NEXTAUTH_URL", settings.nextauth_url),
     ):
         address = _split_url(url or "https://")
-        if address.scheme != "https" and address.hostname not in _LOOPBACK:
+        is_safe = address.scheme == "https" or address.hostname in _LOOPBACK
+        if not is_safe or len((url or "").split()) > 1:
             yield f"{variable}: write it as https://host or https://host/path"
     if (settings.jwt_audience or settings.jwt_jwks_url) and not settings.jwt_issuer:
         yield "JWT_AUDIENCE, JWT_JWKS_URL: these need JWT_ISSUER"
