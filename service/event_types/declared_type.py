@@ -97,26 +97,17 @@ class DataMapping:
 
 
 def _object(template: Object) -> _Value:
-    parts = [(key, *_found_in(value), _value(value)) for key, value in template.items()]
+    parts = [(key, _value(value)) for key, value in template.items()]
 
     def build(sources: Sources) -> dict[str, Any]:
         built = {}
-        for key, root, name, value_in in parts:
-            value = getattr(sources, root).get(name, UNSET) if root else value_in(sources)
+        for key, value_in in parts:
+            value = value_in(sources)
             if value is not UNSET:
                 built[key] = value
         return built
 
     return build
-
-
-def _found_in(template: Any) -> tuple[str, str]:
-    """The root and the name of a value that is a field of the body or of the document."""
-    if is_source(template):
-        root, keys = split_source(template)
-        if root in ("body", "document") and len(keys) == 1:
-            return root, keys[0]
-    return "", ""
 
 
 def _value(template: Any) -> _Value:
