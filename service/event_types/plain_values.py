@@ -1,45 +1,37 @@
-"""Reads a JSON or YAML file as plain JSON values, within bounds."""
+"""Reads a JSON or YAML file as plain JSON values."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_MAX_BYTES = 1024 * 1024
 _MAX_DEPTH = 32
-_MAX_VALUES = 20_000
+_TOO_DEEP = f"it is nested more than {_MAX_DEPTH} levels deep"
 _find_surrogate = re.compile("[\ud800-\udfff]").search
 
 
 def read_plain_values(path: Path) -> Any:
     """The content of the file. `.json` is JSON, `.yaml` and `.yml` are YAML.
 
-    Raises OSError, and ValueError with a sentence for a file that is neither, is too large, names
-    a key twice, or has a value that JSON does not have.
+    Raises OSError, and ValueError with a sentence for a file that is neither, names a key twice, or
+    has a value that JSON does not have.
     """
     parsers = {".json": _json, ".yaml": _yaml, ".yml": _yaml}
     parse = parsers.get(path.suffix.lower())
     if parse is None:
         raise ValueError("name it .json, .yaml or .yml")
-    with path.open("rb") as file:
-        raw = file.read(_MAX_BYTES + 1)
-    if len(raw) > _MAX_BYTES:
-        raise ValueError("it is larger than 1 MiB")
     try:
-        found = parse(raw.decode("utf-8-sig"))
+        found = parse(path.read_text("utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    for count, _ in enumerate(_values(found, "", 0)):
-        if count > _MAX_VALUES:
-            raise ValueError(f"it has more than {_MAX_VALUES:,} values")
+        raise ValueError(_TOO_DEEP) from None
+    _check(found, "", 0)
     return found
 
 
@@ -95,19 +87,18 @@ def _repeated(keys: list[str]) -> str:
     return next(key for key in keys if keys.count(key) > 1)
 
 
-def _values(value: Any, place: str, depth: int) -> Iterator[Any]:
-    yield value
+def _check(value: Any, place: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+        raise ValueError(_TOO_DEEP)
     if isinstance(value, dict):
         for key, one in value.items():
             if not isinstance(key, str):
                 where = place or "its top"
                 raise ValueError(f"{where} has the key {key!r}; write it in quotes")  # noqa: TRY004
-            yield from _values(one, f"{place}.{key}".removeprefix("."), depth + 1)
+            _check(one, f"{place}.{key}".removeprefix("."), depth + 1)
     elif isinstance(value, list):
         for index, one in enumerate(value):
-            yield from _values(one, f"{place}[{index}]", depth + 1)
+            _check(one, f"{place}[{index}]", depth + 1)
     elif not _is_json(value):
         raise ValueError(f"{place} is {value!a}, which JSON does not have; write it in quotes")
 

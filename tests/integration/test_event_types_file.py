@@ -149,15 +149,14 @@ def test_an_entry_is_taken_up_to_its_bounds(load, field, value):
     assert getattr(report, field) == value
 
 
-def test_a_file_is_taken_up_to_its_bounds(load):
+def test_a_file_is_taken_up_to_its_depth(load):
     def nested(levels: int) -> str:
         inside = "".join(f'{{"a{level}": ' for level in range(levels)) + "1" + "}" * levels
         return json.dumps({"types": [changed(data=json.loads(inside))]})
 
-    [_, report] = load(nested(29).ljust(1024 * 1024), name="types.json")
+    [_, report] = load(nested(29), name="types.json")
     assert list(report.data) == ["a0"]
     assert "more than 32 levels" in faults(load, nested(30), name="types.json")[0]
-    load(None, changed(data={"a": [0] * 19_988}))  # with these, 20,000 values
 
 
 @pytest.mark.parametrize(
@@ -222,10 +221,8 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("types: [{name: -.inf}]", "types.yaml", "types[0].name is -inf, which JSON does not"),
         ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
         ("types: " + "[" * 40 + "]" * 40, "types.yaml", "it is nested more than 32 levels deep"),
-        ("[" * 100_000, "types.json", "it is nested too deeply"),
-        ("[" * 1_000, "types.yaml", "it is nested too deeply"),
-        (f"[{'0, ' * 20_000}0]", "types.json", "it has more than 20,000 values"),
-        ("#" * 1024 * 1024 + "#", "types.yaml", "it is larger than 1 MiB"),
+        ("[" * 100_000, "types.json", "it is nested more than 32 levels deep"),
+        ("[" * 1_000, "types.yaml", "it is nested more than 32 levels deep"),
         ("", "types.yaml", "write an object with the one key types, which is a list of event "),
         ("types: 5", "types.yaml", "write an object with the one key types"),
         ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
@@ -257,13 +254,6 @@ def test_yaml_may_merge_mappings(load):
         "minLength": 2,
         "maxLength": 9,
     }
-
-
-def test_aliases_that_would_grow_to_billions_of_values_are_refused(load):
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    with pytest.raises(ConfigurationError, match="more than 20,000 values"):
-        load("\n".join(lines))
 
 
 def test_a_file_that_is_missing_or_not_utf8_is_told(tmp_path):
