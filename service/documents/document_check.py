@@ -72,7 +72,6 @@ class DocumentCheck:
         return extra
 
     def _keep(self, name: str, extra: Extra) -> None:
-        self._known.pop(name, None)  # a name that is asked for again becomes the newest
         if len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[name] = (asyncio.get_running_loop().time() + _KNOWN_SECONDS, extra)

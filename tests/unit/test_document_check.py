@@ -83,19 +83,13 @@ async def test_a_document_that_was_not_there_is_asked_about_again(mode, unknown)
 
 @pytest.mark.parametrize("mode", ["enrich", "require"])
 @in_virtual_time
-async def test_1024_documents_are_kept_those_that_were_asked_about_last(mode):
-    first, again, *others = names = [str(number) for number in range(1026)]
+async def test_the_last_1024_documents_are_kept(mode):
+    names = [str(number) for number in range(1025)]
     shelf = Shelf(**dict.fromkeys(names, FOUND))
     check = DocumentCheck(mode, shelf)
-    for name in (again, first):
-        await check(name)
-    await asyncio.sleep(5)
-    for name in (others[0], again, *others[1:]):
-        await check(name)
-    shelf.asked.clear()
-    for name in (*others[1:], again, others[0]):
-        await check(name)
-    assert shelf.asked == [others[0]]
+    for name in (*names, *names[1:], names[0]):
+        assert await check(name) == EXTRA
+    assert shelf.asked == [*names, names[0]]
 
 
 @pytest.mark.parametrize("answer", [FOUND, None, StorageUnavailableError()])
