@@ -7,74 +7,20 @@ only after their time; dead rows stay until an operator decides.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
 
 import structlog
 
-from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.errors import OutboxUnavailableError
+from service.outbox.ports import Repairs
 
-PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 600.0
 _RETRY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class PurgedPage(NamedTuple):
-    """One step of a purge: where the next begins, None at the end, and how many rows it removed."""
-
-    next_after: int | None
-    removed: int
-
-
-class Purger(Protocol):
-    """The store's part of a purge."""
-
-    async def purge_page(self, after_seq: int, older_than_seconds: float) -> PurgedPage:
-        """Remove old delivered rows of one page after `after_seq`, atomically."""
-        ...
-
-    async def purge_ended(self, removed: int, actor: str | None) -> None:
-        """Note the purge in the audit unless `actor` is None, and give the space back."""
-        ...
-
-
-class Purges(Protocol):
-    """Repairs that can purge."""
-
-    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
-        """Remove delivered rows settled longer ago; returns how many."""
-        ...
-
-    async def purge_payloads(self, *, older_than_seconds: float) -> int:
-        """Remove the payloads of delivered rows settled longer ago; returns how many."""
-        ...
-
-
-async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None) -> int:
-    """Remove delivered rows settled longer ago, in pages with a pause; returns how many.
-
-    Raises what `purger` raises; the pages before stay removed. OutboxBusyError says that the purge
-    makes way for another process; what was removed is in the audit then, too.
-    """
-    gone = 0
-    after: int | None = 0
-    try:
-        while after is not None:
-            after, removed = await purger.purge_page(after, older_than_seconds)
-            gone += removed
-            await asyncio.sleep(PAUSE_SECONDS if removed else 0)
-    except OutboxBusyError:
-        if gone:
-            await purger.purge_ended(gone, actor)
-        raise
-    if gone:
-        await purger.purge_ended(gone, actor)
-    return gone
-
-
 async def run_retention(
-    repairs: Purges, retention_seconds: float, payload_seconds: float | None = None
+    repairs: Repairs, retention_seconds: float, payload_seconds: float | None = None
 ) -> None:
     """Purge rows that were delivered longer ago, now and then, until cancelled.
 

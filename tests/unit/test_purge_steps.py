@@ -9,11 +9,12 @@ import pytest
 import structlog
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge, run_retention
+from service.outbox.retention import run_retention
+from service.outbox.sqlite.repairs import PAUSE_SECONDS, PurgedPage, SqlitePurger
 from tests.support.virtual_time import in_virtual_time, now
 
 
-class Pages:
+class Pages(SqlitePurger):
     """A purger that removes so many rows in each page, or fails."""
 
     def __init__(self, removed: Sequence[int | Exception]) -> None:
@@ -39,7 +40,7 @@ class Pages:
 @in_virtual_time
 async def test_the_pages_follow_each_other_with_a_pause_after_each_that_removed_rows() -> None:
     pages = Pages([3, 0, 2])
-    assert await purge(pages, older_than_seconds=60.0, actor="ada") == 5
+    assert await pages.purge(older_than_seconds=60.0, actor="ada") == 5
     assert pages.asked == [(0, 60.0), (10, 60.0), (20, 60.0)]
     assert pages.began == [0.0, PAUSE_SECONDS, PAUSE_SECONDS]
     assert now() == 2 * PAUSE_SECONDS
@@ -50,7 +51,7 @@ async def test_the_pages_follow_each_other_with_a_pause_after_each_that_removed_
 async def test_a_page_that_removes_nothing_lets_others_run_and_is_not_noted() -> None:
     pages, ran = Pages([0]), list[str]()
     asyncio.get_running_loop().call_soon(ran.append, "other")
-    assert await purge(pages, older_than_seconds=60.0, actor="ada") == 0
+    assert await pages.purge(older_than_seconds=60.0, actor="ada") == 0
     assert (ran, pages.ended) == (["other"], [])
 
 
@@ -61,7 +62,7 @@ async def test_what_was_removed_before_it_makes_way_is_noted(
 ) -> None:
     pages = Pages([first, OutboxBusyError()])
     with pytest.raises(OutboxBusyError):
-        await purge(pages, older_than_seconds=60.0, actor="ada")
+        await pages.purge(older_than_seconds=60.0, actor="ada")
     assert pages.ended == noted
 
 

@@ -18,8 +18,7 @@ from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.audit import Act, ErasedRecords, act_of, new_act
 from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.keys import RUN_SECONDS
-from service.outbox.model import DeliveryRecord, Named, Row, State
-from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge
+from service.outbox.model import Named, Row, State
 from service.outbox.sqlite.file.connection import SQL
 from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.file.lock import WriterLock
@@ -29,9 +28,17 @@ from service.outbox.sqlite.records import SqliteDelivery, SqliteSettings, write_
 from service.outbox.sqlite.state import BytesCount, CachedState, Freed, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter
 
+PAUSE_SECONDS = 0.05
 _VACUUM_PAGES = 1000
 _READ = "A reader of the outbox's file keeps its log. Erase again when it has ended."
 _MAKES_WAY = "A service is starting, so the purge stopped early. Repeat the command."
+
+
+class PurgedPage(NamedTuple):
+    """One step of a purge: where the next begins, None at the end, and how many rows it removed."""
+
+    next_after: int | None
+    removed: int
 
 
 class _Changed(NamedTuple):
@@ -68,12 +75,11 @@ class SqliteRepairs:
         self._journal = journal
         self._settings = settings
         self._log = log
-        self._payload_purger = payload_purger
         self._writer = writer
-        self._delivery = delivery
         self._counts = counts
         self._bytes_count = bytes_count
-        self._purger = purger
+        self.purge, self.purge_payloads = purger.purge, payload_purger.purge
+        self.set_paused = delivery.set_paused
 
     async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
         """The named dead rows become pending, with the state DELIVERED the delivered ones.
@@ -114,14 +120,6 @@ class SqliteRepairs:
             await self._journal.mark(done.rows)
         return [event_id for _, event_id in done.rows]
 
-    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
-        """Remove delivered rows settled longer ago, in small pages; returns how many."""
-        return await purge(self._purger, older_than_seconds=older_than_seconds, actor=actor)
-
-    async def purge_payloads(self, *, older_than_seconds: float) -> int:
-        """Remove the payloads of delivered rows settled longer ago; returns how many."""
-        return await purge(self._payload_purger, older_than_seconds=older_than_seconds, actor=None)
-
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
         """As the port says; then empty the log.
 
@@ -131,14 +129,6 @@ class SqliteRepairs:
         if not await self._writer.between_commits(self._log.truncate):
             raise OutboxUnavailableError(_READ)
         return erased
-
-    async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
-    ) -> DeliveryRecord:
-        """Pause or resume delivery; returns the delivery record."""
-        return await self._delivery.set_paused(
-            paused=paused, actor=actor, ask_now=ask_now, reason=reason
-        )
 
 
 class SqlitePurger:
@@ -163,6 +153,27 @@ class SqlitePurger:
         self._clock = clock
         self._state = state
         self._lock = lock
+
+    async def purge(self, *, older_than_seconds: float, actor: str | None = None) -> int:
+        """As the port says, in pages with a pause.
+
+        The pages before an error stay removed. OutboxBusyError says that the purge makes way for
+        another process; what was removed is in the audit then, too.
+        """
+        gone = 0
+        after: int | None = 0
+        try:
+            while after is not None:
+                after, removed = await self.purge_page(after, older_than_seconds)
+                gone += removed
+                await asyncio.sleep(PAUSE_SECONDS if removed else 0)
+        except OutboxBusyError:
+            if gone:
+                await self.purge_ended(gone, actor)
+            raise
+        if gone:
+            await self.purge_ended(gone, actor)
+        return gone
 
     async def purge_page(self, after_seq: int, older_than_seconds: float) -> PurgedPage:
         """Remove old delivered rows of one page after `after_seq`, atomically.

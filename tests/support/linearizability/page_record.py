@@ -8,8 +8,7 @@ from typing import Any
 from service.errors import OutboxUnavailableError
 from service.outbox.ports import Repairs
 from service.outbox.postgres.repairs import PostgresRepairs
-from service.outbox.retention import PurgedPage
-from service.outbox.sqlite.repairs import SqliteRepairs
+from service.outbox.sqlite.repairs import PurgedPage, SqliteRepairs
 from tests.support.linearizability.record import Recorder
 
 
@@ -22,7 +21,7 @@ def record_pages(repairs: Repairs, recorder: Recorder) -> None:
 
 
 def _record_on_sqlite(repairs: SqliteRepairs, recorder: Recorder) -> None:
-    purger = repairs._purger
+    purger = repairs.purge.__self__
     remove = purger.purge_page
 
     async def recorded(after_seq: int, older_than_seconds: float) -> PurgedPage:
