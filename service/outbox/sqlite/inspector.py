@@ -18,31 +18,48 @@ from service.outbox.event import decode_meta
 from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
-from service.outbox.queries import Dialect, Way, filter_sql
 from service.outbox.sqlite.file.connection import SQL, Reads
 from service.outbox.sqlite.file.disk import beside
-from service.outbox.sqlite.records import delivery_record
+from service.outbox.sqlite.records import read_delivery
 
 PAST_ALL = 2**63 - 1
 
 _decode_history = msgspec.json.Decoder(tuple[dict[str, object], ...]).decode
-_DIALECT = Dialect(parameter=":{}".format, column="{}".format, now_ms=":now")
+_STATE, _ISOLATED, _ACCEPTED_AT_MS = 4, 7, 8  # columns of ROWS
+_COMPARED = {
+    "owner": "owner = :owner",
+    "user_id": "user_id = :user_id",
+    "name": "name = :name",
+    "reason": "reason = :reason",
+    "since_ms": "accepted_at_ms >= :since_ms",
+    "until_ms": "accepted_at_ms < :until_ms",
+    "before_seq": "seq < :before_seq",
+    "after_seq": "seq > :after_seq",
+    "older_than_seconds": "accepted_at_ms <= :accepted_until",
+    "id_prefix": "event_id >= :id_prefix AND event_id < :prefix_end",
+}
+_CONTAINED = {
+    "user_part": "instr(lower(user_id), lower(:user_part)) > 0",
+    "name_part": "instr(lower(name), lower(:name_part)) > 0",
+    "reason_part": "instr(lower(reason), lower(:reason_part)) > 0",
+    "payload_part": (
+        "instr((SELECT payload FROM outbox AS p WHERE p.seq = outbox_rows.seq), :payload_part) > 0"
+    ),
+}
 # Reading a state reads no row of another. Many ids may share a prefix: the limit bounds the read.
-_SOURCES: dict[Way | State, str] = {
-    Way.IDS: "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value",
-    Way.ALIAS: (
-        "(SELECT seq FROM outbox WHERE owner = :owner AND meta ->> 'wire_id' = :alias"
-        " AND substr(meta ->> 'wire_id', 1, 255) = substr(:alias, 1, 255)"
-        " AND meta ->> 'wire_id' <> ''"
-        " UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias)"
-        " CROSS JOIN outbox_rows USING (seq)"
-    ),
-    Way.PREFIX: (
-        "(SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end"
-        " ORDER BY event_id DESC LIMIT 10000) CROSS JOIN outbox_rows USING (seq)"
-    ),
-    Way.OWNER: "outbox_rows",
-    Way.ALL: "outbox_rows",
+_BY_IDS = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
+_BY_ALIAS = (
+    "(SELECT seq FROM outbox WHERE owner = :owner AND meta ->> 'wire_id' = :alias"
+    " AND substr(meta ->> 'wire_id', 1, 255) = substr(:alias, 1, 255)"
+    " AND meta ->> 'wire_id' <> ''"
+    " UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias)"
+    " CROSS JOIN outbox_rows USING (seq)"
+)
+_BY_PREFIX = (
+    "(SELECT seq FROM outbox WHERE event_id >= :id_prefix AND event_id < :prefix_end"
+    " ORDER BY event_id DESC LIMIT 10000) CROSS JOIN outbox_rows USING (seq)"
+)
+_OF_STATE = {
     State.PENDING: "(SELECT seq FROM outbox_ready) CROSS JOIN outbox_rows USING (seq)",
     State.DELIVERING: "(SELECT seq FROM outbox_claims) CROSS JOIN outbox_rows USING (seq)",
     State.SENT: "(SELECT seq FROM outbox_sent) CROSS JOIN outbox_rows USING (seq)",
@@ -82,15 +99,14 @@ class SqliteInspector:
             dead=dead,
             oldest_pending_seconds=_age(oldest, now),
             oldest_due_seconds=_age(due, now),
-            delivery=delivery_record(delivery, now),
+            delivery=delivery,
             database_bytes=_size(self._path),
             wal_bytes=_size(beside(self._path, "-wal")) or 0,
         )
 
     async def load_delivery(self) -> DeliveryRecord:
         """The delivery record as last saved."""
-        [delivery] = await self._reads.run(_fetch, SQL["DELIVERY"], {})
-        return delivery_record(delivery, wall_now_ms())
+        return await self._reads.run(read_delivery)
 
     async def payload(self, event_id: str) -> bytes | None:
         """The stored bytes of one event, None when there is no such event."""
@@ -141,57 +157,56 @@ class SqlitePositions:
 
 def found_row(connection: sqlite3.Connection, event_id: str) -> Row | None:
     """The row of an event, None when there is none."""
-    rows = connection.execute(SQL["ROW_BY_ID"], {"id": event_id}).fetchall()
-    return row_of(rows[0], wall_now_ms()) if rows else None
+    statement = f"{SQL['ROWS']} FROM outbox_rows WHERE event_id = :id"
+    rows = _fetch(connection, statement, {"id": event_id, "now": wall_now_ms()})
+    return _row_of(rows[0]) if rows else None
 
 
 def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[Row]:
     """The rows that match, newest first."""
     text, values = _searched(wanted, now_ms)
-    found = connection.execute(f"{SQL['ROWS']} {text}", values).fetchall()
-    return [row_of(row, now_ms) for row in found]
+    return [_row_of(row) for row in _fetch(connection, f"{SQL['ROWS']} {text}", values)]
 
 
 def _searched(wanted: Filter, now_ms: int) -> tuple[str, dict[str, Any]]:
     """The FROM and what follows of a search, and its parameters."""
-    way, conditions, values = filter_sql(wanted, _DIALECT)
-    place = wanted.state if way is Way.STATE and wanted.state else way
-    values["now"] = now_ms
-    if "ids" in values:
-        values["ids"] = msgspec.json.encode(values["ids"]).decode()
-    return f"FROM {_SOURCES[place]} WHERE {conditions} ORDER BY seq DESC LIMIT :limit", values
+    tests = [test for name, test in _COMPARED.items() if getattr(wanted, name) is not None]
+    tests += [test for name, test in _CONTAINED.items() if getattr(wanted, name)]
+    if wanted.state is not None:
+        tests.append(f"state = '{wanted.state}'")
+    if wanted.never_sent:
+        tests.append("state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL")
+    values = {
+        **msgspec.structs.asdict(wanted),
+        "now": now_ms,
+        "accepted_until": now_ms - int((wanted.older_than_seconds or 0) * 1000),
+        "prefix_end": f"{wanted.id_prefix}\U0010ffff",
+        "payload_part": (wanted.payload_part or "").encode(),
+        "ids": msgspec.json.encode(sorted(set(wanted.ids or ()))).decode(),
+    }
+    conditions = " AND ".join(tests) or "true"
+    return f"FROM {_source(wanted)} WHERE {conditions} ORDER BY seq DESC LIMIT :limit", values
 
 
-def row_of(row: tuple[Any, ...], now: int) -> Row:
-    """The row that ROWS gives, at this moment."""
-    (seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms) = row[
-        :10
-    ]
-    first_sent_at, settled_at, due_at, lease_until, reason, detail, history = row[10:17]
-    size, meta_text, prefix = row[17:]
+def _source(wanted: Filter) -> str:
+    """Where the rows are looked for: by the narrowest index that the filter allows."""
+    if wanted.ids is not None:
+        return _BY_IDS
+    if wanted.alias is not None:
+        return _BY_ALIAS
+    is_of_owner = wanted.owner is not None and wanted.after_seq is not None
+    if wanted.state is not None and not is_of_owner:
+        return _OF_STATE[wanted.state]
+    return _BY_PREFIX if wanted.id_prefix is not None and wanted.owner is None else "outbox_rows"
+
+
+def _row_of(row: tuple[Any, ...]) -> Row:
+    """The row that ROWS gives."""
+    *fields, history, payload_bytes, seq, meta_text, prefix = row
+    fields[_STATE], fields[_ISOLATED] = State(fields[_STATE]), bool(fields[_ISOLATED])
     meta = decode_meta(meta_text)
-    return Row(
-        id=event_id,
-        name=name,
-        owner=owner,
-        user_id=user_id,
-        state=State(state),
-        attempts=attempts,
-        sends=sends,
-        isolated=bool(isolated),
-        accepted_at_ms=accepted_at_ms,
-        first_sent_at_ms=first_sent_at,
-        settled_at_ms=settled_at,
-        due_in_seconds=_seconds_to(due_at, now),
-        lease_in_seconds=_seconds_to(lease_until, now),
-        reason=reason,
-        detail=detail,
-        history=notes_of(history),
-        payload_bytes=size,
-        seq=seq,
-        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, meta),
-        meta=meta,
-    )
+    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], meta)
+    return Row(*[*fields, notes_of(history), payload_bytes, ulid, seq, meta])
 
 
 def notes_of(history: str | None) -> tuple[dict[str, object], ...]:
@@ -200,10 +215,6 @@ def notes_of(history: str | None) -> tuple[dict[str, object], ...]:
         return _decode_history(history or "[]")
     except msgspec.DecodeError:
         return ({"at": 0, "note": "The history can't be read."},)
-
-
-def _seconds_to(at_ms: int | None, now: int) -> float | None:
-    return None if at_ms is None else max(0, at_ms - now) / 1000
 
 
 def _fetch(
@@ -220,7 +231,7 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
         [[oldest]] = _fetch(connection, SQL["OLDEST"], every)
         late = {"now": now, "due": now + SOON_MS, "delays": True}
         [[due]] = _fetch(connection, SQL["OLDEST"], late)
-        [delivery] = _fetch(connection, SQL["DELIVERY"], {})
+        delivery = read_delivery(connection)
     finally:
         connection.execute("ROLLBACK")
     return (*counts, oldest, due, delivery)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -33,17 +32,8 @@ class SqliteDelivery:
         """Save the breaker's fields and keep `paused_by`; returns the stored record."""
 
         def run(connection: sqlite3.Connection) -> DeliveryRecord:
-            values = {
-                "state": record.state,
-                "reason": record.reason,
-                "window": record.window,
-                "failures": record.failures,
-                "reopens_at_ms": wall_now_ms() + int(record.reopens_in_seconds * 1000),
-                "since_ms": record.since_ms,
-                "rate": record.rate,
-                "destination": record.destination,
-                "confirmation": record.confirmation,
-            }
+            reopens_at_ms = wall_now_ms() + int(record.reopens_in_seconds * 1000)
+            values = {**msgspec.structs.asdict(record), "reopens_at_ms": reopens_at_ms}
             connection.execute(SQL["SAVE_DELIVERY"], values)
             return read_delivery(connection)
 
@@ -69,33 +59,8 @@ class SqliteDelivery:
 
 def read_delivery(connection: sqlite3.Connection) -> DeliveryRecord:
     """The record as it stands in the file."""
-    [row] = connection.execute(SQL["DELIVERY"]).fetchall()
-    return delivery_record(row, wall_now_ms())
-
-
-def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
-    """The delivery record as DELIVERY gives it.
-
-    When the clock was set back after the save, the wait can't be known and is over.
-    """
-    state, reason, window, failures, reopens_at, since, rate, paused_by, revision = row[:9]
-    destination, confirmation, pause_reason = row[9:]
-    if now_ms < since:
-        reopens_at = 0
-    return DeliveryRecord(
-        state=state,
-        reason=reason,
-        window=window,
-        failures=failures,
-        reopens_in_seconds=max(0, reopens_at - now_ms) / 1000,
-        since_ms=since,
-        rate=rate,
-        paused_by=paused_by,
-        pause_reason=pause_reason,
-        revision=revision,
-        destination=destination,
-        confirmation=confirmation,
-    )
+    [row] = connection.execute(SQL["DELIVERY"], {"now": wall_now_ms()}).fetchall()
+    return DeliveryRecord(*row)
 
 
 class SqliteSettings:

@@ -1,8 +1,11 @@
 -- The delivery record, stored settings, samples and the audit.
 
 -- name: DELIVERY
-SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, paused_by, revision,
-       destination, confirmation, pause_reason
+-- The fields of a DeliveryRecord in their order. When the clock was set back after the save, the wait
+-- can't be known and is over.
+SELECT state, reason, batch_window, failures,
+       max(0, iif(:now < since_ms, 0, reopens_at_ms) - :now) / 1000.0, since_ms, rate, paused_by,
+       revision, destination, confirmation, pause_reason
 FROM outbox_delivery
 
 -- name: SAVE_DELIVERY

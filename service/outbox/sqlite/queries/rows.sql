@@ -1,17 +1,10 @@
 -- The rows for people, and figures of the outbox.
 
--- name: ROW_BY_ID
-SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
-       first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail, history,
-       payload_bytes, meta,
-       (SELECT prefix FROM outbox_prefixes WHERE from_seq <= seq ORDER BY from_seq DESC LIMIT 1)
-FROM outbox_rows WHERE event_id = :id
-
 -- name: ROWS
--- Columns of the rows of a filter: the text that follows begins with FROM.
-SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
-       first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail, history,
-       payload_bytes, meta,
+-- Columns of rows for people at the moment :now; the text that follows begins with FROM.
+SELECT event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
+       first_sent_at_ms, settled_at_ms, max(0, due_at_ms - :now) / 1000.0,
+       max(0, lease_until_ms - :now) / 1000.0, reason, detail, history, payload_bytes, seq, meta,
        (SELECT prefix FROM outbox_prefixes WHERE from_seq <= seq ORDER BY from_seq DESC LIMIT 1)
 
 -- name: COUNTS
