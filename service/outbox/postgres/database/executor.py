@@ -39,10 +39,10 @@ class LostError(Exception):
 class PostgresExecutor:
     """The connections; an async context manager. `statements` counts the round trips."""
 
-    def __init__(self, url: str, max_connections: int, connection_seconds: float) -> None:
+    def __init__(self, url: str, connection_seconds: float) -> None:
         self.statements = 0
         self._connection_seconds = connection_seconds
-        self._planned = asyncio.Semaphore(max(1, max_connections // 2))
+        self._planned = asyncio.Semaphore(MAX_CONNECTIONS // 2)
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
         self._in_use: dict[OutboxConnection, float] = {}  # with the deadline of its statement
         self._pool = AsyncConnectionPool(
@@ -51,7 +51,7 @@ class PostgresExecutor:
             kwargs={"autocommit": True},
             configure=set_up,
             min_size=1,
-            max_size=max_connections,
+            max_size=MAX_CONNECTIONS,
             reconnect_timeout=0.5,
             max_lifetime=1800,
             open=False,

@@ -15,7 +15,7 @@ from typing import Any, Self
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.database.availability import Availability
 from service.outbox.postgres.database.connection import schema_of, statements
-from service.outbox.postgres.database.executor import MAX_CONNECTIONS, LostError, PostgresExecutor
+from service.outbox.postgres.database.executor import LostError, PostgresExecutor
 from service.outbox.postgres.database.faults import REPEAT
 
 
@@ -39,17 +39,11 @@ _AS_BEFORE: Mapping[str, object] = MappingProxyType({})
 class PostgresPool:
     """The process's way to one database; an async context manager."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        max_connections: int = MAX_CONNECTIONS,
-        timings: PoolTimings | None = None,
-    ) -> None:
+    def __init__(self, url: str, *, timings: PoolTimings | None = None) -> None:
         self.timings = timings or PoolTimings()
         self.schema = schema_of(url)
         self._statements = statements(self.schema)
-        self._executor = PostgresExecutor(url, max_connections, self.timings.connection_seconds)
+        self._executor = PostgresExecutor(url, self.timings.connection_seconds)
         self._availability = Availability(url, self._executor.renew)
 
     async def __aenter__(self) -> Self:
