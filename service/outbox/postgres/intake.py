@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
 from service.outbox.limits import Usage
-from service.outbox.postgres.appends import Append, PostgresAppends, Stored, fail
+from service.outbox.postgres.appends import Append, PostgresAppends, fail
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
 from service.outbox.postgres.quota import PostgresQuota
@@ -78,9 +78,6 @@ class PostgresIntake:
         if not events:
             return ()
         check_call(events, keys)
-        if len(events) > 1 and any(keys):
-            # Raises when two events have one key with different digests.
-            self._appends.divided(events, keys, Stored())
         owner, reserved = events[0].owner, usage_of(events)
         try:
             await self._quota.admit(owner, *reserved)
