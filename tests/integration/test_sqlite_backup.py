@@ -208,7 +208,6 @@ async def test_a_backup_of_a_live_outbox_holds_every_row_and_delivers_it(
     assert {name for name in names if name.startswith("copy")} == {"copy.db"}
     async with open_sqlite_outbox(copy, **LIMITS) as restored:
         # What was being sent is due at once, and known to have left; so is the one that waited.
-        assert restored.recovery.claimed == 1
         taken = {*ids(await claim(restored)), *ids(await claim(restored))}
         assert taken == {written["delivering"], written["pending"]}
         row = await restored.intake.find(written["delivering"])

@@ -57,18 +57,14 @@ class SqliteClaims:
         # Of each claim of this process the rows, with their owners.
         self.owners: dict[str, dict[int, str]] = {}
 
-    def recover(self, connection: sqlite3.Connection) -> int:
-        """Free the rows that an earlier process claimed or delayed.
-
-        Returns how many were claimed.
-        """
+    def recover(self, connection: sqlite3.Connection) -> None:
+        """Free the rows that an earlier process claimed or delayed."""
         connection.execute(SQL["RECOVER_DUE"])
         connection.execute(SQL["RECOVER_SENT"], {"now": self._clock.now_ms()})
-        claimed = len(_expire(connection, _END_OF_TIME_MS))
+        _expire(connection, _END_OF_TIME_MS)
         [(waits,)] = connection.execute(SQL["FAIR_SHARE_WAITS"]).fetchall()
         self.picker.may_have_fair_share = bool(waits)
         self._fresh.after(connection, self._clock.now_ms())
-        return claimed
 
     def due_in_seconds(self, *, waiting: bool) -> float | None:
         """Seconds until `apply` wants a transaction of its own; None: not before other work comes.

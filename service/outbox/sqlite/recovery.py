@@ -71,7 +71,6 @@ class Recovery:
         self._accepts_loss = accepts_loss
         self._is_migrated = False
         self._is_done = False
-        self.claimed = 0
 
     async def migrate(self) -> None:
         """Apply missing migrations, to a file that has its own log.
@@ -126,7 +125,7 @@ class Recovery:
     def _recover(self, connection: sqlite3.Connection) -> dict[str, int]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self.claimed = self._claims.recover(connection)
+            self._claims.recover(connection)
             self._begin(connection)
             connection.execute("COMMIT")
         except BaseException:

@@ -11,7 +11,6 @@ appends, so an idle outbox commits at once; claims take at least a quarter more 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -60,7 +59,7 @@ class WriterTimings:
     outbox can't be written, a probe tries it every `probe_seconds`. A commit without a sync is
     synced after `sync_seconds`. A group waits at most `gather_turns` turns of the event loop for
     requests that have arrived, then as long as `delay` says. Claims follow one another as
-    `pace` says. `clock` gives seconds; uvloop's own counts milliseconds.
+    `pace` says.
     """
 
     stall_seconds: float = 3.0
@@ -69,7 +68,6 @@ class WriterTimings:
     gather_turns: int = 8
     delay: DelayPolicy = field(default_factory=DelayPolicy)
     pace: ClaimPace = field(default_factory=ClaimPace)
-    clock: Callable[[], float] = time.monotonic
 
 
 class CommitDelay:

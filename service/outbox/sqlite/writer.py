@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -55,7 +56,7 @@ class SqliteWriter:
         self._waiting = Group()
         self._try_claims = False
         self.watchdog = Watchdog(timings, recorder, commits.corruption, self._fail_waiting)
-        self._delay = CommitDelay(timings.delay, timings.clock)
+        self._delay = CommitDelay(timings.delay, time.monotonic)
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
