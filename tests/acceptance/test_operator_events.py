@@ -105,7 +105,7 @@ async def test_lists_are_paged_to_their_end_and_filtered(
     assert 'Dead <span class="count">63</span>' in first
     assert '<a href="/outbox/events?">All <span class="count">63</span>' in first
     # Filters are met together, and stay in the form.
-    assert "No event matches." in await operator.see(f"/outbox/events?name={'x' * 512}")
+    assert "No event matches." in await operator.see(f"/outbox/events?name={'x' * 20_000}")
     [large, *_] = dead["too_large"]
     page = await operator.see(f"/outbox/events?id={large[:-2]}")
     assert (listed(page).count(large), "More ids begin so" in page) == (1, False)
@@ -257,6 +257,7 @@ async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator:
     for path, fields, words in (
         ("events/none/payload", (), "There is no such event."),
         ("replay", (("event", "none"),), GONE),
+        ("replay", (("state", "dead"), ("name", f'"{"n" * 200_000}"'), ("all", "yes")), GONE),
         ("discard", (("state", "dead"), ("all", "no")), "No event was selected."),
     ):
         refused = await operator.send(f"/outbox/{path}", *fields, expected=404)
@@ -267,7 +268,6 @@ async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator:
         ("before=-1", "before is not a whole number."),
         ("before=%C2%B2", "before is not a whole number."),
         (f"before={2**63}", "before is not a whole number."),
-        (f"id={'x' * 513}", "A field of the filter is too long."),
     ):
         async with operator._session.get(f"{operator._url}/outbox/events?{query}") as answer:
             told = await answer.json()
