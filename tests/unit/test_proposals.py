@@ -166,6 +166,17 @@ async def test_a_dry_run_tells_what_is_left_out_late_and_lost(
     assert found.late == late
 
 
+@pytest.mark.parametrize("given", [{}, {"ids": ("e-0",)}, {"state": State.SENT}])
+async def test_a_replay_of_rows_in_any_state_looks_for_dead_ones_unless_they_are_named(
+    given: dict[str, Any],
+) -> None:
+    for action, state in ((Action.REPLAY, None if given else State.DEAD), (Action.DISCARD, None)):
+        search = Finds([])
+        proposal = await Proposals(search, Replays()).propose(action, Filter(**given), now_ms=0)  # type: ignore[arg-type]
+        assert proposal.wanted.state is given.get("state", state)
+        assert search.asked == [msgspec.structs.replace(proposal.wanted, limit=10_000)]
+
+
 async def test_a_change_names_rows_by_state_in_pages_and_tells_how_far_it_is() -> None:
     replays, told = Replays(), list[tuple[int, int]]()
     rows = rows_in(State.DEAD, State.PENDING, *[State.DEAD] * 501)
@@ -227,7 +238,7 @@ async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> No
     proposals = Proposals(Finds(rows_in(State.DEAD, State.DEAD, State.SENT)), Replays())  # type: ignore[arg-type]
     proposal = await proposals.propose(Action.REPLAY, Filter(name="n"), now_ms=7)
     first = PacedReplay.of(proposal, ACT, actor="ada", per_minute=30)
-    assert first == PacedReplay(ACT, "ada", Filter(name="n"), 7, 30, 2)
+    assert first == PacedReplay(ACT, "ada", Filter(name="n", state=State.DEAD), 7, 30, 2)
     await replays.start(first)
     kept = {"act", "actor", "wanted", "seenAt", "perMinute", "total", "done", "before"}
     assert scopes.stored["watch", "paced-replay"].keys() == kept  # the next version reads it

@@ -146,9 +146,12 @@ class Proposals:
         """The effect of `action` on the rows that match, at most 10,000.
 
         With `seen_ms` it leaves out rows that were accepted or settled later: they were not shown.
-        Without it no row is left out so, whatever the store's clock says.
+        Without it no row is left out so, whatever the store's clock says. A replay of what a filter
+        without a state matches is one of dead rows.
         """
         at_ms = now_ms if seen_ms is None else seen_ms
+        if action is Action.REPLAY and wanted.ids is None and wanted.state is None:
+            wanted = msgspec.structs.replace(wanted, state=State.DEAD)
         found = await self._search.find(msgspec.structs.replace(wanted, limit=MAX_ROWS))
         seen = [row for row in found.rows if seen_ms is None or moved_at(row) <= seen_ms]
         rows = [row for row in seen if row.state in STATES[action]]
