@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -103,41 +104,43 @@ def delivery(state: str = "healthy", reason: str = "", reopens: float = 0.0, **m
     return DeliveryRecord(state, reason, 1, 0, reopens, 0, **more)
 
 
-def seen(record: DeliveryRecord, waiting: int = 0, sent: int = 0):
+def seen(record: DeliveryRecord, *, pending: int = 0, due: float | None = None, sent: int = 0):
     """An outbox with this delivery: its view, and the figures of a page."""
-    stats = Stats(waiting, 0, 0, 0, None, None, record, None, None, sent=sent)
+    stats = Stats(pending, 0, 0, 0, None, due, record, None, None, sent=sent)
     view = stats_view(stats, serving=True)
     return view, figures(moved(None, view, 0.0))
 
 
-@pytest.mark.parametrize(("reopens", "soon"), [(0.0, "at once"), (2.5, "in 2.5 s")])
-@pytest.mark.parametrize("paused_by", [None, "ada"])
 @pytest.mark.parametrize(
-    ("state", "drained"),
+    ("state", "paused_by", "standstill"),
     [
-        ("healthy", "not known yet"),
-        ("recovering", "not known yet"),
-        ("backing_off", "when Inngest is back"),
-        ("misconfigured", "when Inngest agrees"),
-        ("of_another_version", "not known yet"),
+        ("healthy", None, None),
+        ("recovering", None, None),
+        ("backing_off", None, "when Inngest is back"),
+        ("misconfigured", None, "when Inngest agrees"),
+        *((state, "ada", "not while paused") for state in ("healthy", "recovering", "backing_off")),
     ],
 )
 def test_texts_agree_with_each_other(
-    state: str, drained: str, paused_by: str | None, reopens: float, soon: str
+    state: str, paused_by: str | None, standstill: str | None
 ) -> None:
-    record = delivery(state, "", reopens, paused_by=paused_by)
-    told = (seen(record, waiting)[1].texts() for waiting in (0, 4))
-    later = "after the resume" if paused_by else None
-    assert [(one["drained"], one["retry"]) for one in told] == [
-        ("nothing waits", later or "with the next event"),
-        ("not while paused" if paused_by else drained, later or soon),
-    ]
-
-
-def test_what_was_sent_and_is_not_confirmed_still_waits() -> None:
-    told = seen(delivery(), sent=4)[1].texts()
-    assert (told["drained"], told["retry"]) == ("not known yet", "at once")
-    assert (told["oldest"], told["database"]) == ("none", "not known")
+    """Whatever of pending, due and sent events there is, also while nobody sends."""
+    resume = "after the resume" if paused_by else None
+    for reopens, rate in product((0.0, 2.5), (0.0, 2.0)):
+        record = delivery(state, "", reopens, paused_by=paused_by, rate=rate)
+        soon = "in 2.5 s" if reopens else "at once"
+        moving = "2 s" if rate else "not known yet"
+        for waiting, drained, retry in (
+            ({}, "nothing waits", "with the next event"),
+            ({"sent": 4}, standstill or moving, "with the next event"),
+            ({"pending": 4}, standstill or "when all are due", "when one is due"),
+            ({"pending": 3, "sent": 1}, standstill or "when all are due", "when one is due"),
+            ({"pending": 4, "due": 0.0}, standstill or moving, soon),
+            ({"pending": 3, "due": 9.0, "sent": 1}, standstill or moving, soon),
+        ):
+            told = seen(record, **waiting)[1].texts()
+            assert (told["drained"], told["retry"]) == (drained, resume or retry)
+            assert (told["oldest"], told["database"]) == ("none", "not known")
 
 
 def test_sent_is_shown_where_it_means_something() -> None:
@@ -236,49 +239,34 @@ def test_points_of_one_interval_are_their_mean_rate() -> None:
     assert "accepted 2.0, delivered 18.0 now, 18.0 at most" in rates.words
 
 
-CALM = "Delivery is healthy. Events are sent as they come."
-TROUBLE = "Inngest is in trouble. One event is tried again and again, the rest wait."
-FAILS = "Confirmation is failing (HTTP 401)."
-REFUSED = "Inngest refuses the key or the address. One event is tried every 5 s."
+PLACES = {"": "", "cloud": "", "fake": " to a fake Inngest"}
+CONFIRMED = {"": "", "on (OUTBOX_CONFIRM)": "", "off (Cloud)": ""}
+FAILING = {"failing (HTTP 401)": " Confirmation is failing (HTTP 401)."}
+REASONS = {"": "", "503 busy": " (503 busy)"}
+PAUSE = "Nothing is sent until somebody resumes delivery. Posts are still accepted."
 
 
 @pytest.mark.parametrize(
-    ("record", "words"),
+    ("state", "words"),
     [
-        (
-            delivery(confirmation="failing (HTTP 401)"),
-            f"{CALM} {FAILS}",
-        ),
-        (delivery(confirmation="on (OUTBOX_CONFIRM)"), CALM),
-        (
-            delivery("recovering"),
-            "Delivery is recovering. Inngest takes events again. Batches grow step by step.",
-        ),
-        (
-            delivery("backing_off"),
-            f"Delivery is backing off. {TROUBLE}",
-        ),
-        (
-            delivery("backing_off", "503 busy", 2.5),
-            f"Delivery is backing off (503 busy). {TROUBLE}",
-        ),
-        (
-            delivery("misconfigured"),
-            f"Delivery is misconfigured. {REFUSED}",
-        ),
-        (delivery(destination="fake"), CALM.replace("is", "to a fake Inngest is", 1)),
-        (
-            delivery("backing_off", "503", destination="fake", confirmation="failing (HTTP 401)"),
-            f"Delivery to a fake Inngest is backing off (503). {TROUBLE} {FAILS}",
-        ),
-        (delivery(destination="cloud"), CALM),
-        (delivery("of_another_version"), "Delivery is of another version. "),
+        ("healthy", "Events are sent as they come."),
+        ("recovering", "Inngest takes events again. Batches grow step by step."),
+        ("backing_off", "Inngest is in trouble. It is tried again and again. What waits is kept."),
+        ("misconfigured", "Inngest refuses the key or the address. It is tried again every 5 s."),
+        ("of_another_version", ""),
     ],
 )
 def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
-    record: DeliveryRecord, words: str
+    state: str, words: str
 ) -> None:
-    assert delivery_words(seen(record)[0]) == words
+    every = product(PLACES.items(), (CONFIRMED | FAILING).items(), REASONS.items(), (0.0, 2.5))
+    for (destination, to), (confirmation, fails), (reason, why), reopens in every:
+        more = {"destination": destination, "confirmation": confirmation}
+        told = delivery_words(seen(delivery(state, reason, reopens, **more))[0])
+        assert told == f"Delivery{to} is {state.replace('_', ' ')}{why}. {words}{fails}"
+        paused = delivery(state, reason, reopens, paused_by="ada", **more)
+        told = delivery_words(seen(paused)[0])
+        assert told == f"Delivery{to} is paused (paused by ada). {PAUSE}{fails}"
 
 
 def test_a_name_of_quotes_alone_is_found_as_a_whole() -> None:

@@ -19,8 +19,8 @@ _LABELS = {
 _DELIVERY = {
     "healthy": "Events are sent as they come.",
     "recovering": "Inngest takes events again. Batches grow step by step.",
-    "backing_off": "Inngest is in trouble. One event is tried again and again, the rest wait.",
-    "misconfigured": "Inngest refuses the key or the address. One event is tried every 5 s.",
+    "backing_off": "Inngest is in trouble. It is tried again and again. What waits is kept.",
+    "misconfigured": "Inngest refuses the key or the address. It is tried again every 5 s.",
     "paused": "Nothing is sent until somebody resumes delivery. Posts are still accepted.",
 }
 _STANDSTILL = {
@@ -96,15 +96,24 @@ def _age(seconds: float | None) -> str:
 def _eta(view: StatsView) -> str:
     if not view.waiting:
         return "nothing waits"
-    if view.eta_seconds is not None:
-        return spoken_duration(view.eta_seconds)
-    return _STANDSTILL.get(view.delivery.state, "not known yet")
+    if (standstill := _STANDSTILL.get(view.delivery.state)) is not None:
+        return standstill
+    if _is_delayed(view):
+        return "when all are due"
+    return "not known yet" if view.eta_seconds is None else spoken_duration(view.eta_seconds)
 
 
 def _retry(view: StatsView) -> str:
     if view.delivery.state == PAUSED:
         return "after the resume"
-    if not view.waiting:
+    if not view.pending:
         return "with the next event"
+    if _is_delayed(view):
+        return "when one is due"
     wait = view.delivery.reopens_in_seconds
     return f"in {spoken_duration(wait)}" if wait else "at once"
+
+
+def _is_delayed(view: StatsView) -> bool:
+    """True while events are pending and none of them is due."""
+    return view.pending > 0 and view.oldest_due_seconds is None
