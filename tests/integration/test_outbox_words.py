@@ -300,10 +300,11 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         "a/c\ufffd[/b] 2.5 0.5 s 4 s 0 of 0 1 of 8 6 missing"
     )
     assert out.endswith("  0.5 s    4 s    0 of 0  1 of 8     6  missing\n")
-    waits = "pending: no service runs on this outbox; it is sent when one starts."
-    assert (await outbox_json(path, "show", batch.entries[0].event_id))["explanation"] == waits
+    waits = "no service runs on this outbox; it is sent when one starts."
+    shown = await outbox_json(path, "show", batch.entries[0].event_id)
+    assert shown["explanation"] == f"pending: it is due in 15 min, and {waits}"
     told = await outbox_json(path, "explain", lost.name)
-    assert told["explanation"][0] == f"{lost.name} events are {waits}"
+    assert told["explanation"][0] == f"A pending {lost.name} event waits: {waits}"
     assert (told["name"], told["known"]["dead"]) == (lost.name, 6)
     told = await outbox_json(path, "explain", "a/x")
     assert (told["name"], told["known"]) == ("a/x", None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -17,14 +18,10 @@ CLOSED = DeliveryRecord("backing_off", "503 busy", 1, 4, 2.1, 0)
 REFUSING = msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found")
 RECOVERING = msgspec.structs.replace(CLOSED, state="recovering", window=8)
 PAUSED = msgspec.structs.replace(REFUSING, paused_by="ada")
-UPGRADE = msgspec.structs.replace(PAUSED, pause_reason="an upgrade")
 
 
 def row(state: State = State.PENDING, **changes: object) -> Row:
     return made_row(state, accepted_at_ms=NOW - 5000, **changes)
-
-
-LATER = row(due_in_seconds=86_400.0)
 
 
 def dead(attempts: int, reason: str | None, **changes: object) -> Row:
@@ -34,13 +31,15 @@ def dead(attempts: int, reason: str | None, **changes: object) -> Row:
 
 NOW_WORDS = "2026-11-24 22:30:19 UTC"
 REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
-ALONE = row(isolated=True, history=REFUSED)
+LEASED = row(State.DELIVERING, lease_in_seconds=31.0)
 OWN_TURN = "it is due and waits for its turn to be sent alone"
 TRIED = "one event is tried in 2.1 s and the rest follow"
 TURN = "events are sent 8 at a time; it is sent when its turn comes"
-RESUMED = "it is sent after `outbox resume`"
 REMOVED = "the row is removed after the retention"
-HELD = "is asked until it holds the event; if Inngest loses it, it is sent again under the same ids"
+ASKED = (
+    "a running service asks it until it holds the event, and sends it again under the same ids if "
+    "Inngest loses it"
+)
 STAYS = (
     "it stays until `outbox replay e-1` sends it again under the same id or `outbox discard e-1` "
     "removes it"
@@ -49,111 +48,101 @@ TROUBLE = "every try to send it met trouble while others passed"
 
 
 @pytest.mark.parametrize(
-    ("given", "delivery", "words"),
+    ("given", "words"),
     [
-        (row(), OPEN, "it is due and is sent with the next batch"),
-        (ALONE, CLOSED, f"Inngest is in trouble (503 busy); {TRIED} when it passes"),
-        (LATER, REFUSING, f"Inngest refuses our configuration (401 not found); repair it; {TRIED}"),
-        (row(), RECOVERING, f"Inngest recovers (503 busy), {TURN}"),
-        (LATER, RECOVERING, "it is sent in 1 d"),
-        (row(), PAUSED, f"delivery is paused by ada; {RESUMED}"),
-        (LATER, UPGRADE, f"delivery is paused by ada (an upgrade); {RESUMED}"),
-        (
-            row(due_in_seconds=2.5, isolated=True, sends=1, history=REFUSED),
-            RECOVERING,
-            "it is sent again, alone, in 2.5 s, because it was refused: no",
-        ),
-        (
-            row(due_in_seconds=2.5, sends=1, history=REFUSED),
-            OPEN,
-            "it is sent again in 2.5 s, because it was refused: no",
-        ),
-        (row(due_in_seconds=2.5), OPEN, "it is sent in 2.5 s"),
-        (ALONE, OPEN, f"{OWN_TURN}, because it was refused: no"),
-        (row(isolated=True), RECOVERING, OWN_TURN),
-        (
-            row(State.DELIVERING, lease_in_seconds=31.0),
-            CLOSED,
-            "it is being sent; without an answer it is due again in 31 s",
-        ),
         (
             row(State.DELIVERED, settled_at_ms=NOW, sends=2, first_sent_at_ms=NOW - 1000),
-            OPEN,
             f"Inngest took it at {NOW_WORDS}, 5 s after its acceptance, the answer to send 2; "
             + REMOVED,
         ),
         (
             row(State.DELIVERED, settled_at_ms=NOW - 6000, sends=1),
-            OPEN,
             f"Inngest took it at 2026-11-24 22:30:13 UTC, 0 s after its acceptance; {REMOVED}",
         ),
         (
             row(State.DELIVERED),
-            OPEN,
             f"Inngest took it at 2026-11-24 22:30:14 UTC, 0 s after its acceptance; {REMOVED}",
         ),
-        (row(State.SENT), OPEN, f"Inngest has answered and {HELD}"),
+        (row(State.SENT), f"Inngest has answered; {ASKED}"),
         (
             dead(3, "rejected", detail="no name"),
-            OPEN,
             f"Inngest refused it (no name) after 3 attempts, at {NOW_WORDS}; {STAYS}",
         ),
         (
             dead(1, "too_large"),
-            OPEN,
             f"Inngest takes no event of this size at its only attempt, at {NOW_WORDS}; {STAYS}",
         ),
-        (dead(2, "undeliverable"), OPEN, f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
+        (dead(2, "undeliverable"), f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
         (
             row(State.DEAD, attempts=0, detail="no name"),
-            OPEN,
             f"no reason is kept (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
         ),
         (
             dead(1, "of an older version", detail="v 0"),
-            OPEN,
             f"of an older version (v 0) at its only attempt, at {NOW_WORDS}; {STAYS}",
         ),
     ],
 )
-def test_a_row_says_why_it_is_where_it_is(given: Row, delivery: DeliveryRecord, words: str) -> None:
-    assert explain(given, delivery, now_ms=NOW, serving=True) == f"{given.state}: {words}."
-    assert explain(given, delivery, now_ms=NOW) == f"{given.state}: {words}."
+def test_a_row_says_why_it_is_where_it_is(given: Row, words: str) -> None:
+    """Whatever the state of delivery, and with a service or without."""
+    for of, serving in product((OPEN, CLOSED, REFUSING, RECOVERING, PAUSED), (True, False, None)):
+        assert explain(given, of, now_ms=NOW, serving=serving) == f"{given.state}: {words}."
 
 
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        (State.PENDING, "no service runs on this outbox; it is sent when one starts"),
-        (
-            State.DELIVERING,
-            "its service ended while it was being sent; it is sent again when a service starts",
-        ),
-    ],
-)
-def test_without_a_service_a_row_waits_for_one(state: State, words: str) -> None:
-    paused = msgspec.structs.replace(CLOSED, paused_by="ada")
-    assert explain(row(state), paused, now_ms=NOW, serving=False) == f"{state}: {words}."
+BEHIND = {
+    OPEN: "",
+    RECOVERING: "",
+    CLOSED: f"Inngest is in trouble (503 busy); {TRIED} when it passes",
+    REFUSING: f"Inngest refuses our configuration (401 not found); repair it; {TRIED}",
+}
+RESUMED = {True: "after `outbox resume`", False: "after somebody resumes delivery"}
+STOPPED = "no service runs on this outbox"
 
 
-@pytest.mark.parametrize(
-    ("state", "sentences"),
-    [
-        (State.PENDING, 7),  # no service, or one of a delivery's: of a pause there are two
-        (State.DELIVERING, 2),  # with a service and without
-        (State.SENT, 1),
-        (State.DELIVERED, 1),
-        (State.DEAD, 2),  # with commands and without
-    ],
-)
-def test_only_what_waits_depends_on_the_state_of_delivery(state: State, sentences: int) -> None:
-    said = {
-        explain(row(state), delivery, now_ms=NOW, serving=serving, commands=commands)
-        for delivery in (OPEN, CLOSED, REFUSING, RECOVERING, PAUSED)
-        for serving in (True, False, None)
-        for commands in (True, False)
-    }
-    assert len(said) == sentences
+@pytest.mark.parametrize("delivery", BEHIND)
+@pytest.mark.parametrize("pause", [None, "", "an upgrade"])
+@pytest.mark.parametrize("serving", [True, False, None])
+@pytest.mark.parametrize("commands", [True, False])
+def test_what_waits_says_all_that_holds_it_up(
+    delivery: DeliveryRecord, pause: str | None, *, serving: bool | None, commands: bool
+) -> None:
+    behind, resumed = BEHIND[delivery], RESUMED[commands]
+    by = "delivery is paused by ada" + (" (an upgrade)" if pause else "")
+    if pause is not None:
+        delivery = msgspec.structs.replace(delivery, paused_by="ada", pause_reason=pause)
+    held_up = {
+        (False, False): behind,
+        (False, True): f"{by}; it is sent {resumed}",
+        (True, False): f"{STOPPED}; it is sent when one starts",
+        (True, True): f"{STOPPED} and {by}; it is sent when one starts and {resumed}",
+    }[serving is False, pause is not None]
+    name = explain_name("a/b", None, delivery, serving=serving, commands=commands)
+    waits = [f"A pending a/b event waits: {held_up}."] if held_up else []
+    assert name == [*waits, UNSEEN if commands else f"{NONE_SEEN}."]
+    again = "when one starts" + (f" and {resumed}" if pause is not None else "")
+    told = explain(LEASED, delivery, now_ms=NOW, serving=serving, commands=commands)
+    assert told == (
+        f"delivering: its service ended while it was being sent; it is sent again {again}."
+        if serving is False
+        else "delivering: it is being sent; without an answer it is due again in 31 s."
+    )
+    for due, alone, sends, history in product((0.0, 2.5), (False, True), (0, 1), ((), REFUSED)):
+        because = ", because it was refused: no" if history else ""
+        later = f"it is sent{' again' if sends else ''}{', alone,' if alone else ''} in 2.5 s"
+        recovers = delivery.state == "recovering"
+        free = (
+            f"Inngest recovers (503 busy), {TURN}"
+            if recovers
+            else "it is due and is sent with the next batch"
+        )
+        words = f"{OWN_TURN}{because}" if alone else free
+        if held_up:
+            words = f"it is due in 2.5 s, and {held_up}" if due else held_up
+        elif due:
+            words = later + because
+        given = row(due_in_seconds=due, isolated=alone, sends=sends, history=history)
+        told = explain(given, delivery, now_ms=NOW, serving=serving, commands=commands)
+        assert told == f"pending: {words}."
 
 
 @pytest.mark.parametrize(
@@ -190,20 +179,14 @@ def test_a_row_that_left_within_the_day_or_is_done_says_nothing_of_it(
 
 
 def test_a_page_with_buttons_names_no_command() -> None:
-    by = "delivery is paused by ada (an upgrade)"
-    paused = f"pending: {by}; it is sent after somebody resumes delivery."
-    for one in (OPEN, CLOSED, REFUSING, RECOVERING):
-        delivery = msgspec.structs.replace(UPGRADE, state=one.state)
-        assert explain(row(), delivery, now_ms=NOW, commands=False) == paused
     assert explain(row(State.DEAD), PAUSED, now_ms=NOW, commands=False).endswith(
         "; it stays until a replay sends it again under the same id or somebody removes it."
     )
-    view = NameView(name="orders/placed", expected=False, dead=3)
-    told = explain_name(view.name, view, UPGRADE, serving=True, commands=False)
-    assert told == [f"orders/placed events are {paused}", f"{NONE_SEEN}."]
     view = NameView(name="a/b", expected=False, **ONE_OF_TWO, dead=3)
     told = explain_name("a/b", view, OPEN, serving=True, commands=False)
     assert told == [AT_ONCE, of_sampled(1, 2), STARTS_AT_ONCE, BOTH, QUEUED, NO_ALARM]
+    view = NameView(name="a/b", expected=False, dead=3)
+    assert explain_name("a/b", view, OPEN, serving=True, commands=False) == [f"{NONE_SEEN}."]
 
 
 NONE_SEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
@@ -294,10 +277,8 @@ def test_a_name_says_how_its_events_and_runs_go(figures: dict[str, Any], words: 
     assert explain_name("a/b", view, OPEN, serving=True) == words
 
 
-def test_of_a_name_that_nobody_knows_the_state_of_delivery_is_told() -> None:
-    assert explain_name("a/b", None, OPEN, serving=None) == [UNSEEN]
-    stopped = "a/b events are pending: no service runs on this outbox; it is sent when one starts."
-    assert explain_name("a/b", None, OPEN, serving=False) == [stopped, UNSEEN]
+def test_a_name_that_is_held_up_says_how_it_went_before() -> None:
+    stopped = f"A pending a/b event waits: {STOPPED}; it is sent when one starts."
     figures: dict[str, Any] = {"sampled": 2, "with_run": 2, "dead": 1, **NO_TIME}
     view = NameView(name="a/b", expected=False, **figures)
     told = explain_name("a/b", view, OPEN, serving=False)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple, Self
 
 from service.outbox.event_ids import USED_MS
 from service.outbox.model import DeliveryRecord, Row, State
 from service.runs.figures import NameView
 
 _SENT = (
-    "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
-    "is sent again under the same ids"
+    "sent: Inngest has answered; a running service asks it until it holds the event, and sends it "
+    "again under the same ids if Inngest loses it"
 )
 _UNSEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
 _ASK_WHETHER = ": `python -m service check` says whether it can."
@@ -45,10 +46,10 @@ def explain(
         return f"{_SENT}."
     if row.state is State.DEAD:
         return _dead(row, commands=commands) + _horizon(row, now_ms)
+    holds = _Holds.of(delivery, serving=serving, commands=commands)
     if row.state is State.DELIVERING:
-        return _delivering(row, serving=serving) + _horizon(row, now_ms)
-    sentence = _pending(row, delivery, serving=serving, commands=commands)
-    return sentence + _horizon(row, now_ms)
+        return _delivering(row, holds.ends, serving=serving) + _horizon(row, now_ms)
+    return _pending(row, delivery, holds.held_up(delivery)) + _horizon(row, now_ms)
 
 
 def explain_name(
@@ -63,8 +64,8 @@ def explain_name(
 
     Without `commands` none names a command.
     """
-    held_up = _held_up(delivery, serving=serving, commands=commands)
-    first = [f"{name} events are {held_up}."] if held_up else []
+    held_up = _Holds.of(delivery, serving=serving, commands=commands).held_up(delivery)
+    first = [f"A pending {name} event waits: {held_up}."] if held_up else []
     dead = _name_dead(name, view) if commands else ()
     if view is None or not (view.sampled or view.no_run_since):
         return [*first, _UNSEEN + (_ASK_WHETHER if commands else "."), *dead]
@@ -181,22 +182,18 @@ def _dead(row: Row, *, commands: bool) -> str:
     )
 
 
-def _delivering(row: Row, *, serving: bool | None) -> str:
+def _delivering(row: Row, ends: str, *, serving: bool | None) -> str:
     if serving is False:
-        return (
-            "delivering: its service ended while it was being sent; it is sent again when a "
-            "service starts"
-        )
+        return f"delivering: its service ended while it was being sent; it is sent again {ends}"
     lease = spoken_duration(row.lease_in_seconds or 0.0)
     return f"delivering: it is being sent; without an answer it is due again in {lease}"
 
 
-def _pending(row: Row, delivery: DeliveryRecord, *, serving: bool | None, commands: bool) -> str:
-    held_up = _held_up(delivery, serving=serving, commands=commands)
+def _pending(row: Row, delivery: DeliveryRecord, held_up: str | None) -> str:
+    wait = spoken_duration(row.due_in_seconds) if row.due_in_seconds else None
     if held_up:
-        return held_up
-    if row.due_in_seconds:
-        wait = spoken_duration(row.due_in_seconds)
+        return f"pending: {f'it is due in {wait}, and ' if wait else ''}{held_up}"
+    if wait:
         alone = ", alone," if row.isolated else ""
         return (
             f"pending: it is sent{' again' if row.sends else ''}{alone} in {wait}{_last_note(row)}"
@@ -212,32 +209,42 @@ def _pending(row: Row, delivery: DeliveryRecord, *, serving: bool | None, comman
     return "pending: it is due and is sent with the next batch"
 
 
-def _held_up(delivery: DeliveryRecord, *, serving: bool | None, commands: bool) -> str | None:
-    """The reason why no row is sent now, None when rows are sent."""
-    if serving is False:
-        return "pending: no service runs on this outbox; it is sent when one starts"
-    if delivery.paused_by:
-        said = f" ({delivery.pause_reason})" if delivery.pause_reason else ""
-        resume = "`outbox resume`" if commands else "somebody resumes delivery"
-        return (
-            f"pending: delivery is paused by {delivery.paused_by}{said}; it is sent after {resume}"
-        )
-    if delivery.state in ("backing_off", "misconfigured"):
-        return _pending_behind(delivery)
-    return None
+class _Holds(NamedTuple):
+    """The reasons why the service sends no row, and what ends them. Both are empty: it sends."""
+
+    why: str
+    ends: str
+
+    @classmethod
+    def of(cls, delivery: DeliveryRecord, *, serving: bool | None, commands: bool) -> Self:
+        why, ends = list[str](), list[str]()
+        if serving is False:
+            why.append("no service runs on this outbox")
+            ends.append("when one starts")
+        if delivery.paused_by:
+            said = f" ({delivery.pause_reason})" if delivery.pause_reason else ""
+            why.append(f"delivery is paused by {delivery.paused_by}{said}")
+            ends.append(f"after {'`outbox resume`' if commands else 'somebody resumes delivery'}")
+        return cls(" and ".join(why), " and ".join(ends))
+
+    def held_up(self, delivery: DeliveryRecord) -> str | None:
+        """The reason why no row is sent now, None when rows are sent."""
+        return f"{self.why}; it is sent {self.ends}" if self.why else _trouble(delivery)
 
 
-def _pending_behind(delivery: DeliveryRecord) -> str:
+def _trouble(delivery: DeliveryRecord) -> str | None:
     retry = spoken_duration(delivery.reopens_in_seconds)
     if delivery.state == "misconfigured":
         return (
-            f"pending: Inngest refuses our configuration ({delivery.reason}); repair it; one event "
-            f"is tried in {retry} and the rest follow"
+            f"Inngest refuses our configuration ({delivery.reason}); repair it; one event is tried "
+            f"in {retry} and the rest follow"
         )
-    return (
-        f"pending: Inngest is in trouble ({delivery.reason}); one event is tried in {retry} and "
-        "the rest follow when it passes"
-    )
+    if delivery.state == "backing_off":
+        return (
+            f"Inngest is in trouble ({delivery.reason}); one event is tried in {retry} and the "
+            "rest follow when it passes"
+        )
+    return None
 
 
 def _last_note(row: Row) -> str:
