@@ -246,7 +246,6 @@ def _operator_page(
     changes = Changes(desk, Proposals(patient, actions), actions, paced, payloads)
     overview = Overview(
         desk,
-        inspector,
         sampler,
         ChartSource(outbox.samples, sampler),
         stored,

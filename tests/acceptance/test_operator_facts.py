@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from service.console.operations import bulk
-from service.console.pages import changes, lists, overview
+from service.console.pages import changes, desk, lists, overview
 from service.dev.fake_inngest.faults import Hang
 from service.dev.fake_inngest.server import FakeInngest
 from service.observe.printable import escaped_json
@@ -245,8 +245,7 @@ async def test_each_page_says_this_of_nothing_and_of_much(
     async with storage.open() as outbox:
         await bury(outbox, *(deliverable(f"u-{n}", name) for n, name in enumerate(names)))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
-    for module in (lists, overview):
-        monkeypatch.setattr(module, "GROUPED_ROWS", 4)
+    monkeypatch.setattr(desk, "GROUPED_ROWS", 4)
     monkeypatch.setattr(overview, "_GROUPS_SHOWN", 1)
     monkeypatch.setattr(lists, "PAGE_ROWS", 2)
     monkeypatch.setattr(changes, "_SHOWN", 1)
@@ -432,12 +431,16 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         assert f'href="/outbox/audit?event={unsent.id}&amp;limit=2">Show more' in page
         new = await operator.see(f"/outbox/events/{unsent.id}")
         assert re.search(NO_IDS, new)
-        page = await operator.see("/outbox")
-        assert ("with 2 more groups" in page, "Of the newest" in page) == (True, False)
-        for shown in (12, 11):
-            page = await operator.see("/outbox/events?state=dead")
+        for path, shown, more in (
+            ("/outbox", 10, "and 2 more groups.</p>"),
+            ("/outbox/events?state=dead", 12, ""),
+            ("/outbox/events?state=dead", 11, "and 1 more group.</p>"),
+        ):
+            page = await operator.see(path)
             assert page.count('<tr><th scope="row" class="who">') == shown
-            monkeypatch.setattr(lists, "_GROUPS_SHOWN", 11)
+            assert (more in page, "more group" in page) == (True, bool(more))
+            assert "Of the newest" not in page
+            monkeypatch.setattr(lists, "_GROUPS_SHOWN", 11 + (path == "/outbox"))
         table = io.StringIO(await operator.see("/outbox/export?state=dead"))
         cells = {(row["user"], row["reason"]) for row in csv.DictReader(table)}
         assert cells == {(f"'{one}ada", "'=sum") for one in FORMULAS}

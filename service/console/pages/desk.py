@@ -23,6 +23,7 @@ from service.console.pages.filter_form import read_number
 from service.errors import InvalidFieldError
 from service.identity.user import Operators, User
 from service.observe.printable import printable
+from service.outbox.figures import GROUPED_ROWS
 from service.outbox.model import Row
 from service.outbox.ports import Inspector
 from service.web.pages.page import Pages
@@ -94,6 +95,19 @@ class Desk:
             notice=notice_of(request.query),
             **values,
         )
+
+    async def dead_groups(self, shown: int) -> dict[str, object]:
+        """The values of the part `dead_groups.html`: the largest groups, at most `shown`.
+
+        Raises OutboxUnavailableError.
+        """
+        groups = await self._inspector.dead_groups(GROUPED_ROWS)
+        return {
+            "groups": groups[:shown],
+            "more_groups": max(0, len(groups) - shown),
+            "grouped_rows": GROUPED_ROWS,
+            "is_part": sum(one.rows for one in groups) >= GROUPED_ROWS,
+        }
 
 
 async def read_form(request: web.Request) -> MultiDict[str]:
@@ -173,6 +187,7 @@ def size(size_bytes: int | None) -> str:
 
 _FILTERS: Mapping[str, Callable[..., object]] = {
     "code": code,
+    "counted": counted,
     "events": events,
     "gist": gist,
     "iso": iso,

@@ -24,8 +24,6 @@ from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.figures import GROUPED_ROWS
-from service.outbox.ports import Inspector
 from service.runs.figures import load_names
 from service.web.openapi.endpoint import Endpoint
 from service.web.server.answers import event_source
@@ -44,16 +42,14 @@ class Overview:
     def __init__(
         self,
         desk: Desk,
-        inspector: Inspector,
         watched: Sampler,
         drawn: ChartSource,
         scopes: Scopes,
-        journal: Callable[[], object] = lambda: None,
+        journal: Callable[[], object],
     ) -> None:
         self._journal = journal
         self._desk = desk
         self._scopes = scopes
-        self._inspector = inspector
         self._watched = watched
         self._drawn = drawn
         self._streams: WeakSet[asyncio.Task[None]] = WeakSet()
@@ -95,17 +91,8 @@ class Overview:
             without_runs=known.missing_runs(now_ms),
             now_ms=now_ms,
             journal=self._journal(),
-            **await self._dead(latest),
+            **await self._desk.dead_groups(_GROUPS_SHOWN),
         )
-
-    async def _dead(self, latest: Movement | None) -> dict[str, object]:
-        groups = await self._inspector.dead_groups(GROUPED_ROWS)
-        return {
-            "groups": groups[:_GROUPS_SHOWN],
-            "more_groups": max(0, len(groups) - _GROUPS_SHOWN),
-            "grouped_rows": GROUPED_ROWS,
-            "dead_count": latest.view.dead if latest else sum(one.rows for one in groups),
-        }
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """The figures as they change, as server-sent events."""
@@ -137,7 +124,7 @@ class Overview:
                         events += _event("charts", self._desk.part("charts.html", charts=drawn))
                     if latest.view.dead != dead:
                         dead = latest.view.dead
-                        told = await self._dead(latest)
+                        told = await self._desk.dead_groups(_GROUPS_SHOWN)
                         events += _event("dead", self._desk.part("dead_groups.html", **told))
                     await response.write(events.encode())
 
