@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,7 +29,7 @@ from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
-from service.outbox.figures import DeadGroup, Stats
+from service.outbox.figures import DeadGroup, Sample, Stats
 from service.outbox.model import DeliveryRecord, Filter, State
 from service.runs.figures import KeptNames, NameView
 from service.web.pages.page import _OWN as OWN_PAGES
@@ -156,8 +156,8 @@ class Calm:
     async def load_delivery(self) -> DeliveryRecord:
         return DeliveryRecord("backing_off", "", 1, 0, 0.0, 0)
 
-    async def charts(self, span: Span) -> tuple[Chart, Chart]:
-        return charts([], span, 1_795_559_400_000)
+    async def drawn(self, span: Span) -> tuple[tuple[Chart, Chart], Sequence[Sample]]:
+        return charts([], span, 1_795_559_400_000), []
 
     dead_groups = rows = nothing
     current = no_one

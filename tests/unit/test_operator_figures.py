@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 from itertools import product
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from service.console.operations.sampler import Sampler
 from service.console.operations.views import moved, stats_view
-from service.console.pages.charts import DAY, HOUR, ChartSource, charts, thinned
+from service.console.pages.charts import DAY, HOUR, charts, thinned
 from service.console.pages.desk import gist
 from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.filter_form import FilterForm
-from service.errors import OutboxUnavailableError
 from service.outbox.figures import Sample, Stats
 from service.outbox.model import DeliveryRecord
-from tests.support.clock import Clock
 from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
@@ -163,29 +159,6 @@ def test_a_day_is_drawn_with_a_point_for_five_minutes_and_keeps_its_peaks() -> N
     assert drawn[-2][0] == 999.3  # a minute ago: five minutes are drawn at their end
     assert backlog.words.endswith("7 at most. Times of trouble with delivery: 1.")
     assert "2.0 at most" in rates.words
-
-
-async def test_the_history_of_a_span_is_read_every_20_seconds() -> None:
-    class Kept:
-        def __init__(self) -> None:
-            self.asked: list[int] = []
-
-        async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
-            self.asked.append(round((until_ms - from_ms) / MINUTE_MS))
-            if len(self.asked) == 1:
-                raise OutboxUnavailableError
-            return []
-
-    kept, clock = Kept(), Clock(0.0)
-    source = ChartSource(kept, cast("Sampler", SimpleNamespace(latest=None)), clock)  # type: ignore[arg-type]
-    with pytest.raises(OutboxUnavailableError):
-        await source.charts(HOUR)
-    for seconds in (0, 19, 1):
-        clock.now += seconds
-        for span in (HOUR, DAY):
-            await source.charts(span)
-            await source.rows(span)
-    assert kept.asked == [60, 60, 1440, 60, 1440]
 
 
 def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,6 @@ _WIDE, _HIGH = 1000.0, 100.0  # of the plot, in its own units
 _STEPS = (1, 2, 4, 6, 8, 10)
 _EDGE = 5.0
 _GAP = 4  # a gap of so many intervals breaks a line
-_READ_AGAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,31 +191,19 @@ def _x_ticks(span: Span, now_ms: int) -> Iterator[Tick]:
 
 
 class ChartSource:
-    """Draws charts. The history of a span is read at most every 20 seconds."""
+    """Draws charts from the samples that are kept and the latest one that was `seen`."""
 
-    def __init__(
-        self, samples: Samples, seen: Sampler, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, samples: Samples, seen: Sampler) -> None:
         self._samples = samples
         self._seen = seen
-        self._clock = clock
-        self._read: dict[str, tuple[float, list[Sample]]] = {}
 
-    async def charts(self, span: Span) -> tuple[Chart, Chart]:
-        """The charts of a span that ends now. Raises OutboxUnavailableError."""
+    async def drawn(self, span: Span) -> tuple[tuple[Chart, Chart], Sequence[Sample]]:
+        """The charts of a span that ends now, and the rows of its table, newest first.
+
+        Raises OutboxUnavailableError.
+        """
         now_ms = wall_now_ms()
-        kept = await self._history(span, now_ms)
+        kept = await self._samples.between(now_ms - span.length_ms, now_ms)
         latest = self._seen.latest
         now = [sample_of(now_ms, latest)] if latest else []
-        return charts([*kept, *now], span, now_ms)
-
-    async def rows(self, span: Span) -> Sequence[Sample]:
-        """The data of a span as rows of a table, newest first. Raises OutboxUnavailableError."""
-        return thinned(await self._history(span, wall_now_ms()), span.row_ms)[::-1]
-
-    async def _history(self, span: Span, now_ms: int) -> list[Sample]:
-        read_at, found = self._read.get(span.name, (-_READ_AGAIN_SECONDS, []))
-        if self._clock() - read_at >= _READ_AGAIN_SECONDS:
-            found = await self._samples.between(now_ms - span.length_ms, now_ms)
-            self._read[span.name] = self._clock(), found
-        return found
+        return charts([*kept, *now], span, now_ms), thinned(kept, span.row_ms)[::-1]

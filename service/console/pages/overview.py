@@ -75,6 +75,7 @@ class Overview:
         latest = self._watched.latest
         delivery = latest.view.delivery if latest else None
         span, now_ms = _span(request), wall_now_ms()
+        drawn, rows = await self._drawn.drawn(span)
         known = await load_names(self._scopes)
         return await self._desk.page(
             request,
@@ -86,8 +87,8 @@ class Overview:
             paused=delivery is not None and delivery.state == PAUSED,
             figures=figures(latest) if latest else None,
             span=span.name,
-            charts=await self._drawn.charts(span),
-            chart_rows=await self._drawn.rows(span),
+            charts=drawn,
+            chart_rows=rows,
             without_runs=known.missing_runs(now_ms),
             now_ms=now_ms,
             journal=self._journal(),
@@ -120,7 +121,7 @@ class Overview:
                     events = _figure_events(latest)
                     if time.monotonic() - drawn_at >= _DRAW_SECONDS:
                         drawn_at = time.monotonic()
-                        drawn = await self._drawn.charts(span)
+                        drawn, _ = await self._drawn.drawn(span)
                         events += _event("charts", self._desk.part("charts.html", charts=drawn))
                     if latest.view.dead != dead:
                         dead = latest.view.dead
