@@ -117,7 +117,7 @@ async def test_what_is_seen_is_kept_minute_by_minute(outbox: Outbox) -> None:
     view = stats_view(await outbox.inspector.stats(), serving=True)
     history = History(outbox.samples)
     for seconds in (0, 10, 50, 70, 200):
-        await history.remember(NOON + seconds * 1000, Movement(view, 1.0, 2.0, 0))
+        await history.remember(NOON + seconds * 1000, Movement(view, 1.0, 2.0))
     kept = await outbox.samples.between(0, NOON + 9 * MINUTE_MS)
     assert [one.at_ms for one in kept] == [NOON, NOON + MINUTE_MS]
     assert (kept[0].accepted_rate, kept[0].delivered_rate) == (1.0, 2.0)

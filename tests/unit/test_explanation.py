@@ -74,8 +74,8 @@ TROUBLE = "every try to send it met trouble while others passed"
         ),
         (dead(2, "undeliverable"), f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
         (
-            row(State.DEAD, attempts=0, detail="no name"),
-            f"no reason is kept (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
+            dead(0, "payload_damaged", detail="no name", settled_at_ms=None),
+            f"payload_damaged (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
         ),
         (
             dead(1, "of an older version", detail="v 0"),

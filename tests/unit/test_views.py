@@ -162,7 +162,7 @@ def test_the_first_look_shows_no_movement() -> None:
     view = seen(pending=5, delivering=2, sent=3, delivered=4)
     for first in (moved(None, view, 9.0), moved(moved(None, QUIET, 0.0), view, 0.0)):
         assert (first.accepted_rate, first.delivered_rate) == (0.0, 0.0)
-        assert (first.waiting, first.peak) == (10, 10)
+        assert first.view.waiting == 10
 
 
 def test_rates_are_what_was_settled_and_what_came_on_top() -> None:
@@ -170,17 +170,7 @@ def test_rates_are_what_was_settled_and_what_came_on_top() -> None:
     second = moved(first, seen(pending=6, delivering=2, delivered=7, dead=3), 2.0)
     assert second.delivered_rate == 3.5
     assert second.accepted_rate == 3.0
-    assert second.peak == 10
-    more = moved(second, seen(sent=11), 1.0)
-    assert (more.peak, moved(more, seen(sent=5), 1.0).peak) == (11, 11)
     replayed = moved(second, seen(pending=8, delivering=2, delivered=7, dead=1), 1.0)
     assert (replayed.accepted_rate, replayed.delivered_rate) == (0.0, 0.0)
     purged = moved(second, seen(delivered=3), 1.0)
     assert (purged.accepted_rate, purged.delivered_rate) == (0.0, 0.0)
-
-
-def test_the_peak_starts_again_when_nothing_waits() -> None:
-    full = moved(None, seen(pending=100), 0.0)
-    empty = moved(full, seen(delivered=100), 1.0)
-    retry = moved(empty, seen(delivered=100, pending=3), 1.0)
-    assert (full.peak, empty.peak, retry.peak) == (100, 100, 3)

@@ -169,7 +169,8 @@ def _delivered(row: Row) -> str:
 
 
 def _dead(row: Row, *, commands: bool) -> str:
-    why = _WHY_DEAD.get(row.reason or "", row.reason or "no reason is kept")
+    reason = row.reason or ""
+    why = _WHY_DEAD.get(reason, reason)
     words = f" ({row.detail})" if row.detail else ""
     tries = f"after {row.attempts} attempts" if row.attempts != 1 else "at its only attempt"
     at = spoken_time(row.settled_at_ms or row.accepted_at_ms)

@@ -106,7 +106,7 @@ def sample_of(at_ms: int, latest: Movement) -> Sample:
     delivery = latest.view.delivery
     reason = (delivery.reason or "")[:_MAX_REASON_CHARS]
     rates = latest.accepted_rate, latest.delivered_rate
-    return Sample(at_ms, latest.waiting, latest.view.dead, *rates, delivery.state, reason)
+    return Sample(at_ms, latest.view.waiting, latest.view.dead, *rates, delivery.state, reason)
 
 
 def _worse(before: Sample | None, now: Sample) -> Sample:

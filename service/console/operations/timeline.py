@@ -76,8 +76,7 @@ def _end(row: Row) -> Iterator[Moment]:
     if row.state is State.DELIVERED:
         yield Moment(Kind.DELIVERED, "Delivered: Inngest has it", row.settled_at_ms)
     elif row.state is State.DEAD:
-        words = f"Dead: {row.reason or 'no reason is kept'}"
-        yield Moment(Kind.DEAD, words, row.settled_at_ms)
+        yield Moment(Kind.DEAD, f"Dead: {row.reason}", row.settled_at_ms)
 
 
 def _next(row: Row) -> Iterator[Moment]:

@@ -145,31 +145,20 @@ def eta_seconds(stats: Stats) -> float | None:
     return round(waiting / delivery.rate, 1) if delivery.rate > 0 else None
 
 
-class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The later of two samples, and the rates between them in events per second.
-
-    `peak` is the largest backlog since the first sample, or since there was none.
-    """
+class Movement(msgspec.Struct, frozen=True, gc=False):
+    """The later of two samples, and the rates between them in events per second."""
 
     view: StatsView
     accepted_rate: float
     delivered_rate: float
-    peak: int
-
-    @property
-    def waiting(self) -> int:
-        """The number of rows that are pending, delivering or sent."""
-        return self.view.waiting
 
 
 def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
     """The rates since `before`, `seconds` ago. Purged rows do not make a rate negative."""
-    waiting = view.waiting
     if before is None or seconds <= 0:
-        return Movement(view, 0.0, 0.0, waiting)
+        return Movement(view, 0.0, 0.0)
     old = before.view
     settled = view.delivered + view.dead - old.delivered - old.dead
     delivered = max(0, view.delivered - old.delivered)
-    accepted = max(0, settled + waiting - before.waiting)
-    peak = max(before.peak, waiting) if before.waiting else waiting
-    return Movement(view, accepted / seconds, delivered / seconds, peak)
+    accepted = max(0, settled + view.waiting - old.waiting)
+    return Movement(view, accepted / seconds, delivered / seconds)

@@ -87,7 +87,7 @@ async def _play(stage: _Stage, pace: Pace) -> Count:
         async with _posting(stage, pace.posts_per_second):
             await _acts(stage, pace)
         stage.picture.tell("The posts end; the rest drains.")
-        await _eventually(stage, lambda seen: not _missing(stage) and not seen.waiting)
+        await _eventually(stage, lambda seen: not _missing(stage) and not seen.view.waiting)
     missing = _missing(stage)
     accepted = len(stage.posts.accepted)
     return Count(accepted, accepted - len(missing), len(missing))

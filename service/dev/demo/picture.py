@@ -40,7 +40,7 @@ class DemoPicture:
 
     def show(self, moving: Movement, accepted: int, arrived: int) -> None:
         """The picture as text."""
-        self._waiting.append(moving.waiting)
+        self._waiting.append(moving.view.waiting)
         if self._live is not None:
             self._live.update(self._draw(moving, accepted, arrived), refresh=True)
             return
@@ -50,7 +50,7 @@ class DemoPicture:
             view = moving.view
             self._write(
                 f"{now - self._began:5.1f} s    accepted={accepted} held={arrived} "
-                f"waiting={moving.waiting} dead={view.dead} delivery={delivery_text(view)}"
+                f"waiting={view.waiting} dead={view.dead} delivery={delivery_text(view)}"
             )
 
     def _draw(self, moving: Movement, accepted: int, arrived: int) -> RenderableType:
@@ -58,7 +58,7 @@ class DemoPicture:
         figures = Table.grid(padding=(0, 3))
         figures.add_row("accepted", f"{accepted:,}", Text(f"{moving.accepted_rate:,.0f}/s"))
         figures.add_row("held by Inngest", f"{arrived:,}", Text(f"{moving.delivered_rate:,.0f}/s"))
-        figures.add_row("waiting", f"{moving.waiting:,}", Text(sparkline(self._waiting), "yellow"))
+        figures.add_row("waiting", f"{view.waiting:,}", Text(sparkline(self._waiting), "yellow"))
         figures.add_row("dead", Text(f"{view.dead}", "bold red" if view.dead else ""), "")
         figures.add_row("delivery", delivery_text(view), "")
         return Group(*(Text(line) for line in self._told), Text(), figures)
