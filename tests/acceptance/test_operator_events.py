@@ -233,7 +233,7 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
         return sum(inngest_api.ledger.times(one) for one in ids)
 
     await eventually(arrived, lambda count: count >= 8)
-    assert "The replay is stopped." in await operator.send("/outbox/replay/stop")
+    assert "The replay has ended." in await operator.send("/outbox/replay/stop")
     page = await operator.see("/outbox")
     assert "Replaying" not in page
     assert (await operator.see("/outbox/audit")).count(">replay<") == 1
@@ -357,12 +357,12 @@ async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -
     with capture_logs() as logged:
         page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
     assert [one["action"] for one in logged if one["event"] == "operator_action"] == ["pause"]
-    assert '"status">Delivery is paused. Posts are still accepted.</p>' in page
+    assert '"status">Delivery was paused. Posts are still accepted.</p>' in page
     assert f"paused by {OPERATOR}: we move the database" in page
     assert 'action="/outbox/resume"' in page
     moved = ("reason", "it is moved")
     page = await operator.send("/outbox/resume", ("confirmed", "yes"), moved)
-    assert '"status">Delivery is resumed.</p>' in page
+    assert '"status">Delivery was resumed.</p>' in page
     assert 'action="/outbox/pause"' in page
     audit = await operator.see("/outbox/audit")
     assert "it is moved" in audit

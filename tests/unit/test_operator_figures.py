@@ -92,6 +92,9 @@ def test_an_empty_hour_has_axes_and_no_line() -> None:
     assert all(line.pieces == () for chart in (backlog, rates) for line in chart.lines)
     assert [tick.label for tick in backlog.y_ticks] == ["0", "1", "2"]
     assert [tick.label for tick in rates.y_ticks] == ["0", "0.1", "0.2"]
+    assert backlog.words == "Waiting over the last hour: not known yet."
+    assert rates.words == "Events per second over the last hour: not known yet."
+    backlog, rates = charts([point(0)], HOUR, NOW)
     assert backlog.words == "Waiting over the last hour: 0 now, 0 at most."
     assert rates.words.endswith("accepted 0.0, delivered 0.0 now, 0.0 at most.")
 

@@ -17,6 +17,7 @@ _TOP, _HEIGHT = 10.0, 80.0  # of the plot in the picture, in percent
 _WIDE, _HIGH = 1000.0, 100.0  # of the plot, in its own units
 _STEPS = (1, 2, 4, 6, 8, 10)
 _EDGE = 5.0
+_UNKNOWN = "not known yet"
 _GAP = 4  # a gap of so many intervals breaks a line
 
 
@@ -116,7 +117,6 @@ def _merged(same: Sequence[Sample]) -> Sample:
 
 def _backlog(points: Sequence[Sample], samples: Sequence[Sample], span: Span, now_ms: int) -> Chart:
     most = max((one.waiting for one in points), default=0)
-    last = samples[-1].waiting if samples else 0
     top = nice_top(max(most, 2))
     pieces = _pieces(points, span, now_ms, lambda one: one.waiting / top)
     areas = tuple(
@@ -124,7 +124,8 @@ def _backlog(points: Sequence[Sample], samples: Sequence[Sample], span: Span, no
     )
     bands = tuple(_bands(samples, span, now_ms))
     line = Line("waiting", "events that wait", tuple(map(_text, pieces)), areas)
-    words = f"Waiting over the last {span.name}: {last:,} now, {most:,} at most."
+    told = f"{samples[-1].waiting:,} now, {most:,} at most" if samples else _UNKNOWN
+    words = f"Waiting over the last {span.name}: {told}."
     if bands:
         words += f" Times of trouble with delivery: {len(bands)}."
     return Chart("Backlog", words, (line,), bands, _y_ticks(top), tuple(_x_ticks(span, now_ms)))
@@ -135,11 +136,13 @@ def _rates(points: Sequence[Sample], span: Span, now_ms: int) -> Chart:
     top = nice_top(max(most, 0.2))
     accepted = _pieces(points, span, now_ms, lambda one: one.accepted_rate / top)
     delivered = _pieces(points, span, now_ms, lambda one: one.delivered_rate / top)
-    last = points[-1] if points else Sample(0, 0, 0, 0.0, 0.0, "", "")
-    words = (
-        f"Events per second over the last {span.name}: accepted {last.accepted_rate:,.1f}, "
-        f"delivered {last.delivered_rate:,.1f} now, {most:,.1f} at most."
-    )
+    told = _UNKNOWN
+    if points:
+        now = (
+            f"accepted {points[-1].accepted_rate:,.1f}, delivered {points[-1].delivered_rate:,.1f}"
+        )
+        told = f"{now} now, {most:,.1f} at most"
+    words = f"Events per second over the last {span.name}: {told}."
     lines = (
         Line("delivered", "delivered", tuple(map(_text, delivered))),
         Line("accepted", "accepted", tuple(map(_text, accepted))),

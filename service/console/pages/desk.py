@@ -34,10 +34,10 @@ _MAX_FIELDS = 2_000
 _FOLDER = Path(__file__).parent / "templates"
 _CODE = Markup("<code>{}</code>")
 _DONE = {
-    "paused": "Delivery is paused. Posts are still accepted.",
-    "resumed": "Delivery is resumed.",
-    "stopped": "The replay is stopped. What it had not reached stays dead.",
-    "paced": "The replay has begun. This page shows how far it is.",
+    "paused": "Delivery was paused. Posts are still accepted.",
+    "resumed": "Delivery was resumed.",
+    "stopped": "The replay has ended. What it had not reached stayed dead.",
+    "paced": "The replay has begun. Until its end each page shows how far it is.",
 }
 _CHANGED = {"replay": "Replayed", "discard": "Discarded"}
 
