@@ -143,17 +143,23 @@ class BoundedParser(HttpRequestParser):
         return end if is_one or head_end < len(_HEAD_END) else head_end
 
     def _feed(self, part: bytes) -> Parsed:
-        in_head = self._body.is_eof()
+        in_head, had_bytes = self._body.is_eof(), self._body.total_bytes
+        in_chunks = self._is_chunked and not in_head
         messages, upgraded, _ = super().feed_data(part)
         parsed: Parsed = list(messages)
         if parsed:
-            # A part that begins in a body may have the end of another head before the last one's.
-            head_end = part.find(_HEAD_END) if in_head else part.rfind(_HEAD_END)
-            self._begin_body(parsed, part, head_end + len(_HEAD_END))
-        elif in_head:
-            self._count_head(part)
-        elif self._is_chunked:
+            self._begin_body(parsed)
+        elif in_chunks:
             self._count_framing(len(part))
+        if self._body.is_eof():
+            arrived = self._body.total_bytes
+            end = arrived - had_bytes
+            if parsed or in_chunks:
+                # The last end in the part is that of the last head, or of the chunks behind it.
+                end = part.rfind(_HEAD_END) + len(_HEAD_END)
+                end += 0 if self._is_chunked else arrived
+            if end < len(part):
+                self._count_head(part[end:])
         if upgraded:
             self.end()
         return parsed
@@ -168,8 +174,8 @@ class BoundedParser(HttpRequestParser):
         self._body.feed_eof()
         return []
 
-    def _begin_body(self, messages: Parsed, part: bytes, at: int) -> None:
-        """Begin the body of the last message, which stands in `part` from `at` on."""
+    def _begin_body(self, messages: Parsed) -> None:
+        """Begin the body of the last message."""
         message, body = messages[-1]
         assert isinstance(message, RawRequestMessage)  # noqa: S101  (faults are raised)
         if message.version not in _VERSIONS:
@@ -179,9 +185,6 @@ class BoundedParser(HttpRequestParser):
         self._body = body
         self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = message.chunked
-        end = at + body.total_bytes
-        if end < len(part) and body.is_eof():
-            self._count_head(part[end:])
         if message.upgrade:
             messages[-1] = (message._replace(should_close=True), body)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
+import itertools
 import json
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.web.server.request_parser import RequestLimits
+from service.web.server.request_parser import BoundedParser, RequestLimits
 from tests.support.raw_http import connected, send
 from tests.support.storage import eventually
 
@@ -59,27 +62,40 @@ async def test_a_request_in_another_version_of_http_is_refused_in_ours(port, ver
     assert b'"code":"bad_request"' in answer
 
 
+WHOLE = {
+    "plain": b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n",
+    "sized": b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nb\r\n\r\nody",
+    "chunked": CHUNKED + b"8\r\nb\r\n\r\nody\r\n0\r\n\r\n",
+    "trailers": CHUNKED + b"4\r\nbody\r\n0\r\nX: y\r\n\r\n",
+}
+HALF = b"GET /refuse HTTP/1.1\r\nHo"
+
+
 @pytest.mark.parametrize("head_seconds", [0.3])
-async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("first", WHOLE)
+async def test_half_a_head_behind_a_whole_request_is_refused_in_time_too(port, first, pieces):
+    sent = WHOLE[first] + HALF
     async with connected(port) as (reader, writer):
-        writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\nGET /ref")
+        for piece in [sent] if pieces == 1 else [sent[:-30], sent[-30:]]:
+            writer.write(piece)
+            await writer.drain()
         answers = await reader.read()
     assert answers.count(b"HTTP/1.") == 2
     assert answers.endswith(b"}")
     assert b'"code":"headers_timeout"' in answers
 
 
-async def test_empty_lines_and_bodies_between_requests_begin_no_head(port, server):
-    ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
-    post = b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
-    pipelined = CHUNKED + b"4\r\nbody\r\n0\r\n\r\n" + ask
-    async with connected(port) as (reader, writer):
-        for request, status in ((ask + b"\r\n", b"404"), (post, b"405"), (pipelined, b"200")):
-            writer.write(request)
-            answers = await reader.readuntil(b"}")
-            assert answers.startswith(b"HTTP/1.1 %b " % status)
-            [connection] = server.server.connections
-            assert connection._requests.head_bytes == 0
+async def test_a_head_has_begun_with_its_first_bytes_wherever_the_pieces_before_it_end():
+    protocol = mock.Mock(_messages=[], _reading_paused=False)
+    for requests in [*([one] for one in WHOLE), *itertools.product(WHOLE, repeat=2)]:
+        for begun in (b"", b"\r\n", HALF):
+            sent = b"".join(WHOLE[one] for one in requests) + begun
+            for cut in range(len(sent)):
+                parser = BoundedParser(protocol, asyncio.get_running_loop(), RequestLimits())
+                parsed = [parser.feed_data(piece)[0] for piece in (sent[:cut], sent[cut:])]
+                assert sum(map(len, parsed)) == len(requests)
+                assert (parser.head_bytes > 0) is (begun == HALF), (requests, begun, cut)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
