@@ -156,17 +156,18 @@ class _Server(web.Server):
         admission = self._admission
         connection: Any = request.protocol  # as `__call__` makes it
         connection.arrived_at = time.monotonic()
-        if request.raw_path != _UNQUEUED and not admission.starts_now():
-            await admission.later_turn(is_pipelined=connection.is_pipelining)
-        # A slow client, whose body has not arrived, takes no place of a post.
-        has_place = (
-            request.method == hdrs.METH_POST
-            and request.content.is_eof()
-            and (admission.takes_post() or await admission.post_place())
-        )
         client: str | None = None
+        has_place = False
         try:
             client = self._shares.begin(request)
+            if request.raw_path != _UNQUEUED and not admission.starts_now():
+                await admission.later_turn(is_pipelined=connection.is_pipelining)
+            # A slow client, whose body has not arrived, takes no place of a post.
+            has_place = (
+                request.method == hdrs.METH_POST
+                and request.content.is_eof()
+                and (admission.takes_post() or await admission.post_place())
+            )
             response: web.StreamResponse = await self._handler(request)
         except (web.HTTPException, RateLimitedError, OutboxUnavailableError) as error:
             response = self._refuse(error)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from service.observe.metrics import PrometheusRecorder
+from service.web.server.admission import AdmissionPolicy
 from service.web.server.middleware import error_middleware
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.server import HttpServer, ServerPolicy
@@ -23,7 +24,7 @@ CLOSE = b"Host: a\r\nConnection: close\r\n\r\n"
 class Site:
     """A server with room for 12 connections. `/hold` answers once `may_end` is set."""
 
-    def __init__(self, proxies: Proxies) -> None:
+    def __init__(self, proxies: Proxies, admission: AdmissionPolicy) -> None:
         self.recorder = PrometheusRecorder()
         self.at_work = 0
         self.may_end = asyncio.Event()
@@ -32,12 +33,22 @@ class Site:
         paths = {"/hold": self.hold, "/outbox/hold": self.hold, "/stream": self.stream}
         paths["/{any:.*}"] = self.answer
         app.add_routes([web.route("*", path, answer) for path, answer in paths.items()])
-        policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5, keep_alive_seconds=3600)
+        policy = ServerPolicy(
+            max_connections=LIMIT,
+            shutdown_seconds=5,
+            keep_alive_seconds=3600,
+            admission=admission,
+        )
         self.server = HttpServer(app, self.recorder, policy)
 
     @property
     def port(self) -> int:
         return int(self.server.addresses[0][1])
+
+    @property
+    def arrived(self) -> int:
+        """The connections that have sent a request."""
+        return sum(one.arrived_at is not None for one in self.server.server.connections)
 
     async def hold(self, request: web.Request) -> web.Response:
         del request
@@ -94,8 +105,8 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def serving(trusted: str) -> AsyncIterator[Site]:
-    site = Site(Proxies([trusted]))
+async def serving(trusted: str, posts: int = 256) -> AsyncIterator[Site]:
+    site = Site(Proxies([trusted]), AdmissionPolicy(posts=posts, post_wait_seconds=3600))
     async with listening(site.server):
         try:
             yield site
@@ -138,6 +149,25 @@ async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a
     assert await held[0] == 200
     for _, writer in (used, *idle):
         writer.close()
+
+
+async def test_a_request_that_waits_for_its_turn_is_at_work():
+    async with serving("127.0.0.1", posts=1) as site:
+        held = site.holding(2)
+        await eventually(lambda: site.arrived == 2)
+        idle = []
+        for count in range(3, LIMIT + 1):
+            idle.append(await asyncio.open_connection("127.0.0.1", site.port))
+            await site.until(connections=count)
+        assert (await send(site.port, b"GET / HTTP/1.1\r\n" + CLOSE))[0] == 200
+        for _, writer in idle:
+            writer.close()
+        held += site.holding(LIMIT - 3)
+        await eventually(lambda: site.arrived == LIMIT - 1)
+        assert site.at_work == 1
+        assert await site.asks("/other") == 503
+        site.may_end.set()
+        assert {await one for one in held} == {200}
 
 
 async def test_while_most_are_at_work_health_and_operators_are_served(behind_a_proxy: Site):
