@@ -37,7 +37,7 @@ def read_plain_values(path: Path) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno} is not JSON: {error.msg}") from None
 
@@ -48,6 +48,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = _repeated([key for key, _ in pairs])
         raise ValueError(f"the key {twice} comes twice in one object")
     return found
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("it has an integer of too many digits") from None
 
 
 def _yaml(text: str) -> Any:

@@ -228,6 +228,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
         ("{\n\n,}", "types.json", "line 3 is not JSON: "),
         ('{"b": [], "b": [], "c": 1}', "types.json", "the key b comes twice in one object"),
+        ('{"a": %s}' % ("9" * 5000), "types.json", "it has an integer of too many digits"),
         ('{"a": {"b": "\\ud800"}}', "types.json", "a.b is '\\ud800', which JSON does not have"),
         ("types: []", "types.toml", "name it .json, .yaml or .yml"),
     ],

@@ -161,6 +161,10 @@ def test_as_much_is_taken_as_inngest_takes_and_with_the_same_content(body: bytes
     compare(body)
 
 
+def test_a_number_of_any_length_that_inngest_ignores_is_ignored_in_a_broken_body_too() -> None:
+    compare(b'[{"name":"a","more":%b}}' % (b"9" * 5000))
+
+
 @pytest.mark.parametrize("pad", range(4))
 def test_an_escape_is_whole_wherever_a_piece_of_a_large_event_ends(pad: int) -> None:
     compare(b'{"name":"a","more":1,"data":{"x":"%b%b"}}' % (b"y" * pad, rb"\\\"" * 30_000))

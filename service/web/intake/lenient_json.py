@@ -299,4 +299,5 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
-_scanner = json.JSONDecoder(parse_constant=_refuse)
+# An integer of any length is a number: Python's own takes 4,300 digits.
+_scanner = json.JSONDecoder(parse_constant=_refuse, parse_int=float)
