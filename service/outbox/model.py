@@ -217,12 +217,12 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `alias` is an id that `owner` chose, if one is given, or a ULID from another outbox.
     `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
-    ids that begin so are searched. `older_than_seconds` counts from acceptance; rows accepted from
-    `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the
-    page before, and above `after_seq` match. With an owner and a state, `after_seq` has the rows of
-    the owner searched, else those of the state are. With `never_sent`, only pending rows whose
-    bytes have never left match. `user_part`, `name_part` and `reason_part` are contained in any
-    case, `payload_part` is in the stored payload as it is: its rows' payloads are read.
+    ids that begin so are searched. Rows accepted from `since_ms` on and before `until_ms` match.
+    Only rows below `before_seq`, the last one of the page before, and above `after_seq` match. With
+    an owner and a state, `after_seq` has the rows of the owner searched, else those of the state
+    are. With `never_sent`, only pending rows whose bytes have never left match. `user_part`,
+    `name_part` and `reason_part` are contained in any case, `payload_part` is in the stored payload
+    as it is: its rows' payloads are read.
     """
 
     ids: tuple[str, ...] | None = None
@@ -237,7 +237,6 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     name_part: str | None = None
     reason_part: str | None = None
     payload_part: str | None = None
-    older_than_seconds: float | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     before_seq: int | None = None

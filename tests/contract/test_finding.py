@@ -141,8 +141,6 @@ async def test_each_state_can_be_listed_has_windows_and_meets_other_filters(
     assert await found(outbox, name="other/event") == [waiting]
     assert await found(outbox, reason="rejected") == [dead]
     assert await found(outbox, reason="rejected", user_id="u-4") == []
-    assert await found(outbox, older_than_seconds=3600) == []
-    assert len(await found(outbox, older_than_seconds=-60)) == 4
     assert await found(outbox, user_id='it\'s "quoted"; --') == []
 
 
@@ -353,9 +351,7 @@ async def test_newer_rows_are_not_gone_through_for_rows_of_some_age(outbox: Outb
     patient, hasty = (
         Search(outbox.inspector, outbox.positions, policy) for policy in (AMONG_OWN, HASTY)
     )
-    for until_ms in (None, NEVER_MS):
-        wanted = Filter(older_than_seconds=3_600.0, until_ms=until_ms, limit=5)
-        found = await hasty.find(wanted)
-        assert ([row.id for row in found.rows], found.next_seq) == ([old.id], None)
-    assert await all_pages(patient, older_than_seconds=-60.0, limit=5) == ids[::-1]
-    assert await all_pages(patient, older_than_seconds=9_000.0, limit=5) == []
+    found = await hasty.find(Filter(until_ms=old.accepted_at_ms + 3_600_000, limit=5))
+    assert ([row.id for row in found.rows], found.next_seq) == ([old.id], None)
+    assert await all_pages(patient, until_ms=NEVER_MS, limit=5) == ids[::-1]
+    assert await all_pages(patient, until_ms=old.accepted_at_ms, limit=5) == []

@@ -150,7 +150,6 @@ GIVEN = {
     "user": ("", "user_id"),
     "name": ("", "name"),
     "reason": ("", "reason"),
-    "older_than": (0.0, "older_than_seconds"),
     "since": (0, "since_ms"),
     "until": (0, "until_ms"),
 }

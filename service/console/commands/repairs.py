@@ -148,7 +148,7 @@ async def _settled_before(url: str, older_than_seconds: float) -> tuple[int, boo
     """The number of delivered rows settled longer ago; True where there may be more."""
     before_ms = int((time.time() - older_than_seconds) * 1000)
     limit = _COUNTED + 1
-    wanted = Filter(state=State.DELIVERED, older_than_seconds=older_than_seconds, limit=limit)
+    wanted = Filter(state=State.DELIVERED, until_ms=before_ms, limit=limit)
     async with open_reading(url) as outbox:
         rows = await find_all(Search(outbox.inspector, outbox.positions), wanted, say_found)
     old = sum((row.settled_at_ms or 0) <= before_ms for row in rows[:_COUNTED])

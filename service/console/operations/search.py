@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Reach, Row, State
 from service.outbox.ports import Inspector, Positions
 from service.outbox.row_lookup import find_by_ulid
@@ -161,10 +160,9 @@ class Search:
         )
 
     async def _start(self, wanted: Filter) -> int | None:
-        until_ms = min(_ends_ms(wanted), default=None)
-        if until_ms is None:
+        if wanted.until_ms is None:
             return wanted.before_seq
-        latest = await self._positions.seq_at(until_ms + _CLOCK_SLACK_MS)
+        latest = await self._positions.seq_at(wanted.until_ms + _CLOCK_SLACK_MS)
         return latest if wanted.before_seq is None else min(latest, wanted.before_seq)
 
 
@@ -173,14 +171,6 @@ def _window(wanted: Filter, before: int | None, reach: Reach | None) -> Filter:
     last = None if wanted.owner is None else 0
     after = reach.seq - 1 if reach else last
     return msgspec.structs.replace(wanted, before_seq=before, after_seq=after)
-
-
-def _ends_ms(wanted: Filter) -> list[int]:
-    """The moments before which matching rows were accepted."""
-    ends = [] if wanted.until_ms is None else [wanted.until_ms]
-    if wanted.older_than_seconds is not None:
-        ends.append(wall_now_ms() - int(wanted.older_than_seconds * 1000))
-    return ends
 
 
 def _is_before(wanted: Filter, reached_ms: int) -> bool:

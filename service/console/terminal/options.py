@@ -122,15 +122,6 @@ OfName = Annotated[str | None, typer.Option("--name", help="Only rows with this 
 OfReason = Annotated[
     str | None, typer.Option("--reason", help="Only dead rows with this reason, e.g. rejected.")
 ]
-OlderThan = Annotated[
-    float | None,
-    typer.Option(
-        "--older-than",
-        parser=duration,
-        metavar="DURATION",
-        help="Only rows accepted longer ago, e.g. 10m, 2h, 7d.",
-    ),
-]
 Since = Annotated[
     int | None,
     typer.Option(
@@ -177,7 +168,6 @@ class RowOptions:
     user: OfUser = None
     name: OfName = None
     reason: OfReason = None
-    older_than: OlderThan = None
     since: Since = None
     until: Until = None
 
@@ -196,7 +186,6 @@ class RowOptions:
             user_id=self.user,
             name=self.name,
             reason=self.reason,
-            older_than_seconds=self.older_than,
             since_ms=self.since,
             until_ms=self.until,
             limit=limit,

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import MAX_NOTES, Filter, Reach, Row, State
@@ -148,7 +147,7 @@ def _arrived_row(row: tuple[Any, ...]) -> Row:
 
 def filter_values(wanted: Filter) -> dict[str, Any]:
     """The parameters of a filter. No stored text has a NUL."""
-    older, state = wanted.older_than_seconds, _state(wanted)
+    state = _state(wanted)
     prefix = wanted.id_prefix and storable(wanted.id_prefix)
     ids = None if wanted.ids is None else [storable(one) for one in wanted.ids]
     of_owner = source_of(wanted) == "events" and wanted.owner is not None
@@ -166,7 +165,6 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "name_part": _part(wanted.name_part),
         "reason_part": _part(wanted.reason_part),
         "payload_part": wanted.payload_part.encode() if wanted.payload_part else None,
-        "accepted_until": None if older is None else wall_now_ms() - int(older * 1000),
         "prefix": prefix,
         "prefix_end": f"{prefix}\U0010ffff",
     }

@@ -35,7 +35,6 @@ _COMPARED = {
     "until_ms": "accepted_at_ms < :until_ms",
     "before_seq": "seq < :before_seq",
     "after_seq": "seq > :after_seq",
-    "older_than_seconds": "accepted_at_ms <= :accepted_until",
     "id_prefix": "event_id >= :id_prefix AND event_id < :prefix_end",
 }
 _CONTAINED = {
@@ -179,7 +178,6 @@ def _searched(wanted: Filter, now_ms: int) -> tuple[str, dict[str, Any]]:
     values = {
         **msgspec.structs.asdict(wanted),
         "now": now_ms,
-        "accepted_until": now_ms - int((wanted.older_than_seconds or 0) * 1000),
         "prefix_end": f"{wanted.id_prefix}\U0010ffff",
         "payload_part": (wanted.payload_part or "").encode(),
         "ids": msgspec.json.encode(sorted(set(wanted.ids or ()))).decode(),
