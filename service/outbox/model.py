@@ -165,13 +165,19 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     pause_reason: str = ""
 
 
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """A note in a row's history. `at` is milliseconds since 1970."""
+
+    at: int
+    note: str
+
+
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One row for people: everything but the payload.
 
-    `seq` names it inside its store. `history` is its notes, oldest first, each
-    `{"at": ms, "note": text}`. `due_in_seconds` is None unless it is pending, `lease_in_seconds`
-    None unless it is delivering. `inngest_id` is the ULID under which Inngest has the event, or
-    will have it.
+    `seq` names it inside its store. `history` is its notes, oldest first. `due_in_seconds` is None
+    unless it is pending, `lease_in_seconds` None unless it is delivering. `inngest_id` is the ULID
+    under which Inngest has the event, or will have it.
     """
 
     id: str
@@ -189,7 +195,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     lease_in_seconds: float | None
     reason: str | None
     detail: str | None
-    history: tuple[dict[str, object], ...]
+    history: tuple[Note, ...]
     payload_bytes: int
     inngest_id: str | None = None
     seq: int = 0

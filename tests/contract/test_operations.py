@@ -41,7 +41,7 @@ async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: O
     row = await outbox.intake.find(dead[0])
     assert row is not None
     assert (row.reason, row.detail) == (None, None)
-    assert "ada" in str(row.history[-1]["note"])
+    assert "ada" in row.history[-1].note
     assert (await outbox.inspector.stats()).dead == 1
     await append_all(outbox, 1)
     await outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))

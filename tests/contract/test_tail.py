@@ -45,7 +45,7 @@ async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox)
         ("delivered", first.id),
         ("pending", second.id),
     ]
-    assert changes[1].row.history[-1]["note"] == "HTTP 400: no"
+    assert changes[1].row.history[-1].note == "HTTP 400: no"
     await outbox.repairs.discard(Named((second.id,)), actor="ada")
     assert await seen(followed, outbox) == [("gone", second.id)]
     assert await seen(followed, outbox) == []

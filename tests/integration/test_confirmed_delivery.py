@@ -123,7 +123,7 @@ async def test_what_a_stop_lost_arrives_again_and_runs_once(
     assert inngest.runs.most_of_an_id == 1
     histories = [row.history for row in await rows(outbox, State.DELIVERED) if row.history]
     assert len(histories) == lost
-    assert all("Inngest was away" in str(history[-1]["note"]) for history in histories)
+    assert all("Inngest was away" in history[-1].note for history in histories)
     assert {event.id for event in events} == set(inngest.ledger.ids)
 
 

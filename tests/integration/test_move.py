@@ -94,7 +94,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
                 row,
                 detail=row.detail and row.detail.replace("\x00", "\ufffd"),
                 history=tuple(
-                    {**note, "note": str(note["note"]).replace("\x00", "\ufffd")}
+                    msgspec.structs.replace(note, note=note.note.replace("\x00", "\ufffd"))
                     for note in row.history
                 ),
             )

@@ -587,7 +587,7 @@ async def test_tail_tells_of_each_state_when_it_began_and_why(
     assert told == {
         **{one: rows[one].settled_at_ms for one in (old.id, "ahead")},
         dead: rows[dead].settled_at_ms,
-        late.id: rows[late.id].history[-1]["at"],
+        late.id: rows[late.id].history[-1].at,
         new.id: new.accepted_at_ms,
     }
     seen = [Change(what, rows[one]) for what in ("accepted", "gone") for one in (old.id, dead)]

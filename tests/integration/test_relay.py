@@ -100,7 +100,7 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     assert all(ended_at_ms(one) < ended_at_ms(row) for one in rows)
     assert time.monotonic() - began > 4
     assert (row.reason, row.detail, row.attempts) == ("rejected", "no such name", 3)
-    notes = [str(note["note"]) for note in row.history]
+    notes = [note.note for note in row.history]
     assert notes == [
         "suspected: no such name",
         "refused: no such name",

@@ -203,7 +203,7 @@ class ConfirmerWorld:
 
     @property
     def notes(self) -> set[object]:
-        return {note["note"] for row in self.rows.by_seq.values() for note in row.notes}
+        return {note.note for row in self.rows.by_seq.values() for note in row.notes}
 
     async def until(self, reached: Callable[[], bool], seconds: float) -> float:
         began = now()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import MAX_NOTES, Entry, Row, SentEntry, State
+from service.outbox.model import MAX_NOTES, Entry, Note, Row, SentEntry, State
 
 IDS = InngestIds(b"prefix")
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
@@ -37,7 +37,7 @@ class MemoryRow:
     settled_at: float | None = None
     reason: str | None = None
     detail: str | None = None
-    notes: list[dict[str, object]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -96,7 +96,7 @@ class MemoryRow:
 
     def note(self, text: str | None, now: float) -> None:
         if text is not None:
-            self.notes = [*self.notes, {"at": _ms(now), "note": text}][-MAX_NOTES:]
+            self.notes = [*self.notes, Note(_ms(now), text)][-MAX_NOTES:]
 
 
 class MemoryRows:

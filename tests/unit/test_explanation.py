@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from service.console.operations.explain import explain, explain_name
-from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.model import DeliveryRecord, Note, Row, State
 from service.runs.figures import NameView
 from tests.support.made_row import made_row
 
@@ -30,7 +30,7 @@ def dead(attempts: int, reason: str | None, **changes: object) -> Row:
 
 
 NOW_WORDS = "2026-11-24 22:30:19 UTC"
-REFUSED = ({"at": 1, "note": "busy"}, {"at": 2, "note": "refused: no"})
+REFUSED = (Note(1, "busy"), Note(2, "refused: no"))
 LEASED = row(State.DELIVERING, lease_in_seconds=31.0)
 OWN_TURN = "it is due and waits for its turn to be sent alone"
 TRIED = "one event is tried in 2.1 s and the rest follow"

@@ -10,7 +10,7 @@ from service.console.operations.sampler import Minute, sample_of
 from service.console.operations.timeline import Kind, Moment, Trouble, timeline, troubles
 from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
-from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.model import DeliveryRecord, Note, Row, State
 from tests.support.made_row import made_row
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 
@@ -121,7 +121,7 @@ def row(state: State = State.DEAD, **changes: object) -> Row:
         "settled_at_ms": NOON + 9_000,
         "reason": "rejected",
         "detail": "words",
-        "history": ({"at": NOON + 4_000, "note": "refused: HTTP 500"},),
+        "history": (Note(NOON + 4_000, "refused: HTTP 500"),),
     }
     return made_row(state, **{**told, **changes})
 
@@ -130,8 +130,8 @@ OUTAGE = Trouble(NOON - MINUTE_MS, NOON + 2 * MINUTE_MS, "backing_off", "503")
 
 
 def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> None:
-    refused = {"at": NOON + 4_000, "note": "refused: HTTP 500"}
-    last = {"at": NOON + 9_000, "note": "refused: no"}  # its death is of the same moment
+    refused = Note(NOON + 4_000, "refused: HTTP 500")
+    last = Note(NOON + 9_000, "refused: no")  # its death is of the same moment
     story = timeline(row(history=(refused, last)), [OUTAGE])
     assert [one.kind for one in story] == [
         Kind.ACCEPTED,
@@ -180,7 +180,7 @@ def test_what_comes_next_is_last(changes: dict[str, Any], words: str) -> None:
 def test_an_event_that_was_never_sent_has_its_acceptance_and_its_end(
     changes: dict[str, Any], end: tuple[Kind, str]
 ) -> None:
-    found = row(**{"first_sent_at_ms": None, "sends": 0, "history": ({"note": "late"},), **changes})
+    found = row(**{"first_sent_at_ms": None, "sends": 0, "history": (Note(0, "late"),), **changes})
     assert timeline(found) == [
         Moment(Kind.ACCEPTED, "Accepted, and synced to disk", NOON),
         Moment(Kind.NOTE, "Late", 0),

@@ -13,7 +13,7 @@ from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.filter_form import FilterForm
 from service.outbox.figures import Sample, Stats
-from service.outbox.model import DeliveryRecord
+from service.outbox.model import DeliveryRecord, Note
 from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
@@ -251,7 +251,7 @@ def test_a_name_of_quotes_alone_is_found_as_a_whole() -> None:
         assert (wanted.name, wanted.name_part) == (whole, part)
 
 
-NOTES = tuple({"at": NOW, "note": f"HTTP {status}"} for status in (429, 500))
+NOTES = tuple(Note(NOW, f"HTTP {status}") for status in (429, 500))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from service.console.operations.search import Found, Listing
 from service.console.operations.views import RowView, row_view
 from service.console.terminal.options import RowOptions, parse_moment
 from service.console.terminal.tables import row_list, row_table
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Note, State
 from tests.support.made_row import made_row
 
 EVENT_ID = "019e1a2b-3c4d-7abc-8def-0123456789ab"
@@ -111,7 +111,7 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
         first_sent_at=2 * hour,
         dead_at=3 * hour,
         payload_bytes=1_200,
-        history=({"at": 4 * hour, "note": "answered 500\x1b[/b]"}, {"note": "alone"}),
+        history=(Note(4 * hour, "answered 500\x1b[/b]"), Note(5 * hour, "alone")),
     )
     whole = facts(view)
     for fact, label in (
@@ -141,7 +141,7 @@ def test_each_fact_of_a_row_stands_under_its_own_name() -> None:
         f"reason rejected: {WORDS}",
         "payload 1,200 bytes",
         "history 1970-01-01 04:00:00 UTC answered 500\ufffd[/b]",
-        "history alone",
+        "history 1970-01-01 05:00:00 UTC alone",
     ]
 
 

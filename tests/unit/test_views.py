@@ -11,7 +11,7 @@ import pytest
 from service.console.operations.views import StatsView, moved, row_view, stats_view
 from service.outbox.event import Meta
 from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.model import DeliveryRecord, Note, Row, State
 from tests.support.made_row import made_row
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 
@@ -34,7 +34,7 @@ def row(state: State) -> Row:
         lease_in_seconds=2.5,
         reason="rejected",
         detail="no name",
-        history=({"at": SENT, "note": "refused: no name"},),
+        history=(Note(SENT, "refused: no name"),),
         inngest_id="01KB08Z4Q0XW5M7T3Y8S000017",
         meta=Meta("order-1", "branch/a"),
     )

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading
+from service.console.operations.bulk import moved_at
 from service.console.operations.explain import spoken_duration
 from service.console.operations.tail import Change, Tail
 from service.console.operations.views import row_view
@@ -20,7 +21,7 @@ from service.console.terminal.options import MOST_ROWS, Json, OfName, OfState, O
 from service.errors import OutboxUnavailableError
 from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import Filter, State
 
 Lines = Annotated[
     int,
@@ -102,30 +103,24 @@ def _line(change: Change) -> str:
 
 def _about(change: Change) -> str:
     row = change.row
-    if change.what == State.DELIVERED and row.settled_at_ms is not None:
-        return f"after {spoken_duration(max(0, row.settled_at_ms - row.accepted_at_ms) / 1000)}"
+    if change.what == State.DELIVERED:
+        return f"after {spoken_duration(max(0, moved_at(row) - row.accepted_at_ms) / 1000)}"
     if change.what == State.DEAD:
         return f"{row.reason}: {row.detail}"
-    note = _last_note(row)
-    if change.what == State.PENDING and note:
-        return note
+    if change.what == State.PENDING and row.history:
+        return row.history[-1].note
     return f"{row.user_id} {row.name}"
-
-
-def _last_note(row: Row) -> str:
-    return str(row.history[-1].get("note", "")) if row.history else ""
 
 
 def _at_ms(change: Change) -> int:
     """The time of the change, as far as the row says; else now."""
     row = change.row
-    if change.what == "accepted":
+    if change.what == State.PENDING and row.history:
+        return row.history[-1].at
+    if change.what in ("accepted", State.PENDING):
         return row.accepted_at_ms
-    if change.what == State.PENDING:
-        at = row.history[-1].get("at") if row.history else None
-        return at if isinstance(at, int) else row.accepted_at_ms
-    if change.what in (State.DELIVERED, State.DEAD) and row.settled_at_ms is not None:
-        return row.settled_at_ms
+    if change.what in (State.DELIVERED, State.DEAD):
+        return moved_at(row)
     return wall_now_ms()
 
 

@@ -55,8 +55,7 @@ def _sends(row: Row) -> Iterator[Moment]:
 
 def _notes(row: Row) -> Iterator[Moment]:
     for note in row.history:
-        at, words = note.get("at"), str(note.get("note"))
-        yield Moment(Kind.NOTE, words[:1].upper() + words[1:], at if isinstance(at, int) else 0)
+        yield Moment(Kind.NOTE, note.note[:1].upper() + note.note[1:], note.at)
 
 
 def _troubles(row: Row, troubles: Sequence[Trouble]) -> Iterator[Moment]:

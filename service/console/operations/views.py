@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from service.outbox.figures import Stats
-from service.outbox.model import FAILING, DeliveryRecord, Row, State
+from service.outbox.model import FAILING, DeliveryRecord, Note, Row, State
 
 PAUSED = "paused"
 
@@ -40,7 +40,7 @@ class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     lease_in_seconds: float | None
     reason: str | None
     detail: str | None
-    history: tuple[dict[str, object], ...]
+    history: tuple[Note, ...]
     payload_bytes: int
 
 

@@ -152,7 +152,7 @@ def gist(row: Row) -> str:
     if row.detail:
         return row.detail
     sends = f"{row.sends} sends" if row.sends > 1 else ""
-    note = str(row.history[-1].get("note")) if row.history else ""
+    note = row.history[-1].note if row.history else ""
     removed = "" if row.has_payload else "payload removed"
     return ", ".join(filter(None, (note, sends, removed)))
 

@@ -177,9 +177,7 @@ def row_table(view: RowView, explanation: str) -> Table:
         table.add_row("reason", plain(f"{view.reason}: {view.detail}"))
     table.add_row("payload", f"{view.payload_bytes:,} bytes" if view.payload_bytes else "removed")
     for note in view.history:
-        at = note.get("at")
-        when = spoken_time(at) if isinstance(at, int) else ""
-        table.add_row("history", plain(f"{when}  {note.get('note')}"))
+        table.add_row("history", plain(f"{spoken_time(note.at)}  {note.note}"))
     return table
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import MAX_NOTES, Filter, Reach, Row, State
+from service.outbox.model import MAX_NOTES, Filter, Note, Reach, Row, State
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.inbox_row import InboxRow, rest_of
 from service.outbox.storable import storable
@@ -109,7 +109,7 @@ class PostgresRows:
         if state is State.PENDING and fields[11] is None:
             fields[11] = 0.0
         pairs = zip(noted_at or (), notes or (), strict=True)
-        history = tuple([{"at": at, "note": note} for at, note in pairs][-MAX_NOTES:])
+        history = tuple([Note(at, note) for at, note in pairs][-MAX_NOTES:])
         ulid = self._ids().ulid(seq, accepted_at_ms, meta)
         return Row(*[*fields, history, payload_bytes, ulid, seq, meta])
 

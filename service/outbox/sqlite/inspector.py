@@ -17,14 +17,14 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
 from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
+from service.outbox.model import DeliveryRecord, Filter, Note, Reach, Row, State
 from service.outbox.sqlite.file.connection import SQL, Reads
 from service.outbox.sqlite.file.disk import beside
 from service.outbox.sqlite.records import read_delivery
 
 PAST_ALL = 2**63 - 1
 
-_decode_history = msgspec.json.Decoder(tuple[dict[str, object], ...]).decode
+_decode_history = msgspec.json.Decoder(tuple[Note, ...]).decode
 _STATE, _ISOLATED, _ACCEPTED_AT_MS = 4, 7, 8  # columns of ROWS
 _COMPARED = {
     "owner": "owner = :owner",
@@ -207,12 +207,12 @@ def _row_of(row: tuple[Any, ...]) -> Row:
     return Row(*[*fields, notes_of(history), payload_bytes, ulid, seq, meta])
 
 
-def notes_of(history: str | None) -> tuple[dict[str, object], ...]:
+def notes_of(history: str | None) -> tuple[Note, ...]:
     """The notes of a row; one note says so where they can't be read."""
     try:
         return _decode_history(history or "[]")
     except msgspec.DecodeError:
-        return ({"at": 0, "note": "The history can't be read."},)
+        return (Note(0, "The history can't be read."),)
 
 
 def _fetch(
