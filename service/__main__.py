@@ -1,8 +1,4 @@
-"""The entry points of `inngest-outbox`, which is `python -m service`, and of `outbox`.
-
-The worker is imported without the server's modules, so that its process stays under 100 MiB for a
-document of any size.
-"""
+"""The entry points of `inngest-outbox`, which is `python -m service`, and of `outbox`."""
 
 from __future__ import annotations
 
@@ -19,10 +15,7 @@ def main() -> None:
     if not sys.stderr:  # it is closed: no other file may take its descriptor
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     with loading():
-        if sys.argv[1:2] == ["worker"] and "--help" not in sys.argv:
-            from service.processes.worker import main as run
-        else:
-            from service.processes.main import main as run
+        from service.processes.main import main as run
     run()
 
 

@@ -15,7 +15,6 @@ import uvloop
 from service.config.settings import Settings
 from service.loading import loading
 from service.observe.logs import LogStream, configure_logs
-from service.outbox import schema
 from service.processes.child_process import Handles, tell_fault
 from service.processes.listening import Listening, open_listening
 from service.processes.startup import exit_on_fault, load_settings
@@ -114,8 +113,8 @@ def worker_command(
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    from service.processes.worker import run
-
+    with loading():
+        from service.processes.worker import run
     run(health_port)
 
 
@@ -140,6 +139,8 @@ def demo_command(
 def migrate_command() -> None:
     """Bring the outbox's schema up to date."""
     with exit_on_fault():
+        from service.outbox import schema
+
         applied = schema.migrate(load_settings().store_url)
         typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator
 
 import uvloop
@@ -20,20 +18,6 @@ from service.observe.service_manager import ServiceManager
 from service.processes.startup import exit_on_fault, load_settings, stop_on_signals
 
 _UNREADY = 503
-
-
-def main() -> None:
-    """Run the worker by the arguments of `python -m service worker`."""
-    parser = argparse.ArgumentParser(prog="python -m service worker")
-    parser.add_argument("--health-port", type=port)
-    run(parser.parse_args(sys.argv[2:]).health_port)
-
-
-def port(text: str) -> int:
-    """A port, 0 for a free one. Raises ValueError."""
-    if (number := int(text)) not in range(2**16):
-        raise ValueError
-    return number
 
 
 def run(health_port: int | None) -> None:
