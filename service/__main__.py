@@ -12,8 +12,7 @@ _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 def main() -> None:
     """Run the command that the arguments name."""
-    if not sys.stderr:  # it is closed: no other file may take its descriptor
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    _fill_streams()
     with loading():
         from service.processes.main import main as run
     run()
@@ -21,12 +20,20 @@ def main() -> None:
 
 def outbox() -> None:
     """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
+    _fill_streams()
     try:
         with loading():
             from service.console.commands.main import main as run
         run()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _fill_streams() -> None:
+    """Open those of the standard streams that are closed: no other file may take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if not getattr(sys, name):
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Announcer:
             line = "\n".join([sentence, *rows])
         # Without a reader the sentence is lost, as log lines are.
         with contextlib.suppress(OSError):
-            if sys.stdout and _has_room(sys.stdout):
+            if _has_room(sys.stdout):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
@@ -152,10 +152,6 @@ def _sign_in(settings: Settings, url: str) -> str:
 
 def _has_room(stream: TextIO) -> bool:
     """True where a write of some lines does not wait for a reader that is stuck."""
-    try:
-        descriptor = stream.fileno()
-    except ValueError:  # it has none
-        return True
     watched = select.poll()
-    watched.register(descriptor, select.POLLOUT)
+    watched.register(stream, select.POLLOUT)
     return bool(watched.poll(0))

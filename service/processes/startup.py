@@ -75,7 +75,7 @@ async def ends_at_a_stop(
 
 def on_hangup(upgrade: Callable[[], object]) -> None:
     """Call `upgrade` on SIGHUP, but at a terminal, which sends it as it closes."""
-    if not (sys.stdin and sys.stdin.isatty()):
+    if not sys.stdin.isatty():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, upgrade)
 
 

@@ -134,28 +134,35 @@ async def test_intake_and_delivery_run_apart_in_a_schema_of_their_own(
 
 
 @pytest.mark.parametrize("fronts", ["1", pytest.param("2", marks=pytest.mark.slow)])
-async def test_a_service_serves_beside_a_module_of_its_name_where_its_standard_error_is_closed(
-    tmp_path: Path, fronts: str
+async def test_a_service_serves_beside_a_module_of_its_name_where_its_standard_streams_are_closed(
+    tmp_path: Path, short_path: Path, fronts: str
 ) -> None:
     (tmp_path / "service.py").write_text("raise RuntimeError")
     outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
     settings = environment(outbox_url, "http://127.0.0.1:1", WEB_CONCURRENCY=fronts)
-    service = await asyncio.create_subprocess_exec(
-        *("sh", "-c", f"exec {sys.executable} -P -m service serve 2>&-"),
-        cwd=tmp_path,
-        env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert service.stdout
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            assert (await service.stdout.readline()).startswith(b"Listening on ")
-        service.terminate()
-        async with asyncio.timeout(STOP_SECONDS):
-            assert await service.wait() == 0
-    finally:
-        if service.returncode is None:
-            service.kill()
+    with notified(short_path) as manager:
+        service = await asyncio.create_subprocess_exec(
+            *("sh", "-c", f"exec {sys.executable} -P -m service serve <&- >&- 2>&-"),
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **settings,
+                **manager.environment,
+                **SELDOM,
+                "PYTHONPATH": str(ROOT),
+            },
+        )
+        try:
+            told = asyncio.get_running_loop().sock_recv
+            async with asyncio.timeout(START_SECONDS):
+                while not (await told(manager.bound, 4096)).startswith(b"READY=1"):
+                    pass
+            service.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                assert await service.wait() == 0
+        finally:
+            if service.returncode is None:
+                service.kill()
 
 
 async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) -> None:

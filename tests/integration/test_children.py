@@ -317,11 +317,11 @@ async def is_last_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 @in_virtual_time
 async def test_where_the_store_process_does_not_answer_the_parent_says_where_it_listens(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     announcer = Announcer(as_json=False)
     await _greet(announcer, Settings.load({}), "http://x", "Listening on x", tmp_path / "none")
-    assert capsys.readouterr().out == "Listening on x\n"
+    assert capfd.readouterr().out == "Listening on x\n"
 
 
 @pytest.mark.parametrize(
@@ -362,12 +362,11 @@ class Terminal(io.StringIO):
         (Terminal(), signal.SIG_DFL, ["stop"]),
         (Terminal(), signal.SIG_IGN, []),  # by nohup
         (io.StringIO(), signal.SIG_DFL, ["upgrade", "upgrade"]),
-        (None, signal.SIG_DFL, ["upgrade", "upgrade"]),
     ],
 )
 async def test_a_hangup_asks_for_a_stop_at_a_terminal_and_else_for_an_upgrade(
     monkeypatch: pytest.MonkeyPatch,
-    stdin: io.StringIO | None,
+    stdin: io.StringIO,
     before: signal.Handlers,
     then: list[str],
 ) -> None:
