@@ -23,14 +23,10 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The sockets on which requests come, and the URL of the first.
-
-    `are_kept` says that systemd keeps them open for the next process.
-    """
+    """The sockets on which requests come, and the URL of the first."""
 
     sockets: Sequence[socket.socket]
     url: str
-    are_kept: bool
 
     def close(self) -> None:
         """Listen no more, unless another process does."""
@@ -48,7 +44,7 @@ def open_listening(host: str, port: int) -> Iterator[Listening]:
     sockets = passed or _bound(host, port)
     bound_host, bound_port = sockets[0].getsockname()[:2]
     url = url_of(bound_host if passed else host, bound_port)
-    listening = Listening(sockets, url, are_kept=bool(passed))
+    listening = Listening(sockets, url)
     try:
         yield listening
     finally:

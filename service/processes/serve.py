@@ -52,8 +52,7 @@ async def serve(
         await stop.wait()
         announcer.say("Stopping: finishing requests and sends under way.")
         manager.stopping()
-        if listening.are_kept:
-            await server.let_go()
+        await server.let_go()
 
 
 async def relay_only(settings: Settings, logs: LogStream) -> None:
