@@ -74,8 +74,8 @@ def _passed(environment: MutableMapping[str, str]) -> list[socket.socket]:
 
 
 def _listener(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)
     with contextlib.suppress(OSError):
+        os.set_inheritable(fd, False)
         passed = socket.socket(fileno=fd)
         is_tcp = passed.family in (socket.AF_INET, socket.AF_INET6)
         if is_tcp and passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -337,7 +337,7 @@ def test_an_address_of_ipv6_is_in_brackets_in_the_url_also_where_systemd_has_ope
             assert given.url == listening.url
 
 
-@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX", "a file"])
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "AF_UNIX", "a file", "closed"])
 async def test_a_descriptor_that_does_not_listen_is_named(
     kind: str, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,8 +349,10 @@ async def test_a_descriptor_that_does_not_listen_is_named(
         made.bind(str(short_path / "s"))
         made.listen()
     else:
-        made = socket.socket(socket.AF_INET, getattr(socket, kind))
+        made = socket.socket(socket.AF_INET, getattr(socket, kind, socket.SOCK_STREAM))
     handle = passed(monkeypatch, made)
+    if kind == "closed":
+        os.close(handle)
     with (
         pytest.raises(ConfigurationError) as error,
         open_listening("127.0.0.1", 0),
