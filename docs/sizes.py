@@ -56,7 +56,7 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
     yield "a request under way when the service stops", f"{policy.shutdown_seconds:g} s"
-    last = "a connection's last request when its process stops and another one listens on"
+    last = "a connection's last request when its process stops"
     yield last, f"{LINGER_SECONDS:g} s"
     yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
     late = f"another one waits {admission.post_wait_seconds:g} s at most"
