@@ -36,11 +36,7 @@ from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
 from service.outbox.storable import MAX_DEPTH
 from service.untyped_json import decode_untyped_object
-from service.web.intake.idempotency import (
-    IDEMPOTENCY_KEY,
-    IDEMPOTENCY_PARAMETER,
-    idempotency_key,
-)
+from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import LARGE_BYTES
 from service.web.openapi.endpoint import (
@@ -163,8 +159,6 @@ class EventRoute:
         self, request: web.Request, raw: bytes
     ) -> tuple[dict[str, Any], IdempotencyKey | None]:
         body = self.read(raw)
-        if IDEMPOTENCY_KEY not in request.headers:
-            return body, None
         return body, idempotency_key(request, self._kind.path, body, self._digests)
 
     def read(self, raw: bytes) -> dict[str, Any]:

@@ -62,7 +62,6 @@ class BodyBudget:
         self._wait_seconds = wait_seconds
         self._owners: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []
-        self._is_used = False
 
     async def grow(self, share: Share, size_bytes: int) -> None:
         """See `Share.grow`."""
@@ -88,8 +87,7 @@ class BodyBudget:
         self._free += share.size_bytes
         self._owners[share.owner] -= share.size_bytes
         self._owners = +self._owners
-        if not self._owners and self._is_used:
-            self._is_used = False
+        if share.size_bytes and not self._owners:
             asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._give_back)
         for waiter in list(self._waiting):
             if self._has_room(waiter.share.owner, waiter.more_bytes):
@@ -110,7 +108,6 @@ class BodyBudget:
     def _give(self, share: Share, more: int) -> None:
         self._free -= more
         self._owners[share.owner] += more
-        self._is_used = True
         share.size_bytes += more
 
 

@@ -40,8 +40,8 @@ class ServerPolicy:
     theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
     for `unread_seconds` is dropped. A stop waits `shutdown_seconds` for requests in progress. Above
     `max_connections` a new connection takes the place of an idle one, or is closed at once, so that
-    the store and delivery keep their file handles; None is no limit. `admission` bounds how many
-    requests run at once.
+    the store and delivery keep their file handles. `admission` bounds how many requests run at
+    once.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -49,7 +49,7 @@ class ServerPolicy:
     unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
-    max_connections: int | None = None
+    max_connections: int = 65_536
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
 

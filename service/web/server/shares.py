@@ -29,13 +29,13 @@ class Closable(Protocol):
 
 
 class ConnectionShares:
-    """The shares of `limit` connections; None is no limit. `is_proxy` knows trusted proxies.
+    """The shares of `limit` connections. `is_proxy` knows trusted proxies.
 
     A peer has half of them at most, unless it is a proxy. A proxy's client has a quarter of them at
     work at most. Above seven eighths at work only health checks and operators are served.
     """
 
-    def __init__(self, limit: int | None, is_proxy: Callable[[str], bool]) -> None:
+    def __init__(self, limit: int, is_proxy: Callable[[str], bool]) -> None:
         self._limit = limit
         self._is_proxy = is_proxy
         self._peers: dict[Closable, str] = {}
@@ -45,8 +45,6 @@ class ConnectionShares:
 
     def admit(self, peer: str) -> bool:
         """True where one more connection of `peer` may begin. It may take an idle one's place."""
-        if self._limit is None:
-            return True
         has_share = self._counts[peer] < self._limit // _PEERS
         if not has_share and not self._is_proxy(peer):
             return False
@@ -80,8 +78,6 @@ class ConnectionShares:
         Raises RateLimitedError or OutboxUnavailableError for one too many.
         """
         self._idle.pop(request.protocol, None)
-        if self._limit is None:
-            return None
         at_work = len(self._peers) - len(self._idle)
         is_full = at_work > self._limit - self._limit // _KEPT
         if is_full and not request.raw_path.startswith(_KEPT_PATHS):
