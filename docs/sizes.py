@@ -19,7 +19,14 @@ from service.web.server.body import (
     SLOWEST_BYTES_A_SECOND,
 )
 from service.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
-from service.web.server.request_parser import MAX_PIPELINED, PIECE_BYTES, RequestLimits
+from service.web.server.request_parser import (
+    BODY_PER_FRAMING,
+    FRAMING_BYTES,
+    HEAD_BYTES,
+    HEADER_BYTES,
+    MAX_PIPELINED,
+    PIECE_BYTES,
+)
 from service.web.server.server import LINGER_SECONDS, ServerPolicy
 
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
@@ -32,7 +39,7 @@ def spelled_size(count: int) -> str:
 
 def size_rows() -> Iterator[tuple[str, str]]:
     """Each bounded thing with its bound."""
-    policy, request, follow = ServerPolicy(), RequestLimits(), FollowPolicy()
+    policy, follow = ServerPolicy(), FollowPolicy()
     admission = policy.admission
     yield "body of a post", f"{spelled_size(MAX_POST_BYTES)}, within {BODY_SECONDS:g} s"
     slowest = f"{spelled_size(SLOWEST_BYTES_A_SECOND)} a second after {SLOW_SECONDS:g} s"
@@ -48,10 +55,10 @@ def size_rows() -> Iterator[tuple[str, str]]:
     yield "body of sign-ins and of `POST /api/uploads`", spelled_size(MAX_BODY_BYTES)
     yield "body of settings", spelled_size(MAX_SETTINGS_BYTES)
     yield "nesting of a body", f"{MAX_DEPTH} levels"
-    head = f"{spelled_size(request.head)} within {policy.head_seconds:g} s"
-    yield "the request's head", f"{head}, each header {spelled_size(request.header)}"
-    share = f"a byte for each {request.body_per_framing} of the body"
-    framing = f"{spelled_size(request.framing)}, and {share}"
+    head = f"{spelled_size(HEAD_BYTES)} within {policy.head_seconds:g} s"
+    yield "the request's head", f"{head}, each header {spelled_size(HEADER_BYTES)}"
+    share = f"a byte for each {BODY_PER_FRAMING} of the body"
+    framing = f"{spelled_size(FRAMING_BYTES)}, and {share}"
     yield "chunk sizes and trailers of a chunked body", framing
     yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
     yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"

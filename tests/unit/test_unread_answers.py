@@ -37,7 +37,6 @@ def connected(
         loop=loop,
         rules=ConnectionRules(
             recorder=NullRecorder(),
-            limits=policy.limits,
             head_seconds=policy.head_seconds,
             unread_seconds=policy.unread_seconds,
             admit=lambda _: True,

@@ -36,7 +36,6 @@ from service.web.server.request_parser import (
     PIECE_BYTES,
     BoundedParser,
     HeadSizeError,
-    RequestLimits,
 )
 from service.web.server.security_headers import SERVER, security_headers
 
@@ -63,7 +62,6 @@ class ConnectionRules:
     """
 
     recorder: Recorder
-    limits: RequestLimits
     head_seconds: float
     unread_seconds: float
     admit: Callable[[str], bool]
@@ -102,7 +100,7 @@ class Connection(web.RequestHandler):
         **options: Any,
     ) -> None:
         super().__init__(server, loop=loop, **options)
-        self._requests: BoundedParser | None = BoundedParser(self, loop, rules.limits)
+        self._requests: BoundedParser | None = BoundedParser(self, loop)
         self._parser = self._requests
         # The parser pauses at the number of requests at which the connection stops reading.
         self._max_msg_queue_size = MAX_PIPELINED

@@ -8,7 +8,6 @@ nothing is parsed after the first fault.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -18,6 +17,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
+# Request line and headers together, and each line of them.
+HEAD_BYTES = 64 * 1024
+HEADER_BYTES = 32 * 1024
+# The chunk sizes, extensions and trailers of a chunked body have so many bytes, and one more for
+# each so many of the body: a tiny chunk costs as much as a large one.
+FRAMING_BYTES = 16 * 1024
+BODY_PER_FRAMING = 16
 # Heads and chunked bodies are parsed in pieces: what frames a body counts before it costs much.
 PIECE_BYTES = 4 * 1024
 MAX_PIPELINED = 2
@@ -28,21 +34,6 @@ _HEAD_END = b"\r\n\r\n"
 _VERSIONS = (HttpVersion11, HttpVersion10)
 
 Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """Bounds of one request in bytes.
-
-    `head` bounds request line and headers together, `header` each line. The chunk sizes,
-    extensions and trailers of a chunked body have at most `framing`, and one byte more for each
-    `body_per_framing` bytes of the body: a tiny chunk costs as much as a large one.
-    """
-
-    head: int = 64 * 1024
-    header: int = 32 * 1024
-    framing: int = 16 * 1024
-    body_per_framing: int = 16
 
 
 class HeadSizeError(HttpProcessingError):
@@ -74,25 +65,21 @@ class BoundedParser(HttpRequestParser):
         "_connection",
         "_held",
         "_is_chunked",
-        "_limits",
         "has_ended",
         "head_bytes",
     )
 
-    def __init__(
-        self, protocol: web.RequestHandler, loop: asyncio.AbstractEventLoop, limits: RequestLimits
-    ) -> None:
+    def __init__(self, protocol: web.RequestHandler, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             protocol,
             loop,
             _BUFFER_BYTES,
-            max_line_size=limits.header,
-            max_field_size=limits.header,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
             payload_exception=RequestPayloadError,
             auto_decompress=False,
         )
         self._connection = protocol
-        self._limits = limits
         self.head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
         self._chunked_bytes = 0
@@ -134,7 +121,7 @@ class BoundedParser(HttpRequestParser):
         """The end of the part of `data` that may be parsed now: one request's at most."""
         if not self._body.is_eof():
             return min(len(data), at + PIECE_BYTES) if self._is_chunked else len(data)
-        room = self._limits.head - self.head_bytes
+        room = HEAD_BYTES - self.head_bytes
         if at < len(data) and not room:
             raise HeadSizeError
         end = min(len(data), at + room, at + PIECE_BYTES)
@@ -196,7 +183,7 @@ class BoundedParser(HttpRequestParser):
         self._chunked_bytes += size_bytes
         body_bytes = self._body.total_bytes
         # A paused parser holds the last piece back.
-        allowed = self._limits.framing + PIECE_BYTES + body_bytes // self._limits.body_per_framing
+        allowed = FRAMING_BYTES + PIECE_BYTES + body_bytes // BODY_PER_FRAMING
         if self._chunked_bytes - body_bytes > allowed:
             raise FramingSizeError
 

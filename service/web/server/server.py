@@ -21,7 +21,6 @@ from service.web.server.body_budget import return_memory
 from service.web.server.connection import Connection, ConnectionRules, peer_of
 from service.web.server.errors import error_response, refusal_of
 from service.web.server.proxies import Proxies, proxies_key
-from service.web.server.request_parser import RequestLimits
 from service.web.server.security_headers import SERVER, security_headers
 from service.web.server.shares import ConnectionShares
 
@@ -44,7 +43,6 @@ class ServerPolicy:
     once.
     """
 
-    limits: RequestLimits = field(default_factory=RequestLimits)
     head_seconds: float = 10.0
     unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
@@ -110,7 +108,6 @@ class _Server(web.Server):
         self._shares = ConnectionShares(policy.max_connections, is_proxy)
         self._rules = ConnectionRules(
             recorder=recorder,
-            limits=policy.limits,
             head_seconds=policy.head_seconds,
             unread_seconds=policy.unread_seconds,
             admit=self._shares.admit,

@@ -14,13 +14,12 @@ from structlog.testing import capture_logs
 
 from service.web.server.admission import AdmissionPolicy
 from service.web.server.middleware import error_middleware
-from service.web.server.request_parser import RequestLimits
+from service.web.server.request_parser import HEADER_BYTES
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 SECRET = "tell-nobody"
-MAX_HEADER_BYTES = RequestLimits().header
 FORM = {"status", "code", "error"}
 
 
@@ -42,11 +41,11 @@ MALFORMED: dict[str, tuple[bytes, int, str, str | None]] = {
         *(400, "bad_request", LINE),
     ),
     "size": (
-        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: tell-nobody" + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: tell-nobody" + b"x" * HEADER_BYTES + b"\r\n\r\n",
         *(431, "headers_too_large", "LineTooLong"),
     ),
     "line": (
-        b"GET /tell-nobody?" + b"x" * MAX_HEADER_BYTES + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /tell-nobody?" + b"x" * HEADER_BYTES + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         *(431, "headers_too_large", "LineTooLong"),
     ),
     "expect": (

@@ -12,25 +12,21 @@ from unittest import mock
 import pytest
 from structlog.testing import capture_logs
 
-from service.web.server.request_parser import BoundedParser, RequestLimits
+from service.web.server.request_parser import HEAD_BYTES, HEADER_BYTES, BoundedParser
 from tests.support.raw_http import connected, send
 from tests.support.storage import eventually
 
-MAX_HEADER_BYTES = RequestLimits().header
-MAX_HEAD_BYTES = RequestLimits().head
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def test_a_header_and_a_request_line_of_32_kib_are_read(port):
-    long = b"x" * (MAX_HEADER_BYTES - 100)
+    long = b"x" * (HEADER_BYTES - 100)
     head = b"GET /refuse?%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: %b\r\n\r\n"
     assert (await send(port, head % (long, long)))[0] == 404
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize(
-    ("size", "status"), [(MAX_HEAD_BYTES, b"404"), (MAX_HEAD_BYTES + 1, b"431")]
-)
+@pytest.mark.parametrize(("size", "status"), [(HEAD_BYTES, b"404"), (HEAD_BYTES + 1, b"431")])
 async def test_a_head_may_have_64_kib_in_all(port, server, size, status, parts):
     start = b"GET /refuse HTTP/1.1\r\nHost: a\r\n"
     lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2)) + b"X-Pad: "
@@ -92,7 +88,7 @@ async def test_a_head_has_begun_with_its_first_bytes_wherever_the_pieces_before_
         for begun in (b"", b"\r\n", HALF):
             sent = b"".join(WHOLE[one] for one in requests) + begun
             for cut in range(len(sent)):
-                parser = BoundedParser(protocol, asyncio.get_running_loop(), RequestLimits())
+                parser = BoundedParser(protocol, asyncio.get_running_loop())
                 parsed = [parser.feed_data(piece)[0] for piece in (sent[:cut], sent[cut:])]
                 assert sum(map(len, parsed)) == len(requests)
                 assert (parser.head_bytes > 0) is (begun == HALF), (requests, begun, cut)
