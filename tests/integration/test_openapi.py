@@ -59,6 +59,10 @@ async def test_it_is_openapi_3_1_and_has_every_route_under_a_name_of_its_own(app
     expected = {one for one in routes if not one[1].startswith(_NOT_DESCRIBED)}
     assert document["openapi"].startswith("3.1")
     assert described == expected
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            known = [one for one in operation.get("parameters", ()) if one["in"] == "path"]
+            assert [one["name"] for one in known] == re.findall(r"{(\w+)}", path)
     sections = Counter(tag for operation in operations_of(document) for tag in operation["tags"])
     assert sections == {"events": 7, "settings": 3, "documents": 1, "sign-in": 6, "health": 3}
 

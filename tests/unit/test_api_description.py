@@ -45,7 +45,7 @@ def endpoint(access: Access) -> Endpoint:
         tag="things",
         access=access,
         summary="Put a thing",
-        parameters=[Parameter("dry", "Only look.")],
+        parameters=[Parameter("id", "Its id.", place="path"), Parameter("dry", "Only look.")],
         body=Body(Thing, {"size": 1}, ("size", "name")),
         answers={
             200: Answer(
@@ -96,7 +96,7 @@ def test_an_endpoint_is_described_as_it_answers() -> None:
         "description": "For operators, who are named in OPERATOR_EMAILS.",
         "security": USERS,
         "parameters": [
-            {**named, "name": "id", "in": "path", "description": "", "required": True}
+            {**named, "name": "id", "in": "path", "description": "Its id.", "required": True}
             | {"schema": {"type": "string"}},
             {**named, "schema": {"type": "string"}},
         ],

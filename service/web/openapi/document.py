@@ -108,20 +108,13 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "security": _REQUIREMENTS[endpoint.access],
         "responses": _responses(endpoint, schemas),
     }
-    parameters = [*_path_parameters(endpoint), *endpoint.parameters]
-    if parameters:
-        described["parameters"] = [_parameter(one) for one in parameters]
+    if endpoint.parameters:
+        described["parameters"] = [_parameter(one) for one in endpoint.parameters]
     if endpoint.body:
         described["requestBody"] = _request_body(endpoint.body, schemas)
     if endpoint.access is Access.OPERATOR:
         described["description"] = "For operators, who are named in OPERATOR_EMAILS."
     return described
-
-
-def _path_parameters(endpoint: Endpoint) -> list[Parameter]:
-    parts = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-    described = {one.name for one in endpoint.parameters if one.place == "path"}
-    return [Parameter(name, "", place="path") for name in parts if name not in described]
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
