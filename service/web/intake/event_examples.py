@@ -1,12 +1,20 @@
-"""Parameters and examples that the event endpoints share in the API's description."""
+"""Parameters, examples and refusals that the event endpoints share in the API's description."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from service.errors import (
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    OutboxFullError,
+    OutboxUnavailableError,
+    TooManyPendingError,
+)
 from service.event_types.body_schema import SEND_AT, SEND_AT_SCHEMA
 from service.web.intake.lenient_json import MAX_EVENTS
 from service.web.openapi.endpoint import Body, Parameter, ResponseHeader
+from service.web.server.body import JSON_REFUSALS
 
 EVENT_ID = Parameter(
     "id",
@@ -70,6 +78,12 @@ DELAYED_EVENTS_BODY = _body(
 REPLAYED = ResponseHeader(
     "Idempotent-Replayed", "Set when no new event was made.", {"const": "true"}
 )
-RETRY_AFTER = ResponseHeader(
-    "Retry-After", "Seconds to wait before a retry.", {"type": "integer", "minimum": 1}
+# Beside those that say who may post.
+POST_REFUSALS = (
+    *JSON_REFUSALS,
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    TooManyPendingError,
+    OutboxFullError,
+    OutboxUnavailableError,
 )

@@ -16,16 +16,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import hdrs, web
 
-from service.errors import (
-    IdempotencyKeyInvalidError,
-    IdempotencyKeyReusedError,
-    InvalidFieldError,
-    InvalidJsonError,
-    OutboxFullError,
-    OutboxUnavailableError,
-    RefusedError,
-    TooManyPendingError,
-)
+from service.errors import InvalidFieldError, InvalidJsonError, RefusedError
 from service.event_types.body_schema import SEND_AT
 from service.event_types.event_type import EventType, Senders, operation_id
 from service.identity.user import EVENT_KEY_ISSUER, User
@@ -36,6 +27,7 @@ from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
 from service.outbox.storable import MAX_DEPTH
 from service.untyped_json import decode_untyped_object
+from service.web.intake.event_examples import POST_REFUSALS
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import LARGE_BYTES
@@ -48,20 +40,12 @@ from service.web.openapi.endpoint import (
     NamedSchema,
     ResponseHeader,
 )
-from service.web.server.body import JSON_REFUSALS, check_depth, read_json_bytes
+from service.web.server.body import check_depth, read_json_bytes
 from service.web.server.middleware import event_id_key
 from service.web.signin.auth import MACHINE_REFUSALS, SIGNED_IN_REFUSALS
 
 MAX_BODY_BYTES = 1024 * 1024
 
-_REFUSALS = (
-    *JSON_REFUSALS,
-    IdempotencyKeyInvalidError,
-    IdempotencyKeyReusedError,
-    TooManyPendingError,
-    OutboxFullError,
-    OutboxUnavailableError,
-)
 _EXAMPLE_ID = "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
 
 
@@ -226,7 +210,7 @@ def _described(kind: EventType) -> Endpoint:
         parameters=[IDEMPOTENCY_PARAMETER],
         body=Body(NamedSchema(component, kind.body.schema), kind.body.example),
         answers={200: _ACCEPTED},
-        errors=(*_sign_in_refusals(kind.senders), *_REFUSALS, *kind.refusals),
+        errors=(*_sign_in_refusals(kind.senders), *POST_REFUSALS, *kind.refusals),
     )
 
 

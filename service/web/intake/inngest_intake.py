@@ -35,10 +35,17 @@ from service.web.intake.event_batch import (
     BatchRequest,
     EventBatches,
 )
-from service.web.intake.event_examples import EVENTS_BODY, RETRY_AFTER
+from service.web.intake.event_examples import EVENTS_BODY
 from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import NO_EVENTS
-from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
+from service.web.openapi.endpoint import (
+    MAY_BE_RETRIED,
+    RETRY_AFTER,
+    Access,
+    Answer,
+    Endpoint,
+    Parameter,
+)
 from service.web.server.body import read_raw_body
 from service.web.server.errors import STATUS
 from service.web.signin.auth import EventKeyAuth
@@ -47,7 +54,6 @@ KEY_NOT_FOUND = "Event key not found"
 MAX_ENVIRONMENTS = 32
 _MAX_ENVIRONMENT_CHARS = 255
 _TEXT = "text/plain"
-_MAY_BE_RETRIED = frozenset({429, 503})
 _NO_IDS = ("",)  # what Inngest answers instead of an empty list
 _is_seed = re.compile(r"[1-9][0-9]{0,14},[A-Za-z0-9+/]{14}==").fullmatch
 _encode = msgspec.json.Encoder().encode
@@ -174,7 +180,7 @@ class InngestIntake:
 def _described(text: str, status: int, error: str | None = None) -> Answer:
     ids = _EXAMPLE_IDS if status == web.HTTPOk.status_code else list(_NO_IDS)
     example = {"ids": ids, "status": status} | ({"error": error} if error else {})
-    headers = [RETRY_AFTER] if status in _MAY_BE_RETRIED else []
+    headers = [RETRY_AFTER] if status in MAY_BE_RETRIED else []
     return Answer(text, Reply, example, content_type=_TEXT, headers=headers, is_json_in_text=True)
 
 

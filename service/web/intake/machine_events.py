@@ -9,20 +9,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from service.errors import (
-    IdempotencyKeyInvalidError,
-    IdempotencyKeyReusedError,
-    OutboxFullError,
-    OutboxUnavailableError,
-    TooManyPendingError,
-)
 from service.web.intake.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
-from service.web.intake.event_examples import DELAYED_EVENTS_BODY, REPLAYED
+from service.web.intake.event_examples import DELAYED_EVENTS_BODY, POST_REFUSALS, REPLAYED
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key
 from service.web.intake.incoming import request_meta
 from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.server.answers import json_answer
-from service.web.server.body import JSON_REFUSALS, check_utf8, read_json_bytes
+from service.web.server.body import check_utf8, read_json_bytes
 from service.web.signin.auth import MACHINE_REFUSALS, EventKeyAuth
 
 
@@ -70,15 +63,7 @@ class MachineEvents:
                         headers=[REPLAYED],
                     )
                 },
-                errors=(
-                    *MACHINE_REFUSALS,
-                    *JSON_REFUSALS,
-                    IdempotencyKeyInvalidError,
-                    IdempotencyKeyReusedError,
-                    TooManyPendingError,
-                    OutboxFullError,
-                    OutboxUnavailableError,
-                ),
+                errors=(*MACHINE_REFUSALS, *POST_REFUSALS),
             )
         ]
 

@@ -17,6 +17,8 @@ from service.errors import OutboxUnavailableError, RefusedError
 from service.event_types.schema_tree import rewritten
 from service.web.openapi.endpoint import (
     JSON,
+    MAY_BE_RETRIED,
+    RETRY_AFTER,
     Access,
     Answer,
     Body,
@@ -24,6 +26,7 @@ from service.web.openapi.endpoint import (
     Kind,
     NamedSchema,
     Parameter,
+    ResponseHeader,
 )
 from service.web.server.errors import INTERNAL_ERROR, SERVER_CODES, STATUS, ErrorAnswer
 
@@ -33,19 +36,11 @@ _ABOUT = (
     "Accepts events durably and delivers them to Inngest. Every failure has the same form: "
     "`status` is `error`, `code` is for programs, `error` is a sentence for a person."
 )
-_REQUEST_ID = {
-    "X-Request-Id": {
-        "description": "The request's id in the service's log.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
-    }
-}
-_RETRY_AFTER = {
-    "Retry-After": {
-        "description": "Seconds to wait before a retry.",
-        "schema": {"type": "integer", "minimum": 1},
-    }
-}
-_MAY_BE_RETRIED = frozenset({429, 503})
+_REQUEST_ID = ResponseHeader(
+    "X-Request-Id",
+    "The request's id in the service's log.",
+    {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
+)
 _SESSION = "session"
 _NEXT_AUTH = "nextAuth"
 _AUTH_JS = "authJs"
@@ -137,10 +132,9 @@ def _request_body(body: Body, schemas: Schemas) -> dict[str, Any]:
 def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     responses = {str(code): _answer(one, schemas) for code, one in endpoint.answers.items()}
     for status, codes in _codes(endpoint).items():
-        headers = _REQUEST_ID | (_RETRY_AFTER if status in _MAY_BE_RETRIED else {})
-        responses[str(status)] = _error(codes, headers)
+        responses[str(status)] = _error(codes, [RETRY_AFTER] if status in MAY_BE_RETRIED else [])
     unreadable = {code: text for code, (_, text) in SERVER_CODES.items() if code != INTERNAL_ERROR}
-    responses["default"] = _error(unreadable, _REQUEST_ID)
+    responses["default"] = _error(unreadable, [])
     return responses
 
 
@@ -155,10 +149,7 @@ def _codes(endpoint: Endpoint) -> dict[int, dict[str, str]]:
 
 
 def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
-    headers = {
-        one.name: {"description": one.text, "schema": dict(one.schema)} for one in answer.headers
-    }
-    described: dict[str, Any] = {"description": answer.text, "headers": headers | _REQUEST_ID}
+    described: dict[str, Any] = {"description": answer.text, "headers": _headers(answer.headers)}
     if answer.kind is not None:
         schema, example = schemas.of(answer.kind), answer.example
         if answer.is_json_in_text:
@@ -171,14 +162,21 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
     return described
 
 
-def _error(codes: dict[str, str], headers: dict[str, Any]) -> dict[str, Any]:
+def _headers(headers: Iterable[ResponseHeader]) -> dict[str, Any]:
+    return {
+        one.name: {"description": one.text, "schema": dict(one.schema)}
+        for one in (*headers, _REQUEST_ID)
+    }
+
+
+def _error(codes: dict[str, str], headers: Iterable[ResponseHeader]) -> dict[str, Any]:
     examples = {
         code: {"value": {"status": "error", "code": code, "error": sentence}}
         for code, sentence in codes.items()
     }
     return {
         "description": "; ".join(f"`{code}`: {text}" for code, text in codes.items()),
-        "headers": dict(headers),
+        "headers": _headers(headers),
         "content": {JSON: {"schema": error_schema(codes), "examples": examples}},
     }
 

@@ -67,6 +67,12 @@ class ResponseHeader:
     schema: JsonSchema = field(default_factory=lambda: {"type": "string"})
 
 
+RETRY_AFTER = ResponseHeader(
+    "Retry-After", "Seconds to wait before a retry.", {"type": "integer", "minimum": 1}
+)
+MAY_BE_RETRIED = frozenset({429, 503})
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer other than an error. `kind` is None when it has no body.
