@@ -155,22 +155,25 @@ class Connection(web.RequestHandler):
             self.transport.resume_reading()
 
     def _receive(self, data: bytes) -> None:
+        requests = self._requests
+        if requests is None:  # the client has left
+            return
         # During a stop, the rest of a body is read too, which aiohttp would drop.
         if self._is_ending:
-            if self._request_in_progress and self._requests is not None:
-                self._requests.feed_data(data)
+            if self._request_in_progress:
+                requests.feed_data(data)
             return
         super().data_received(data)
         if len(self._messages) + self._request_in_progress > 1:
             self.is_pipelining = True
-        if self._requests is not None and self._requests.head_bytes:
+        if requests.head_bytes:
             if self._head_timer is None:
                 after = self._rules.head_seconds
                 self._head_timer = self._loop.call_later(after, self._end_head)
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        if self._requests is not None and self._requests.has_ended:
+        if requests.has_ended:
             self.close()  # not before the requests that came with a fault are known
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -249,8 +252,7 @@ class Connection(web.RequestHandler):
 
     def _end_head(self) -> None:
         self._head_timer = None
-        if self._requests is None:
-            return
+        assert self._requests is not None  # noqa: S101  (the timer ends with the connection)
         self._requests.end()
         self._messages.append((_ErrInfo(408, HeadSecondsError(), ""), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
