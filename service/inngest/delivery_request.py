@@ -32,7 +32,10 @@ _HEADERS = {"meta.environment": ENVIRONMENT_HEADER, "meta.trace": "traceparent"}
 
 _kind_of = operator.attrgetter(*_HEADERS)
 
+_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_read = msgspec.json.Decoder(msgspec.Raw).decode
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +137,15 @@ def rows_of(batch: Batch, positions: Sequence[Sequence[int]]) -> Batch:
     return Batch(batch.claim, entries, b"")
 
 
+def can_be_read(payload: bytes) -> bool:
+    """False for a damaged payload: one that is not JSON any more."""
+    try:
+        _read(payload)
+    except _NOT_READ:
+        return False
+    return True
+
+
 class SeedCheck:
     """Compares the ULIDs in answers with those of `ids`; None: no comparison.
 
@@ -179,7 +191,7 @@ def _payloads(batch: Batch) -> list[bytes]:
         return [batch.payloads]
     try:
         payloads = _split_array(b"[%b]" % batch.payloads)
-    except msgspec.DecodeError as error:
+    except _NOT_READ as error:
         raise UndividableError from error
     if len(payloads) != len(batch.entries):
         raise UndividableError

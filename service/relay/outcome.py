@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.inngest.delivery_request import can_be_read
 from service.inngest.send_result import (
     MAX_WORDS,
     SendResult,
@@ -132,7 +133,7 @@ def _judged(result: SendResult, batch: Batch, view: BreakerView, policy: RetryPo
     words = result.words[:MAX_WORDS]
     sent = len(batch.entries)
     if sent == 1:
-        settlement = _refused(batch.claim, batch.entries[0], words, view, policy)
+        settlement = _refused(batch, words, view, policy)
         return Outcome(settlement, Signal.REFUSED, words)
     taken = count_taken(result.ids or (), sent)
     bad = batch.entries[taken]
@@ -183,20 +184,21 @@ def _too_large(
     return _retry_alone(batch, "too_large", words, view, policy, counts=counts)
 
 
-def _refused(
-    claim: str, entry: Entry, words: str, view: BreakerView, policy: RetryPolicy
-) -> Settlement:
+def _refused(batch: Batch, words: str, view: BreakerView, policy: RetryPolicy) -> Settlement:
     """One event was refused: send it again after each delay, then it is dead."""
+    [entry] = batch.entries
     delays = policy.refusal_delays_seconds
     if view.refusing and not view.confirmed_bad:
         delay = policy.isolated_delay(entry.sends)
-        return Settlement(claim, retry=[Retry(entry.seq, delay, entry.attempts, isolated=True)])
+        retry = Retry(entry.seq, delay, entry.attempts, isolated=True)
+        return Settlement(batch.claim, retry=[retry])
     attempts = entry.attempts + 1
     if view.refusals >= len(delays):
-        return Settlement(claim, dead=[Dead(entry.seq, attempts, "rejected", words)])
+        code = "rejected" if can_be_read(batch.payloads) else "payload_damaged"
+        return Settlement(batch.claim, dead=[Dead(entry.seq, attempts, code, words)])
     delay = delays[view.refusals]
     retry = Retry(entry.seq, delay, attempts, isolated=True, note=f"refused: {words}")
-    return Settlement(claim, retry=[retry])
+    return Settlement(batch.claim, retry=[retry])
 
 
 def _retry_alone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from service.dev.fake_inngest.faults import (
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Row, State
 from service.relay.sends import BreakerState
-from tests.support.delivery import Delivery, Policies, delivering
+from tests.support.delivery import QUICK, Delivery, Policies, delivering
 
 
 @pytest.mark.parametrize("fault", [Partial(3), Partial(3, blank=True)], ids=["fewer", "empty"])
@@ -108,6 +110,25 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     ]
     assert delivery.api.ledger.times(bad) == 0
     assert {delivery.api.ledger.times(one) for one in ids} == {1}
+
+
+async def test_events_whose_stored_bytes_are_damaged_die_so_and_hold_back_nobody(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    damages = {1: "substr(payload, 1, 60)", 3: "x'00ff'", 5: "zeroblob(300)", 6: "x'7b5d'"}
+    inngest_api.faults.add(ScriptedAnswer(500), times=None)
+    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+        ids = await delivery.accept(*[f"d-{n}" for n in range(9)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as file:
+        for at, damage in damages.items():
+            changed = f"UPDATE outbox SET payload = CAST({damage} AS BLOB) WHERE event_id = ?"
+            file.execute(changed, (ids[at],))
+    inngest_api.faults.clear()
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
+        await delivery.ends([one for at, one in enumerate(ids) if at not in damages])
+        rows = await delivery.ends([ids[at] for at in damages], State.DEAD)
+        assert [(row.reason, row.attempts) for row in rows] == [("payload_damaged", 3)] * 4
+        await delivery.delivery_is(BreakerState.HEALTHY)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ STAYS = (
     "it stays until `outbox replay e-1` sends it again under the same id or `outbox discard e-1` "
     "removes it"
 )
+UNREAD = "its stored payload can't be read any more"
 TROUBLE = "every try to send it met trouble while others passed"
 
 
@@ -75,7 +76,7 @@ TROUBLE = "every try to send it met trouble while others passed"
         (dead(2, "undeliverable"), f"{TROUBLE} after 2 attempts, at {NOW_WORDS}; {STAYS}"),
         (
             dead(0, "payload_damaged", detail="no name", settled_at_ms=None),
-            f"payload_damaged (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
+            f"{UNREAD} (no name) after 0 attempts, at 2026-11-24 22:30:14 UTC; {STAYS}",
         ),
         (
             dead(1, "of an older version", detail="v 0"),

@@ -174,7 +174,7 @@ def test_a_payload_without_an_id_leaves_with_the_ulid_of_its_row_in_front():
     )
 
 
-@pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}"])
+@pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}", b"[" * 9000])
 def test_payloads_that_are_not_one_for_each_row_are_not_divided(payloads: bytes) -> None:
     rows = Batch("claim", (entry(1), entry(2)), payloads)
     with pytest.raises(UndividableError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,10 +177,15 @@ def test_a_refusal_alone_is_tried_after_1_and_3_seconds_then_dead(*, isolated: b
         assert retry.note == "refused: bad name"
         delays.append(retry.delay_seconds)
     assert delays == [1.0, 3.0]
-    last = judged(refused(), lone(2), BreakerView(refusals=2))
-    assert (last.signal, last.reason) == (Signal.REFUSED, "bad name")
-    [dead] = last.settlement.dead
-    assert (dead.reason, dead.detail, dead.attempts) == ("rejected", "bad name", 3)
+    for reason, payloads in {
+        "rejected": [b'{"data": {"a": "\xff"}}', b"{} ", b"[]"],
+        "payload_damaged": [b"", b'{"a": 1', b"{}}", b"{},{}", bytes(9), b"\xff{}", b"[" * 9000],
+    }.items():
+        for payload in payloads:
+            sent = msgspec.structs.replace(lone(2), payloads=payload)
+            last = judged(refused(), sent, BreakerView(refusals=2))
+            assert (last.signal, last.reason) == (Signal.REFUSED, "bad name")
+            assert last.settlement.dead == [Dead(0, 3, reason, "bad name")]
 
 
 def test_troubles_and_refusals_are_counted_apart() -> None:

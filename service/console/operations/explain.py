@@ -22,6 +22,7 @@ _UNSEEN = "No event of this name was seen to be held lately, or Inngest can't be
 _ASK_WHETHER = ": `python -m service check` says whether it can."
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WHY_DEAD = {
+    "payload_damaged": "its stored payload can't be read any more",
     "rejected": "Inngest refused it",
     "too_large": "Inngest takes no event of this size",
     "undeliverable": "every try to send it met trouble while others passed",
