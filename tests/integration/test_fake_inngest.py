@@ -43,13 +43,6 @@ async def test_an_unknown_key_is_refused_when_keys_are_configured(http):
         assert api.ledger.arrivals == 1
 
 
-async def test_a_self_hosted_server_without_keys_answers_503(http):
-    async with FakeInngest(options=FakeOptions(keys_required=True)) as api:
-        status, answer = await post(http, api, [OK])
-    assert status == 503
-    assert "event keys are required" in answer["error"]
-
-
 async def test_a_sink_answers_an_id_for_each_event_and_keeps_none(http):
     async with FakeInngest(options=FakeOptions(sink=True)) as api:
         status, answer = await post(http, api, [OK] * 3)

@@ -29,7 +29,6 @@ class DemoPosts:
 
     def __init__(self, sessions: list[aiohttp.ClientSession], url: Callable[[], str]) -> None:
         self.accepted: set[str] = set()
-        self.unanswered = 0
         self._sessions = sessions
         self._url = url
         self._count = 0
@@ -62,7 +61,6 @@ class DemoPosts:
                         event_id = msgspec.json.decode(text, type=_Answer).event_id
                         self.accepted.add(event_id)
                         return event_id
-            self.unanswered += 1
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _post_steadily(self, user: int, per_second: float) -> None:

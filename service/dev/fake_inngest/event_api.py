@@ -39,9 +39,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class EventApi:
     """The handler of `POST /e/{key}`.
 
-    `keys` are the event keys that are accepted, None accepts any. `keys_required` answers as a
-    self-hosted server that was started without keys. With `sink`, arrays are only counted and
-    answered: nothing is checked or kept and no fault is met (for benchmarks).
+    `keys` are the event keys that are accepted, None accepts any. With `sink`, arrays are only
+    counted and answered: nothing is checked or kept and no fault is met (for benchmarks).
     """
 
     def __init__(
@@ -51,14 +50,12 @@ class EventApi:
         faults: FaultScript,
         *,
         keys: Collection[str] | None,
-        keys_required: bool,
         sink: bool,
     ) -> None:
         self.ledger = ledger
         self.faults = faults
         self.keys = keys
         self._storing = storing
-        self._keys_required = keys_required
         self._sink = sink
 
     def add_routes(self, app: web.Application) -> None:
@@ -94,8 +91,6 @@ class EventApi:
         return _response(Reply(ids or [""], 200))
 
     def _accept(self, request: web.Request, reading: Reading) -> Reply:
-        if self._keys_required:
-            return Reply([], 503, "event keys are required to send events to this server")
         if self.keys is not None and request.match_info["key"] not in self.keys:
             return Reply([], 401, "Event key not found")
         ids = self._ulids(request, len(reading.events))

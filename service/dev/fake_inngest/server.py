@@ -30,13 +30,12 @@ _SHUTDOWN_SECONDS = 0.5
 class FakeOptions:
     """The behaviour of the fake.
 
-    `keys`, `keys_required` and `sink` are EventApi's. `signing_key` None asks for none, as a dev
-    server. `store_rate` is how many events a second are stored behind the answers, None stores
-    before it answers; `store_path` keeps what was stored over a stop.
+    `keys` and `sink` are EventApi's. `signing_key` None asks for none, as a dev server.
+    `store_rate` is how many events a second are stored behind the answers, None stores before it
+    answers; `store_path` keeps what was stored over a stop.
     """
 
     keys: Collection[str] | None = None
-    keys_required: bool = False
     sink: bool = False
     signing_key: str | None = None
     store_rate: float | None = None
@@ -67,7 +66,6 @@ class FakeInngest:
             self.storing,
             self.faults,
             keys=options.keys,
-            keys_required=options.keys_required,
             sink=options.sink,
         )
         self._host = host
