@@ -118,17 +118,14 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand over whole messages."""
-        if self._received:
-            self._received += data
-            taken = self._take(self._received)
-            del self._received[:taken]
-        else:
-            self._received += memoryview(data)[self._take(data) :]
+        self._received += data
+        taken = self._take()
+        del self._received[:taken]
 
-    def _take(self, data: bytes | bytearray) -> int:
-        """Hand over the whole messages of `data`; returns how many bytes they were."""
+    def _take(self) -> int:
+        """Hand over the whole messages that were received; returns how many bytes they were."""
         start = 0
-        with memoryview(data) as view:
+        with memoryview(self._received) as view:
             while (body := start + _HEAD_BYTES) <= len(view):
                 size = int.from_bytes(view[start:body], "big")
                 if size > _MAX_MESSAGE_BYTES:
