@@ -53,7 +53,6 @@ from service.outbox.link.outbox import RemoteOutbox
 from service.outbox.link.served import COMMAND_POLICY, Served
 from service.outbox.link.server import LinkServer, ServedPart, serve_link
 from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
-from service.outbox.model import Filter, Named, State
 from tests.support.remote_storage import (
     Line,
     caller,
@@ -63,7 +62,7 @@ from tests.support.remote_storage import (
     served,
     unix_socket,
 )
-from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, append_all, event, eventually
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually
 from tests.support.virtual_time import in_virtual_time, now
 
 QUICK = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01)
@@ -124,20 +123,6 @@ async def test_a_call_waits_for_a_store_that_is_about_to_come(
         await opening.__aexit__(None, None, None)
 
 
-async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(short_path: Path) -> None:
-    async with front(short_path / "store", QUICK) as remote:
-        assert remote.failure == "The store process does not answer."
-        with pytest.raises(OutboxUnavailableError) as error:
-            await remote.intake.append(event())
-        assert told_by(error.value) == told_by(OutboxUnavailableError(retry_after_seconds=1))
-        again = asyncio.ensure_future(remote.intake.append(event()))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert again.done()
-        with pytest.raises(OutboxUnavailableError):
-            await again
-
-
 @pytest.mark.parametrize(("policy", "seconds"), [(None, 3), (COMMAND_POLICY, 5)])
 @in_virtual_time
 async def test_a_front_looks_often_for_a_store_and_waits_three_seconds_for_it(
@@ -153,9 +138,13 @@ async def test_a_front_looks_often_for_a_store_and_waits_three_seconds_for_it(
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", absent)
     link = StoreLink("/nonexistent/store", policy)
     running = asyncio.create_task(link.run())
-    with pytest.raises(OutboxUnavailableError):
-        await link.connected()
-    assert now() == pytest.approx(seconds, abs=0.1)
+    assert link.status == Status("The store process does not answer.")
+    for _ in range(2):  # the second call fails at once
+        with pytest.raises(OutboxUnavailableError) as away:
+            await RemoteOutbox(link).intake.append(event())
+        words = policy.away if policy else None
+        assert told_by(away.value) == told_by(OutboxUnavailableError(words, retry_after_seconds=1))
+        assert now() == pytest.approx(seconds, abs=0.1)
     assert len(looks) >= 50
     running.cancel()
 
@@ -231,7 +220,7 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address = InngestAddress("http://e", "http://a", "key", None)
-    said = Status(None, 4, ("relay is down",), {"undelivered": 3}, address)
+    said = Status("Full.", 4, ("relay is down",), {"undelivered": 3}, address)
     wire = one_store(monkeypatch, said)
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
@@ -250,7 +239,8 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     waiting = asyncio.create_task(remote.inspector.stats())
     await asyncio.sleep(0.2)
     assert wire.looks == 2
-    assert [type(one) for one in await asking] == [OutboxUnavailableError] * 2
+    lost = told_by(OutboxUnavailableError(retry_after_seconds=1))
+    assert [told_by(one) for one in await asking] == [lost] * 2
     called = Call(1, "Inspector.stats", msgspec.Raw(b"\x90"))
     assert wire.written == sent + message(Hello(PROTOCOL)) + message(called)  # no other again
     running.cancel()
@@ -326,35 +316,6 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     assert (await store.inspector.stats()).pending == 200
 
 
-async def test_calls_whose_store_is_lost_fail(listening: socket.socket) -> None:
-    async def hang_up(line: Line) -> None:
-        await line.heard()  # a call has begun
-
-    async with front_of(listening, hang_up, LinkPolicy(20, retry_seconds=60)) as remote:
-        assert not remote.failure
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for lost in await asyncio.gather(
-                remote.intake.append(event()), remote.inspector.stats(), return_exceptions=True
-            ):
-                assert told_by(lost) == told_by(OutboxUnavailableError(retry_after_seconds=1))
-        assert remote.failure
-
-
-async def test_a_store_that_says_nothing_is_away(
-    listening: socket.socket, logged: list[Any]
-) -> None:
-    async def say_no_more(line: Line) -> None:
-        while await line.heard():
-            pass
-
-    impatient = LinkPolicy(patience_seconds=20, retry_seconds=0.01, silence_seconds=0.1)
-    async with front_of(listening, say_no_more, impatient) as remote:
-        with pytest.raises(OutboxUnavailableError):
-            await remote.intake.append(event())
-    assert logged
-    logged[:] = [one for one in logged if one["event"] != "store_process_hangs"]
-
-
 async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
     listening: socket.socket,
 ) -> None:
@@ -421,25 +382,6 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
     assert remote.failure
     assert len(answered) == len(appended) >= 20
     assert {str(one) for one in ends if one not in answered} <= {"away"}
-
-
-async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes(
-    listening: socket.socket, logged: list[Any]
-) -> None:
-    async def close_and_hang(line: Line) -> None:
-        await line.heard()  # a call has begun
-        line.say(Closing())
-        while await line.heard():
-            pass
-
-    policy = LinkPolicy(20, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
-    async with (
-        front_of(listening, close_and_hang, policy) as remote,
-        asyncio.timeout(PATIENCE_SECONDS),
-    ):
-        with pytest.raises(OutboxUnavailableError):
-            await remote.intake.append(event())
-    logged[:] = [one for one in logged if one["event"] != "store_process_hangs"]
 
 
 async def test_a_link_that_ends_leaves_no_connection_to_a_store_that_closes(
@@ -568,20 +510,6 @@ async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the
             assert await one.heard() is None
             one.close()
     assert "tell-callers" not in {task.get_name() for task in asyncio.all_tasks()}
-
-
-async def test_a_store_that_closes_waits_for_a_moment_alone_for_a_caller_that_hangs(
-    short_path: Path, listening: socket.socket, store: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.outbox.link.server._DRAIN_SECONDS", 0.05)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async with served(listening, store):
-            hanging = await caller(short_path / "store")
-            hanging.say(Hello(PROTOCOL))
-            assert isinstance(await hanging.heard(), Status)
-        while (message := await hanging.heard()) is not None:
-            assert isinstance(message, Status | Closing)
-        hanging.close()
 
 
 async def test_a_command_of_another_user_is_told_why_at_once(
@@ -815,19 +743,6 @@ async def test_events_of_one_turn_share_messages_that_are_bounded(listening: soc
     assert all(sum(len(one.event.payload) for one in each.events) < 2**21 for each in messages)
 
 
-async def test_an_event_that_is_refused_fails_alone(store: Outbox, remote: RemoteOutbox) -> None:
-    key, other = (IdempotencyKey("k", bytes([n]) * 32) for n in (1, 2))
-    await remote.intake.append(event(), key=key)
-    found = await asyncio.gather(
-        remote.intake.append(event()),
-        remote.intake.append(event(), key=other),
-        remote.intake.append(event(), key=key),
-        return_exceptions=True,
-    )
-    assert [type(one) for one in found] == [Receipt, IdempotencyKeyReusedError, Receipt]
-    assert (await store.inspector.stats()).pending == 2
-
-
 async def test_a_change_of_a_scope_is_seen_by_every_front(
     short_path: Path, remote: RemoteOutbox
 ) -> None:
@@ -837,27 +752,6 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
         assert remote.settings.scope_revision > before_here
         await eventually(lambda: there.settings.scope_revision > before_there)
         assert await there.settings.load_scope("user", "u-1") == {"a": 1}
-
-
-async def test_each_part_of_a_store_is_there_for_fronts(remote: RemoteOutbox) -> None:
-    sent = await remote.intake.append(event())
-    assert await remote.samples.between(0, 1) == []
-    await remote.trail.record("look", actor="ada", detail="at a payload")
-    assert [one.actor for one in await remote.inspector.audit(10)] == ["ada"]
-    await remote.settings.save_scope("user", "u-1", {"a": 1})
-    assert await remote.positions.reach(State.PENDING, 2) is None
-    assert list(await remote.repairs.discard(Named((sent.event_id,)), actor="ada"))
-
-
-async def test_a_result_can_be_many_rows_and_a_call_have_many_ids(
-    store: Outbox, remote: RemoteOutbox
-) -> None:
-    await append_all(store, 300)
-    rows = await remote.inspector.rows(Filter(limit=1000))
-    assert len(rows) == 300
-    assert {row.state for row in rows} == {State.PENDING}
-    ids = tuple(str(one) for one in range(100_000))  # a call that arrives in parts
-    assert await remote.inspector.rows(Filter(ids=ids, limit=1)) == []
 
 
 GARBAGE = {
