@@ -107,17 +107,21 @@ async def watch_between(sampling: Sampler, begin: float, end: float) -> list[int
 async def test_samples_are_taken_every_ten_seconds_and_every_two_while_someone_watches(
     clock: Clock, cost: float, at: list[int], seen: list[int], *, remembers: bool
 ) -> None:
-    """Also after one that failed, and once someone watches again."""
+    """Also after one that failed, once one of two has left, and once someone watches again."""
     looks = Looks(clock, cost)
     looks.away = (0, 15, 16)
     sampling = Sampler(looks, NullRecorder(), History(Kept()) if remembers else None)
     running = asyncio.create_task(sampling.run())
-    two = (watch_between(sampling, 13, 19.5) for _ in range(2))
-    assert await asyncio.gather(*two) == [seen, seen]
-    await asyncio.sleep(20)
-    await watch_between(sampling, 0, 1)
+    two = (watch_between(sampling, 13, end) for end in (19.5, 14.5))
+    with structlog.testing.capture_logs() as logged:
+        assert await asyncio.gather(*two) == [seen, [one for one in seen if one < 14.5]]
+        await asyncio.sleep(20)
+        await watch_between(sampling, 0, 1)
     running.cancel()
     assert looks.at == at
+    failed = {"event": "sample_failed", "log_level": "warning"}
+    reason = str(OutboxUnavailableError())
+    assert logged == [{**failed, "reason": reason}] * len({*looks.away} & {*at})
 
 
 @in_virtual_time
@@ -147,7 +151,8 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
     await sampling.sample()
     looks.given = None
     await asyncio.sleep(4.5)
-    await sampling.sample()
+    with pytest.raises(OutboxUnavailableError):
+        await sampling.sample()
     looks.given = Stats(20, 0, 30, 0, None, None, HEALTHY_DELIVERY, None, None)
     await asyncio.sleep(15)
     await sampling.sample()

@@ -156,17 +156,16 @@ class Sampler:
         while True:
             if self._history is None:
                 await self._watched.wait()
-            await self.sample()
+            try:
+                await self.sample()
+            except OutboxUnavailableError as error:
+                log.warning("sample_failed", reason=str(error))
             await self._sleep()
 
-    async def sample(self) -> None:
-        """Take one sample."""
+    async def sample(self) -> Movement:
+        """Take one sample. Raises OutboxUnavailableError: the last figures stay."""
         began = time.monotonic()
-        try:
-            stats = await self._inspector.stats()
-        except OutboxUnavailableError as error:
-            log.warning("sample_failed", reason=str(error))
-            return
+        stats = await self._inspector.stats()
         now = time.monotonic()
         self._cost_seconds = now - began
         view = stats_view(stats, serving=True)
@@ -177,6 +176,7 @@ class Sampler:
         sampled.set()
         if self._history:
             await self._history.remember(wall_now_ms(), latest)
+        return latest
 
     async def watch(self) -> AsyncGenerator[Movement, None]:
         """The latest sample, then each new one, until the iteration ends."""

@@ -71,9 +71,7 @@ class Overview:
     async def show(self, request: web.Request) -> web.Response:
         """The page."""
         actor = await self._desk.actor(request)
-        await self._watched.sample()
-        latest = self._watched.latest
-        delivery = latest.view.delivery if latest else None
+        latest = await self._watched.sample()
         span, now_ms = _span(request), wall_now_ms()
         drawn, rows = await self._drawn.drawn(span)
         known = await load_names(self._scopes)
@@ -83,9 +81,9 @@ class Overview:
             actor=actor,
             title="Overview",
             here=PATH,
-            delivery_words=delivery_words(latest.view) if latest else "Not known yet.",
-            paused=delivery is not None and delivery.state == PAUSED,
-            figures=figures(latest) if latest else None,
+            delivery_words=delivery_words(latest.view),
+            paused=latest.view.delivery.state == PAUSED,
+            figures=figures(latest),
             span=span.name,
             charts=drawn,
             chart_rows=rows,
