@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.console.operations.sampler import DELIVERY_STATES, Sampler, keep_lag
+from service.console.operations.sampler import DELIVERY_STATES, Sampler
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import (
     SHARED_FOLDER,
@@ -27,7 +27,7 @@ from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.sends import BreakerState
 from tests.support.outbox_command import one_of_each
-from tests.support.storage import LIMITS, PATIENCE_SECONDS, append_all, event, eventually
+from tests.support.storage import LIMITS, PATIENCE_SECONDS, append_all, event
 
 
 @pytest.fixture
@@ -124,12 +124,6 @@ async def test_who_watches_sees_each_look(
         await append_all(outbox, 1)
         await sampler.sample()  # while the watcher is busy with the one before
         assert (await anext(looks)).view.pending == 3
-
-
-async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:
-    measuring = asyncio.create_task(keep_lag(recorder))
-    await eventually(lambda: values(recorder)["outbox_event_loop_lag_seconds"] > 0.0)
-    measuring.cancel()
 
 
 def test_the_figures_of_processes_are_added_up(tmp_path: Path) -> None:
