@@ -20,7 +20,6 @@ from service.console.operations.explain import counted
 from service.console.operations.paced import PacedReplays
 from service.console.operations.views import delivery_view
 from service.console.pages.filter_form import read_number
-from service.errors import InvalidFieldError
 from service.identity.user import Operators, User
 from service.observe.printable import printable
 from service.outbox.figures import GROUPED_ROWS
@@ -30,7 +29,6 @@ from service.web.pages.page import Pages
 from service.web.server.body import read_body
 
 MAX_FORM_BYTES = 256 * 1024
-_MAX_FIELDS = 2_000
 _FOLDER = Path(__file__).parent / "templates"
 _CODE = Markup("<code>{}</code>")
 _DONE = {
@@ -111,12 +109,9 @@ class Desk:
 
 
 async def read_form(request: web.Request) -> MultiDict[str]:
-    """The fields of a posted form. Raises InvalidFieldError, and what `read_body` raises."""
+    """The fields of a posted form. Raises what `read_body` raises."""
     body = await read_body(request, max_bytes=MAX_FORM_BYTES)
-    try:
-        return MultiDict(parse_qsl(body.decode(errors="replace"), max_num_fields=_MAX_FIELDS))
-    except ValueError:
-        raise InvalidFieldError(f"A form has at most {_MAX_FIELDS:,} fields.") from None
+    return MultiDict(parse_qsl(body.decode(errors="replace")))
 
 
 def see_other(path: str) -> web.Response:
