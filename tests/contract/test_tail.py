@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from service.console.operations.tail import Tail, TailPolicy
+import pytest
+
+from service.console.operations import tail as tail_module
+from service.console.operations.tail import Tail
 from service.outbox.model import Filter, Named, Retry, Row, Settlement, State
 from tests.support.rows import bury
 from tests.support.storage import Outbox, append_all, claim, event
@@ -87,9 +90,13 @@ class Recording:
         return await self._read(wanted)
 
 
-async def test_a_look_goes_through_what_came_since_the_look_before(outbox: Outbox) -> None:
+async def test_a_look_goes_through_what_came_since_the_look_before(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when none of it matches, and when very much came."""
-    followed = Tail(Filter(user_id="rare"), TailPolicy(late_numbers=3, most_rows=4))
+    monkeypatch.setattr(tail_module, "_LATE_NUMBERS", 3)
+    monkeypatch.setattr(tail_module, "_MOST_ROWS", 4)
+    followed = Tail(Filter(user_id="rare"))
     recording = Recording(outbox)
     await append_all(outbox, 6)
     await followed.begin(recording, 1)

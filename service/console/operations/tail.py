@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -24,6 +23,7 @@ MAX_FOLLOWED = 2000
 MAX_NEW = 5000
 # Concurrent requests may commit in another order than that of their rows' numbers.
 _LATE_ROWS = 200
+_LATE_NUMBERS, _MOST_ROWS = 5_000, 20_000  # of a look: before the last one, and in all
 _NOT_DELIVERED = (State.DEAD, State.PENDING, State.SENT, State.DELIVERING)
 
 
@@ -38,24 +38,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
-class TailPolicy:
-    """The bounds of a look: `late_numbers` before the last look, and `most_rows` in all."""
-
-    late_numbers: int = 5_000
-    most_rows: int = 20_000
-
-
 class Tail:
     """Remembers what was seen. `wanted` is the filter for events; its ids and bounds do not count.
 
     With a state, only changes into it are shown.
     """
 
-    def __init__(self, wanted: Filter, policy: TailPolicy | None = None) -> None:
+    def __init__(self, wanted: Filter) -> None:
         self._wanted = msgspec.structs.replace(wanted, state=None, limit=PAGE)
         self._state = wanted.state
-        self._policy = policy or TailPolicy()
         self._newest_seq = 0
         self._looked_to = 0
         self._late: OrderedDict[str, None] = OrderedDict()
@@ -94,11 +85,11 @@ class Tail:
 
     async def _after(self, outbox: ReadParts, newest: int) -> int:
         """The number above which this look goes through rows."""
-        late = self._looked_to - self._policy.late_numbers
+        late = self._looked_to - _LATE_NUMBERS
         after = max(0, late, self._newest_seq - _LATE_ROWS)
-        if newest - after <= self._policy.most_rows:
+        if newest - after <= _MOST_ROWS:
             return after
-        reach = await outbox.positions.reach(None, self._policy.most_rows)
+        reach = await outbox.positions.reach(None, _MOST_ROWS)
         return max(after, reach.seq - 1) if reach else after
 
     async def _new_rows(self, inspector: Inspector, after: int) -> list[Row]:

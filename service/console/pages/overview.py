@@ -138,7 +138,7 @@ def _figure_events(latest: Movement) -> str:
 
 
 def _event(name: str, body: str) -> str:
-    data = "".join(f"data: {line}\n" for line in body.splitlines() or [""])
+    data = "".join(f"data: {line}\n" for line in body.splitlines())
     return f"event: {name}\n{data}\n"
 
 
