@@ -92,7 +92,7 @@ def link(page: str, words: str) -> str | None:
 
 
 async def test_lists_are_paged_to_their_end_and_filtered(
-    operator: Visitor, dead: dict[str, list[str]]
+    operator: Visitor, dead: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await operator.see("/outbox/events?state=dead")
     older = link(first, "Older")
@@ -110,6 +110,18 @@ async def test_lists_are_paged_to_their_end_and_filtered(
     page = await operator.see(f"/outbox/events?id={large[:-2]}")
     assert (listed(page).count(large), "More ids begin so" in page) == (1, False)
     assert "More ids begin so" in await operator.see("/outbox/events?id=0")
+    with monkeypatch.context() as bounded:
+        bounded.setattr(search, "MOST_OF_PREFIX", 2)
+        page = await operator.see("/outbox/events?id=0&state=sent")
+    among = '"empty">No event matches among the newest whose ids begin so.</p>'
+    assert (among in page, "More ids begin so" in page) == (True, True)
+    for nothing, words in (
+        ("id=none", "No event matches."),
+        ("state=dead&before=1", "No event matches."),
+        ("state=sent", "There are no such events."),
+    ):
+        page = await operator.see(f"/outbox/events?{nothing}")
+        assert (f'"empty">{words}</p>' in page, "More ids begin so" in page) == (True, False)
     assert sorted(listed(await operator.see("/outbox/events?reason=too_large"))) == sorted(
         dead["too_large"]
     )

@@ -49,6 +49,7 @@ class Finds:
     ("settled_ms", "seen_ms", "found"),
     [
         (NOW_MS, NOW_MS - 10, 0),  # after it was shown
+        (NOW_MS, 0, 0),
         (NOW_MS - 10, NOW_MS - 10, 1),
         (NOW_MS + 5_000, None, 1),  # while it looked, or by a clock that is ahead of this one
     ],
