@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from service.outbox import sqlite as room
+from service.outbox.audit import erased_words
 from service.outbox.model import Filter, State
 from service.outbox.postgres.database.connection import statements
 from service.outbox.postgres.rows import filter_values, source_of
@@ -114,6 +115,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
     path: Path = tmp_path_factory.mktemp("search") / "outbox.db"
     migrate(f"sqlite:///{path}")
     with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.create_function("erased", 2, erased_words)
         yield connection
 
 

@@ -96,18 +96,11 @@ class SqliteSettings:
         """Remove the settings of `owner`, and its name from audit and samples, in one commit."""
 
         def run(connection: sqlite3.Connection) -> ErasedRecords:
-            removed = connection.execute(SQL["ERASE_SETTINGS"], {"owner": owner}).rowcount
-            user_id = owner.partition(" ")[2] or owner
-            named = 0
-            for row in connection.execute(SQL["NAMING"], {"user_id": user_id}).fetchall():
-                row_id, *words = row
-                changed = [erased_words(one, owner) for one in words]
-                if changed != words:
-                    given = {"id": row_id, "actor": changed[0], "detail": changed[1]}
-                    named += connection.execute(SQL["ERASE_NAME"], given).rowcount
-            for at_ms, reason in _naming_samples(connection, user_id):
-                given = {"at_ms": at_ms, "reason": erased_words(reason, owner)}
-                connection.execute(SQL["ERASE_REASON"], given)
+            connection.create_function("erased", 2, erased_words)
+            given = {"owner": owner, "user_id": owner.partition(" ")[2] or owner}
+            removed = connection.execute(SQL["ERASE_SETTINGS"], given).rowcount
+            named = connection.execute(SQL["ERASE_NAME"], given).rowcount
+            connection.execute(SQL["ERASE_REASON"], given)
             connection.execute(SQL["RAISE_REVISION"])
             write_audit(connection, actor, "erase", new_act("everything of one owner"))
             return ErasedRecords(removed, named)
@@ -116,10 +109,6 @@ class SqliteSettings:
 
     def _saved(self, _: object) -> None:
         self.scope_revision += 1
-
-
-def _naming_samples(connection: sqlite3.Connection, user_id: str) -> list[tuple[int, str]]:
-    return connection.execute(SQL["NAMING_SAMPLES"], {"user_id": user_id}).fetchall()
 
 
 def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:

@@ -27,20 +27,15 @@ ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 -- name: ERASE_SETTINGS
 DELETE FROM outbox_settings WHERE scope = 'user' AND scope_id = :owner
 
--- name: NAMING
--- The audit's rows that may name a user; the words are read again outside of SQL.
-SELECT id, actor, detail FROM outbox_audit
-WHERE instr(actor, :user_id) > 0 OR instr(detail, :user_id) > 0
-
 -- name: ERASE_NAME
-UPDATE outbox_audit SET actor = :actor, detail = :detail WHERE id = :id
-
--- name: NAMING_SAMPLES
--- Inngest's words may quote an event.
-SELECT at_ms, reason FROM outbox_samples WHERE instr(reason, :user_id) > 0
+-- erased() is `erased_words`; most rows do not have the user's id at all.
+UPDATE outbox_audit SET actor = erased(actor, :owner), detail = erased(detail, :owner)
+WHERE (instr(actor, :user_id) > 0 OR instr(detail, :user_id) > 0)
+  AND (erased(actor, :owner) <> actor OR erased(detail, :owner) <> detail)
 
 -- name: ERASE_REASON
-UPDATE outbox_samples SET reason = :reason WHERE at_ms = :at_ms
+-- Inngest's words may quote an event.
+UPDATE outbox_samples SET reason = erased(reason, :owner) WHERE instr(reason, :user_id) > 0
 
 -- name: RAISE_REVISION
 UPDATE outbox_meta SET settings_revision = settings_revision + 1
