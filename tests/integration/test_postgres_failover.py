@@ -23,7 +23,7 @@ from service.outbox.schema import migrate
 from tests.support.disks import fill_disk, small_disk
 from tests.support.fleet import Client, client, environment, running
 from tests.support.postgres_pair import PostgresPair, postgres_pair
-from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.postgres_server import END_OURS, PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import (
     PATIENCE_SECONDS,
@@ -36,11 +36,6 @@ from tests.support.storage import (
 )
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
-
-# Ends the service's connections.
-END_OURS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'outbox'"
-)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from service.outbox.model import Settlement
 from service.outbox.postgres.database import availability
 from service.outbox.postgres.database.executor import MAX_CONNECTIONS
 from service.outbox.postgres.database.pool import PoolTimings
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import END_OURS, PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import (
     PostgresStorage,
@@ -46,11 +46,6 @@ def patient_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 async def proxy(postgres: PostgresServer) -> AsyncIterator[TcpProxy]:
     async with TcpProxy(postgres.socket) as passing:
         yield passing
-
-
-END_OURS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'outbox'"
-)
 
 
 def through(proxy: TcpProxy) -> PostgresStorage:

@@ -23,7 +23,12 @@ from tests.support.named_rows import named
 from tests.support.neighbours import lacks
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_rows import empty_outbox
-from tests.support.postgres_server import START_SECONDS, PostgresServer, needed_postgres
+from tests.support.postgres_server import (
+    END_OURS,
+    START_SECONDS,
+    PostgresServer,
+    needed_postgres,
+)
 from tests.support.posting import can_append, fails_soon
 from tests.support.storage import (
     PostgresStorage,
@@ -185,10 +190,7 @@ def present(server: PostgresServer, ca: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'outbox'"
-        )
+        connection.execute(END_OURS)
 
 
 def presents(server: PostgresServer, ca: Path) -> bool:

@@ -28,6 +28,10 @@ import psycopg
 from tests.support.neighbours import lacks
 
 START_SECONDS = 100.0
+END_OURS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'outbox'"
+)
+"""Ends the service's connections."""
 _CLUSTER = "POSTGRES_OF_TESTS"
 _SETTINGS = {
     "listen_addresses": "",
