@@ -28,7 +28,6 @@ async def test_a_good_post_is_answered_with_its_id_and_arrives_as_promised(
     assert (status, body["status"], set(body)) == (200, "ok", {"status", "eventId"})
     assert poster.headers["Location"] == f"/api/events/{body['eventId']}"
     arrival = await inngest.ledger.wait_for_id(body["eventId"])
-    assert arrival is not None
     event = json.loads(arrival.event)
     assert set(event) == {"id", "name", "ts", "v", "user", "data"}
     assert set(event["data"]) == {"documentName", "bucket", "region", "appSettings"}

@@ -45,13 +45,6 @@ async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
     assert batch.payloads == sent.payload
 
 
-async def test_claims_at_one_moment_share_no_row(outbox: Outbox) -> None:
-    events = await append_all(outbox, 60)
-    batches = await asyncio.gather(*(claim(outbox, ask(10)) for _ in range(6)))
-    claimed = [event_id for batch in batches for event_id in ids(batch)]
-    assert sorted(claimed) == sorted(each.id for each in events)
-
-
 async def places(outbox: Outbox, count: int, wanted: ClaimRequest) -> list[int]:
     """The places, from 1, that a claim takes of so many rows of 100 bytes. Then all are gone."""
     events = [event(size=100) for _ in range(count)]
@@ -177,9 +170,7 @@ async def test_a_claimed_row_is_delivering_under_its_lease(outbox: Outbox) -> No
     [sent] = await append_all(outbox, 1)
     await claim(outbox, ask(lease_seconds=30))
     row = await outbox.intake.find(sent.id)
-    assert row is not None
     assert row.state is State.DELIVERING
-    assert row.lease_in_seconds is not None
     assert 20 < row.lease_in_seconds <= 30
     assert row.first_sent_at_ms is not None
     assert row.due_in_seconds is None
@@ -195,7 +186,6 @@ async def test_a_lease_that_ends_makes_its_rows_due_and_the_old_claim_void(outbo
     assert entry.first_sent_at_ms is not None
     assert await deliver(outbox, late) == 1
     row = await outbox.intake.find(sent.id)
-    assert row is not None
     assert row.state is State.DELIVERING
     assert await deliver(outbox, batch) == 0
 

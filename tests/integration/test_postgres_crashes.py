@@ -139,7 +139,6 @@ async def ulids(url: str, appended: int) -> dict[int, str]:
             one = msgspec.structs.replace(event(), accepted_at_ms=AT_MS, meta=Meta())
             receipt = await outbox.intake.append(one)
             row = await outbox.intake.find(one.id)
-            assert row is not None
             assert row.inngest_id == receipt.inngest_id
         rows = await outbox.inspector.rows(Filter())
         return {row.seq: row.inngest_id or "" for row in rows}

@@ -115,7 +115,6 @@ async def test_a_committed_event_wakes_the_relay_and_has_the_wire_form(
     assert entry.event_id == event_id
     assert uuid.UUID(event_id).version == 7
     row = await outbox.intake.find(event_id)
-    assert row is not None
     assert (row.owner, row.user_id) == ("database u-1", "u-1")
     assert await outbox.queue.settle(Settlement(batch.claim, delivered=[entry.seq])) == 0
     stats = await outbox.inspector.stats()
@@ -340,7 +339,6 @@ async def test_an_event_waits_until_it_may_be_sent(outbox: Outbox, postgres_url:
     assert set(claimed) == {past, soon}
     assert claimed[soon] >= times[1]
     row = await outbox.intake.find(late)
-    assert row is not None
     assert (row.due_in_seconds or 0) > DAY_MS / 1000 - 60
 
 
@@ -377,7 +375,6 @@ async def test_other_data_under_a_used_key_end_dead_and_name_the_first(
         other = call(connection, "'n', '{}', 'u-2', idempotency_key => 'k-2'")
     await row_in(outbox, other, State.DEAD)
     row = await outbox.intake.find(other)
-    assert row is not None
     assert posted.id in (row.detail or "")
 
 
@@ -417,7 +414,6 @@ async def test_an_event_that_can_t_be_sent_ends_dead_and_holds_up_no_other(
     assert (await outbox.inspector.stats()).dead == 4
     for words, event_id in bad.items():
         row = await outbox.intake.find(event_id)
-        assert row is not None
         assert (row.state, row.reason) == (State.DEAD, "invalid")
         assert words in (row.detail or "")
 

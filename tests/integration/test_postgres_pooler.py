@@ -132,19 +132,6 @@ def prepared_by(url: str) -> int:
         return found
 
 
-async def test_an_event_of_another_process_is_found_without_notifications(pooled: str) -> None:
-    storage = PostgresStorage(pooled)
-    async with storage.open() as one, storage.open() as two:
-        waiting = asyncio.create_task(claim(one))
-        [sent] = await append_all(two, 1)
-        assert ids(await waiting) == [sent.id]
-
-        async def counted() -> bool:
-            return (await one.inspector.stats()).delivering == 1
-
-        await eventually(counted)
-
-
 NOT_TRUSTED = "The certificate of the outbox's database is not trusted."
 EXTENSIONS = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n"
 

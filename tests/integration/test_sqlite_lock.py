@@ -155,8 +155,6 @@ def holding(path: Path, program: str = HOLD) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
         assert holder.stdout.readline() == "held\n"
         yield holder
         holder.stdin.close()

@@ -11,7 +11,6 @@ import pytest
 
 from service.outbox.figures import Sample
 from service.outbox.keys import IdempotencyKey
-from service.outbox.sqlite.state import CachedState
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, claim, deliver, event
 
@@ -113,13 +112,6 @@ async def test_the_ages_of_rows_are_kept_each_hour_for_a_day(path: Path, clocks:
         ages = outbox.intake._state._ages
         assert len(ages) in (25, 26)
         assert [upto for _, upto in ages][-1] == 30
-
-
-def test_rows_of_this_process_have_the_age_that_its_clock_says() -> None:
-    state = CachedState()
-    state.first_seq = 7
-    assert state.is_aged(7, DAY)
-    assert not state.is_aged(6, DAY)
 
 
 async def test_a_row_that_came_after_an_hour_was_noted_is_younger_than_that(

@@ -274,6 +274,5 @@ def test_a_process_whose_name_is_no_text_is_looked_at_too() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as named:
-        assert named.stdout is not None
         assert named.stdout.readline() == b"named\n"
         assert is_ending(named.pid) is False

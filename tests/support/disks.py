@@ -38,7 +38,6 @@ async def held(path: Path) -> AsyncIterator[None]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdout is not None
     assert process.stdin is not None
     assert await process.stdout.readline() == b"held\n"
     try:
@@ -173,6 +172,5 @@ async def verdict(one: Trial, name: str) -> Verdict:
     assert rows["pending"] == 0
     for status, code, retry_after in one.load.refused:
         assert (status, code) == (503, "outbox_unavailable")
-        assert retry_after is not None
         assert int(retry_after) > 0
     return one.verdict(name, recovery, rows["dead"])

@@ -103,7 +103,6 @@ class PostgresServer:
 
     def kill(self) -> None:
         """SIGKILL for the server and each of its backends, as when a machine dies."""
-        assert self._process is not None
         main = psutil.Process(self._process.pid)
         for process in (main, *main.children()):
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -30,7 +30,6 @@ class TcpProxy:
 
     @property
     def port(self) -> int:
-        assert self._server is not None
         return self._server.sockets[0].getsockname()[1]
 
     async def __aenter__(self) -> Self:
@@ -38,7 +37,6 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
         self._server.close()
         self.cut()
         for task in self._tasks:
