@@ -127,7 +127,7 @@ async def open_served_outbox(
     settings: Settings,
     recorder: Recorder,
     *,
-    status: Callable[[Outbox], Status] | None = None,
+    status: Callable[[Outbox], Status],
     listening: socket.socket | None = None,
     must_store: bool = False,
     timings: WriterTimings | None = None,
@@ -156,8 +156,8 @@ async def open_served_outbox(
                 parts.append(ServedPart(JournalDesk, outbox.journal))
             if listening is None:
                 parts.append(ServedPart(Served, OneProcess()))
-            told = (lambda: status(outbox)) if status else (lambda: Status(outbox.failure))
-            await stack.enter_async_context(serve_link(own, parts, told, outbox.intake))
+            serving = serve_link(own, parts, lambda: status(outbox), outbox.intake)
+            await stack.enter_async_context(serving)
         yield outbox
 
 

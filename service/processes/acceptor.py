@@ -13,7 +13,6 @@ from typing import cast
 from aiohttp import web
 
 from service.observe.recorder import Recorder
-from service.processes.listening import url_of
 from service.web.server.server import HttpServer, ServerPolicy
 
 _OWN_HANDLES = 256
@@ -53,8 +52,8 @@ class Acceptor(web.BaseSite):
 
     @property
     def name(self) -> str:
-        """The address."""
-        return url_of(*self._listening.getsockname()[:2])
+        """Aiohttp asks for one; nothing shows it."""
+        return "acceptor"
 
     async def start(self) -> None:
         """Begin to accept."""

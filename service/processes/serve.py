@@ -37,10 +37,9 @@ async def serve(
     stop = stop_on_signals(logs)
     announcer = announcer_for(settings)
     allow_many_connections()
-    manager, status = ServiceManager(os.environ), f"Listening on {listening.url}"
+    status = f"Listening on {listening.url}"
     on_hangup(lambda: announcer.say(ONE_PROCESS))
     async with (
-        manager.watched(),
         open_inngest(settings, fake=fake_inngest, say=announcer.say) as known,
         ends_at_a_stop(run_service(known, with_relay=relay), stop, logs) as service,
         listen_on(service.app, service.recorder, listening.sockets) as server,
@@ -48,10 +47,9 @@ async def serve(
         quiet_garbage_collector()
         sentence = f"{status} in {known.app_env}"
         await greet(announcer, known, listening.url, sentence, service.outbox.inspector)
-        manager.ready(status)
-        await stop.wait()
-        announcer.say("Stopping: finishing requests and sends under way.")
-        manager.stopping()
+        async with ServiceManager(os.environ).told(status):
+            await stop.wait()
+            announcer.say("Stopping: finishing requests and sends under way.")
         await server.let_go()
 
 

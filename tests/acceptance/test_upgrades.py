@@ -52,7 +52,7 @@ async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it
         address = await refuses_an_upgrade(outbox, settings)
         said = [manager.bound.recv(4096).decode() for _ in range(3)]
         ready = f"READY=1\nSTATUS=Listening on {address}"
-        assert said == ["WATCHDOG=1", ready, "STOPPING=1\nSTATUS=Stopping"]
+        assert said == [ready, "WATCHDOG=1", "STOPPING=1\nSTATUS=Stopping"]
 
 
 async def refuses_an_upgrade(outbox: Path, settings: dict[str, str]) -> str:

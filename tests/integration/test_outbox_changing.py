@@ -26,6 +26,7 @@ from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import SCRIPT, one_of_each, outbox_command, outbox_json
+from tests.support.remote_storage import status_of
 from tests.support.rows import bury_all
 from tests.support.storage import append_all, claim, event, eventually
 
@@ -36,7 +37,7 @@ DAY_MS = 86_400_000
 async def served(path: Path) -> AsyncIterator[Outbox]:
     """An outbox held by a process that takes commands, as `serve` does."""
     settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
-    async with open_served_outbox(settings, NullRecorder()) as outbox:
+    async with open_served_outbox(settings, NullRecorder(), status=status_of) as outbox:
         yield outbox
 
 
@@ -287,7 +288,7 @@ async def test_a_command_makes_no_outbox_where_there_is_none(path: Path) -> None
 
 async def test_only_this_user_reaches_the_socket_and_it_goes_with_the_service(path: Path) -> None:
     settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
-    async with open_served_outbox(settings, NullRecorder()):
+    async with open_served_outbox(settings, NullRecorder(), status=status_of):
         socket = Path(str((writer_of(path) or {})["socket"]))
         modes = [stat.S_IMODE(os.stat(one).st_mode) for one in (socket, socket.parent)]  # noqa: PTH116
         assert modes == [0o600, 0o700]

@@ -12,6 +12,7 @@ from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
 from service.processes.banner import Standing, standing_of
 from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.remote_storage import status_of
 from tests.support.storage import append_all
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -29,7 +30,7 @@ def quiet() -> Iterator[None]:
 @pytest.fixture
 async def served(store_url: str) -> AsyncIterator[Outbox]:
     settings = Settings.load({"OUTBOX_URL": store_url})
-    async with open_served_outbox(settings, NullRecorder()) as outbox:
+    async with open_served_outbox(settings, NullRecorder(), status=status_of) as outbox:
         yield outbox
 
 

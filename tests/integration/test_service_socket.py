@@ -29,6 +29,7 @@ from service.outbox.link.served import COMMAND_POLICY, Served, outbox_at, runnin
 from service.outbox.link.server import ServedPart, serve_link
 from service.outbox.link.socket_folder import service_socket, sockets_of_services
 from service.outbox.link.store_link import LinkPolicy, open_link
+from tests.support.remote_storage import status_of
 from tests.support.storage import PATIENCE_SECONDS, append_all, eventually
 
 URL = "sqlite:///outbox.db"
@@ -51,7 +52,7 @@ async def test_a_service_takes_events_where_there_can_be_no_socket(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path / "none"))
     settings = Settings.load({"OUTBOX_URL": f"sqlite:///{short_path / 'outbox.db'}"})
-    async with open_served_outbox(settings, NullRecorder()) as outbox:
+    async with open_served_outbox(settings, NullRecorder(), status=status_of) as outbox:
         await append_all(outbox, 1)
 
 

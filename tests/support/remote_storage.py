@@ -64,8 +64,13 @@ async def front(path: Path, policy: LinkPolicy | None = None) -> AsyncIterator[R
 async def served(listening: socket.socket, store: Outbox) -> AsyncIterator[None]:
     """`store` at the socket, as a store process serves it."""
     parts = parts_of(store)
-    async with serve_link(listening, parts, lambda: store_status(store, None, []), store.intake):
+    async with serve_link(listening, parts, lambda: status_of(store), store.intake):
         yield
+
+
+def status_of(store: Outbox) -> Status:
+    """The state of a store process without a relay."""
+    return store_status(store, None, [])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import aiohttp
 from aiohttp import web
 
 from service.bootstrap.operations import open_reading, open_writing
-from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.web_part import run_front_process, run_web
 from service.config.settings import Settings
@@ -36,6 +35,7 @@ from tests.support.linearizability.clients import Browser, Sender
 from tests.support.linearizability.page_record import record_pages
 from tests.support.linearizability.record import Recorder
 from tests.support.linearizability.relay_record import recorded_relay
+from tests.support.remote_storage import status_of
 from tests.support.storage import eventually
 
 # The service's own relay does not run: a history has senders, and a relay whose calls are recorded.
@@ -100,7 +100,7 @@ async def _opened(
 ) -> Outbox:
     outbox = None
     while outbox is None:
-        opening = open_served_outbox(settings, NullRecorder())
+        opening = open_served_outbox(settings, NullRecorder(), status=status_of)
         enter = functools.partial(stack.enter_async_context, opening)
         outbox = await recorder.call("start", None, enter, lambda _: None)
     record_claims(outbox, recorder)
@@ -151,7 +151,7 @@ async def _web(settings: Settings, outbox: Outbox) -> AsyncIterator[str]:
         run_web(
             settings,
             outbox,
-            lambda: store_status(outbox, None, []),
+            lambda: status_of(outbox),
             recorder=recorder,
             supervisor=supervisor,
             sampler=Sampler(outbox.inspector, recorder),
