@@ -17,7 +17,8 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
 
     `oldest_pending_seconds` is the age of the oldest pending or delivering row, None without one.
     `oldest_due_seconds` is the longest wait of a row that is due within SOON_MS or delivering: a
-    delayed one waits from its `sendAt` on. Sizes are bytes, None where the store has no such file.
+    delayed one waits from its `sendAt` on. Sizes are bytes; `wal_bytes` is None where the store has
+    no such file.
     """
 
     pending: int
@@ -27,7 +28,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     oldest_pending_seconds: float | None
     oldest_due_seconds: float | None
     delivery: DeliveryRecord
-    database_bytes: int | None
+    database_bytes: int
     wal_bytes: int | None
     sent: int = 0
 

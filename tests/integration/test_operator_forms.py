@@ -115,7 +115,7 @@ async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client,
 async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
     clock = Clock()
     delivery = msgspec.structs.replace(HEALTHY_DELIVERY, state="backing_off")
-    stats = [Stats(0, 0, 0, dead, None, None, delivery, None, None) for dead in (0, 1200)]
+    stats = [Stats(0, 0, 0, dead, None, None, delivery, 0, None) for dead in (0, 1200)]
     none, many = (moved(None, stats_view(one, serving=True), 0) for one in stats)
 
     class Ticking(Silence):

@@ -105,7 +105,7 @@ class MemoryInspector:
             oldest_pending_seconds=None,
             oldest_due_seconds=None,
             delivery=self._delivery.record,
-            database_bytes=None,
+            database_bytes=0,
             wal_bytes=None,
         )
 

@@ -29,7 +29,7 @@ def found(
     )
     rows = {"pending": 0, "delivering": 0, "sent": 0, "delivered": 7, "dead": 0, **counts}
     ages = {"oldest_pending_seconds": 99_999.0, "oldest_due_seconds": oldest}  # one is delayed
-    stats = Stats(**rows, **ages, delivery=record, database_bytes=None, wal_bytes=None)
+    stats = Stats(**rows, **ages, delivery=record, database_bytes=0, wal_bytes=None)
     view = stats_view(stats, serving=True)
     others = {"without_runs": without_runs, "keys": keys}
     return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, **others)

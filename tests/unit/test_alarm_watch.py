@@ -139,7 +139,7 @@ class Own:
 def seen(**figures: Any) -> Movement:
     given = {"pending": 0, "delivering": 0, "delivered": 0, "dead": 0, **figures}
     ages = {"oldest_pending_seconds": None, "oldest_due_seconds": None}
-    rest = {"delivery": HEALTHY_DELIVERY, "database_bytes": None, "wal_bytes": None}
+    rest = {"delivery": HEALTHY_DELIVERY, "database_bytes": 0, "wal_bytes": None}
     stats = Stats(**{**ages, **rest, **given})
     return moved(None, stats_view(stats, serving=True), 0.0)
 

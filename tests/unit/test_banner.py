@@ -158,10 +158,10 @@ def record(paused_by: str | None) -> DeliveryRecord:
     ("stats", "standing"),
     [
         (None, Standing(None, "")),
-        (Stats(1, 2, 30, 40, None, None, record(None), None, None, sent=4), Standing(7, "")),
-        (Stats(0, 0, 0, 0, None, None, record(None), None, None), Standing(0, "")),
+        (Stats(1, 2, 30, 40, None, None, record(None), 0, None, sent=4), Standing(7, "")),
+        (Stats(0, 0, 0, 0, None, None, record(None), 0, None), Standing(0, "")),
         (
-            Stats(0, 0, 0, 0, None, None, record("ada"), None, None),
+            Stats(0, 0, 0, 0, None, None, record("ada"), 0, None),
             Standing(0, "paused by ada: upgrade"),
         ),
     ],

@@ -21,7 +21,7 @@ def seen(
     waiting: int, state: str = "healthy", reason: str = "", rate: float = 0.0, dead: int = 1
 ) -> Movement:
     record = DeliveryRecord(state, reason, 1, 0, 0.0, 0)
-    view = stats_view(Stats(waiting, 0, 0, dead, None, None, record, None, None), serving=True)
+    view = stats_view(Stats(waiting, 0, 0, dead, None, None, record, 0, None), serving=True)
     return Movement(view, rate, 2 * rate)
 
 
@@ -72,7 +72,7 @@ def test_states_of_delivery_have_an_order(states: tuple[str, str], worst: str) -
 
 def test_a_sample_counts_what_waits_and_what_is_sent() -> None:
     view = stats_view(
-        Stats(3, 4, 0, 1, None, None, HEALTHY_DELIVERY, None, None, sent=5), serving=True
+        Stats(3, 4, 0, 1, None, None, HEALTHY_DELIVERY, 0, None, sent=5), serving=True
     )
     sample = sample_of(NOON, Movement(view, 1.0, 2.0))
     assert sample == Sample(NOON, 12, 1, 1.0, 2.0, "healthy", "")

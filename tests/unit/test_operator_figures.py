@@ -105,7 +105,7 @@ def delivery(state: str = "healthy", reason: str = "", reopens: float = 0.0, **m
 
 def seen(record: DeliveryRecord, *, pending: int = 0, due: float | None = None, sent: int = 0):
     """An outbox with this delivery: its view, and the figures of a page."""
-    stats = Stats(pending, 0, 0, 0, None, due, record, None, None, sent=sent)
+    stats = Stats(pending, 0, 0, 0, None, due, record, 0, None, sent=sent)
     view = stats_view(stats, serving=True)
     return view, figures(moved(None, view, 0.0))
 
@@ -139,7 +139,7 @@ def test_texts_agree_with_each_other(
         ):
             told = seen(record, **waiting)[1].texts()
             assert (told["drained"], told["retry"]) == (drained, resume or retry)
-            assert (told["oldest"], told["database"]) == ("none", "not known")
+            assert (told["oldest"], told["database"]) == ("none", "0.0 MiB")
 
 
 def test_sent_is_shown_where_it_means_something() -> None:
@@ -200,7 +200,7 @@ def test_each_figure_has_its_own_place() -> None:
 
 @pytest.mark.parametrize(("dead", "alarming"), [(0, []), (1, ["dead"])])
 def test_dead_events_alarm_from_the_first_one_on(dead: int, alarming: list[str]) -> None:
-    view = stats_view(Stats(9, 9, 9, dead, None, None, delivery(), None, None), serving=True)
+    view = stats_view(Stats(9, 9, 9, dead, None, None, delivery(), 0, None), serving=True)
     states = figures(moved(None, view, 0.0)).states
     assert [one.key for one in states if one.alarming] == alarming
     assert [one.label for one in states] == ["Pending", "Delivering", "Delivered", "Dead"]

@@ -23,7 +23,7 @@ from tests.support.virtual_time import in_virtual_time, now
 NOON_MS = 1_795_564_800_000
 DELIVERY = DeliveryRecord("recovering", "", 1, 0, 0.0, 0, rate=2.0)
 PAUSED = DeliveryRecord("misconfigured", "", 1, 0, 0.0, 0, paused_by="ada")
-NOTHING = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None)
+NOTHING = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, 0, None)
 
 
 class Clock(SimpleNamespace):
@@ -153,7 +153,7 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
     await asyncio.sleep(4.5)
     with pytest.raises(OutboxUnavailableError):
         await sampling.sample()
-    looks.given = Stats(20, 0, 30, 0, None, None, HEALTHY_DELIVERY, None, None)
+    looks.given = Stats(20, 0, 30, 0, None, None, HEALTHY_DELIVERY, 0, None)
     await asyncio.sleep(15)
     await sampling.sample()
     assert (sampling.latest.accepted_rate, sampling.latest.delivered_rate) == (2.5, 1.5)
@@ -169,13 +169,13 @@ async def test_rates_are_those_since_the_sample_that_was_taken_before(clock: Clo
             (7.0, 6.0, 4.0, 8, 9),
         ),
         (
-            Stats(1, 0, 0, 0, 6.0, None, HEALTHY_DELIVERY, None, None),
+            Stats(1, 0, 0, 0, 6.0, None, HEALTHY_DELIVERY, 0, None),
             (1, 0, 0, 0, 0),
             "healthy",
             (0, 6.0, math.inf, 0, 0),
         ),
         (
-            Stats(0, 0, 0, 0, None, None, PAUSED, None, None),
+            Stats(0, 0, 0, 0, None, None, PAUSED, 0, None),
             (0, 0, 0, 0, 0),
             "paused",
             (0, 0, 0, 0, 0),

@@ -138,7 +138,7 @@ def test_the_estimate_is_nothing_while_nothing_moves(
     changes: dict[str, Any], waiting: int, eta: float | None
 ) -> None:
     assert figures(record(**changes), waiting)["etaSeconds"] == eta
-    under_way = Stats(2, 3, 9, 9, None, None, record(state="healthy"), None, None, sent=5)
+    under_way = Stats(2, 3, 9, 9, None, None, record(state="healthy"), 0, None, sent=5)
     assert stats_view(under_way, serving=True).eta_seconds == 2.5
 
 
@@ -151,7 +151,7 @@ def test_a_pause_hides_the_breaker_and_says_who_and_why() -> None:
         assert delivery == {"state": "paused", "reason": reason, "reopensInSeconds": 2.5}
 
 
-QUIET = stats_view(Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None), serving=True)
+QUIET = stats_view(Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, 0, None), serving=True)
 
 
 def seen(**changes: int) -> StatsView:

@@ -138,6 +138,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def spoken_size(size_bytes: int) -> str:
+    """A size as text.
+
+    >>> spoken_size(3 * 1024**2), spoken_size(3 * 1024**3)
+    ('3.0 MiB', '3,072.0 MiB')
+    """
+    return f"{size_bytes / 1_048_576:,.1f} MiB"
+
+
 def spoken_duration(seconds: float) -> str:
     """A duration as text.
 

@@ -211,7 +211,7 @@ class Sampler:
         gauge("oldest_due_seconds", view.oldest_due_seconds or 0.0)
         gauge("oldest_pending_seconds", view.oldest_pending_seconds or 0.0)
         gauge("drain_eta_seconds", math.inf if view.eta_seconds is None else view.eta_seconds)
-        gauge("database_bytes", view.database_bytes or 0)
+        gauge("database_bytes", view.database_bytes)
         gauge("wal_bytes", view.wal_bytes or 0)
         gauge("sampled_timestamp_seconds", time.time())
 

@@ -76,7 +76,7 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     eta_seconds: float | None
     destination: str | None
     confirmation: str | None
-    database_bytes: int | None
+    database_bytes: int
     wal_bytes: int | None
     serving: bool | None
 

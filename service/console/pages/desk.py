@@ -171,20 +171,10 @@ def iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def size(size_bytes: int | None) -> str:
-    """A size for people.
-
-    >>> size(3 * 1024**2)
-    '3.0 MiB'
-    """
-    return "not known" if size_bytes is None else f"{size_bytes / 1_048_576:,.1f} MiB"
-
-
 _FILTERS: Mapping[str, Callable[..., object]] = {
     "code": code,
     "counted": counted,
     "events": events,
     "gist": gist,
     "iso": iso,
-    "size": size,
 }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.console.operations.explain import spoken_duration
+from service.console.operations.explain import spoken_duration, spoken_size
 from service.console.operations.views import PAUSED, Movement, StatsView
-from service.console.pages.desk import size
 from service.outbox.model import State
 
 _LABELS = {
@@ -74,7 +73,7 @@ def figures(latest: Movement) -> Figures:
             Figure("delivered_rate", "Delivered per second", f"{latest.delivered_rate:,.1f}"),
             Figure("drained", "Drained in", _eta(view)),
             Figure("retry", "Next send", _retry(view)),
-            Figure("database", "Database", size(view.database_bytes)),
+            Figure("database", "Database", spoken_size(view.database_bytes)),
         ),
     )
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.config.destination import Destination
-from service.console.operations.explain import spoken_duration, spoken_time
+from service.console.operations.explain import spoken_duration, spoken_size, spoken_time
 from service.console.operations.views import PAUSED, RowView, StatsView
 from service.observe.printable import escaped_json, printable
 from service.outbox.figures import DeadGroup, OwnerShare
@@ -80,9 +80,9 @@ def stats_table(view: StatsView) -> Table:
         table.add_row("confirmation", plain(view.confirmation or "unknown"))
     table.add_row("rate", f"{view.rate:,.1f} events/s")
     table.add_row("drained in", "unknown" if view.eta_seconds is None else age(view.eta_seconds))
-    table.add_row("database", _size(view.database_bytes))
+    table.add_row("database", spoken_size(view.database_bytes))
     if view.wal_bytes is not None:
-        table.add_row("write-ahead log", _size(view.wal_bytes))
+        table.add_row("write-ahead log", spoken_size(view.wal_bytes))
     if view.serving is not None:
         table.add_row("service", "running" if view.serving else "not running")
     return table
@@ -194,12 +194,6 @@ def plain(text: str) -> Text:
 def age(seconds: float | None) -> str:
     """A duration as text, a dash where there is none."""
     return "-" if seconds is None else spoken_duration(seconds)
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "-"
-    return f"{size_bytes / 1_048_576:,.1f} MiB"
 
 
 @contextmanager

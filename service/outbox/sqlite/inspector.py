@@ -100,7 +100,7 @@ class SqliteInspector:
             oldest_due_seconds=_age(due, now),
             delivery=delivery,
             database_bytes=_size(self._path),
-            wal_bytes=_size(beside(self._path, "-wal")) or 0,
+            wal_bytes=_size(beside(self._path, "-wal")),
         )
 
     async def load_delivery(self) -> DeliveryRecord:
@@ -252,8 +252,9 @@ def _age(at_ms: int | None, now_ms: int) -> float | None:
     return None if at_ms is None else max(0, now_ms - at_ms) / 1000
 
 
-def _size(path: Path) -> int | None:
+def _size(path: Path) -> int:
+    """The size of a file, 0 without one."""
     try:
         return path.stat().st_size
     except OSError:
-        return None
+        return 0
