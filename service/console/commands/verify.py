@@ -66,7 +66,8 @@ def verify_command(
         raise typer.Exit(CANNOT_TELL) from error
     resent = run(_resend(url, found.missing, actor_name(actor))) if resend else None
     if json:
-        print_json({**_fields(found), "resent": resent, "payloadRemoved": _left(found, resent)})
+        fields = {"resent": resent, "payloadRemoved": _left(found, resent)}
+        print_json({**msgspec.to_builtins(found), **fields})
     else:
         _say(found, resent)
     if found.missing:
@@ -98,17 +99,6 @@ def _say(found: Verification, resent: list[str] | None) -> None:
         typer.echo(f"{len(resent):,} are sent again.")
         if left := _left(found, resent):
             typer.echo(f"{left:,} are not sent again: payload_removed.")
-
-
-def _fields(found: Verification) -> dict[str, object]:
-    return {
-        "checked": found.checked,
-        "held": found.held,
-        "missing": found.missing,
-        "unknown": found.unknown,
-        "runs": found.runs,
-        "reason": found.reason,
-    }
 
 
 async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
