@@ -47,7 +47,7 @@ def audit(
 
 def _headline(record: AuditRecord) -> str:
     count = counted(len(record.ids), "event") if record.action in ("replay", "discard") else ""
-    detail = f"({record.detail})" if count and record.detail else record.detail
+    detail = f"({record.detail})" if count else record.detail
     words = (spoken_time(record.at), record.actor, record.action, count, detail)
     return "  ".join(word for word in words if word)
 

@@ -11,7 +11,7 @@ import typer
 from service.bootstrap.operations import open_journal_desk, open_journal_look
 from service.config.settings import Settings
 from service.console.operations.explain import counted
-from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
+from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, exit_on_fault, run
 from service.console.terminal.options import Json, Yes
 from service.console.terminal.tables import print_json
 from service.journal.comparison import StartView
@@ -39,7 +39,8 @@ def journal(
 
     Example: `outbox journal --restore 5f3c0a9be1d2 --yes`
     """
-    settings = run(_settings(url))
+    with exit_on_fault():
+        settings = Settings.load({**os.environ, "OUTBOX_URL": url})
     starts = run(_starts(settings))
     chosen = [one for one in starts if restore is None or one.id in restore]
     done = None
@@ -76,10 +77,6 @@ def _say(starts: list[StartView], done: Restored | None, *, restores: bool) -> N
         )
     elif restores:
         typer.echo("Nothing was changed: give --yes to do it.")
-
-
-async def _settings(url: str) -> Settings:
-    return Settings.load({**os.environ, "OUTBOX_URL": url})
 
 
 async def _starts(settings: Settings) -> list[StartView]:

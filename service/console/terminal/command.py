@@ -50,8 +50,7 @@ def exit_on_fault() -> Iterator[None]:
         typer.echo("outbox: An argument is no text in UTF-8.", err=True)
         raise typer.Exit(UNKNOWN) from error
     except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else "A file"
-        typer.echo(f"outbox: {printable(file_fault(place, error))}", err=True)
+        typer.echo(f"outbox: {printable(file_fault(error.filename or 'A file', error))}", err=True)
         raise typer.Exit(UNKNOWN) from error
 
 
