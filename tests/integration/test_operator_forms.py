@@ -46,7 +46,7 @@ class Silence:
     """Samples of an outbox of which there is none yet."""
 
     async def sample(self) -> Movement:
-        stats = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, None, None)
+        stats = Stats(0, 0, 0, 0, None, None, HEALTHY_DELIVERY, 0, None)
         return moved(None, stats_view(stats, serving=True), 0)
 
     async def watch(self) -> AsyncGenerator[Movement, None]:
