@@ -53,13 +53,14 @@ class Encryption:
     def encrypt(self, data: Mapping[str, Any], fields: Collection[str] | None) -> Mapping[str, Any]:
         """The data with `fields` under `encrypted`; None moves all of them.
 
-        Data that the sender's SDK has encrypted stays as it is.
+        A field of that name moves with them. Data that the sender's SDK has encrypted stays as it
+        is.
         """
         if FIELD in data and is_encrypted(data[FIELD]):
             return data
         if fields is None:
             return {FIELD: self._sealed(_encode(data))} if data else data
-        hidden = {name: data[name] for name in data if name in fields}
+        hidden = {name: data[name] for name in data if name in (*fields, FIELD)}
         shown = {name: data[name] for name in data if name not in hidden}
         return {**shown, FIELD: self._sealed(_encode(hidden))} if hidden else data
 

@@ -47,13 +47,30 @@ def test_what_is_encrypted_comes_back(data: dict[str, object]) -> None:
     assert encryption.decrypted(made["encrypted"]) == data
 
 
-def test_named_fields_move_and_the_others_stay_readable() -> None:
+@pytest.mark.parametrize(
+    ("data", "fields", "moved"),
+    [
+        ({"phone": "867-5309", "order": 7}, ["phone", "city"], {"phone"}),
+        ({"phone": None, "order": 7}, ["order", "phone"], {"phone", "order"}),
+        (
+            {"phone": "867-5309", "encrypted": "by nobody", "order": 7},
+            ["phone"],
+            {"phone", "encrypted"},
+        ),
+        ({"encrypted": "by nobody", "order": 7}, ["phone"], {"encrypted"}),
+        ({"order": 7}, ["phone"], set()),
+        ({"order": 7}, None, {"order"}),
+        ({}, None, set()),
+    ],
+)
+def test_named_fields_move_and_the_others_stay_readable(
+    data: dict[str, object], fields: list[str] | None, moved: set[str]
+) -> None:
     encryption = Encryption([KEY])
-    made = encryption.encrypt({"phone": "867-5309", "order": 7}, ["phone"])
-    assert made["order"] == 7
-    assert encryption.decrypted(made["encrypted"]) == {"phone": "867-5309"}
-    for data, fields in (({"order": 7}, ["phone"]), ({}, None)):
-        assert encryption.encrypt(data, fields) == data
+    made = dict(encryption.encrypt(data, fields))
+    hidden = encryption.decrypted(made.pop("encrypted")) if moved else {}
+    assert hidden == {name: data[name] for name in moved}
+    assert made == {name: data[name] for name in data if name not in moved}
 
 
 def test_data_that_an_sdk_encrypted_stays_as_it_is() -> None:
