@@ -99,9 +99,9 @@ def _check(value: Any, place: str, depth: int) -> None:
         raise ValueError(_TOO_DEEP)
     if isinstance(value, dict):
         for key, one in value.items():
-            if not isinstance(key, str):
+            if not isinstance(key, str) or not _is_json(key):
                 where = place or "its top"
-                raise ValueError(f"{where} has the key {key!r}; write it in quotes")  # noqa: TRY004
+                raise ValueError(f"{where} has the key {key!a}; write it in quotes")
             _check(one, f"{place}.{key}".removeprefix("."), depth + 1)
     elif isinstance(value, list):
         for index, one in enumerate(value):

@@ -217,6 +217,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("types: [{on: b}]", "types.yaml", "types[0] has the key True; write it in quotes"),
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
         ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date(2026, 11, "),
+        ('[{"\\ud800": 1}]', "types.json", "[0] has the key '\\ud800'; write it in quotes"),
         ("types: [.nan]", "types.yaml", "types[0] is nan, which JSON does not have; write it in q"),
         ("types: [{name: -.inf}]", "types.yaml", "types[0].name is -inf, which JSON does not"),
         ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
