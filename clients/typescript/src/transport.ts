@@ -90,8 +90,8 @@ export function either(signal: AbortSignal | undefined, other: AbortSignal): Abo
 function anyOf(one: AbortSignal, other: AbortSignal): AbortSignal {
   if (AbortSignal.any) return AbortSignal.any([one, other]);
   const either = new AbortController();
+  const abort = (): void => either.abort();
   for (const signal of [one, other]) {
-    const abort = (): void => either.abort(signal.reason);
     if (signal.aborted) abort();
     else signal.addEventListener("abort", abort, { signal: either.signal });
   }

@@ -105,21 +105,27 @@ test("no redirect is followed, no answer cached, and cookies go to another origi
   ]);
 });
 
-test("requests end by their signals where a browser has no AbortSignal.any", async (t) => {
+test("a request ends by its signal and its time, also where a browser has no AbortSignal.any", async (t) => {
   const { any } = AbortSignal;
-  t.after(() => (AbortSignal.any = any));
-  AbortSignal.any = undefined;
-  const given = new AbortController();
-  const { outbox } = quick((_, place, signal) => {
-    if (place) return accepted("e");
-    return new Promise((_, refuse) => signal.addEventListener("abort", () => refuse(signal.reason)));
-  });
-  const waited = outbox.waitFor("e", { signal: given.signal });
-  await settled();
-  given.abort(new Error("no time"));
-  await assert.rejects(waited, /no time/);
-  await assert.rejects(outbox.get("e", { signal: given.signal }), /no time/);
-  assert.equal((await outbox.submit(BODY)).eventId, "e");
+  t.after(() => ((AbortSignal.any = any), mock.restoreAll()));
+  const ends = [];
+  mock.method(AbortSignal, "timeout", () => (ends.unshift(new AbortController()), ends[0].signal));
+  const hangs = (signal) =>
+    new Promise((_, refuse) => signal.addEventListener("abort", () => refuse(signal.reason)));
+  for (AbortSignal.any of [any, undefined]) {
+    for (const isGiven of [true, false]) {
+      const given = new AbortController();
+      const { requests, outbox } = quick((_, place, signal) => (place ? view : hangs(signal)));
+      const view = Response.json({ final: true });
+      const waited = outbox.waitFor("e", { signal: given.signal });
+      await settled();
+      (isGiven ? given : ends[0]).abort(new Error("no time"));
+      if (!isGiven) assert.deepEqual([await waited, requests.length], [{ final: true }, 2]);
+      else await assert.rejects(waited, /no time/);
+      given.abort(new Error("too late"));
+      await assert.rejects(outbox.get("e", { signal: given.signal }), isGiven ? /no time/ : /too late/);
+    }
+  }
 });
 
 test("events are listed, taken back and looked at by their paths", async () => {
