@@ -42,7 +42,7 @@ class Encryption:
         derived = [hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest() for key in keys]
         self._key, self._box = derived[0], crypto_secretbox_easy
         self._boxes = [SecretBox(key) for key in derived]
-        self._refusals = (CryptoError, ValueError)
+        self._refusals = (CryptoError, ValueError, RecursionError)
         self._digest_keys = [hmac.digest(key, _DIGEST_PURPOSE, "sha256") for key in derived]
 
     @property
