@@ -210,6 +210,10 @@ def test_references_that_double_are_counted_and_refused(levels: int) -> None:
     with pytest.raises(ValueError, match="more than 4096 schemas; use fewer"):
         BodySchema(declared)
     BodySchema({**declared, **schema(a={"$ref": f"#/$defs/d{levels - 9}"})})
+    one = {"$ref": f"#/$defs/d{levels}"}
+    BodySchema({**declared, **schema(a={"allOf": [one] * 2047})})  # and the two around them
+    with pytest.raises(ValueError, match="more than 4096 schemas; use fewer"):
+        BodySchema({**declared, **schema(a={"allOf": [one] * 2048})})
 
 
 TOO_LONG = (
@@ -259,6 +263,7 @@ def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, 
             {"items": {"items": KINDS}},
         ),  # 1 MiB bounds them
         ({"multipleOf": 0.01, **KINDS}, {"additionalProperties": KINDS}),
+        ({"prefixItems": [KINDS, {"anyOf": [{}] * 200}]}, {"prefixItems": [{"items": KINDS}]}),
     ],
 )
 def test_alternatives_of_a_bounded_number_of_values_are_taken(
