@@ -127,6 +127,8 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
     assert (code, sorted(said["resent"])) == (1, sorted(ids[1:]))
     code, said = await verify(path, guarded, "--resend")
     assert (code, said["resent"], said["payloadRemoved"]) == (0, [], 0)
+    told = "1 delivered event: 1 held by Inngest, 0 missing, 0 unknown.\n0 are sent again.\n"
+    assert await printed(path, guarded, "--resend") == (0, told)
     async with SqliteStorage(path).open() as outbox:
         batch = await claim(outbox)
         assert [entry.event_id for entry in batch.entries] == ids[1:]
