@@ -400,9 +400,9 @@ async def test_a_search_has_its_time(
 
     for module in (events, selection):
         monkeypatch.setattr(module, "Search", searching)
-    for command in (["list"], ["replay", "--all"]):
+    for command in (["list"], ["replay", "--all"], ["purge"]):
         await outbox_command(path, *command)
-    assert given == [8.0, 2.0, 2.0]  # to find, to count, and until it is said how far it is
+    assert given == [8.0, 2.0, 2.0, 2.0]  # to find, to count, and until it is said how far it is
 
 
 async def test_stats_keeps_the_password_to_itself(postgres_url: str) -> None:

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_reading, open_writing
-from service.console.operations.bulk import MOST_PER_MINUTE, Action, find_all
+from service.console.operations.bulk import MOST_PER_MINUTE, Action
 from service.console.operations.explain import counted, spoken_duration
-from service.console.operations.search import Search
 from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import (
     Actor,
@@ -28,7 +27,7 @@ from service.console.terminal.selection import (
     change_chosen,
     chosen_rows,
     refuse_unless_chosen,
-    say_found,
+    told_rows,
     warn_of_horizon,
     warn_of_limit,
 )
@@ -150,7 +149,7 @@ async def _settled_before(url: str, older_than_seconds: float) -> tuple[int, boo
     limit = _COUNTED + 1
     wanted = Filter(state=State.DELIVERED, until_ms=before_ms, limit=limit)
     async with open_reading(url) as outbox:
-        rows = await find_all(Search(outbox.inspector, outbox.positions), wanted, say_found)
+        rows = await told_rows(outbox, wanted)
     old = sum((row.settled_at_ms or 0) <= before_ms for row in rows[:_COUNTED])
     return old, len(rows) > _COUNTED
 

@@ -26,6 +26,7 @@ from service.observe.printable import printable
 from service.outbox.audit import act_of
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row
+from service.outbox.parts import ReadParts
 
 _SHOWN = 20
 _TOLD_OFTEN = SearchPolicy(budget_seconds=2.0)
@@ -81,8 +82,13 @@ def warn_of_horizon(rows: Sequence[Row]) -> None:
         )
 
 
-def say_found(count: int, back_to_ms: int) -> None:
-    """Say on standard error how far a search has gone."""
+async def told_rows(outbox: ReadParts, wanted: Filter) -> list[Row]:
+    """All rows that match. Every 2 s it says on standard error how far the search has gone."""
+    search = Search(outbox.inspector, outbox.positions, _TOLD_OFTEN)
+    return await find_all(search, wanted, _say_found)
+
+
+def _say_found(count: int, back_to_ms: int) -> None:
     typer.echo(searched_to(back_to_ms, f"{counted(count, 'row')} found"), err=True)
 
 
@@ -156,5 +162,4 @@ async def _chosen(url: str, wanted: Filter) -> tuple[list[Row], FoundIds]:
         given = await find_ids(outbox.inspector, wanted.ids or ())
         if wanted.ids is not None:
             wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
-        search = Search(outbox.inspector, outbox.positions, _TOLD_OFTEN)
-        return await find_all(search, wanted, say_found), given
+        return await told_rows(outbox, wanted), given
