@@ -158,7 +158,7 @@ async def test_a_row_that_was_changed_meanwhile_is_told(
     if form:
         assert sorted(json.loads(out)["ids"]) == sorted(ids[1:])
         return
-    assert (code, out) == (0, "Replayed 2 rows. 1 had changed meanwhile and were not touched.\n")
+    assert (code, out) == (0, "Replayed 2 rows. 1 row had changed meanwhile: left alone.\n")
 
 
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:

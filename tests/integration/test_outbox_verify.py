@@ -127,7 +127,7 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
     assert (code, sorted(said["resent"])) == (1, sorted(ids[1:]))
     code, said = await verify(path, guarded, "--resend")
     assert (code, said["resent"], said["payloadRemoved"]) == (0, [], 0)
-    told = "1 delivered event: 1 held by Inngest, 0 missing, 0 unknown.\n0 are sent again.\n"
+    told = "1 delivered event: 1 held by Inngest, 0 missing, 0 unknown.\n0 events sent again.\n"
     assert await printed(path, guarded, "--resend") == (0, told)
     async with SqliteStorage(path).open() as outbox:
         batch = await claim(outbox)
@@ -185,7 +185,7 @@ async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counte
     _, said = await verify(path, guarded, "--resend")
     assert (len(said["resent"]), said["payloadRemoved"]) == (20, 1)
     _, out = await printed(path, guarded, "--resend", "--runs")
-    again = "0 are sent again.\n1 are not sent again: payload_removed.\n"
+    again = "0 events sent again.\n1 event not sent again: payload_removed.\n"
     assert out.endswith(f"missing: {gone[0]}\n{again}")
     async with SqliteStorage(path).open() as outbox:
         acts = await outbox.inspector.audit(9)

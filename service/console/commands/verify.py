@@ -96,9 +96,9 @@ def _say(found: Verification, resent: list[str] | None) -> None:
     if len(found.missing) > _SHOWN:
         typer.echo(f"and {len(found.missing) - _SHOWN:,} more; --json names all.")
     if resent is not None:
-        typer.echo(f"{len(resent):,} are sent again.")
+        typer.echo(f"{counted(len(resent), 'event')} sent again.")
         if left := _left(found, resent):
-            typer.echo(f"{left:,} are not sent again: payload_removed.")
+            typer.echo(f"{counted(left, 'event')} not sent again: payload_removed.")
 
 
 async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:

@@ -142,7 +142,7 @@ def _refuse(event_id: str, why: str) -> None:
 
 
 def _say_done(action: Action, done: int, skipped: int) -> None:
-    rest = f" {skipped:,} had changed meanwhile and were not touched." if skipped else ""
+    rest = f" {counted(skipped, 'row')} had changed meanwhile: left alone." if skipped else ""
     past = {Action.REPLAY: "Replayed", Action.DISCARD: "Discarded"}[action]
     typer.echo(f"{past} {counted(done, 'row')}.{rest}")
 
