@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
-from service.outbox.clock import wall_now_ms
 
 SCOPE = "watch"
 _TURN = "turn"
@@ -46,8 +45,8 @@ class WatchPace:
 class Turn:
     """The turn of this process. With `alone`, as on SQLite, it is always its own.
 
-    One that is not renewed has ended, whatever its time says: the wall clock may have been set
-    back. `clock` is in seconds.
+    One that was not renewed while this process looked for so long has ended; no wall clock is
+    asked. `clock` is in seconds.
     """
 
     def __init__(
@@ -69,18 +68,17 @@ class Turn:
         """
         now = self._clock()
         if not self._alone and now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
             with contextlib.suppress(OutboxUnavailableError):
                 self._is_mine = await self._look(now)
-                self._looked_at = now
         return self._is_mine
 
     async def _look(self, now: float) -> bool:
         known = await self._scopes.load_scope(SCOPE, _TURN) or {}
         if known != self._seen:
             self._seen, self._seen_at = known, now
-        now_ms, at_ms = wall_now_ms(), known.get("at")
-        age = (now_ms - at_ms) / 1000 if isinstance(at_ms, int) else _END_SECONDS
         is_mine = known.get("by") == self._me
-        if max(age, now - self._seen_at) >= (_RENEW_SECONDS if is_mine else _END_SECONDS):
-            await self._scopes.save_scope(SCOPE, _TURN, {"by": self._me, "at": now_ms})
+        ends_after = _RENEW_SECONDS if is_mine else _END_SECONDS
+        if not known or now - self._seen_at >= ends_after:
+            await self._scopes.save_scope(SCOPE, _TURN, {"by": self._me, "at": now})
         return is_mine

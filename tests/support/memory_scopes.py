@@ -16,8 +16,8 @@ class MemoryScopes:
         self.loads = 0
 
     async def load_scope(self, scope: str, scope_id: str) -> Tree | None:
-        self._check()
         self.loads += 1
+        self._check()
         return self.stored.get((scope, scope_id))
 
     async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:

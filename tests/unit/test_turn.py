@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from service.runs import turn
 from service.runs.turn import Turn
-from tests.support.memory_scopes import MemoryScopes, Tree
+from tests.support.memory_scopes import MemoryScopes
 
 
 class Clock:
-    """The wall clock in ms, as `seconds` since a start go by; `ahead_ms` moves it."""
+    """A clock that is `seconds` after its start, and the turns of processes that look at it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.ahead_ms = 0
-
-    def __call__(self) -> int:
-        return 1_800_000_000_000 + int(self.seconds * 1000) + self.ahead_ms
 
     def turn(self, scopes: MemoryScopes) -> Turn:
         return Turn(scopes, alone=False, clock=lambda: self.seconds)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(turn, "wall_now_ms", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 async def after(clock: Clock, seconds: int, *turns: Turn) -> list[bool]:
@@ -43,21 +36,22 @@ async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
     scopes = MemoryScopes()
     first, second = clock.turn(scopes), clock.turn(scopes)
     assert await after(clock, 600, first, second) == [True, False]
-    assert await after(clock, 65, second) == [False]  # 90 s after the first renewed it
+    assert await after(clock, 90, second) == [False]  # since the first renewed it
     assert await after(clock, 5, second) == [True]
     assert await after(clock, 600, first, second) == [False, True]
     scopes.is_away = True  # meanwhile nothing changes hands
     assert await after(clock, 600, first, second) == [False, True]
 
 
-async def test_a_turn_ends_in_its_time_though_the_clock_was_set_back(clock: Clock) -> None:
+@pytest.mark.parametrize("at", [0, 1_900_000_000_000])  # by another clock
+async def test_a_turn_that_is_found_ends_after_ninety_seconds(clock: Clock, at: int) -> None:
     scopes = MemoryScopes()
-    first, second = clock.turn(scopes), clock.turn(scopes)
-    assert await after(clock, 60, first, second) == [True, False]
-    clock.ahead_ms = -3_600_000
-    assert await after(clock, 600, first, second) == [True, False]
-    clock.ahead_ms *= 2
-    assert await after(clock, 95, second) == [True]
+    scopes.stored["watch", "turn"] = {"by": "gone", "at": at}
+    turn = clock.turn(scopes)
+    assert await after(clock, 90, turn) == [False]
+    assert scopes.stored["watch", "turn"]["by"] == "gone"
+    assert await after(clock, 5, turn) == [False]  # another may have taken it, too
+    assert await after(clock, 5, turn) == [True]
 
 
 async def test_a_process_that_is_alone_needs_no_store() -> None:
@@ -67,11 +61,13 @@ async def test_a_process_that_is_alone_needs_no_store() -> None:
     assert await Turn(scopes, alone=True).mine()
     scopes.is_away = False
     assert await after(Clock(), 60, Turn(scopes, alone=True)) == [True]
-    assert scopes.loads == 0
+    assert scopes.loads == 1  # by the first
 
 
-async def test_the_store_is_asked_every_five_seconds(clock: Clock) -> None:
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_the_store_is_asked_every_five_seconds(clock: Clock, *, is_away: bool) -> None:
     scopes = MemoryScopes()
+    scopes.is_away = is_away
     turn = clock.turn(scopes)
     for _ in range(60):
         clock.seconds += 1
@@ -79,10 +75,7 @@ async def test_the_store_is_asked_every_five_seconds(clock: Clock) -> None:
     assert scopes.loads == 12
 
 
-@pytest.mark.parametrize("kept", [{}, {"by": "another", "at": "soon"}])
-async def test_a_turn_of_which_nothing_is_known_is_taken(clock: Clock, kept: Tree) -> None:
-    scopes = MemoryScopes()
-    scopes.stored["watch", "turn"] = kept
-    turn = clock.turn(scopes)
+async def test_a_turn_that_no_process_had_is_taken_at_once(clock: Clock) -> None:
+    turn = clock.turn(MemoryScopes())
     assert await after(clock, 5, turn) == [False]  # another may have taken it, too
     assert await after(clock, 5, turn) == [True]
