@@ -68,7 +68,18 @@ SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b
                     401,
                     'href="/auth/dev-login?returnTo=/outbox/events/a%26b%3Fc"',
                 ),
-                "/auth/login": (404, "<h1>Nothing here</h1>", "OIDC_ISSUER is not set"),
+                **{
+                    f"/auth/login{query}": (
+                        404,
+                        "<h1>Nothing here</h1>",
+                        f'OIDC_ISSUER is not set.</p><p><a href="/auth/dev-login?returnTo={path}"',
+                    )
+                    for query, path in (
+                        ("", "/docs"),
+                        ("?returnTo=/outbox/events%3Fstate=dead", "/outbox/events%3Fstate%3Ddead"),
+                        ("?returnTo=//evil.example", "/"),
+                    )
+                },
             },
         ),
         (
@@ -81,14 +92,7 @@ SESSION = {"Cookie": "next-auth.session-token=0b0f5a1e-8d6c-4f5f-9a52-2f5d3c1a7b
                     "This sign-in was not started in this browser. Start again.",
                     'href="/auth/login?returnTo=/docs"',
                 ),
-                "/auth/login": (503, 'href="/auth/login?returnTo=/docs"'),
-                "/auth/login?returnTo=/outbox/events%3Fstate=dead": (
-                    503,
-                    "<h1>This did not work</h1>",
-                    AGAIN,
-                    'href="/auth/login?returnTo=/outbox/events%3Fstate%3Ddead"',
-                ),
-                "/auth/login?returnTo=//evil.example": (503, 'href="/auth/login?returnTo=/"'),
+                "/auth/login": (503, "<h1>This did not work</h1>", f"{AGAIN}</p><p><small>503"),
             },
         ),
         (

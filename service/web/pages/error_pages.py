@@ -12,7 +12,6 @@ from markupsafe import Markup
 from service.errors import (
     NotFoundError,
     OperatorRequiredError,
-    ProviderUnavailableError,
     SessionRequiredError,
     SignInFailedError,
 )
@@ -30,13 +29,12 @@ _TITLES = {
     SignInFailedError.code: "The sign-in failed",
     NotFoundError.code: "Nothing here",
 }
-_ADVICE = {
+_SIGN_IN_ADVICE = {
+    NotFoundError.code: "This service has no identity provider: OIDC_ISSUER is not set.",
     OperatorRequiredError.code: "Sign in as an operator: OPERATOR_EMAILS names them.",
-    ProviderUnavailableError.code: "Open this address again in a moment.",
 }
 _AGAIN = "Open this address again in a moment."
 _NO_SIGN_IN = "Sign in at your front end, then open this address again."
-_NO_PROVIDER = "This service has no identity provider: OIDC_ISSUER is not set."
 _DOCS = Markup('<p>The <a href="/docs">API\'s description</a> has every address.</p>')
 _CONTENT = Markup("<p>{sentence}</p>{advice}<p><small>{status} {code}, request {id}</small></p>")
 _PARAGRAPH = Markup("<p>{}</p>")
@@ -69,14 +67,14 @@ class ErrorPages:
         return page
 
     def _advice(self, request: web.Request, status: int, code: str) -> Markup:
-        if code in _SIGN_IN_CODES or request.path == LOGIN:
-            return self._sign_in_advice(request, code)
         if status == web.HTTPServiceUnavailable.status_code:
             return _PARAGRAPH.format(_AGAIN)
+        if code in _SIGN_IN_CODES or request.path == LOGIN:
+            return self._sign_in_advice(request, code)
         return _DOCS
 
     def _sign_in_advice(self, request: web.Request, code: str) -> Markup:
-        about = _NO_PROVIDER if code == NotFoundError.code else _ADVICE.get(code, "")
+        about = _SIGN_IN_ADVICE.get(code)
         said = _PARAGRAPH.format(about) if about else Markup()
         if self._sign_in_path is None:
             return said + _PARAGRAPH.format(_NO_SIGN_IN)
