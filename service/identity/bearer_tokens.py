@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 
 from service.identity.jwks import Jwks, signed_claims
-from service.identity.sessions import RememberedUsers
+from service.identity.sessions import RememberedUsers, bearer_token
 from service.identity.user import FoundUser, User, seconds_of, user_from_claims
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -66,10 +66,8 @@ class BearerTokens:
 
         Raises ProviderUnavailableError while the issuer's keys can't be read.
         """
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer" or len(token) > _MAX_TOKEN_CHARS:
-            return None
-        if not _TOKEN.fullmatch(token):
+        token = bearer_token(request)
+        if len(token) > _MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
             return None
         cached = self._valid.get(token, self._clock())
         return cached.user if cached else await self._check(token)

@@ -23,7 +23,6 @@ from service.identity.cookies import cookie_header, parse_cookies
 from service.identity.session_revision import SessionRevisions
 from service.identity.user import FoundUser, User
 
-_BEARER = "bearer"
 _MAX_REMEMBERED = 10_000
 _MAX_CHARS = 16 * 1024 * 1024
 
@@ -102,8 +101,8 @@ class SessionStorage(AbstractStorage):
         return None
 
     def _from_bearer(self, request: web.Request) -> Session | None:
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != _BEARER:
+        token = bearer_token(request)
+        if not token:
             return None
         for reader in self._readers:
             if found := reader.from_bearer(token):
@@ -184,6 +183,12 @@ class Sessions:
         if everywhere and user is not None:
             await self._revisions.end_all(user.owner)
         session.invalidate()
+
+
+def bearer_token(request: web.Request) -> str:
+    """The request's bearer token, empty without one."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _session(user: User, good_until: float | None = None) -> Session:

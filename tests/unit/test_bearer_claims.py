@@ -74,7 +74,7 @@ async def test_a_token_names_its_user_in_every_claim() -> None:
     service = Service()
     token = made(email="ada@example.com", name="Ada", email_verified=True)
     expected = User("elsewhere", "u-1", "ada@example.com", "Ada", None, email_verified=True)
-    for scheme in ("Bearer ", "bearer ", "BEARER "):
+    for scheme in ("Bearer ", "bearer ", "BEARER  "):
         assert await service.find(token, scheme) == expected
     assert service.keys.asked == ["ec"]
 
@@ -84,9 +84,9 @@ HMAC = OctKey.import_key(b"x" * 32, {"kid": "ec"})
 
 async def test_what_does_not_follow_the_word_bearer_or_is_no_such_token_asks_for_no_keys() -> None:
     service = Service()
-    for scheme in ("", "Basic ", "Bearer", "Bearer  "):
+    for scheme in ("", "Basic ", "Bearer"):
         assert await service.find(made(), scheme) is None
-    for text in ("", "a", "a.b", "a..b", "a.b.c.d", "\u00e9.b.c", "a.b.c ", "a+.b.c"):
+    for text in ("", "a", "a.b", "a..b", "a.b.c.d", "\u00e9.b.c", "a.b.c d", "a+.b.c"):
         assert await service.find(text) is None
     assert await service.find(made(HMAC, "HS256")) is None
     assert await service.tokens.find(make_mocked_request("GET", "/")) is None

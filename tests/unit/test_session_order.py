@@ -135,7 +135,8 @@ async def test_cookies_count_before_tokens_and_those_before_what_others_say() ->
         ("v4-a", None),
         ("Bearer", None),
         ("Bearer other", None),
-        ("Bearer  v4-a", None),
+        ("Bearer  v4-a ", "v4 v4-a"),
+        ("v4 v4-a", None),
     ],
 )
 async def test_a_token_follows_the_word_bearer(authorization: str, user: str | None) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from service.errors import (
     CrossSiteRequestError,
@@ -22,14 +22,13 @@ from service.errors import (
     SessionRequiredError,
 )
 from service.event_types.event_type import Senders
-from service.identity.sessions import Sessions
+from service.identity.sessions import Sessions, bearer_token
 from service.identity.user import EventKeys, User
 from service.web.server.cross_site import CrossSite
 
 READ_REFUSALS = (SessionRequiredError, ProviderUnavailableError, RateLimitedError)
 SIGNED_IN_REFUSALS = (*READ_REFUSALS, CrossSiteRequestError)
 MACHINE_REFUSALS = (NotFoundError, EventKeyRequiredError, RateLimitedError)
-_BEARER = "bearer"
 _MAX_REMEMBERED = 10_000
 
 
@@ -110,7 +109,7 @@ class EventKeyAuth:
 
         Raises EventKeyRequiredError, and what `by_key` raises.
         """
-        machine = self.by_key(_bearer_token(request))
+        machine = self.by_key(bearer_token(request))
         if machine is None:
             raise EventKeyRequiredError
         return machine
@@ -126,11 +125,6 @@ class EventKeyAuth:
 
     async def owner(self, request: web.Request) -> User:
         """The machine or else the user. Raises what `by_key` and `Authenticator.user` raise."""
-        token = _bearer_token(request)
+        token = bearer_token(request)
         machine = self.by_key(token) if token and self._keys else None
         return machine or await self._authenticator.user(request)
-
-
-def _bearer_token(request: web.Request) -> str:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == _BEARER else ""
