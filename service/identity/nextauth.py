@@ -183,8 +183,6 @@ class NextAuthReader:
 
     def from_bearer(self, token: str) -> FoundUser | None:
         """The user of a bearer token, which front ends send percent-encoded; None without one."""
-        if len(token) > MAX_TOKEN_CHARS:
-            return None
         for name in self._flavour.cookie_names:
             if found := self._found(self._decoder.claims(name, unquote(token))):
                 return found
