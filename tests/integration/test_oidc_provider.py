@@ -97,7 +97,7 @@ async def open_browser(issuer, port):
         signing_in = OidcSignIn(OidcProvider(issuer, client_id, secret, http), user_issuer=issuer)
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=False)
-        oidc = OidcResource(signing_in, sessions, cookie, secure=False)
+        oidc = OidcResource(signing_in, sessions, cookie, secure=False, proxies=Proxies())
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(oidc.routes())
         app.add_routes(SignIn(sessions, CrossSite([], secure=False, proxies=Proxies())).routes())

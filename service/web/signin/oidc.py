@@ -42,13 +42,13 @@ class OidcResource:
         cookie: AttemptCookie,
         *,
         secure: bool,
-        proxies: Proxies | None = None,
+        proxies: Proxies,
     ) -> None:
         self._oidc = oidc
         self._sessions = sessions
         self._cookie = cookie
         self._secure = secure
-        self._proxies = proxies or Proxies()
+        self._proxies = proxies
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""

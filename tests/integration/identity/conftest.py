@@ -52,7 +52,9 @@ async def start(aiohttp_server, clock):
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=False, clock=clock)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
-        app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
+        app.add_routes(
+            OidcResource(oidc, sessions, cookie, secure=False, proxies=Proxies()).routes()
+        )
         app.add_routes(SignIn(sessions, CrossSite([], secure=False, proxies=Proxies())).routes())
         return await aiohttp_server(app)
 

@@ -15,6 +15,7 @@ from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
+from service.web.server.proxies import Proxies
 from service.web.signin.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.memory_scopes import revisions
@@ -175,7 +176,9 @@ async def test_the_way_back_is_the_origin_that_the_browser_sees(
         sessions = Sessions(CookieSessionStorage(["secret"], secure=secure), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=secure)
         app = web.Application()
-        app.add_routes(OidcResource(oidc, sessions, cookie, secure=secure).routes())
+        app.add_routes(
+            OidcResource(oidc, sessions, cookie, secure=secure, proxies=Proxies()).routes()
+        )
         client = await aiohttp_client(app)
         answer = await client.get("/auth/login", headers=headers, allow_redirects=False)
         asked = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))

@@ -15,6 +15,7 @@ from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.observe.recorder import NullRecorder
 from service.web.server.middleware import error_middleware
+from service.web.server.proxies import Proxies
 from service.web.server.server import HttpServer
 from service.web.signin.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
@@ -52,7 +53,9 @@ async def start(provider, at_work):
         cookie = AttemptCookie(["secret"], secure=False)
         middlewares = [noted, error_middleware(NullRecorder()), sessions.middleware()]
         app = web.Application(middlewares=middlewares)
-        app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
+        app.add_routes(
+            OidcResource(oidc, sessions, cookie, secure=False, proxies=Proxies()).routes()
+        )
         server = HttpServer(app, NullRecorder())
         await server.setup()
         await web.TCPSite(server, "127.0.0.1", 0).start()
