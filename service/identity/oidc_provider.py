@@ -23,14 +23,13 @@ from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
 from service.identity.jwks import import_keys
-from service.identity.remote_answer import SharedValue, decode, is_as_secure
+from service.identity.remote_answer import SharedValue, decode, is_as_secure, read
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
 _TIMEOUT_SECONDS = 8.0
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
 _SILENT_SECONDS = 5.0
-_MAX_ANSWER_BYTES = 1024 * 1024
 # What a provider answers when the code or the token, not the provider, is at fault.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
 
@@ -192,7 +191,7 @@ class ProviderRequests:
                 timeout=self._timeout,
                 **request,
             ) as answer:
-                body = await _read(answer)
+                body = await read(answer)
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             self._silent_until = self._clock() + _SILENT_SECONDS
             raise ProviderUnavailableError from exc
@@ -202,12 +201,3 @@ class ProviderRequests:
         if answer.status in _REFUSALS:
             raise SignInFailedError
         raise ProviderUnavailableError
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise ProviderUnavailableError("The identity provider's answer is too large.")
-    return bytes(body)

@@ -34,18 +34,24 @@ async def fetch(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str
 
     Raises ProviderUnavailableError without an answer.
     """
-    body = bytearray()
     try:
         async with http.get(
             url, headers=headers, allow_redirects=False, timeout=_TIMEOUT
         ) as answer:
-            async for chunk in answer.content.iter_any():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    raise ProviderUnavailableError("The answer is too large.")
-            return bytes(body) if answer.status == HTTPStatus.OK else None
+            body = await read(answer)
+            return body if answer.status == HTTPStatus.OK else None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise ProviderUnavailableError from error
+
+
+async def read(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, at most 1 MiB. Raises ProviderUnavailableError for a larger one."""
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            raise ProviderUnavailableError("The answer is too large.")
+    return bytes(body)
 
 
 def is_as_secure(url: str, issuer: str) -> bool:
@@ -79,12 +85,10 @@ class SharedValue(Generic[_Value]):
         fetch: Callable[[], Awaitable[_Value]],
         *,
         fresh_seconds: float,
-        failure_seconds: float = _FAILURE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._fresh_seconds = fresh_seconds
-        self._failure_seconds = failure_seconds
         self._clock = clock
         self._found: tuple[_Value, float] | None = None  # and when it was fetched
         self._failure = ("", _NEVER)  # its words, and when it came
@@ -117,7 +121,7 @@ class SharedValue(Generic[_Value]):
     async def _shared_fetch(self) -> _Value:
         if self._fetching is None:
             words, failed_at = self._failure
-            if self._clock() - failed_at < self._failure_seconds:
+            if self._clock() - failed_at < _FAILURE_SECONDS:
                 raise ProviderUnavailableError(words)
             self._fetching = asyncio.create_task(self._fetch_once(), name="shared-fetch")
             self._fetching.add_done_callback(self._end)

@@ -39,7 +39,7 @@ def neighbour() -> Neighbour:
 
 @pytest.fixture
 def shared(neighbour, clock) -> SharedValue[int]:
-    return SharedValue(neighbour, fresh_seconds=60, failure_seconds=5, clock=clock)
+    return SharedValue(neighbour, fresh_seconds=60, clock=clock)
 
 
 async def waiters(shared: SharedValue[int], count: int) -> list[asyncio.Task[int]]:
