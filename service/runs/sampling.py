@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -36,6 +37,20 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     again: bool = False
 
 
+@dataclass(slots=True)
+class _Name:
+    """A sampled name: its events that wait, by their slots, and what is known of its others.
+
+    `last_due_ms` is when its last event is due, `done_ms` when the last one was that was asked
+    about, `asked_in` the turn of that.
+    """
+
+    slots: dict[int, list[Candidate]] = field(default_factory=dict)
+    last_due_ms: int = 0
+    done_ms: int = 0
+    asked_in: int = 0
+
+
 class Sampling:
     """The events to ask about. At most MAX_NAMES names; those in `always` stay.
 
@@ -46,35 +61,32 @@ class Sampling:
         self._no_run_ms = int(no_run_seconds * 1000)
         self.slot_ms = max(_LEAST_SLOT_MS, self._no_run_ms // _SLOTS)
         self._always = frozenset(always)
-        self._waiting: dict[str, dict[int, list[Candidate]]] = {one: {} for one in always}
-        self._done: dict[str, int] = {}
-        self._asked_in: dict[str, int] = {}
-        self._last_due: dict[str, int] = {}
+        self._names = {one: _Name() for one in always}
         self._again: deque[tuple[str, Candidate]] = deque(maxlen=_MOST_AGAIN)
         self._turns = 0
 
     @property
     def names(self) -> Collection[str]:
         """The names that are sampled."""
-        return self._waiting.keys()
+        return self._names.keys()
 
     def offer(self, row: Row, now_ms: int) -> bool:
         """Consider a delivered row; false where it is of no name that is sampled."""
         ulid = row.at_inngest
         if ulid is None or row.name == ALARM_EVENT:
             return False
-        settled_at_ms = row.settled_at_ms or row.accepted_at_ms
-        held_at_ms = max(settled_at_ms, row.meta.ts_ms)
+        held_at_ms = max(row.settled_at_ms or 0, row.meta.ts_ms)
         due_ms = held_at_ms + self._no_run_ms
         over_ms = now_ms - WINDOW_MS  # what was due by then is not asked about
         if not self._has_room(row.name, due_ms, over_ms):
             return False
-        self._last_due[row.name] = max(due_ms, self._last_due.get(row.name, 0))
-        if due_ms > over_ms and due_ms > self._done.get(row.name, 0):
+        known = self._names[row.name]
+        known.last_due_ms = max(due_ms, known.last_due_ms)
+        if due_ms > over_ms and due_ms > known.done_ms:
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
             meta = row.meta
             one = Candidate(ulid, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id)
-            self._wait(row.name, one)
+            self._wait(known.slots, one)
         return True
 
     def next(self, now_ms: int) -> tuple[str, Candidate] | None:
@@ -87,8 +99,8 @@ class Sampling:
         if again and (self._turns % 4 == 0 or not self.has_due(now_ms)):
             self._again.remove(again)
             return again
-        for name in sorted(self._waiting, key=lambda one: self._asked_in.get(one, 0)):
-            slots = self._waiting[name]
+        for name, known in sorted(self._names.items(), key=lambda one: one[1].asked_in):
+            slots = known.slots
             due = sorted(slot for slot, ones in slots.items() if ones[-1].due_ms <= now_ms)
             if not due:
                 continue
@@ -97,14 +109,14 @@ class Sampling:
             candidate = slots[due[-1]].pop()
             if not slots[due[-1]]:
                 del slots[due[-1]]
-            self._done[name] = max(candidate.due_ms, self._done.get(name, 0))
-            self._asked_in[name] = self._turns
+            known.done_ms = max(candidate.due_ms, known.done_ms)
+            known.asked_in = self._turns
             return name, candidate
         return None
 
     def has_due(self, now_ms: int) -> bool:
         """True while an event is due that was not asked about."""
-        waiting = (ones for slots in self._waiting.values() for ones in slots.values())
+        waiting = (ones for known in self._names.values() for ones in known.slots.values())
         return any(ones[-1].due_ms <= now_ms for ones in waiting)
 
     def ask_again(self, name: str, candidate: Candidate, now_ms: int, *, soon: bool) -> None:
@@ -114,9 +126,9 @@ class Sampling:
             later = msgspec.structs.replace(candidate, due_ms=due_ms, again=True)
             self._again.append((name, later))
 
-    def _wait(self, name: str, one: Candidate) -> None:
+    def _wait(self, slots: dict[int, list[Candidate]], one: Candidate) -> None:
         """Keep the first and the last of a slot."""
-        ones = self._waiting[name].setdefault(one.due_ms // self.slot_ms, [])
+        ones = slots.setdefault(one.due_ms // self.slot_ms, [])
         if one.ulid not in [known.ulid for known in ones]:
             ones.append(one)
             ones.sort(key=lambda known: (known.due_ms, known.ulid))
@@ -124,14 +136,13 @@ class Sampling:
 
     def _has_room(self, name: str, due_ms: int, over_ms: int) -> bool:
         """Make room for a name: one whose events are all over goes, for one whose event is not."""
-        if name in self._waiting:
+        if name in self._names:
             return True
-        if len(self._waiting) >= MAX_NAMES:
-            others = self._waiting.keys() - self._always
-            oldest = min(others, key=self._last_due.__getitem__, default=None)
-            if oldest is None or not self._last_due[oldest] <= over_ms < due_ms:
+        if len(self._names) >= MAX_NAMES:
+            others = self._names.keys() - self._always
+            oldest = min(others, key=lambda one: self._names[one].last_due_ms, default=None)
+            if oldest is None or not self._names[oldest].last_due_ms <= over_ms < due_ms:
                 return False
-            for times in (self._waiting, self._last_due, self._done, self._asked_in):
-                times.pop(oldest, None)
-        self._waiting[name] = {}
+            del self._names[oldest]
+        self._names[name] = _Name()
         return True
