@@ -113,13 +113,13 @@ class RunWatch:
     async def _look(self, now_ms: int) -> None:
         """Offer the newest held events, some older ones, and those of names not among them."""
         page = await self._rows.rows(Filter(state=State.DELIVERED, limit=_PAGE))
+        self._per_second = _rates(page, now_ms)
         if not page:
             return
         self._back = self._back % _REACH + _PAGE
         older = Filter(state=State.DELIVERED, before_seq=page[0].seq - self._back, limit=_PAGE)
         rows = [*page, *(await self._rows.rows(older) if len(page) == _PAGE else ())]
         shown = {row.name for row in rows if self._sampling.offer(row, now_ms)}
-        self._per_second = _rates(page, now_ms)
         self._missing = self._missing or sorted(set(self._sampling.names) - shown)
         after = max(0, page[0].seq - _REACH)
         for _ in range(_NAMES_A_LOOK if len(page) == _PAGE else 0):
@@ -188,7 +188,7 @@ class RunWatch:
             one.view(now_ms, per_second=self._per_second.get(name, 0.0), dead=dead[name])
             for name, one in sorted(self._known.items())
         )
-        if views and (views != self._kept.names or now_ms - self._kept.at >= _KEEP_QUIET_MS):
+        if views != self._kept.names or now_ms - self._kept.at >= _KEEP_QUIET_MS:
             kept = KeptNames(now_ms, views)
             await self._scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
             self._kept = kept

@@ -70,12 +70,15 @@ def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: boo
     assert (known.no_run_since is not None) is missing
 
 
-def test_a_second_answer_about_an_event_does_not_make_its_name_less_quiet() -> None:
+@pytest.mark.parametrize(("at_ms", "outcome"), [(T, "completed"), (T + 2 * SLOT_MS, "queued")])
+def test_a_second_answer_about_an_event_does_not_make_its_name_less_quiet(
+    at_ms: int, outcome: str
+) -> None:
     known = name_runs(declared=True)
-    now = answers(known, "N")
-    known.take(f"{T}", Answer(T, now + 19_000, 0.1, 0.2, ("queued",)))
+    now = answers(known, "RN")
+    known.take(f"{at_ms}", Answer(at_ms, now + 19_000, 0.1, 0.2, (outcome,)))
     known.judge(now + 20_000)
-    assert known.no_run_since == T
+    assert known.no_run_since == T + 2 * SLOT_MS
 
 
 def test_a_run_ends_it_and_a_day_without_events_too() -> None:
@@ -242,16 +245,20 @@ def test_the_figures_of_a_name() -> None:
     known.take("21", told(None, held=1.0))
     known.take("22", told(None, "queued", held=1.0))
     known.take("23", told(1.0, "queued", "failed", "retrying", "cancelled", held=1.0))
+    known.take("24", told(None, held=30.0))
     known.take("old", told(99.0, "failed", held=99.0, at_ms=T - 1))
     view = known.view(T + WINDOW_MS, per_second=1.2345, dead=7)
-    assert (view.sampled, view.with_run, view.without_run) == (23, 21, 2)
-    assert (view.held_median_seconds, view.held_p95_seconds) == (9.0, 19.0)
+    assert (view.sampled, view.with_run, view.without_run) == (24, 21, 3)
+    assert (view.held_median_seconds, view.held_p95_seconds) == (9.5, 20.0)
     assert (view.start_median_seconds, view.start_p95_seconds) == (20.0, 38.0)
     counted = [("cancelled", 1), ("completed", 20), ("failed", 1), ("queued", 2), ("retrying", 1)]
     assert list(view.outcomes.items()) == counted
     assert (view.failed, view.runs) == (2, 25)
-    assert (view.asked, view.ran, view.last_run_at) == (24, 22, T - 300_000)
+    assert (view.asked, view.ran, view.last_run_at) == (25, 22, T - 300_000)
     assert (view.name, view.expected, view.per_second, view.dead) == ("a/b", True, 1.23, 7)
+    assert known.view(T + WINDOW_MS + 1, per_second=0.0, dead=7) == NameView(
+        name="a/b", expected=True, dead=7, asked=25, ran=22, last_run_at=T - 300_000
+    )
 
 
 def test_times_of_the_last_hundred_answers_are_told_in_milliseconds() -> None:
@@ -263,8 +270,10 @@ def test_times_of_the_last_hundred_answers_are_told_in_milliseconds() -> None:
     assert (view.held_median_seconds, view.start_p95_seconds) == (1.556, 0.333)
 
 
-def test_a_restart_does_not_change_since_when_runs_are_missing() -> None:
-    known = name_runs(NameView(name="a/b", expected=True, asked=9, ran=9, no_run_since=T - 60_000))
+@pytest.mark.parametrize("expected", [False, True])  # as its functions were known then
+def test_a_restart_does_not_change_since_when_runs_are_missing(*, expected: bool) -> None:
+    missing = {"asked": 9, "ran": 9, "no_run_since": T - 60_000}
+    known = name_runs(NameView(name="a/b", expected=expected, **missing))
     assert known.judge(answers(known, "NN"))
     assert known.no_run_since == T - 60_000
 
@@ -307,6 +316,11 @@ def test_what_an_earlier_process_knew(
 ) -> None:
     known = name_runs(before)
     assert (known.skips, known.expected) == (skips, expected)
+    view, earlier = (
+        known.view(T, per_second=0.0, dead=0),
+        before or NameView(name="", expected=False),
+    )
+    assert (view.asked, view.ran) == (earlier.asked, earlier.ran)
     known.judge(answers(known, "NN"))
     assert (known.no_run_since is not None) is missing
 
@@ -337,7 +351,7 @@ WELL |= {"lastRunAt": None, "noRunSince": None}  # as the next version and progr
 
 
 @pytest.mark.parametrize(
-    ("age_ms", "missing"), [(-60_000, ["late"]), (WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])]
+    ("age_ms", "missing"), [(-2 * WINDOW_MS, ["late"]), (WINDOW_MS, ["late"]), (WINDOW_MS + 1, [])]
 )
 def test_kept_names_tell_what_is_missing_for_a_quarter_of_an_hour(
     age_ms: int, missing: list[str]
@@ -360,6 +374,7 @@ def test_a_stored_value_of_another_shape_has_no_names(stored: object) -> None:
         (Meta(), T - 100, T),
         (Meta(ts_ms=T + 60_000), T - 100, T + 60_000),  # Inngest runs it then
         (Meta(due_at_ms=T - 20), T - 20, T),
+        (Meta(due_at_ms=T - 500), T - 100, T),  # it was delayed by nothing
         (Meta(answered_id="01ANSWERED"), T - 100, T),  # Inngest gave it another id
     ],
 )

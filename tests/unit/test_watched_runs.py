@@ -173,6 +173,14 @@ class Fixed:
         return []
 
 
+class Away(Fixed):
+    """A store that is away."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        self.asked.append(wanted)
+        raise OutboxUnavailableError
+
+
 class Gauges(NullRecorder):
     """The last value of each gauge."""
 
@@ -320,6 +328,8 @@ async def test_an_event_whose_id_was_used_before_is_no_missing_run() -> None:
 @in_virtual_time
 async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost() -> None:
     rows = [row("a", number, BEGAN_MS + number * 1000) for number in (3, 2, 1, 0)]
+    rows[0] = msgspec.structs.replace(rows[0], accepted_at_ms=BEGAN_MS - 2_000)
+    before = Scopes(NameView(name="a", expected=True, asked=9, ran=9, last_run_at=BEGAN_MS))
     known = {
         "a-0": [run("0", "COMPLETED", moment(2.5))],
         "a-1": [
@@ -329,9 +339,10 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
         "a-2": [run("2", "RUNNING", moment(3.0))],
     }
     gauges = Gauges()
-    with watching(Inngest(known), Fixed(rows), recorder=gauges, turn=Handed(120, 1e9)) as watch:
+    turn = Handed(120, 1e9)
+    with watching(Inngest(known), Fixed(rows), scopes=before, recorder=gauges, turn=turn) as watch:
         await watch_for(119, watch)
-        assert gauges.of("a") == (0.0, 0.25, 0.2, 0.1, 2.5)
+        assert gauges.of("a") == (0.0, 0.25, 0.2, 5.0, 2.5)
         assert watch.kept.names
         await watch_for(10, watch)
         assert gauges.of("a") == (0.0,) * 5
@@ -344,16 +355,16 @@ async def test_gauges_tell_of_each_name_and_become_zero_where_the_turn_is_lost()
 @in_virtual_time
 async def test_runs_that_had_not_ended_are_asked_about_once_more(status: str, word: str) -> None:
     unended = EventRun("0", status, moment(1.0), None, None, Named("f"), Named("app"))
-    known, scopes = {"a-0": [unended]}, Scopes()
+    known, scopes = {"a-0": [run("1", "COMPLETED", moment(2.0)), unended]}, Scopes()
     held = row("a", 0, BEGAN_MS + 5_000)
     held = msgspec.structs.replace(held, accepted_at_ms=BEGAN_MS + 6_000)  # by another clock
     with watching(Inngest(known), Fixed([held]), scopes=scopes) as watch:
         await watch_for(80, watch)
-        assert scopes.names()["a"].outcomes == {word: 1}
-        known["a-0"] = [run("0", "COMPLETED", moment(2.0))]
+        assert scopes.names()["a"].outcomes == {"completed": 1, word: 1}
+        known["a-0"] = [run(one, "COMPLETED", moment(2.0)) for one in "01"]
         await watch_for(80, watch)
     told = scopes.names()["a"]
-    assert (told.outcomes, told.asked) == ({"completed": 1}, 1)
+    assert (told.outcomes, told.asked) == ({"completed": 2}, 1)
     # It began before Inngest's answer came.
     assert (told.held_p95_seconds, told.start_p95_seconds) == (0.0, 0.0)
 
@@ -382,6 +393,9 @@ async def test_whether_they_may_skip_is_asked_again_only_where_runs_are_missing(
     rows = [row("a", at, BEGAN_MS + at * 400_000) for at in (1, 0)]
     await watched(500, inngest, Fixed(rows))
     assert inngest.about("skips") == ["f", "g"] * times
+    # Where no other event waits, all is asked of each run, and once.
+    assert inngest.about("words") == ["a-0", "a-1"]
+    assert inngest.about("run") == [one + name for one in runs for name in "fg"]
 
 
 @in_virtual_time
@@ -401,13 +415,19 @@ def had_run(name: str, ago_ms: int) -> NameView:
     return NameView(name=name, expected=True, ran=1, last_run_at=BEGAN_MS - ago_ms)
 
 
+@pytest.mark.parametrize(("held", "asked_at"), [([0], 30), ([6, 0], 40)])
 @in_virtual_time
-async def test_one_event_without_a_run_is_missed_after_twenty_quiet_seconds() -> None:
-    rows, had = Fixed([row("a", 0, BEGAN_MS)]), Scopes(had_run("a", 60_000))
-    with watching(Inngest({}), rows, scopes=had) as watch:
-        await watch_for(NO_RUN_SECONDS + 19, watch)
+async def test_one_event_without_a_run_is_missed_after_twenty_quiet_seconds(
+    held: list[int], asked_at: int
+) -> None:
+    rows = Fixed([row("a", at, BEGAN_MS + at * 1000) for at in held])
+    had, trouble = Scopes(had_run("a", 60_000)), InngestApiError() if held[0] else None
+    inngest = Inngest({}, fault=trouble)
+    asyncio.get_running_loop().call_later(35, setattr, inngest, "fault", None)
+    with watching(inngest, rows, scopes=had) as watch:
+        await watch_for(asked_at + 19, watch)
         assert watch.kept.missing_runs(wall_now_ms()) == []
-        await watch_for(2, watch)
+        await watch_for(3, watch)
         assert [one.name for one in watch.kept.missing_runs(wall_now_ms())] == ["a"]
 
 
@@ -459,23 +479,24 @@ async def test_names_that_change_in_nothing_are_kept_every_five_minutes() -> Non
     scopes = Scopes()
     scopes.outages = 1
     await watched(1_000, Inngest({}), Fixed(), scopes=scopes, names=["a"])
-    assert len(scopes.saved) == 4
+    assert (len(scopes.saved), scopes.loads) == (4, 1)
     assert scopes.saved[0] < 30  # soon after a save that failed
     assert all(300 <= gap < 320 for gap in gaps(scopes.saved))
 
 
+@pytest.mark.parametrize("purged", [False, True])
 @pytest.mark.parametrize(
     ("rows", "per_second"),
     [
         ([("a", 10.0)] * 150 + [("b", 100.0)] * 50, {"a": 1.5, "b": 0.5}),
-        ([("a", 10.0)] * 90 + [("b", 899.9)] * 45 + [("c", 900.0)], {"a": 0.1, "b": 0.05}),
+        ([("a", 10.0)] * 90 + [("b", 899.9)] * 45 + [("c", 900.0)] * 9, {"a": 0.1, "b": 0.05}),
         ([("a", 10.0)] * 180 + [("c", 1_800.0)] * 20, {"a": 0.2}),
         ([("a", 0.0)] * 400, {"a": 200.0}),  # of the newest 200, over a second at least
     ],
 )
 @in_virtual_time
 async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_an_hour(
-    rows: list[tuple[str, float]], per_second: dict[str, float]
+    rows: list[tuple[str, float]], per_second: dict[str, float], *, purged: bool
 ) -> None:
     scopes = Scopes()
 
@@ -484,10 +505,13 @@ async def test_the_rate_of_a_name_is_that_of_the_newest_events_of_a_quarter_of_a
 
     found = [row(name, at, BEGAN_MS - int(age * 1000)) for at, (name, age) in enumerate(rows)]
     accepted = [msgspec.structs.replace(one, accepted_at_ms=one.settled_at_ms) for one in found]
-    with watching(Inngest({}), Fixed(accepted), scopes=scopes) as watch:
+    held = Fixed(accepted)
+    with watching(Inngest({}), held, scopes=scopes) as watch:
         await watch_for(0.5, watch)
         assert rates() == per_second
-        await asyncio.sleep(900)
+        if purged:
+            held._rows = []
+        await asyncio.sleep(20 if purged else 900)
         await watch_for(0.5, watch)
         assert rates() == {}
 
@@ -650,9 +674,10 @@ async def test_names_that_are_not_among_the_newest_are_looked_for_nine_a_look() 
     assert rows.asked[13:] == named[9:]
 
 
+@pytest.mark.parametrize("kind", [Fixed, Away])
 @in_virtual_time
-async def test_of_few_rows_one_page_is_read_and_no_name_is_looked_for() -> None:
-    rows = Fixed([row("a", number, BEGAN_MS) for number in range(199)])
+async def test_of_few_rows_one_page_is_read_and_no_name_is_looked_for(kind: type[Fixed]) -> None:
+    rows = kind([row("a", number, BEGAN_MS) for number in range(199)])
     await watched(7, Inngest(), rows, no_run_seconds=300, names=["rare"])
     assert rows.asked == [Filter(state=State.DELIVERED, limit=200)] * 2
 
