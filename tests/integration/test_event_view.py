@@ -36,10 +36,20 @@ async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(fol
     assert view["final"] is True
 
 
+def namesake(event_id):
+    """An event of the user of another issuer, with the id of the user who asks."""
+    return msgspec.structs.replace(
+        event(event_id), owner=User("https://issuer.example", "u-1").owner
+    )
+
+
 async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, client):
     await followed.outbox.intake.append(event())
     await followed.outbox.intake.append(event("e-2", "kim"))
+    await followed.outbox.intake.append(namesake("e-3"))
     with capture_logs() as logs:
+        for method, path in (("GET", "e-3"), ("GET", "e-3/stream"), ("DELETE", "e-3")):
+            assert (await client.request(method, f"/api/events/{path}")).status == 404
         for path in ("e-2", "e-2/stream", "e-1", "e-1/stream"):
             async with client.get(f"/api/events/{path}", headers={"X-User": "kim"}) as seen:
                 assert seen.status == 200
@@ -54,7 +64,8 @@ async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, c
 async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, client):
     for number in range(5):
         await followed.outbox.intake.append(event(f"e-{number}"))
-    await followed.outbox.intake.append(event("other", "u-2"))
+    for other in (event("other", "u-2"), namesake("namesake")):
+        await followed.outbox.intake.append(other)
     first = await (await client.get("/api/events?limit=3")).json()
     cursor = first["nextCursor"]
     second = await (await client.get(f"/api/events?limit=3&cursor={cursor}")).json()
@@ -90,7 +101,7 @@ def test_an_event_shows_its_own_tries_times_and_reason(state, inngest_id, delive
         assert view.runs == ()
     for reason, detail, words in (
         ("rejected", "no name", "rejected: no name"),
-        ("rejected", None, "rejected"),
+        *(("rejected", nothing, "rejected") for nothing in (None, "")),
         (None, "no name", None),
     ):
         one = msgspec.structs.replace(stored, reason=reason, detail=detail)

@@ -67,6 +67,8 @@ def test_each_attempt_has_secrets_of_its_own() -> None:
         ("/\\elsewhere.example", "/"),
         ("/a\\b", "/"),
         ("/a b", "/"),
+        ("/a\r\nb", "/"),
+        ("/a\n", "/"),
         ("/\u00e9", "/"),
         ("https://elsewhere.example/", "/"),
     ],

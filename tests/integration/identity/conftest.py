@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from aiohttp import ClientSession, web
 
@@ -21,19 +19,6 @@ from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import Browser, refusals
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 async def provider():
     async with ForgedProvider() as provider:
@@ -41,7 +26,7 @@ async def provider():
 
 
 @pytest.fixture
-async def start(aiohttp_server, clock):
+async def start(aiohttp_server):
     """Starts the service's sign-in at an issuer."""
     opened = []
 
@@ -50,7 +35,7 @@ async def start(aiohttp_server, clock):
         opened.append(http)
         oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http), user_issuer=issuer)
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
-        cookie = AttemptCookie(["secret"], secure=False, clock=clock)
+        cookie = AttemptCookie(["secret"], secure=False)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(
             OidcResource(oidc, sessions, cookie, secure=False, proxies=Proxies()).routes()

@@ -153,14 +153,6 @@ class TestTheToken:
         provider.sign = forge
         await refused(browser, await browser.finish(provider, await browser.begin()))
 
-    @pytest.mark.parametrize(("said", "known"), [("true", False), (1, False), (False, False)])
-    async def test_an_email_is_verified_only_when_the_provider_says_true(
-        self, browser, provider, said, known
-    ):
-        provider.claims = {"email_verified": said}
-        await browser.finish(provider, await browser.begin())
-        assert (await browser.user())["emailVerified"] is known
-
     async def test_an_email_may_come_from_the_userinfo(self, browser, provider):
         provider.claims = {"email": ..., "email_verified": ..., "name": "Ada"}
         provider.userinfo = {"sub": "ada", "email": "ada@example.com", "name": "Countess"}
