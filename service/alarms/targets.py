@@ -58,7 +58,7 @@ class Webhook:
                 self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
                 return None if answer.status in _TAKEN else f"HTTP {answer.status}"
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             return type(error).__name__
 
     def _signed(self, notice_id: str, body: bytes) -> dict[str, str]:

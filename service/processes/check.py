@@ -61,7 +61,7 @@ async def _keys(settings: Settings) -> Probe:
         return Probe(ok=None, words="")
     if needs.fault:
         return Probe(ok=False, words=needs.fault)
-    return Probe(ok=True, words=needs.words if keys else "")
+    return Probe(ok=True, words=needs.words)
 
 
 def _outbox_fault(settings: Settings) -> str | None:

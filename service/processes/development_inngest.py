@@ -72,7 +72,7 @@ async def _answers(origin: str) -> bool:
     try:
         async with asyncio.timeout(1):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    except (OSError, TimeoutError):
+    except OSError:
         return False
     writer.close()
     with contextlib.suppress(OSError):
