@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, client, environment, running
 from tests.support.outbox_command import outbox_json
 from tests.support.storage import eventually
@@ -91,14 +90,3 @@ async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path
         assert (await readiness(process))["inngest"] == "dev server"
         assert nobody_listens()
         assert not any("fake Inngest" in line for line in process.lines)
-
-
-async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        with contextlib.suppress(OSError):  # a real dev server is as good
-            await stack.enter_async_context(FakeInngest(port=DEV_SERVER[1]))
-        settings = without_inngest(tmp_path)
-        async with running("serve", "--fake-inngest", environment=settings) as process:
-            await process.said(
-                r"^No fake Inngest: a dev server answers at http://127\.0\.0\.1:8288/?\.$"
-            )

@@ -346,11 +346,6 @@ def test_a_start_that_fails_says_why_here_and_to_its_parent(
     assert capsys.readouterr().err.splitlines() == said
 
 
-def test_a_command_whose_reader_has_gone_is_not_a_start_that_fails() -> None:
-    with pytest.raises(BrokenPipeError), exit_on_fault():
-        raise BrokenPipeError
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

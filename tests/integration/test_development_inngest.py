@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -30,30 +31,57 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("INNGEST_DEV", "INNGEST_BASE_URL", "INNGEST_ENV", "INNGEST_SIGNING_KEY"),
-        "INNGEST_SIGNING_KEY_FALLBACK",  # the SDK's alone
-    ],
+NAMES = (
+    *("INNGEST_DEV", "INNGEST_BASE_URL", "INNGEST_ENV", "INNGEST_SIGNING_KEY"),
+    "INNGEST_SIGNING_KEY_FALLBACK",  # the SDK's alone
 )
-async def test_any_variable_of_inngests_keeps_the_fake_away(
-    environment: pytest.MonkeyPatch, name: str
+PRODUCTION = {
+    "APP_ENV": "production",
+    "HOST": "0.0.0.0",
+    "SESSION_SECRET": "s" * 16,
+    "INNGEST_EVENT_KEY": "key",
+}
+
+
+@pytest.mark.parametrize("variable", [None, *NAMES])
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("given", [{}, PRODUCTION])
+@pytest.mark.parametrize("flag", [False, True])
+async def test_a_fake_is_started_only_by_the_flag_in_development_where_no_other_inngest_is(
+    environment: pytest.MonkeyPatch,
+    variable: str | None,
+    given: dict[str, str],
+    *,
+    flag: bool,
+    answers: bool,
 ) -> None:
-    environment.setenv("INNGEST_TWO", "2")
-    environment.setenv(name, "http://127.0.0.1:9")
+    environment.setenv("INNGEST_BLANK", " ")
+    if variable:
+        environment.setenv(variable, "http://127.0.0.1:9")
+        environment.setenv("INNGEST_TWO", "2")
     said: list[str] = []
-    settings = Settings.load({})
-    async with open_inngest(settings, fake=True, say=said.append) as known:
-        assert known.fake_inngest_url is None
-    assert said == [f"No fake Inngest: {name}, INNGEST_TWO is set."]
-
-
-async def test_a_blank_variable_counts_as_none(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("INNGEST_DEV", " ")
-    said: list[str] = []
-    async with open_inngest(Settings.load({}), fake=True, say=said.append):
-        assert not any("is set" in one for one in said)
+    async with contextlib.AsyncExitStack() as stack:
+        server = NOWHERE.event_api_origin
+        if answers:
+            server = (await stack.enter_async_context(FakeInngest())).url
+        address = InngestAddress(server, server, "key", None)
+        settings = Settings.load(given).with_known_inngest(address)
+        opening = open_inngest(settings, fake=flag, say=said.append)
+        if flag and given:
+            with pytest.raises(ConfigurationError, match="can't be used in production"):
+                await stack.enter_async_context(opening)
+            return
+        known = await stack.enter_async_context(opening)
+    fake = known.fake_inngest_url
+    told = (
+        [f"No fake Inngest: {variable}, INNGEST_TWO is set."]
+        if variable
+        else [f"No fake Inngest: a dev server answers at {server}."]
+        if answers
+        else [f"Events go to a fake Inngest: see them at {fake}/fake-inngest/events"]
+    )
+    assert said == (told if flag else [])
+    assert (known is settings) is (not flag or bool(variable) or answers)
 
 
 @pytest.mark.usefixtures("environment")
@@ -64,11 +92,8 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
         taken = urlsplit(other.url).port
         monkeypatch.setattr(development_inngest, "FAKE_INNGEST_PORT", taken)
         nowhere = Settings.load({}).with_known_inngest(NOWHERE)
-        said: list[str] = []
-        async with open_inngest(nowhere, fake=True, say=said.append) as known:
+        async with open_inngest(nowhere, fake=True, say=str) as known:
             assert known.fake_inngest_url not in (None, other.url)
-        page = f"{known.fake_inngest_url}/fake-inngest/events"
-        assert said == [f"Events go to a fake Inngest: see them at {page}"]
 
     async def hangs(*_: object) -> None:
         await asyncio.Event().wait()
@@ -84,27 +109,6 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
     ):
         assert known.fake_inngest_url == other.url
     assert waits == [1]
-
-
-@pytest.mark.usefixtures("environment")
-async def test_without_the_flag_nothing_is_started_or_said() -> None:
-    said: list[str] = []
-    settings = Settings.load({})
-    async with open_inngest(settings, fake=False, say=said.append) as known:
-        assert known is settings
-    assert said == []
-
-
-async def test_production_refuses_the_flag_whatever_is_set(
-    environment: pytest.MonkeyPatch,
-) -> None:
-    environment.setenv("INNGEST_EVENT_KEY", "key")
-    given = {"APP_ENV": "production", "SESSION_SECRET": "s" * 16, "INNGEST_EVENT_KEY": "key"}
-    for host in ("127.0.0.1", "0.0.0.0"):
-        production = Settings.load({**given, "HOST": host})
-        with pytest.raises(ConfigurationError, match="can't be used in production"):
-            async with open_inngest(production, fake=True, say=str):
-                pass
 
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"
