@@ -30,6 +30,9 @@ time.tzset()
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does all below `nohup` a hangup. What handles one leaves it to the processes that it starts.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # What is collected lives as long as the process: it is not looked through again and again.
 gc.disable()
