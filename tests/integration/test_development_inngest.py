@@ -12,10 +12,8 @@ import pytest
 
 from service.config.settings import Settings
 from service.config.values import InngestAddress
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.server import FakeInngest
 from service.errors import ConfigurationError
-from service.inngest.rest_api import make_rest_api
-from service.outbox.inngest_id import encode_ulid
 from service.processes import development_inngest
 from service.processes.development_inngest import open_inngest
 from tests.support.storage import PATIENCE_SECONDS
@@ -109,25 +107,3 @@ async def test_the_fake_has_its_own_port_or_beside_another_fake_a_free_one(
     ):
         assert known.fake_inngest_url == other.url
     assert waits == [1]
-
-
-KEY = "signkey-test-00112233445566778899aabbccddeeff"
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        ("INNGEST_BASE_URL",),
-        ("INNGEST_EVENT_API_BASE_URL",),
-        ("INNGEST_API_BASE_URL", "INNGEST_EVENT_API_BASE_URL"),
-        ("INNGEST_DEV",),
-    ],
-)
-async def test_each_way_to_name_a_server_of_ones_own_is_asked(http, variables):
-    async with FakeInngest(options=FakeOptions(signing_key=KEY)) as api:
-        given = dict.fromkeys(variables, api.url)
-        settings = Settings.load({**given, "INNGEST_EVENT_KEY": "k", "INNGEST_SIGNING_KEY": KEY})
-        events = make_rest_api(settings, http, timeout_seconds=30)
-        assert events is not None
-        assert await events.page(encode_ulid((1 << 128) - 1), 1) == []
-    assert api.questions.requests == 1

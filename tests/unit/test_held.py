@@ -122,9 +122,10 @@ def test_an_event_is_wanted_under_the_id_on_the_wire() -> None:
 
 
 async def test_an_event_without_an_id_of_its_own_is_held_under_its_ulid() -> None:
-    named = HeldEvent(encode_ulid(BASE), encode_ulid(BASE))
-    assert await find_held(Always(named), {BASE: WantedEvent(None)}) == {BASE}
-    assert await find_held(Always(named), {BASE: WantedEvent("mine")}) == set()
+    ulid = encode_ulid(BASE)
+    for shown, wanted_, held in ((ulid, None, {BASE}), (ulid, "mine", set()), ("a", None, set())):
+        page = Always(HeldEvent(ulid, shown))
+        assert await find_held(page, {BASE: WantedEvent(wanted_)}) == held
 
 
 async def test_an_event_that_is_shown_without_a_ulid_is_a_fault_of_the_answer():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
 
+from service.config.settings import Settings
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
-from service.inngest.rest_api import RestApi
-from service.inngest.runs import EventRun, Named, RunStatus, runs_of, stacks_of
+from service.inngest.rest_api import RestApi, make_rest_api
+from service.inngest.runs import EventRun, Named, first_start_ms, outcomes_of, runs_of, stacks_of
 from service.outbox.inngest_id import encode_ulid
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
@@ -106,27 +108,40 @@ async def test_a_run_is_read_with_its_output_and_may_not_be_there_yet() -> None:
     assert asked.named["params"] == {"includeOutput": "true"}
 
 
-async def test_a_run_that_has_ended_and_is_said_to_go_on_is_asked_for_again() -> None:
-    run = {"id": "r1", "status": "QUEUED", "endedAt": "2026-11-27T05:00:00Z"}
-    session = ScriptedSession(
-        Answer(200, (msgspec.json.encode({"data": run}),)),
-        Answer(200, (b'{"data": {"run_id": "r1", "status": "Failed"}}',)),
-    )
-    told = await asker(session).run("r1")
-    assert told is not None
-    assert told.status == "Failed"
-    assert session.asked[1].url == "http://inngest.test/v1/runs/r1"
+@pytest.mark.parametrize("word", ["QUEUED", "scheduled", "RUNNING", "COMPLETED"])
+@pytest.mark.parametrize("ended_at", [None, "2026-11-27T05:00:00Z"])
+@pytest.mark.parametrize("first", ["Failed", None])
+async def test_a_run_that_has_ended_and_is_said_to_go_on_is_asked_for_again(
+    word: str, ended_at: str | None, first: str | None
+) -> None:
+    run = {"id": "r1", "status": word, "endedAt": ended_at}
+    told = {"data": first and {"run_id": "r1", "status": first}}
+    answers = [Answer(200, (msgspec.json.encode(one),)) for one in ({"data": run}, told)]
+    session = ScriptedSession(*answers)
+    found = await asker(session).run("r1", "branch")
+    is_asked = ended_at is not None and word != "COMPLETED"
+    assert found == EventRun("r1", first if is_asked and first else word, ended_at=ended_at)
+    urls = ["http://inngest.test/api/v2/runs/r1", "http://inngest.test/v1/runs/r1"]
+    assert [asked.url for asked in session.asked] == urls[: 1 + is_asked]
+    assert {asked.named["headers"]["x-inngest-env"] for asked in session.asked} == {"branch"}
 
 
 async def test_after_a_slow_answer_smaller_pages_are_asked_for_until_answers_are_fast() -> None:
-    session = ScriptedSession(TimeoutError(), *(Answer(200, (shown(1),)) for _ in range(3)))
-    one = asker(session, timeout_seconds=0.0)
-    with pytest.raises(InngestApiError, match="in time"):
-        await one.page(ULID, 50)
-    one._seconds = 60.0
-    for _ in range(3):
-        await one.page(ULID, 50)
-    assert [asked.named["params"]["limit"] for asked in session.asked] == ["50", "25", "50", "50"]
+    session = ScriptedSession(TimeoutError(), *(Answer(200, (shown(1),)) for _ in range(6)))
+    one = asker(session)
+    for is_slow, wanted, asked in (
+        (True, 50, "50"),
+        (False, 2, "2"),  # says nothing about larger ones
+        (False, 50, "25"),
+        (False, 50, "50"),
+        (True, 1, "1"),
+        (False, 50, "1"),
+        (False, 50, "2"),
+    ):
+        one._seconds = 0.0 if is_slow else 60.0
+        with contextlib.suppress(InngestApiError):
+            await one.page(ULID, wanted)
+        assert session.asked[-1].named["params"]["limit"] == asked
 
 
 @pytest.mark.parametrize("output", [b'"a\\ud83d"', b'"a\xff"'])
@@ -142,7 +157,11 @@ async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> No
     ("body", "skips"),
     [
         (b'{"data": {"triggers": [{"value": "a"}], "configuration": {"retries": {}}}}', False),
-        (b'{"data": {"configuration": {"rateLimit": {"limit": 1}}}}', True),
+        *(
+            (b'{"data": {"configuration": {"%b": %b}}}' % (name, value), value != b"null")
+            for name in (b"rateLimit", b"debounce", b"eventsBatch", b"singleton")
+            for value in (b'{"a": 1}', b"null")
+        ),
         (b'{"data": {"triggers": [{"value": "a", "if": "event.data.x"}]}}', True),
         (b"{}", None),
     ],
@@ -157,33 +176,85 @@ async def test_a_function_may_leave_events_without_a_run(
 
 
 async def test_an_id_was_used_before_by_another_event_of_a_day() -> None:
-    ours, other = encode_ulid(DAY_MS * 3 << 80), encode_ulid(DAY_MS * 2 + 1 << 80)
-    old = encode_ulid(DAY_MS * 2 - 1 << 80)
+    ours, other, first, old = (encode_ulid(DAY_MS * 2 + at << 80) for at in (DAY_MS, 1, 0, -1))
+    named = {"limit": "50", "received_after": "1980-01-01T00:00:00Z", "name": "n"}
 
-    async def used(*seen: tuple[str, str]) -> str | None:
-        events = [{"internal_id": ulid, "id": event_id} for ulid, event_id in seen]
-        page = Answer(200, (msgspec.json.encode({"data": events}),))
-        last = Answer(200, (b'{"data": []}',))
-        return await asker(ScriptedSession(page, last)).used_before(ours, "a", "n")
+    async def used(*pages: list[tuple[str, str]]) -> str | None:
+        found = [[{"internal_id": ulid, "id": id_} for ulid, id_ in page] for page in pages]
+        answers = [Answer(200, (msgspec.json.encode({"data": page}),)) for page in found]
+        session = ScriptedSession(*answers)
+        used = await asker(session).used_before(ours, "a", "n", "branch")
+        cursors = [ours, *(page[-1][0] for page in pages if page)]
+        for asked, cursor in zip(session.asked, cursors, strict=False):
+            assert asked.named["params"] == {**named, "cursor": cursor}
+            assert asked.named["headers"]["x-inngest-env"] == "branch"
+        assert len(session.asked) == len(pages)
+        return used
 
-    assert await used((other, "b"), (other, "a")) == other
-    assert await used((other, "b"), (old, "a")) is None
-    assert await used((other, "b")) is None
+    others = [(other, "b")]
+    assert await used([*others, (other, "a")]) == other
+    assert await used(others, others, others, [(first, "a")]) == first
+    assert await used(others, others, others, others) is None  # of no more it asks
+    assert await used([*others, (old, "a")]) is None
+    assert await used(others, []) is None
 
 
 async def test_each_question_has_the_key_and_its_own_environment_or_the_configured_one() -> None:
-    session = ScriptedSession(*(Answer(200, (b"{}",)) for _ in range(4)))
+    session = ScriptedSession(*(Answer(200, (b"{}",)) for _ in range(12)))
     one = asker(session, environment="staging")
-    await one.page(ULID, 1, "a")
-    await one.run("r", "b")
-    await one.run_ids(ULID, "c")
-    await one.page(ULID, 1)
+    for named in ((), ("a",)):
+        await one.page(ULID, 1, *named)
+        await one.run("r", *named)
+        await one.run_ids(ULID, *named)
+        await one.run_ids(ULID, *named, thorough=True)
+        await one.may_skip("app", "f", *named)
+        await one.used_before(ULID, "e", "n", *named)
     headers = [asked.named["headers"] for asked in session.asked]
-    assert [one["x-inngest-env"] for one in headers] == ["a", "b", "c", "staging"]
+    assert [one["x-inngest-env"] for one in headers] == ["staging"] * 6 + ["a"] * 6
     assert {one["Authorization"] for one in headers} == {"Bearer signkey"}
-    session = ScriptedSession(Answer(200, (b"{}",)))
-    await asker(session, signing_key=None).page(ULID, 1)
-    assert session.asked[0].named["headers"] == {}
+    one = asker(ScriptedSession(Answer(401), Answer(403)))
+    for environment, whose in ((None, "."), ("b/1", " for the environment 'b/1'.")):
+        with pytest.raises(InngestApiError) as refused:
+            await one.page(ULID, 1, environment)
+        assert str(refused.value) == f"Inngest refuses INNGEST_SIGNING_KEY{whose}"
+
+
+KEYS = {"EVENT_KEY": "k", "SIGNING_KEY": "signkey-test-00ff"}
+SENT_TO, OWN, ASKED = (f"http://{name}.test" for name in ("events", "own", "api"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "origin", "own"),
+    [
+        ({}, "http://127.0.0.1:8288/api", {}),
+        ({"DEV": "http://dev:9999", **KEYS}, "http://dev:9999/api", {}),
+        ({"EVENT_KEY": "k"}, None, {}),
+        ({"EVENT_KEY": "k", "BASE_URL": OWN}, None, {}),
+        (KEYS, "https://api.inngest.com", {}),
+        ({**KEYS, "ENV": "b"}, "https://api.inngest.com", {"x-inngest-env": "b"}),
+        ({**KEYS, "BASE_URL": OWN}, f"{OWN}/api", {}),
+        ({**KEYS, "EVENT_API_BASE_URL": SENT_TO}, f"{SENT_TO}/api", {}),
+        ({**KEYS, "EVENT_API_BASE_URL": SENT_TO, "BASE_URL": OWN}, f"{OWN}/api", {}),
+        ({**KEYS, "EVENT_API_BASE_URL": SENT_TO, "API_BASE_URL": ASKED}, f"{ASKED}/api", {}),
+        ({**KEYS, "BASE_URL": OWN, "API_BASE_URL": ASKED}, f"{ASKED}/api", {}),
+    ],
+)
+async def test_questions_go_where_the_configuration_says(
+    variables: dict[str, str], origin: str | None, own: dict[str, str]
+) -> None:
+    settings = Settings.load({f"INNGEST_{name}": value for name, value in variables.items()})
+    session = ScriptedSession(Answer(404))
+    one = make_rest_api(settings, session, timeout_seconds=3.0)  # type: ignore[arg-type]
+    assert (one is None) is (origin is None)
+    if one:
+        await one.run("r")
+        [(_, url, named)] = session.asked
+        assert url == f"{origin}/v2/runs/r"
+        key = (
+            {"Authorization": f"Bearer {KEYS['SIGNING_KEY']}"} if "SIGNING_KEY" in variables else {}
+        )
+        assert named["headers"] == key | own
+        assert named["timeout"] == aiohttp.ClientTimeout(total=3.0)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +264,7 @@ async def test_each_question_has_the_key_and_its_own_environment_or_the_configur
         (Answer(403), "Inngest refuses INNGEST_SIGNING_KEY."),
         (Answer(404), "Inngest answers 404 to questions."),
         (Answer(200, (b'{"status": 500}',)), "Inngest answers 500 to questions."),
+        (Answer(200, (b'{"status": 401}',)), "Inngest answers 401 to questions."),
         (Answer(200, (b"[" * 100_000,)), "An answer that is not the API's."),
         (Answer(200, (b'{"data": 7}',)), "An answer that is not the API's."),
     ],
@@ -231,48 +303,63 @@ def one(status: str, ended_at: str | None = None, output: object = None):
     return run
 
 
+TOLD = {"name": "TypeError", "message": "it broke"}
+ATTEMPTED = ("running", "running/retrying", "running")
+WAITING = ("queued", "queued/retrying", "queued")
+RESULTS = ("completed", "failed", "completed")
+
+
 @pytest.mark.parametrize(
     ("word", "before", "after"),
     [
-        ("SCHEDULED", RunStatus.QUEUED, RunStatus.COMPLETED),
-        ("QUEUED", RunStatus.QUEUED, RunStatus.COMPLETED),
-        ("RUNNING", RunStatus.RUNNING, RunStatus.COMPLETED),
-        ("COMPLETED", RunStatus.RUNNING, RunStatus.COMPLETED),
-        ("FAILED", RunStatus.RUNNING, RunStatus.FAILED),
-        ("CANCELLED", RunStatus.RUNNING, RunStatus.CANCELLED),
-        ("SKIPPED", RunStatus.RUNNING, RunStatus.CANCELLED),
-        ("A LATER WORD", RunStatus.RUNNING, RunStatus.COMPLETED),
+        ("SCHEDULED", WAITING, RESULTS),
+        ("QUEUED", WAITING, RESULTS),
+        ("RUNNING", ATTEMPTED, RESULTS),
+        ("A LATER WORD", ATTEMPTED, RESULTS),
+        ("COMPLETED", ATTEMPTED, ("completed",) * 3),
+        ("FAILED", ("running/retrying",) * 3, ("failed",) * 3),
+        ("CANCELLED", ATTEMPTED, ("cancelled",) * 3),
+        ("SKIPPED", ("running/queued",) * 3, ("cancelled/queued",) * 3),
     ],
 )
 def test_a_run_has_ended_once_inngest_gives_its_end_whatever_its_word(word, before, after):
-    assert one(word).status is before
-    assert one(word, ENDED).status is after
+    """Without an output, with an error and with a result: the status, for the watch another."""
+    outputs = (None, {"error": ERROR}, {"pages": 3})
+    for ended_at, statuses in ((None, before), (ENDED, after)):
+        for output, words in zip(outputs, statuses, strict=True):
+            status, _, outcome = words.partition("/")
+            told = EventRun("01A", word, BEGAN, ended_at, output)
+            [run] = runs_of([told], no_link)
+            shown_ = output if ended_at and status != "cancelled" else None
+            if shown_ and status == "failed":
+                shown_ = TOLD if output == outputs[1] else {}
+            assert (run.status, run.output) == (status, shown_)
+            is_whole = ended_at is not None and (output is not None or status == "cancelled")
+            assert run.is_whole is is_whole
+            assert outcomes_of([told]) == (outcome or status,)
+            is_error = status == "failed" and output == outputs[1]
+            assert stacks_of([told]) == ({"01A": ERROR["stack"]} if is_error else {})
+            has_started = (outcome or status) != "queued"
+            assert first_start_ms([told]) == (BEGAN_MS if has_started else None)
 
 
-def test_a_run_is_whole_with_its_end_and_its_output_but_for_a_cancelled_one_that_has_none():
-    assert not one("COMPLETED", None, {"pages": 3}).is_whole
-    assert not one("COMPLETED", ENDED).is_whole
-    assert one("COMPLETED", ENDED, {"pages": 3}).is_whole
-    assert one("CANCELLED", ENDED).is_whole
-    run = one("CANCELLED", ENDED, {"error": "event not found in state store"})
-    assert (run.output, run.is_whole) == (None, True)
-
-
-def test_the_error_of_an_attempt_is_the_run_s_once_it_has_ended_whatever_the_word():
-    run = one("RUNNING", None, {"error": ERROR})
-    assert (run.status, run.output, run.ended_at) == (RunStatus.RUNNING, None, None)
-    assert one("RUNNING", ENDED, {"error": ERROR}).status is RunStatus.FAILED
+def test_the_first_start_is_the_earliest_of_those_that_are_known():
+    starts = (ENDED, BEGAN, "yesterday", None)
+    runs = [EventRun(f"01{at}", "RUNNING", start) for at, start in enumerate(starts)]
+    assert first_start_ms(runs) == BEGAN_MS
+    assert first_start_ms(runs[2:]) is None
 
 
 def test_an_owner_sees_name_and_message_of_an_error_and_no_stack():
-    told = {"name": "TypeError", "message": "it broke"}
-    assert one("FAILED", ENDED, {"error": ERROR}).output == told
-    from_go = one("FAILED", ENDED, {"error": "it broke"}).output
-    assert from_go == {"name": "Error", "message": "it broke"}
-    for odd in (ERROR, "no error", {"error": 7}):
-        assert "worker.js" not in str(one("FAILED", ENDED, odd).output)
-    runs = [EventRun("01A", "FAILED", BEGAN, ENDED, {"error": ERROR}), EventRun("01B", "RUNNING")]
-    assert stacks_of(runs) == {"01A": "at /srv/worker.js"}
+    for odd, shown_ in (
+        ({"error": "it broke"}, {"name": "Error", "message": "it broke"}),  # of Go's SDK
+        (ERROR, TOLD),
+        ({"error": {"message": "m", "stack": "at /srv/worker.js"}}, {"message": "m"}),
+        ({"error": 7}, {}),
+        ("no error", {}),
+        (None, None),
+    ):
+        assert one("FAILED", ENDED, odd).output == shown_
     # A result is shown as Inngest shows it.
     assert one("COMPLETED", ENDED, {"data": "text"}).output == {"data": "text"}
     assert one("COMPLETED", ENDED, {"error": ERROR}).output == {"error": ERROR}

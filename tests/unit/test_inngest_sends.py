@@ -89,7 +89,7 @@ async def test_large_bytes_go_as_a_file_which_is_written_in_pieces(size: int, fo
         ((401, 200, 200), "1 2 2"),  # the other key stays first once it was taken
         ((401, 400, 200), "1 2 2"),
         ((401, 200, 403, 200, 200), "1 2 2 1 1"),
-        ((404, 500, 200), "1 2 1"),  # one that is not taken stays second
+        ((404, 500, 401, 413, 200), "1 2 1 2 1"),  # one that is not taken stays second
         ((403, 401, 200), "1 2 1"),
         ((500, 200), "1 1"),  # only a refused key gives way
     ],
@@ -102,7 +102,10 @@ async def test_a_refused_key_gives_way_to_the_other(statuses: Sequence[int], key
 async def test_the_answer_to_the_other_key_is_the_result_if_there_is_one() -> None:
     result = await sent(Answer(401), Answer(500, (b'{"error": "later"}',)), fallback_key="two")
     assert result == SendResult(500, None, "later")
-    assert await urls(401, 200, fallback=None) == ["one%2Fkey"] * 2
+    hung = await sent(Answer(401), TimeoutError(), fallback_key="two")
+    assert hung == SendResult(None, words="timeout")
+    for none in (None, ""):
+        assert await urls(401, 200, fallback=none) == ["one%2Fkey"] * 2
 
 
 async def test_an_answer_is_read_up_to_a_mebibyte_and_quoted_only_if_it_is_the_apis() -> None:
@@ -147,6 +150,8 @@ async def test_words_are_printable_and_cut_and_quote_no_key() -> None:
     body = b'{"error": "/e/one%2Fkey, one/key, /e/t%20wo and t wo"}'
     result = await sent(Answer(500, (body,)), fallback_key="t wo")
     assert result.words == "/e/********, ********, /e/******** and ********"
+    result = await sent(Answer(500, (b'{"error": "%bone/key"}' % (b"x" * 495),)))
+    assert result.words == "x" * 495 + "*****"  # a key is hidden before the cut
 
 
 @pytest.mark.parametrize(
