@@ -40,6 +40,10 @@ def test_each_act_has_an_id_of_its_own_and_says_what_was_chosen() -> None:
             Filter(since_ms=1_795_559_419_447, until_ms=1_795_559_420_000, never_sent=True),
             "since=2026-11-24T22:30:19Z, until=2026-11-24T22:30:20Z, never_sent=True, limit=100",
         ),
+        (
+            Filter(user_part="ada", reason_part="5", payload_part="what no audit keeps"),
+            "user contains ada, reason contains 5, a text in the payload, limit=100",
+        ),
     ],
 )
 def test_a_filter_is_told_in_words(wanted: Filter, words: str) -> None:

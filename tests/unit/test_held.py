@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.inngest.held import HeldEvent, find_held
 from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, WantedEvent, decode_ulid, encode_ulid
-from service.outbox.model import Batch, Entry
+from service.outbox.model import Batch, Entry, Retry, Settlement
 from tests.support.virtual_time import in_virtual_time, now
 
 BASE = 1 << 100
@@ -115,6 +117,27 @@ async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
     assert pages.asked == [(4, 4), (3, 3), (2, 2), (1, 1)]
 
 
+async def test_a_question_that_fails_ends_those_beside_it() -> None:
+    asked: list[str] = []
+
+    class Failing:
+        async def page(self, before: str, limit: int, environment: str | None = None) -> Any:
+            asked.append(before)
+            if len(asked) == 1:
+                return [HeldEvent(before, "another")]
+            if len(asked) == 3:
+                raise InngestApiError
+            try:
+                await asyncio.Event().wait()
+            finally:
+                asked.append("cancelled")
+
+    with pytest.raises(InngestApiError):
+        await find_held(Failing(), wanted(range(BASE, BASE + 101)))
+    await asyncio.sleep(0)
+    assert asked[3:] == ["cancelled"]
+
+
 def test_an_event_is_wanted_under_the_id_on_the_wire() -> None:
     assert WantedEvent.sent("own", Meta()) == WantedEvent("own", None)
     assert WantedEvent.sent("own", Meta("mine", "branch")) == WantedEvent("mine", "branch")
@@ -192,13 +215,16 @@ async def test_what_inngest_holds_is_delivered_and_the_rest_is_sent():
     assert left(await check(HeldRows([1, 2]), batch(e1=25, e2=26))) == []
 
 
-async def test_while_inngest_can_not_be_asked_old_rows_wait_and_say_why():
-    done = await check(HeldRows([1], away=True), batch(e1=25, e2=1))
+@pytest.mark.parametrize("isolated", [False, True])
+async def test_while_inngest_can_not_be_asked_old_rows_wait_and_say_why(*, isolated: bool):
+    rows = batch(e1=25, e2=1)
+    alone = msgspec.structs.replace(rows.entries[0], isolated=isolated)
+    rows = msgspec.structs.replace(rows, entries=(alone, rows.entries[1]))
+    done = await check(HeldRows([1], away=True), rows)
     assert left(done) == ["e2"]
-    [retry] = done.settlement.retry
-    assert (retry.seq, retry.attempts, retry.isolated) == (1, 1, False)
-    assert retry.delay_seconds == 30
-    assert "can't be asked" in (retry.note or "")
+    note = "not sent: it may have left 24 h ago, and Inngest can't be asked."
+    retry = Retry(1, 30, attempts=1, isolated=isolated, note=note)
+    assert done.settlement == Settlement("claim", delivered=[], retry=[retry])
 
 
 MANY = [f"e{seq}" for seq in range(1, 251)]
@@ -231,8 +257,15 @@ async def test_what_inngest_said_before_it_could_not_be_asked_counts() -> None:
 
 
 @pytest.mark.parametrize(("milliseconds", "asked"), [(0, 0), (1, 1), (HOUR_MS, 1)])
-async def test_a_row_is_asked_for_five_minutes_before_the_day_is_over(milliseconds, asked):
-    pages = HeldRows([])
+@pytest.mark.parametrize("restored", [False, True])
+async def test_a_row_is_asked_for_five_minutes_before_the_day_is_over(
+    milliseconds, asked, *, restored
+):
+    """Of a row from the journal the time of its send is not known: it is asked for at once."""
     day_ms = 24 * HOUR_MS - 5 * 60_000
-    await DedupeHorizon(pages, IDS).check(batch(e1=0), NOW_MS + day_ms + milliseconds)
-    assert pages.requests == asked
+    for first_sent_hours, is_asked in ((0, asked or restored), (None, 0)):
+        pages, rows = HeldRows([]), batch(e1=first_sent_hours)
+        entry = msgspec.structs.replace(rows.entries[0], meta=Meta(restored=restored))
+        rows = msgspec.structs.replace(rows, entries=(entry,))
+        await DedupeHorizon(pages, IDS).check(rows, NOW_MS + day_ms + milliseconds)
+        assert pages.requests == is_asked

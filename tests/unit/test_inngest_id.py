@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import given
@@ -166,12 +167,11 @@ def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
 def test_a_payload_without_an_id_leaves_with_the_ulid_of_its_row_in_front():
     rows = tuple(Entry(seq, f"e{seq}", 0, "u-1", meta=Meta(wire_id="")) for seq in (1, 2))
     named = Entry(3, "e3", 0, "u-1", meta=Meta(wire_id="mine"))
-    batch = Batch("claim", (*rows, named), b'{"name":"a"},{"name":"b"},{"name":"c"}')
-    sent = with_ids(batch, IDS)
-    first, second = (IDS.ulid(seq, 0).encode() for seq in (1, 2))
-    assert sent.payloads == (
-        b'{"id":"%b","name":"a"},{"id":"%b","name":"b"},{"id":"mine","name":"c"}' % (first, second)
-    )
+    batch = Batch("claim", (*rows, named, entry(4)), b'{"n":1},{"n":2},{"n":3},{"id":"e4"}')
+    first, second = (b'"id":"%b",' % IDS.ulid(seq, 0).encode() for seq in (1, 2))
+    for ids, *fronts in ((IDS, first, second), (None, b"", b"")):
+        sent = b'{%b"n":1},{%b"n":2},{"id":"mine","n":3},{"id":"e4"}' % tuple(fronts)
+        assert with_ids(batch, ids) == msgspec.structs.replace(batch, payloads=sent)
 
 
 @pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}", b"[" * 9000])
