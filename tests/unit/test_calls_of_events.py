@@ -20,7 +20,7 @@ from service.outbox.event import (
     encode_event,
 )
 from service.outbox.event_ids import named_apart
-from service.outbox.storable import storable
+from service.outbox.storable import repaired, storable
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
 NOW_MS = 1_795_559_419_447
@@ -41,6 +41,20 @@ def event(environment: str | None = None) -> Event:
 )
 def test_what_postgresql_cannot_store_is_replaced(text: str, kept: str) -> None:
     assert storable(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        (rb'"\ud83d\uDE00 \uDBFF\udfff"', rb'"\ud83d\uDE00 \uDBFF\udfff"'),
+        (rb'"\ud83d \uDBFF \udc00 \uDFFF"', rb'"\ufffd \ufffd \ufffd \ufffd"'),
+        (rb'"\ud83d\ud83d\udc00\udc00"', rb'"\ufffd\ud83d\udc00\ufffd"'),
+        (rb'"\\ud83d \u00e9 \ud7ff \ue000 \n"', rb'"\\ud83d \u00e9 \ud7ff \ue000 \n"'),
+        (b'"\xff\\udc00"', b'"\xef\xbf\xbd\\ufffd"'),
+    ],
+)
+def test_json_keeps_all_that_is_unicode(raw: bytes, kept: bytes) -> None:
+    assert repaired(raw) == kept
 
 
 def test_events_for_one_environment_follow_each_other_in_their_order() -> None:
