@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ def found(
     faults: tuple[str, ...] = (),
     keys: KeyNeeds | None = None,
     without_runs: tuple[NameView, ...] = (),
+    limits: tuple[int, int] = (300, 3600),
     **counts: int,
 ) -> list[Alarm]:
     record = DeliveryRecord(
@@ -31,56 +33,59 @@ def found(
     ages = {"oldest_pending_seconds": 99_999.0, "oldest_due_seconds": oldest}  # one is delayed
     stats = Stats(**rows, **ages, delivery=record, database_bytes=0, wal_bytes=None)
     view = stats_view(stats, serving=True)
+    most, critical = limits
     others = {"without_runs": without_runs, "keys": keys}
-    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600, **others)
+    return alarms(view, faults, max_age_seconds=most, critical_age_seconds=critical, **others)
 
 
-@pytest.mark.parametrize("state", ["healthy", "backing_off", "recovering"])
-def test_nothing_is_wrong_while_nothing_waits(state: str) -> None:
-    assert found(state=state) == []
-    assert found(state=state, paused_by="ada") == []
+@pytest.mark.parametrize("state", ["healthy", "recovering", "backing_off", "misconfigured"])
+@pytest.mark.parametrize("paused_by", [None, "ada"])
+def test_delivery_that_is_not_healthy_is_told_while_rows_wait(
+    state: str, paused_by: str | None
+) -> None:
+    """Inngest's words, which may quote an event, are told to no other service."""
+    critical = state == "misconfigured" and not paused_by
+    key = "paused" if paused_by else state
+    for reason, pending, delivering, sent in product(("", "HTTP 503"), (0, 5), (0, 2), (0, 4)):
+        told = f"{pending + delivering} wait and delivery is {key}"
+        said = " by ada" if paused_by else f" ({reason})" if reason else ""
+        severity = Severity.CRITICAL if critical else Severity.WARNING
+        is_alarm = critical or (key != "healthy" and pending + delivering > 0)
+        rows = {"pending": pending, "delivering": delivering, "sent": sent}
+        assert found(state=state, reason=reason, paused_by=paused_by, **rows) == (
+            [Alarm(severity, key, told + said, told)] if is_alarm else []
+        )
 
 
-def test_a_row_at_its_limit_is_not_late_and_a_key_that_is_there_no_trouble() -> None:
-    assert found(pending=1, oldest=300.0) == []
-    assert found(keys=KeyNeeds((1,), 0, is_bounded=True)) == []
+@pytest.mark.parametrize("limits", [(300, 3600), (300, 300), (3600, 300)])
+def test_a_row_that_is_due_for_longer_than_a_limit_is_late(limits: tuple[int, int]) -> None:
+    spoken = {300: "5 min", 300.5: "5 min", 3600: "1 h", 3600.5: "1 h"}
+    for oldest in (None, 0.0, 300.0, 300.5, 3600.0, 3600.5):
+        over = [oldest is not None and oldest > limit for limit in limits]
+        severity, limit = (Severity.CRITICAL, limits[1]) if over[1] else (Severity.WARNING, 300)
+        words = f"the oldest due row has waited {spoken.get(oldest)}, more than {spoken[limit]}"
+        assert found(pending=1, oldest=oldest, limits=limits) == (
+            [Alarm(severity, "late", words, words)] if any(over) else []
+        )
 
 
 NO_KEY = KeyNeeds((1,), 2, is_bounded=True)
+KEY = KeyNeeds((1,), 0, is_bounded=True)
 SILENT = NameView(name="a/b", expected=True, no_run_since=1_000)
 NO_RUNS = "a/b starts no run since 1970-01-01 00:00:01 UTC (see `outbox explain a/b`)"
-LATE = "the oldest due row has waited"
 NO_ANSWER = "Inngest refuses INNGEST_SIGNING_KEY."
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"pending": 1, "oldest": 300.5}, f"WARNING late: {LATE} 5 min, more than 5 min"),
-        ({"pending": 1, "oldest": 3600.0}, f"WARNING late: {LATE} 1 h, more than 5 min"),
-        ({"pending": 1, "oldest": 3600.5}, f"CRITICAL late: {LATE} 1 h, more than 1 h"),
         ({"dead": 2_000}, "WARNING dead: 2000 dead (see `outbox list --state dead`)"),
-        (
-            {"pending": 5, "state": "backing_off", "reason": "HTTP 503"},
-            "WARNING backing_off: 5 wait and delivery is backing_off (HTTP 503)",
-        ),
-        (
-            {"pending": 1, "delivering": 2, "sent": 4, "state": "recovering"},
-            "WARNING recovering: 3 wait and delivery is recovering",
-        ),
-        (
-            {"delivering": 1, "sent": 2, "state": "misconfigured", "paused_by": "ada"},
-            "WARNING paused: 1 wait and delivery is paused by ada",
-        ),
-        (
-            {"sent": 2, "state": "misconfigured", "reason": "HTTP 401"},
-            "CRITICAL misconfigured: 0 wait and delivery is misconfigured (HTTP 401)",
-        ),
         (
             {"pending": 2, "sent": 3, "confirmation": f"failing ({NO_ANSWER})"},
             f"WARNING not_confirmed: 3 sent and confirmation is failing ({NO_ANSWER})",
         ),
         ({"faults": ("Full.",)}, "CRITICAL not_stored: events can't be stored: Full."),
+        ({"dead": 1, "keys": KEY}, "WARNING dead: 1 dead (see `outbox list --state dead`)"),
         ({"keys": NO_KEY}, f"WARNING no_key: {NO_KEY.fault}"),
         ({"without_runs": (SILENT,)}, f"WARNING no_runs a/b: {NO_RUNS}"),
     ],
@@ -120,10 +125,7 @@ def test_every_trouble_is_told(delivery: dict[str, Any], key: str, critical: int
 
 
 def test_inngests_words_which_may_quote_an_event_are_told_to_no_other_service() -> None:
-    for state in ("backing_off", "recovering", "misconfigured"):
-        given = found(pending=5, state=state, reason="ada?", confirmation="failing (ada?)")
-        assert all("ada?" in one.words for one in given)
-        told = [f"5 wait and delivery is {state}", "0 sent and confirmation is failing"]
-        assert [one.told for one in given] == told
-    [paused] = found(pending=5, paused_by="ada")
-    assert paused.told == "5 wait and delivery is paused"
+    for sent in (0, 4):
+        words = f"{sent} sent and confirmation is failing"
+        given = found(sent=sent, confirmation="failing (ada?)")
+        assert given == [Alarm(Severity.WARNING, "not_confirmed", f"{words} (ada?)", words)]
