@@ -87,10 +87,8 @@ def record(**changes: Any) -> DeliveryRecord:
     return msgspec.structs.replace(base, **changes)
 
 
-def figures(
-    delivery: DeliveryRecord, waiting: int = 10, *, serving: bool | None = True
-) -> dict[str, Any]:
-    stats = Stats(waiting, 0, 5, 1, 60.0, 30.0, delivery, 4096, 512, sent=0)
+def figures(delivery: DeliveryRecord, *, serving: bool | None = True) -> dict[str, Any]:
+    stats = Stats(10, 0, 5, 1, 60.0, 30.0, delivery, 4096, 512, sent=0)
     return as_json(stats_view(stats, serving=serving))
 
 
@@ -121,25 +119,21 @@ def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "waiting", "eta"),
-    [
-        ({}, 0, 0.0),
-        ({"state": "healthy"}, 1, 0.2),
-        ({"state": "recovering"}, 10, 2.5),
-        ({"state": "backing_off"}, 10, None),
-        ({"state": "misconfigured"}, 10, None),
-        ({"state": "healthy", "rate": 0.0}, 10, None),
-        ({"rate": 0.0}, 0, 0.0),
-        ({"paused_by": "ada", "state": "healthy"}, 10, None),
-        ({"paused_by": "ada", "state": "healthy"}, 0, 0.0),
-    ],
+    ("state", "moves"),
+    [("healthy", True), ("recovering", True), ("backing_off", False), ("misconfigured", False)],
 )
+@pytest.mark.parametrize("paused_by", [None, "ada"])
 def test_the_estimate_is_nothing_while_nothing_moves(
-    changes: dict[str, Any], waiting: int, eta: float | None
+    state: str, paused_by: str | None, *, moves: bool
 ) -> None:
-    assert figures(record(**changes), waiting)["etaSeconds"] == eta
-    under_way = Stats(2, 3, 9, 9, None, None, record(state="healthy"), 0, None, sent=5)
-    assert stats_view(under_way, serving=True).eta_seconds == 2.5
+    due_seconds, rates = (None, 0.0, 30.0), (0.0, 4.0)
+    for pending, delivering, sent, due, rate in product((0, 2), (0, 3), (0, 5), due_seconds, rates):
+        of = record(state=state, paused_by=paused_by, rate=rate)
+        stats = Stats(pending, delivering, 9, 9, 60.0, due, of, 0, None, sent=sent)
+        is_held = paused_by or not moves or not rate or (pending and due is None)
+        waiting = pending + delivering + sent
+        eta = None if is_held else {2: 0.5, 3: 0.8, 5: 1.2, 7: 1.8, 8: 2.0, 10: 2.5}.get(waiting)
+        assert stats_view(stats, serving=True).eta_seconds == (eta if waiting else 0.0)
 
 
 def test_a_pause_hides_the_breaker_and_says_who_and_why() -> None:

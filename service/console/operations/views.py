@@ -135,12 +135,16 @@ _MOVING = ("healthy", "recovering")
 
 
 def eta_seconds(stats: Stats) -> float | None:
-    """The estimate until everything is delivered: 0 when nothing waits, None when nothing moves."""
+    """The estimate until everything is delivered: 0 when nothing waits, None when nothing moves.
+
+    What is pending and not due does not move.
+    """
     waiting = stats.pending + stats.delivering + stats.sent
     if not waiting:
         return 0.0
     delivery = stats.delivery
-    if delivery.paused_by is not None or delivery.state not in _MOVING:
+    is_delayed = stats.pending > 0 and stats.oldest_due_seconds is None
+    if is_delayed or delivery.paused_by is not None or delivery.state not in _MOVING:
         return None
     return round(waiting / delivery.rate, 1) if delivery.rate > 0 else None
 
