@@ -186,7 +186,7 @@ async def test_an_event_has_its_story_and_looks_at_payloads_are_audited(
     assert OPERATOR in audit
     found = await operator.see("/outbox/events?reason=large&payload=a+secret+doc")
     assert sorted(listed(found)) == sorted(dead["too_large"])
-    assert "No event matches." in await operator.see("/outbox/events?payload=A+secret")
+    assert "No event matches." in await operator.see("/outbox/events?payload=A+secret&before=99")
     exported = await operator.see("/outbox/export?payload=secret&as=json")
     assert len(json.loads(exported)) == 63
     for chosen in (("event", event_id), ("all", "yes")):
@@ -274,7 +274,7 @@ async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator:
     for path, fields, words in (
         ("events/none/payload", (), "There is no such event."),
         ("replay", (("event", "none"),), GONE),
-        ("replay", (("state", "dead"), ("name", f'"{"n" * 200_000}"'), ("all", "yes")), GONE),
+        ("replay", (("all", "yes"), ("state", "sent"), ("confirmed", "yes")), GONE),
         ("discard", (("state", "dead"), ("all", "no")), "No event was selected."),
     ):
         refused = await operator.send(f"/outbox/{path}", *fields, expected=404)
@@ -290,6 +290,12 @@ async def test_what_names_nothing_is_refused_and_an_operator_signs_out(operator:
             told = await answer.json()
             refused_so = (answer.status, told["code"], told["error"])
         assert refused_so == (400, "invalid_field", words)
+    for action, wanted in (
+        ("replay", ("name", f'"{"n" * 200_000}"')),
+        ("discard", ("state", "sent")),
+    ):
+        page = await operator.send(f"/outbox/{action}", wanted, ("all", "yes"))
+        assert f"<h1>Nothing to {action}</h1>" in page
     await operator.send("/auth/logout?returnTo=/outbox", expected=401)
 
 

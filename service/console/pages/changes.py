@@ -71,7 +71,8 @@ class Changes:
                 now_ms=wall_now_ms(),
                 seen_ms=read_number(given, "seen"),
             )
-            if not proposal.rows and not proposal.left_out:
+            is_shown = given.get("confirmed") == "yes" or wanted.ids is not None
+            if is_shown and not proposal.rows and not proposal.left_out:
                 raise NotFoundError("There is no such event, or it has changed since it was shown.")
             if given.get("confirmed") != "yes":
                 return await self._ask(request, actor, proposal, form, given)
