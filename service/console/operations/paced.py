@@ -124,5 +124,3 @@ class PacedReplayer:
         is_over = before is None or done >= one.total
         after = None if is_over else msgspec.structs.replace(one, done=done, before=before)
         await self._replays.keep(after)
-        if await self._replays.current() is None:  # it was stopped meanwhile
-            await self._replays.keep(None)
