@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import product
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.filter_form import FilterForm
 from service.outbox.figures import Sample, Stats
-from service.outbox.model import DeliveryRecord, Note
+from service.outbox.model import DeliveryRecord, Filter, Note, State
 from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
@@ -245,10 +246,36 @@ def test_the_state_of_delivery_is_told_in_words_that_do_not_count_seconds(
         assert told == f"Delivery{to} is paused (paused by ada). {PAUSE}{fails}"
 
 
-def test_a_name_of_quotes_alone_is_found_as_a_whole() -> None:
-    for name, whole, part in (('""', None, '""'), ('"' * 3, '"', None), ('"' * 4, '""', None)):
-        wanted = FilterForm(name=name).filter(limit=1)
-        assert (wanted.name, wanted.name_part) == (whole, part)
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("id", "e-1", {"id_prefix": "e-1"}),
+        ("id", '"e-1"', {"id_prefix": '"e-1"'}),
+        ("user", "u 1", {"user_part": "u 1"}),
+        ("user", '"u 1"', {"user_id": "u 1"}),
+        ("name", "a/b", {"name_part": "a/b"}),
+        ("name", '" a/b "', {"name": " a/b "}),
+        *(("name", quotes, {"name_part": quotes}) for quotes in ('"', '""', '"a', 'a"')),
+        *(("name", f'"{quotes}"', {"name": quotes}) for quotes in ('"', '""')),
+        ("reason", "too", {"reason_part": "too"}),
+        ("reason", '"too_large"', {"reason": "too_large"}),
+        ("payload", '"x"', {"payload_part": '"x"'}),
+        ("since", "2026-11-24T22:30", {"since_ms": NOW - NOW % MINUTE_MS}),
+        ("until", "2026-11-24T22:30", {"until_ms": NOW - NOW % MINUTE_MS + MINUTE_MS}),
+    ],
+)
+def test_each_field_of_the_form_filters_and_is_in_its_addresses(
+    name: str, value: str, wanted: dict[str, Any]
+) -> None:
+    for state in ("", *State):
+        form = FilterForm.read({name: f" {value} ", "state": state, "seen": "1", "before": "2"})
+        of_state = State(state) if state else None
+        assert form.filter(limit=7, before_seq=9) == Filter(
+            state=of_state, limit=7, before_seq=9, **wanted
+        )
+        assert (form.is_filtering, FilterForm(state=state).is_filtering) == (True, False)
+        query = dict(parse_qsl(form.query(before=5, done=None, skipped=0)))
+        assert query == {name: value, "before": "5", **({"state": state} if state else {})}
 
 
 NOTES = tuple(Note(NOW, f"HTTP {status}") for status in (429, 500))

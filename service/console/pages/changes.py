@@ -90,7 +90,7 @@ class Changes:
             return see_other(f"{_OVERVIEW}?done=paced")
         done = await self.proposals.carry_out(proposal, act, actor=actor)
         skipped = len(proposal.rows) - len(done)
-        query = form.query(done=proposal.action.value, count=len(done), skipped=skipped or None)
+        query = form.query(done=proposal.action.value, count=len(done), skipped=skipped)
         return see_other(f"{PATH}?{query}")
 
     async def _ask(

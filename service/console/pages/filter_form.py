@@ -69,9 +69,9 @@ class FilterForm:
         return bool(self.fields.keys() - {"state"})
 
     def query(self, **changes: object) -> str:
-        """The query of an address with these fields and the given changes."""
+        """The query of an address with these fields and the given changes, without empty ones."""
         given = {**self.fields, **changes}
-        return urlencode({name: value for name, value in given.items() if value not in (None, "")})
+        return urlencode({name: value for name, value in given.items() if value})
 
 
 def read_number(given: Mapping[str, str], name: str) -> int | None:
