@@ -93,6 +93,13 @@ async def test_show_tells_why_and_keeps_the_payload_to_itself(
     _, out, _ = await outbox_command(path, "show", ids["pending"])
     assert "refused: no" in out
     assert "pad" not in out
+    for damaged in ("[", '[{"at":"1","note":"a"}]', '[{"at":1}]', '{"at":1,"note":"a"}'):
+        change = f"UPDATE outbox_ready SET history = '{damaged}'"
+        await live.writer.between_commits(lambda c, change=change: c.execute(change))
+        _, out, _ = await outbox_command(path, "show", ids["pending"])
+        assert out.endswith(
+            "history        1970-01-01 00:00:00 UTC  The history can't be read.\n"
+        ), out
     _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload", "--json")
     assert json.loads(out)["payload"]["id"] == ids["dead"]
     _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload")
