@@ -105,6 +105,14 @@ async def test_show_tells_why_and_keeps_the_payload_to_itself(
     _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload")
     _, brace, payload = out.partition("{\n")
     assert json.loads(brace + payload)["id"] == ids["dead"]
+    for damaged, words in ((b"[" * 9_000, "[" * 9_000), (b'{"a":\x1b\xff', '{"a":\\u001b\ufffd')):
+        given = "UPDATE outbox SET payload = ?", (damaged,)
+        await live.writer.between_commits(lambda c, given=given: c.execute(*given))
+        assert (await outbox_command(path, "show", ids["dead"], "--payload"))[1].endswith(
+            f"\n{words}\n"
+        )
+        told = await outbox_json(path, "show", ids["dead"], "--payload")
+        assert told["payload"] == damaged.decode(errors="replace")
 
 
 async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Path) -> None:

@@ -302,6 +302,7 @@ def test_a_list_says_beside_a_reason_what_a_row_went_through(
         (b'{"a":"\xff"}', ("{", '  "a": "\ufffd"', "}")),
         (b'{"a":1}\xff', ('{"a":1}\ufffd',)),
         (b'{"a":\n1\x0c', ('{"a":', "1\x0c")),
+        (b"[" * 9_000, ("[" * 9_000,)),
     ],
 )
 def test_a_payload_that_is_damaged_is_shown_as_far_as_it_is(

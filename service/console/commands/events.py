@@ -21,7 +21,7 @@ from service.console.operations.search import (
     find_ids,
     list_rows,
 )
-from service.console.operations.views import row_view
+from service.console.operations.views import payload_json, row_view
 from service.console.terminal.command import DEFAULT_URL, Url, one_event, run
 from service.console.terminal.options import (
     Cursor,
@@ -120,7 +120,7 @@ def show(
         destination = delivery.destination or None
         fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
         fields |= {"runs": msgspec.to_builtins(runs), "idUsedBy": used_by}
-        shown = {} if stored is None else {"payload": msgspec.Raw(stored or b"null")}
+        shown = {} if stored is None else {"payload": _payload(stored)}
         print_json({**fields, **shown})
         return
     show_lines(row_table(view, why))
@@ -131,7 +131,13 @@ def show(
     if delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored:
-        typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
+        typer.echo(escaped_json(payload_json(stored) or stored.decode(errors="replace")))
+
+
+def _payload(stored: bytes) -> msgspec.Raw | str | None:
+    """The payload for JSON. One that is no JSON is a text, None once it was removed."""
+    text = payload_json(stored)
+    return msgspec.Raw(text.encode()) if text else stored.decode(errors="replace") or None
 
 
 async def _runs(row: Row) -> tuple[tuple[Run, ...], str | None]:

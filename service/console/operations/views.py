@@ -91,6 +91,18 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return (self.confirmation or "").startswith(FAILING)
 
 
+def payload_json(payload: bytes) -> str | None:
+    r"""A stored payload as indented JSON, as far as its bytes are text; None where it is no JSON.
+
+    >>> payload_json(b'{"a":1}'), payload_json(b'{"a":')
+    ('{\n  "a": 1\n}', None)
+    """
+    try:
+        return msgspec.json.format(payload.decode(errors="replace"), indent=2)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 def row_view(row: Row) -> RowView:
     """The view of one row."""
     return RowView(

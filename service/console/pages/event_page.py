@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 from aiohttp import web
 
 from service.console.operations.actions import Payloads
 from service.console.operations.bulk import actions_on
 from service.console.operations.explain import explain
 from service.console.operations.timeline import timeline, troubles
-from service.console.operations.views import delivery_view
+from service.console.operations.views import delivery_view, payload_json
 from service.console.pages.desk import Desk
 from service.console.pages.filter_form import PATH
 from service.encryption import MARK
@@ -98,7 +96,5 @@ def lines(payload: bytes) -> tuple[str, ...]:
     >>> lines(b'{"a":1}'), lines(b'{"a":')
     (('{', '  "a": 1', '}'), ('{"a":',))
     """
-    text = payload.decode(errors="replace")
-    with contextlib.suppress(msgspec.DecodeError):
-        text = msgspec.json.format(text, indent=2)
+    text = payload_json(payload) or payload.decode(errors="replace")
     return tuple(text.split("\n"))
