@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
+from typing import cast
 
 from service.loading import loading
 
@@ -12,7 +14,8 @@ _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 def main() -> None:
     """Run the command that the arguments name."""
-    _fill_streams()
+    _open_streams()
+    cast("TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", errors="replace")
     with loading():
         from service.processes.main import main as run
     run()
@@ -20,7 +23,7 @@ def main() -> None:
 
 def outbox() -> None:
     """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
-    _fill_streams()
+    _open_streams()
     try:
         with loading():
             from service.console.commands.main import main as run
@@ -29,7 +32,7 @@ def outbox() -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _fill_streams() -> None:
+def _open_streams() -> None:
     """Open those of the standard streams that are closed: no other file may take their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if not getattr(sys, name):

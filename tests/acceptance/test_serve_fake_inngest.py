@@ -86,7 +86,10 @@ async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(
 
 async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path: Path) -> None:
     needs_no_dev_server()
-    async with running("serve", environment=without_inngest(tmp_path)) as process:
+    # The locale can't write what the banner has.
+    settings = without_inngest(tmp_path, PYTHONIOENCODING="ascii", AWS_S3_BUCKET="für-alle")
+    async with running("serve", environment=settings) as process:
+        await process.said(r"storage +bucket für-alle in eu-west-1")
         assert (await readiness(process))["inngest"] == "dev server"
         assert nobody_listens()
         assert not any("fake Inngest" in line for line in process.lines)
