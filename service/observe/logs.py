@@ -170,8 +170,7 @@ def _to_stream(stream: LogStream, line: RequestLine) -> None:
 
 def _to_structlog(line: RequestLine) -> None:
     fields = msgspec.to_builtins(line)
-    event, _, _ = fields.pop("event"), fields.pop("level"), fields.pop("timestamp")
-    structlog.get_logger().info(event, **fields)
+    structlog.get_logger().info(fields.pop("event"), **fields)
 
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
