@@ -117,7 +117,13 @@ async def test_a_service_that_can_not_store_is_critical(path: Path, failure: str
 
 
 async def test_it_can_not_tell_of_an_address_without_an_outbox() -> None:
-    for url in ("mysql://h/x", "postgresql://[::1/x", "sqlite://", "no", "sqlite:///no/such.db"):
+    for url in (
+        "mysql://h/x",
+        "postgresql://[::1/x",
+        "sqlite://",
+        "sqlite:///a\udcff",
+        "sqlite:///no/such.db",
+    ):
         code, out, _ = await outbox_command(url, "check")
         assert code == 3
         assert out.startswith("OUTBOX UNKNOWN - ")

@@ -145,9 +145,10 @@ async def test_an_id_without_an_event_is_said(live: SqliteOutbox, path: Path) ->
 
 async def test_an_argument_that_is_no_text_is_said(path: Path) -> None:
     migrate(f"sqlite:///{path}")
-    for command in ("show", "replay", "list --user", "audit", "sign-out", "pause --reason"):
-        code, out, err = await outbox_command(path, *command.split(), "a\udcff")
-        assert (code, out, err) == (2, "", "outbox: An argument is no text in UTF-8.\n"), command
+    no_text = (2, "", "outbox: An argument is no text in UTF-8.\n")
+    given = ("show", "replay", "list --user", "audit", "sign-out", "pause --reason")
+    for command in (*given, "explain --json"):
+        assert await outbox_command(path, *command.split(), "a\udcff") == no_text, command
 
 
 async def test_a_number_beyond_what_a_store_counts_is_refused_in_words(path: Path) -> None:

@@ -59,7 +59,7 @@ def _unknown(*, json: bool) -> Iterator[None]:
         words = f"an unforeseen {type(error).__name__}"
     else:
         return
-    _say(Severity.UNKNOWN, words, None, json=json)
+    _say(Severity.UNKNOWN, printable(words), None, json=json)
     raise typer.Exit(Severity.UNKNOWN)
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from service.config.destination import Destination
 from service.console.operations.explain import spoken_duration, spoken_size, spoken_time
 from service.console.operations.views import PAUSED, RowView, StatsView
+from service.console.terminal.command import exit_on_fault
 from service.observe.printable import escaped_json, printable
 from service.outbox.figures import DeadGroup, OwnerShare
 from service.outbox.model import State
@@ -58,8 +59,9 @@ def show_lines(renderable: RenderableType) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print `value` as indented JSON."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    """Print `value` as indented JSON. Exits with 2 for a word of an argument that is no text."""
+    with exit_on_fault():
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     sys.stdout.write(f"{escaped_json(text)}\n")
     sys.stdout.flush()
 
