@@ -189,6 +189,7 @@ async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):
         b'{"action":{"kind":"answer","status":1}}',
         b'{"action":{"kind":"hang"},"times":0}',
         b'{"action":{"kind":"hang"},"for":1}',
+        b'{"action":{"kind":"poison","error":"\xff"}}',
     ],
 )
 async def test_a_fault_that_is_not_one_is_refused(inngest_api, http, fault):

@@ -120,7 +120,7 @@ def _guarded(handler: _Handler) -> _Handler:
             return _json({"error": "Only a client of this machine may ask this."}, 403)
         try:
             return await handler(request)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             return _json({"error": str(error)}, 400)
 
     return handle
