@@ -239,7 +239,7 @@ def _last(groups: Sequence[tuple[str, GroupObject]]) -> list[tuple[str, GroupObj
 
 def _content(data: bytes) -> Content | None:
     """The content of an object, None where it can't be read."""
-    with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(ValueError):  # also for text that is not UTF-8
         return decode_group(data)
     return None
 

@@ -44,7 +44,7 @@ from service.journal import bucket, comparison, journal, upkeep
 from service.journal.bucket import JournalBucket
 from service.journal.contents import Contents, Stored
 from service.journal.journal import JournalTimings, Pace, S3Journal
-from service.journal.objects import decode_group
+from service.journal.objects import decode_group, encode_group
 from service.journal.upkeep import Upkeep
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import wall_now_ms
@@ -728,10 +728,13 @@ async def test_events_for_another_inngest_are_left_alone_unless_told(journalled)
 @in_one_thread
 async def test_what_can_not_be_read_stays_and_is_told_whatever_else_comes_back(journalled, held):
     unread = f"{LOST_START}/0000000000000099-1"
-    for name in (unread, f"{unread}.copy"):  # the second is no part of a journal
-        held.put(name, b"another form", is_new=True)
+    whole = encode_group(LOST_START, "one", [])
+    for damaged in (whole[:-1], whole.replace(b"one", b"\xffne"), b"\x94\x02" + whole[2:]):
+        for name in (unread, f"{unread}.copy"):  # the second is no part of a journal
+            held.put(name, damaged, is_new=False)
+        async with journalled() as one:
+            assert "a form that can't be read" in one.upkeep.state.refused[0]
     async with journalled() as one:
-        assert "a form that can't be read" in one.upkeep.state.refused[0]
         for _ in range(17):  # more objects than are read at a time
             await one.outbox.intake.append(event())
         old = {name for name in held.groups() if not name.startswith(unread)}
