@@ -71,11 +71,13 @@ def _store_faults(settings: Settings) -> Iterator[str]:
 
 
 def _people_faults(settings: Settings) -> Iterator[str]:
-    if _is_numbers(settings.host):
-        try:
+    try:
+        if _is_numbers(settings.host):
             ipaddress.ip_address(settings.host)
-        except ValueError:
-            yield "HOST: write an address of this machine, such as 127.0.0.1, or its name"
+        else:
+            settings.host.encode("idna")
+    except ValueError:
+        yield "HOST: write an address of this machine, such as 127.0.0.1, or its name"
     if any("@" not in email.strip("@") for email in settings.operator_emails):
         yield "OPERATOR_EMAILS: write e-mail addresses, separated by commas"
 

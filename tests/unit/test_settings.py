@@ -246,7 +246,8 @@ def webhook_secret(size: int) -> str:
     [
         ("PORT", "65535", "65536"),
         ("PORT", "0", "-1"),
-        ("HOST", "1.a", "1"),
+        *(("HOST", "1.a", bad) for bad in ("1", "a..b", f"{'a' * 64}.test")),
+        *(("HOST", good, ".a") for good in ("::1", "fe80::1%lo", "é.test", f"{'a' * 63}.test")),
         *(
             ("OUTBOX_URL", "sqlite:///x", bad)
             for bad in ("sqlite:///", "sqlite:///:memory:", "sqlite://", "x.db", "http://[x")
