@@ -71,12 +71,7 @@ def _store_faults(settings: Settings) -> Iterator[str]:
 
 
 def _people_faults(settings: Settings) -> Iterator[str]:
-    try:
-        if _is_numbers(settings.host):
-            ipaddress.ip_address(settings.host)
-        else:
-            settings.host.encode("idna")
-    except ValueError:
+    if not _is_host(settings.host):
         yield "HOST: write an address of this machine, such as 127.0.0.1, or its name"
     if any("@" not in email.strip("@") for email in settings.operator_emails):
         yield "OPERATOR_EMAILS: write e-mail addresses, separated by commas"
@@ -211,7 +206,16 @@ def _is_origin(text: str) -> bool:
 
 def _is_inngest_url(url: str) -> bool:
     parts = _split_url(url if "://" in url else f"//{url}")
-    return bool(_INNGEST_URL.fullmatch(url) and parts.netloc)
+    return bool(_INNGEST_URL.fullmatch(url) and parts.netloc) and _is_host(parts.hostname or "")
+
+
+def _is_host(text: str) -> bool:
+    """True for an address, and for what can be a machine's name."""
+    try:
+        ipaddress.ip_address(text) if _is_numbers(text) else text.encode("idna")
+    except ValueError:
+        return False
+    return True
 
 
 def _split_url(url: str) -> SplitResult:

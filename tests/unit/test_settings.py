@@ -296,7 +296,7 @@ def webhook_secret(size: int) -> str:
         ("INNGEST_API_BASE_URL", "https://inngest.test", "inngest"),
         *(
             ("INNGEST_BASE_URL", "HTTP://[::1]:8288/a", f"http://{bad}")
-            for bad in ("[::1]:a", "k@a.b", "[:::]:1", "a[b:1")
+            for bad in ("[::1]:a", "k@a.b", "[:::]:1", "a[b:1", "a..b", "1.2.3:1")
         ),
         ("INNGEST_EVENT_API_BASE_URL", "inngest:8288", "inngest"),
         ("ALLOWED_ORIGINS", "https://a.test:8443", "https://a.test/x"),
