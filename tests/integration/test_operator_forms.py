@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 from collections.abc import AsyncGenerator, Sequence
+from itertools import cycle, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -172,45 +173,40 @@ async def half_done() -> PacedReplay:
     return PacedReplay(new_act("all"), "ada", Filter(), 0, 1200, total=2400, done=1200)
 
 
-JOURNAL = {"bucket": "b", "state": "ok", "missing": 0, "reason": "", "refused": (), "restored": 0}
+EVENTS = {0: "", 1: "1 event", 1200: "1,200 events"}
+JOURNAL = {"bucket": "b", "restoredDead": 1, "mayRunTwice": 2}
 
 
-async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client):
+@pytest.mark.parametrize("state", ["ok", "away", "unread"])
+@pytest.mark.parametrize("missing", EVENTS)
+async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client, state, missing):
     shown: dict[str, Any] = {}
     calm = cast("Any", Calm())
     calm.dead_groups, calm.current = buried, half_done
-    overview = Overview(desk(calm), Silence(), calm, calm, lambda: JOURNAL | shown)
+    overview = Overview(desk(calm), Silence(), calm, calm, lambda: shown)
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
     app.add_routes(overview.routes())
     client = await aiohttp_client(app)
-    back = "came back from the journal at the start, 1 of them dead; 2 may run twice."
-    for journal, words in (
-        ({}, None),
-        ({"state": "away", "reason": "S3 is away"}, "b lacks 0 events: S3 is away</p>"),
-        ({"missing": 1200}, "The journal b lacks 1,200 events</p>"),
-        ({"missing": 1}, "lacks 1 event</p>"),
-        ({"refused": ("another runs",)}, '<p class="warning">another runs</p>'),
-        (
-            {"state": "away", "missing": 2, "reason": "S3 is away", "refused": ("1 runs", "2 run")},
-            '2 events: S3 is away</p>\n<p class="warning">1 runs</p>\n<p class="warning">2 run</p>',
-        ),
-        *(
-            ({"restored": count, "restoredDead": 1, "mayRunTwice": 2}, f"<p>{events} {back}")
-            for count, events in ((1, "1 event"), (1200, "1,200 events"))
-        ),
-    ):
-        shown = journal
+    reasons, refusals = (None, "S3 is away"), ((), ("1 runs",), ("1 runs", "2 run"))
+    for (reason, refused), restored in zip(product(reasons, refusals), cycle(EVENTS), strict=False):
+        given = {"state": state, "missing": missing, "reason": reason}
+        shown |= {**JOURNAL, **given, "refused": refused, "restored": restored}
         answer = await client.get("/outbox")
         page = await answer.text()
         judge_page(page, "/outbox", answer.headers["Content-Security-Policy"])
-        assert "Nothing is kept yet: the first minute is still running." in page
-        anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
-        assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
-        assert "<strong>rejected</strong>" in page
-        assert "by ada: <strong>1,200 done</strong>, about 1 min left.</p>" in page
-        assert '<progress max="2400" value="1200"' in page
-        warns = '<p class="warning">' in page or "the journal" in page
-        assert (warns, (words or "") in page) == (bool(words), True)
+        lacks = f"lacks {EVENTS[missing]}" if missing else f"is {state}"
+        words = f"The journal b {lacks}" + (f": {reason}" if reason else "")
+        warnings = [words] if missing or state != "ok" else []
+        assert re.findall('<p class="warning">(.*)</p>', page) == [*warnings, *refused]
+        back = "came back from the journal at the start, 1 of them dead; 2 may run twice.</p>"
+        came = [f"<p>{EVENTS[restored]} {back}"] if restored else []
+        assert re.findall("<p>.* came back .*", page) == came
+    assert "Nothing is kept yet: the first minute is still running." in page
+    anchors = ["start", "middle", "middle", "middle", "end"]  # each within the picture
+    assert re.findall(r'text-anchor="(\w+)"', page) == anchors * 2
+    assert "<strong>rejected</strong>" in page
+    assert "by ada: <strong>1,200 done</strong>, about 1 min left.</p>" in page
+    assert '<progress max="2400" value="1200"' in page
 
 
 @pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
