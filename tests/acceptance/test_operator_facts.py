@@ -191,7 +191,6 @@ WELL = NameView(
     per_second=31.5,
     dead=1200,
 )
-NO_IDS = r"s id</dt><dd><code data-copy>[0-9A-Z]{26}<.*\n<div><dt>Sender.s id</dt><dd><code>none<"
 WITH_KEY = (
     "Only a function with the key reads it; <code>OUTBOX_SHOW_DECRYPTED</code> lets operators look."
 )
@@ -429,8 +428,6 @@ async def test_the_audit_is_cut_at_its_limit_and_offers_the_rest(
         await operator.send(f"/outbox/events/{unsent.id}/payload")
         page = await operator.see(f"/outbox/audit?limit=1&event={unsent.id}")
         assert f'href="/outbox/audit?event={unsent.id}&amp;limit=2">Show more' in page
-        new = await operator.see(f"/outbox/events/{unsent.id}")
-        assert re.search(NO_IDS, new)
         for path, shown, more in (
             ("/outbox", 10, "and 2 more groups.</p>"),
             ("/outbox/events?state=dead", 12, ""),

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from service.console.operations.actions import Payloads
 from service.console.operations.paced import PacedReplay
 from service.console.operations.timeline import Kind
 from service.console.operations.views import Movement, moved, stats_view
@@ -23,6 +24,7 @@ from service.console.pages import overview as overview_module
 from service.console.pages.changes import Changes
 from service.console.pages.charts import Chart, Span, charts
 from service.console.pages.desk import Desk
+from service.console.pages.event_page import EventPage
 from service.console.pages.figures import _DELIVERY as DELIVERY
 from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
@@ -30,13 +32,15 @@ from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
+from service.outbox.event import Meta
 from service.outbox.figures import DeadGroup, Sample, Stats
-from service.outbox.model import DeliveryRecord, Filter, State
+from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.runs.figures import KeptNames, NameView
 from service.web.pages.page import _OWN as OWN_PAGES
 from service.web.server.middleware import error_middleware
 from tests.support.clock import Clock
 from tests.support.html_page import judge_page, judge_part
+from tests.support.made_row import made_row
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -157,6 +161,10 @@ class Calm:
         return charts([], span, 1_795_559_400_000), []
 
     dead_groups = rows = nothing
+
+    async def between(self, *_: object) -> list[Sample]:
+        return []
+
     current = no_one
 
     async def load_scope(self, *_: object) -> object:
@@ -207,6 +215,70 @@ async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_clie
     assert "<strong>rejected</strong>" in page
     assert "by ada: <strong>1,200 done</strong>, about 1 min left.</p>" in page
     assert '<progress max="2400" value="1200"' in page
+
+
+AT_INNGEST = "01KB08Z4Q0XW5M7T3Y8S000017"
+LINK = f"https://inngest.example/{AT_INNGEST}"
+OPENS = "<br><small>Opens the event and its runs in Inngest.</small>"
+SEEN = "<small>the id that Inngest sees</small>"
+ALONE = " <small>sent alone, because it may be the cause of trouble</small>"
+ACTIONS = {State.DELIVERING: [], State.DEAD: ["replay", "discard"]}
+
+
+@pytest.mark.parametrize("state", State)
+async def test_the_page_of_an_event_has_the_facts_of_its_row(aiohttp_client, state):
+    shown, calm = made_row(state), cast("Any", Calm())
+
+    async def found(wanted: Filter) -> list[Row]:
+        return [shown] if wanted.ids == ("e-1",) else []
+
+    calm.rows = found
+    payloads = Payloads(calm, calm, NullRecorder())
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    page_of = EventPage(calm, calm, payloads, desk(calm), lambda _: LINK if has_link else None)
+    app.add_routes(page_of.routes())
+    client = await aiohttp_client(app)
+    others = product(("branch/a", None), (True, False), (1200, 0), ("rejected", None), ("no", None))
+    wires, sends = (None, "", "e-1", "order-1"), (0, 1, 1200)
+    for (wire_id, sent, has_link), (environment, isolated, size, reason, detail) in zip(
+        product(wires, sends, (True, False)), cycle(others), strict=False
+    ):
+        shown = made_row(
+            state,
+            sends=sent,
+            isolated=isolated,
+            attempts=1200,
+            payload_bytes=size,
+            reason=reason,
+            detail=detail,
+            inngest_id=AT_INNGEST,
+            meta=Meta(wire_id, environment),
+        )
+        page = await (await client.get("/outbox/events/e-1")).text()
+        opens = f'<a class="id" href="{LINK}" rel="noreferrer">{AT_INNGEST}</a>{OPENS}'
+        facts = {
+            "Event name": "documents/aws.index",
+            "User": "u-1",
+            "Owner": "dev u-1",
+            "Inngest\u2019s id": opens
+            if sent and has_link
+            else f"<code data-copy>{AT_INNGEST}</code>",
+            "Sender\u2019s id": f"<code>{wire_id or 'none'}</code> {SEEN}",
+            "Environment": environment,
+            "Attempts": "1,200 <small>answers that judged this event alone</small>",
+            "Sends": f"{sent:,}{ALONE if isolated else ''}",
+            "Reason": f"<strong>{reason}</strong>" + (f"<br>{detail}" if detail else ""),
+            "Payload": "1,200 bytes" if size else "removed",
+        }
+        gone = {"Sender\u2019s id": wire_id in (None, "e-1"), "Environment": environment is None}
+        gone["Reason"] = reason is None
+        told = {name: fact for name, fact in facts.items() if not gone.get(name)}
+        assert dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page)) == told
+        actions = re.findall('<form method="post" action="/outbox/([a-z]+)"><input', page)
+        assert actions == ACTIONS.get(state, ["discard"])
+        asks = "<button>Show the payload</button>" in page
+        assert (asks, "The payload was removed." in page) == (size > 0, not size)
+    assert (await client.get("/outbox/events/e-2")).status == 404
 
 
 @pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
