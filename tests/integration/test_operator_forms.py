@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from service.console.operations.actions import Payloads
+from service.console.operations.bulk import Action, Proposal
 from service.console.operations.paced import PacedReplay
 from service.console.operations.timeline import Kind
 from service.console.operations.views import Movement, moved, stats_view
@@ -279,6 +280,64 @@ async def test_the_page_of_an_event_has_the_facts_of_its_row(aiohttp_client, sta
         asks = "<button>Show the payload</button>" in page
         assert (asks, "The payload was removed." in page) == (size > 0, not size)
     assert (await client.get("/outbox/events/e-2")).status == 404
+
+
+LEADS = {
+    "replay": "Dead events become pending again and go out under their old ids, with no attempts "
+    "counted. Nothing has been changed yet.",
+    "discard": "The events are removed for good. Nothing has been changed yet.",
+}
+RISKS = {
+    "replay": "may first have been sent more than 24 h ago, and Inngest forgets an id after 24 h: "
+    "what it took then runs a second time.",
+    "discard": "may not have reached Inngest, and never will after this.",
+}
+REFUSALS = {
+    "replay": "can\u2019t be replayed, as only dead events can.",
+    "discard": "can\u2019t be discarded now: being sent.",
+}
+REPEAT = "More events match than one change takes. Repeat it for the rest."
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("count", [0, 1, 20, 21])
+async def test_a_dry_run_says_what_would_change_and_what_not(aiohttp_client, action, count):
+    shown: Any = None
+
+    class Proposed:
+        async def propose(self, *_: object, **__: object) -> Proposal:
+            return shown
+
+    calm = cast("Any", Calm())
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app.add_routes(Changes(desk(calm), cast("Any", Proposed()), calm, calm, calm).routes())
+    client = await aiohttp_client(app)
+    rows = [made_row(State.DEAD, id=f"e-{at}") for at in range(count)]
+    words = f"{action.capitalize()} {count:,} event{'s' if count != 1 else ''}"
+    of_replay = action is Action.REPLAY
+    for risk, left_out, has_more in product((0, 1, 1200), (0, 1, 1200), (False, True)):
+        late, lost = (risk, 0) if of_replay else (0, risk)
+        shown = Proposal(action, Filter(), rows, 7, left_out, has_more, late, lost)
+        answer = await client.post(f"/outbox/{action}", data={"event": "e-0", "name": "n"})
+        if not count and not left_out:
+            assert answer.status == 404
+            continue
+        page = await answer.text()
+        assert f"<h1>{f'{words}?' if count else f'Nothing to {action}'}</h1>" in page
+        leads = [LEADS[action]] if count else []
+        assert re.findall('<p class="lead">(.*)</p>', page) == leads
+        told = ((EVENTS[risk], RISKS[action]), (EVENTS[left_out], REFUSALS[action]))
+        warnings = [f"{events} {why}" for events, why in told if events]
+        assert re.findall('<p class="warning">(.*)</p>', page) == [*warnings, *[REPEAT] * has_more]
+        assert ('name="perMinute"' in page) == (of_replay and count > 1)
+        button = f'<button class="{"primary" if of_replay else "danger"}">{words}</button>'
+        assert (button in page, "<button class=" in page[page.index("<h1>") :]) == (count > 0,) * 2
+        assert page.count('<th scope="row"') == min(count, 20)
+        assert re.findall(r"and (\d+) more\.", page) == (["1"] if count == 21 else [])
+        hidden = re.findall(r'type="hidden" name="(\w+)" value="(.*)"', page)
+        fields = {"name": "n", "event": "e-0", "seen": "7", "confirmed": "yes"}
+        assert dict(hidden) == fields
+        assert '<a class="button" href="/outbox/events?name=n">Leave them as they are</a>' in page
 
 
 @pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
