@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 from collections.abc import AsyncGenerator, Sequence
+from html import unescape
 from itertools import cycle, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from aiohttp import web
 from service.console.operations.actions import Payloads
 from service.console.operations.bulk import Action, Proposal
 from service.console.operations.paced import PacedReplay
+from service.console.operations.search import Found
 from service.console.operations.timeline import Kind
 from service.console.operations.views import Movement, moved, stats_view
 from service.console.pages import desk as desk_module
@@ -27,6 +29,7 @@ from service.console.pages.charts import Chart, Span, charts
 from service.console.pages.desk import Desk
 from service.console.pages.event_page import EventPage
 from service.console.pages.figures import _DELIVERY as DELIVERY
+from service.console.pages.lists import Lists
 from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
@@ -75,12 +78,21 @@ def desk(calm: Any = None) -> Desk:
 
 
 @pytest.fixture
-async def client(overview, aiohttp_client):
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+def serve(aiohttp_client):
+    """A client of these pages."""
+
+    async def serving(*parts: Any) -> Any:
+        app = web.Application(middlewares=[error_middleware(NullRecorder())])
+        app.add_routes([route for part in parts for route in part.routes()])
+        return await aiohttp_client(app)
+
+    return serving
+
+
+@pytest.fixture
+async def client(overview, serve):
     nothing = cast("Any", None)
-    changes = Changes(desk(), nothing, nothing, nothing, nothing)
-    app.add_routes([*overview.routes(), *changes.routes()])
-    return await aiohttp_client(app)
+    return await serve(overview, Changes(desk(), nothing, nothing, nothing, nothing))
 
 
 async def test_live_figures_that_begin_during_a_stop_end_at_once(client, overview):
@@ -105,20 +117,18 @@ class Away(Silence):
     ("error", "told"),
     [(OutboxUnavailableError(), 0), (ConnectionResetError(), 0), (ZeroDivisionError(), 1)],
 )
-async def test_live_figures_end_and_only_a_fault_of_ours_is_told(aiohttp_client, error, told):
+async def test_live_figures_end_and_only_a_fault_of_ours_is_told(serve, error, told):
     complaints = list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda _, why: complaints.append(why))
     nothing = cast("Any", None)
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    app.add_routes(Overview(desk(), Away(error), nothing, nothing, nothing).routes())
-    client = await aiohttp_client(app)
+    client = await serve(Overview(desk(), Away(error), nothing, nothing, nothing))
     assert await (await client.get("/outbox/live")).read() == b""
     await client.close()
     gc.collect()
     assert len(complaints) == told
 
 
-async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatch):
+async def test_live_charts_are_drawn_every_20_seconds(serve, monkeypatch):
     clock = Clock()
     delivery = msgspec.structs.replace(HEALTHY_DELIVERY, state="backing_off")
     stats = [Stats(0, 0, 0, dead, None, None, delivery, 0, None) for dead in (0, 1200)]
@@ -132,9 +142,8 @@ async def test_live_charts_are_drawn_every_20_seconds(aiohttp_client, monkeypatc
 
     monkeypatch.setattr(overview_module, "time", SimpleNamespace(monotonic=clock))
     calm = cast("Any", Calm())
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    app.add_routes(Overview(desk(calm), Ticking(), calm, calm, calm).routes())
-    told = await (await (await aiohttp_client(app)).get("/outbox/live?span=day")).text()
+    client = await serve(Overview(desk(calm), Ticking(), calm, calm, calm))
+    told = await (await client.get("/outbox/live?span=day")).text()
     assert [told.count(f"event: {name}\n") for name in ("figures", "charts", "dead")] == [4, 2, 2]
     judge_part("".join(re.findall("data: (.*<.*)", told)))
     assert told.count("Waiting over the last day: ") == 2
@@ -188,14 +197,11 @@ JOURNAL = {"bucket": "b", "restoredDead": 1, "mayRunTwice": 2}
 
 @pytest.mark.parametrize("state", ["ok", "away", "unread"])
 @pytest.mark.parametrize("missing", EVENTS)
-async def test_the_overview_warns_of_a_journal_that_lacks_something(aiohttp_client, state, missing):
+async def test_the_overview_warns_of_a_journal_that_lacks_something(serve, state, missing):
     shown: dict[str, Any] = {}
     calm = cast("Any", Calm())
     calm.dead_groups, calm.current = buried, half_done
-    overview = Overview(desk(calm), Silence(), calm, calm, lambda: shown)
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    app.add_routes(overview.routes())
-    client = await aiohttp_client(app)
+    client = await serve(Overview(desk(calm), Silence(), calm, calm, lambda: shown))
     reasons, refusals = (None, "S3 is away"), ((), ("1 runs",), ("1 runs", "2 run"))
     for (reason, refused), restored in zip(product(reasons, refusals), cycle(EVENTS), strict=False):
         given = {"state": state, "missing": missing, "reason": reason}
@@ -227,7 +233,7 @@ ACTIONS = {State.DELIVERING: [], State.DEAD: ["replay", "discard"]}
 
 
 @pytest.mark.parametrize("state", State)
-async def test_the_page_of_an_event_has_the_facts_of_its_row(aiohttp_client, state):
+async def test_the_page_of_an_event_has_the_facts_of_its_row(serve, state):
     shown, calm = made_row(state), cast("Any", Calm())
 
     async def found(wanted: Filter) -> list[Row]:
@@ -235,10 +241,8 @@ async def test_the_page_of_an_event_has_the_facts_of_its_row(aiohttp_client, sta
 
     calm.rows = found
     payloads = Payloads(calm, calm, NullRecorder())
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
     page_of = EventPage(calm, calm, payloads, desk(calm), lambda _: LINK if has_link else None)
-    app.add_routes(page_of.routes())
-    client = await aiohttp_client(app)
+    client = await serve(page_of)
     others = product(("branch/a", None), (True, False), (1200, 0), ("rejected", None), ("no", None))
     wires, sends = (None, "", "e-1", "order-1"), (0, 1, 1200)
     for (wire_id, sent, has_link), (environment, isolated, size, reason, detail) in zip(
@@ -301,7 +305,7 @@ REPEAT = "More events match than one change takes. Repeat it for the rest."
 
 @pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("count", [0, 1, 20, 21])
-async def test_a_dry_run_says_what_would_change_and_what_not(aiohttp_client, action, count):
+async def test_a_dry_run_says_what_would_change_and_what_not(serve, action, count):
     shown: Any = None
 
     class Proposed:
@@ -309,9 +313,7 @@ async def test_a_dry_run_says_what_would_change_and_what_not(aiohttp_client, act
             return shown
 
     calm = cast("Any", Calm())
-    app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    app.add_routes(Changes(desk(calm), cast("Any", Proposed()), calm, calm, calm).routes())
-    client = await aiohttp_client(app)
+    client = await serve(Changes(desk(calm), cast("Any", Proposed()), calm, calm, calm))
     rows = [made_row(State.DEAD, id=f"e-{at}") for at in range(count)]
     words = f"{action.capitalize()} {count:,} event{'s' if count != 1 else ''}"
     of_replay = action is Action.REPLAY
@@ -338,6 +340,62 @@ async def test_a_dry_run_says_what_would_change_and_what_not(aiohttp_client, act
         fields = {"name": "n", "event": "e-0", "seen": "7", "confirmed": "yes"}
         assert dict(hidden) == fields
         assert '<a class="button" href="/outbox/events?name=n">Leave them as they are</a>' in page
+
+
+PAUSED_MS = 1_795_559_400_000
+SINCE = '<time datetime="2026-11-24T22:30:00Z">2026-11-24 22:30:00 UTC</time>'
+
+
+@pytest.mark.parametrize("state", ["", *State])
+@pytest.mark.parametrize("user", ["", "u"])
+async def test_a_list_says_what_it_shows_and_what_may_follow(serve, state, user):
+    shown = Found([])
+
+    async def find(wanted: Filter) -> Found:
+        assert (wanted.state, wanted.user_part) == (state or None, user or None)
+        return shown
+
+    async def stats() -> Stats:
+        return Stats(1, 2, 3, 1200, None, None, HEALTHY_DELIVERY, 0, None, sent=5)
+
+    calm = cast("Any", Calm())
+    calm.find, calm.stats, calm.dead_groups = find, stats, buried
+    client = await serve(Lists(desk(calm), calm, calm, calm, calm, calm))
+    given = "&".join(
+        f"{name}={value}" for name, value in (("state", state), ("user", user)) if value
+    )
+    actions = {"": ["replay", "discard"], "dead": ["replay", "discard"], "delivering": []}
+    acts = actions.get(state, ["discard"])
+    ends = ({}, {"next_seq": 5}, {"next_seq": 5, "paused_at_ms": PAUSED_MS}, {"is_cut": True})
+    for count, end, before in product((0, 2), ends, (None, 9)):
+        rows = [made_row(State(state or "dead"), id=f"e-{at}") for at in range(count)]
+        shown = Found(rows, **end)
+        page = await (await client.get(f"/outbox/events?{given}&before={before or ''}")).text()
+        among = {"paused_at_ms": f" among those accepted since {SINCE}"}
+        among["is_cut"] = " among the newest whose ids begin so"
+        of = next((words for name, words in among.items() if name in end), "")
+        is_any = user or before or of
+        nothing = f"No event matches{of}." if is_any else "There are no such events."
+        assert re.findall('<p class="empty">(.*)</p>', page) == ([] if count else [nothing])
+        pages = page[page.index('<nav class="pages"') : page.index('<form class="filters')]
+        links = [(f"/outbox/events?{given}", "Newest")] if before else []
+        if "next_seq" in end:
+            words = "Search older events" if "paused_at_ms" in end else "Older"
+            links.append((f"/outbox/events?{given}&before=5".replace("?&", "?"), words))
+        assert re.findall('<a class="button" href="(.*?)".*?>(.*?)<', unescape(pages)) == links
+        quiet = [f"Searched back to {SINCE}."] if "paused_at_ms" in end and count else []
+        quiet += ["More ids begin so: give more of the id."] if "is_cut" in end else []
+        assert re.findall('<span class="quiet">(.*?)</span>', pages) == quiet
+        assert ("Export all that match:" in pages) == (count > 0)
+        assert page.count('aria-label="Select event ') == (count if acts else 0)
+        of = ("selected", "all that match") if state or user else ("selected",)
+        buttons = [f"{act.capitalize()} {which}\u2026" for which in of for act in acts]
+        told = re.findall(r'formaction="/outbox/\w+"[^>]*>(\w+ \w+.*?)<', page)
+        assert told == (buttons if count else [])
+        is_grouped = (state, user, before) == ("dead", "", None)
+        assert ("By name and reason" in page, "1,200</td>" in page) == (is_grouped,) * 2
+        assert ('id="reason"' in page) == (state in ("", "dead"))
+        assert (">Clear</a>" in page) == bool(user)
 
 
 @pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
