@@ -34,7 +34,7 @@ from service.console.pages.overview import Overview
 from service.errors import OutboxUnavailableError
 from service.identity.user import Operators, User
 from service.observe.recorder import NullRecorder
-from service.outbox.audit import new_act
+from service.outbox.audit import AuditRecord, new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Meta
 from service.outbox.figures import DeadGroup, Sample, Stats
@@ -396,6 +396,49 @@ async def test_a_list_says_what_it_shows_and_what_may_follow(serve, state, user)
         assert ("By name and reason" in page, "1,200</td>" in page) == (is_grouped,) * 2
         assert ('id="reason"' in page) == (state in ("", "dead"))
         assert (">Clear</a>" in page) == bool(user)
+
+
+@pytest.mark.parametrize("event", ["", "e-1"])
+async def test_the_audit_shows_its_latest_acts_and_offers_more(serve, event):
+    there: list[AuditRecord] = []
+
+    async def audit(limit: int, *, event: str | None) -> list[AuditRecord]:
+        assert event == (given or None)
+        return there[:limit]
+
+    calm, given = cast("Any", Calm()), event
+    calm.audit = audit
+    client = await serve(Lists(desk(calm), calm, calm, calm, calm, calm))
+    acts = [AuditRecord("a", 1, "ada", "replay", f"act {at}", ()) for at in range(1_001)]
+    for count, limit in product((0, 1, 50, 51, 1_000, 1_001), ("", 0, 1, 50, 999, 1_000, 5_000)):
+        there, most = acts[:count], min(1_000, int(limit or 50))
+        page = await (await client.get(f"/outbox/audit?event=+{event}+&limit={limit}")).text()
+        shown = [one.detail for one in there[:most]]
+        assert re.findall('<td class="outcome">(.*)', page) == shown
+        more = [str(min(1_000, 2 * most))] if count > most < 1_000 else []
+        found = re.findall('href="(.*)limit=(.*)">Show more</a>', unescape(page))
+        assert found == [(f"/outbox/audit?event={event}&", one) for one in more]
+        nothing = (
+            "No act changed such an event." if event else "No operator has changed anything yet."
+        )
+        assert re.findall('<p class="empty">(.*)</p>', page) == ([] if count else [nothing])
+        assert (">Clear</a>" in page) == bool(event)
+    for count, words in (
+        (1, "1 event"),
+        (200, "200 events"),
+        (201, "201 events"),
+        (1_400, "1,400 events"),
+    ):
+        ids = [f"e-{at}" for at in range(count)]
+        there = [AuditRecord("a", 1, "ada", "discard", "all", tuple(ids))]
+        page = await (await client.get(f"/outbox/audit?event={event}")).text()
+        assert re.findall("<summary>(.*)</summary>", page) == [words]
+        assert (
+            re.findall(r'<li><a class="id" href="/outbox/events/(.*)">\1</a></li>', page)
+            == ids[:200]
+        )
+        rest = [f"{count - 200:,}"] if count > 200 else []
+        assert re.findall("<li>and (.*) more: <code>outbox audit --json</code> lists", page) == rest
 
 
 @pytest.mark.parametrize("folder", [Path(desk_module.__file__).parent / "templates", OWN_PAGES])
