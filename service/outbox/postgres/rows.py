@@ -154,9 +154,7 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
     alone = ids is None and not of_owner and state is None
     return {
         **msgspec.structs.asdict(wanted),
-        "in_ids": ids,
         "in_owner": wanted.owner if of_owner and wanted.alias is None else None,
-        "in_alias": wanted.alias and storable(wanted.alias),
         "in_prefix": prefix if alone else None,
         "ids": ids,
         "alias": wanted.alias and storable(wanted.alias),

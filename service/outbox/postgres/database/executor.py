@@ -37,10 +37,9 @@ class LostError(Exception):
 
 
 class PostgresExecutor:
-    """The connections; an async context manager. `statements` counts the round trips."""
+    """The connections; an async context manager."""
 
     def __init__(self, url: str, connection_seconds: float) -> None:
-        self.statements = 0
         self._connection_seconds = connection_seconds
         self._planned = asyncio.Semaphore(MAX_CONNECTIONS // 2)
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
@@ -124,7 +123,6 @@ class PostgresExecutor:
             async with self._pool.connection(timeout=timeout) as connection:
                 self._in_use[connection] = deadline
                 connection.warned = False
-                self.statements += 1
                 async with _cursor(connection, planned=planned) as cursor:
                     await cursor.execute(statement, given)
                     rows = await cursor.fetchall() if cursor.description else []

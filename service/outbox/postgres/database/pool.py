@@ -41,8 +41,7 @@ class PostgresPool:
 
     def __init__(self, url: str, *, timings: PoolTimings | None = None) -> None:
         self.timings = timings or PoolTimings()
-        self.schema = schema_of(url)
-        self._statements = statements(self.schema)
+        self._statements = statements(schema_of(url))
         self._executor = PostgresExecutor(url, self.timings.connection_seconds)
         self._availability = Availability(url, self._executor.renew)
 
@@ -53,11 +52,6 @@ class PostgresPool:
     async def __aexit__(self, *_: object) -> None:
         await self._availability.close()
         await self._executor.__aexit__()
-
-    @property
-    def statements(self) -> int:
-        """The number of round trips."""
-        return self._executor.statements
 
     @property
     def failure(self) -> str | None:

@@ -1,7 +1,7 @@
 -- name: ROWS
 -- The rows that a filter finds, newest first. The source is one of the views of the places that lists
--- begin at; what begins with `in_` is asked of it, the rest of the rows. It is planned with its
--- values, so that a condition without one is dropped.
+-- begin at; ids, an alias and what begins with `in_` are asked of it, the rest of the rows. It is
+-- planned with its values, so that a condition without one is dropped.
 SELECT r.event_id, r.name, r.owner, r.user_id, r.state, r.attempts, r.sends, r.isolated,
        r.accepted_at_ms, r.first_sent_at_ms, r.settled_at_ms, r.due_seconds, r.lease_seconds,
        r.reason, r.detail,
@@ -10,12 +10,12 @@ SELECT r.event_id, r.name, r.owner, r.user_id, r.state, r.attempts, r.sends, r.i
 FROM (
     SELECT seq FROM outbox.source
     WHERE (%(in_owner)s::text IS NULL OR (owner = %(in_owner)s AND seq > -1))
-      AND (%(in_ids)s::text[] IS NULL OR seq = ANY(ARRAY(
-          SELECT seq FROM outbox.events WHERE event_id = ANY(%(in_ids)s))))
-      AND (%(in_alias)s::text IS NULL OR seq = ANY(ARRAY(
-          SELECT seq FROM outbox.events WHERE owner = %(owner)s AND meta ->> 'wire_id' = %(in_alias)s
-              AND left(meta ->> 'wire_id', 255) = left(%(in_alias)s, 255) AND meta ->> 'wire_id' <> ''
-          UNION ALL SELECT seq FROM outbox.events WHERE meta ->> 'moved_id' = %(in_alias)s)))
+      AND (%(ids)s::text[] IS NULL OR seq = ANY(ARRAY(
+          SELECT seq FROM outbox.events WHERE event_id = ANY(%(ids)s))))
+      AND (%(alias)s::text IS NULL OR seq = ANY(ARRAY(
+          SELECT seq FROM outbox.events WHERE owner = %(owner)s AND meta ->> 'wire_id' = %(alias)s
+              AND left(meta ->> 'wire_id', 255) = left(%(alias)s, 255) AND meta ->> 'wire_id' <> ''
+          UNION ALL SELECT seq FROM outbox.events WHERE meta ->> 'moved_id' = %(alias)s)))
       AND (%(in_prefix)s::text IS NULL OR seq = ANY(ARRAY(
           SELECT seq FROM outbox.events WHERE event_id >= %(in_prefix)s AND event_id < %(prefix_end)s
           ORDER BY event_id DESC LIMIT 10000)))
