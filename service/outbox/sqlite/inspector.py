@@ -174,7 +174,7 @@ def _searched(wanted: Filter, now_ms: int) -> tuple[str, dict[str, Any]]:
     if wanted.state is not None:
         tests.append(f"state = '{wanted.state}'")
     if wanted.never_sent:
-        tests.append("state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL")
+        tests.append("state = 'pending' AND sends = 0")
     values = {
         **msgspec.structs.asdict(wanted),
         "now": now_ms,

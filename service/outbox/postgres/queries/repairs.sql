@@ -35,7 +35,7 @@ WITH named AS MATERIALIZED (
 ), waiting AS (
     DELETE FROM outbox.ready WHERE seq = ANY(ARRAY(SELECT seq FROM named))
         AND coalesce(%(state)s::text, 'pending') = 'pending'
-        AND (NOT %(never_sent)s::boolean OR (sends = 0 AND first_sent_at_ms IS NULL))
+        AND (NOT %(never_sent)s::boolean OR sends = 0)
     RETURNING seq, 'pending' AS state
 ), answered AS (
     DELETE FROM outbox.sent WHERE seq = ANY(ARRAY(SELECT seq FROM named))
