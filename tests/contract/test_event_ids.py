@@ -122,23 +122,34 @@ async def test_two_owners_may_choose_the_same_id(outbox: Outbox) -> None:
     assert len(await outbox.confirmations.delivered(10)) == 2
 
 
-LONG = "i" * 256
+LONG, ULID = "i" * 256, "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
+@pytest.mark.parametrize("name", ["same", ULID])
 async def test_each_id_of_a_row_finds_it_for_its_sender_alone(
-    outbox: Outbox, lookup: RowLookup
+    outbox: Outbox, lookup: RowLookup, name: str
 ) -> None:
     """The newer one of two that a sender named alike."""
-    mine, others, newer = chosen("same"), chosen("same", owner="u-2"), chosen("same")
+    mine, others, newer = chosen(name), chosen(name, owner="u-2"), chosen(name)
     for one in (event(), mine, others, event()):
         await outbox.intake.append(one)
     row = await outbox.intake.find(mine.id)
     assert row.inngest_id
-    for one in (mine.id, row.inngest_id, "same"):
+    for one in (mine.id, row.inngest_id, name):
         assert await lookup.find(one, mine.owner) == row
     await outbox.intake.append(newer)
-    found = [await lookup.find("same", owner) for owner in (mine.owner, others.owner, "u-3")]
+    found = [await lookup.find(name, owner) for owner in (mine.owner, others.owner, "u-3")]
     assert [one and one.id for one in found] == [newer.id, others.id, None]
+
+
+async def test_a_row_is_found_by_the_ulid_that_it_brought_from_another_outbox(
+    outbox: Outbox, lookup: RowLookup
+) -> None:
+    moved = msgspec.structs.replace(event(), meta=Meta(moved_id=ULID))
+    for one in (event(), moved):
+        await outbox.intake.append(one)
+    row = await lookup.find(ULID, "u-2")
+    assert (row.id, row.inngest_id) == (moved.id, ULID)
 
 
 async def test_an_unknown_id_finds_none(outbox: Outbox, lookup: RowLookup) -> None:

@@ -179,6 +179,11 @@ async def test_a_claimed_row_is_delivering_under_its_lease(outbox: Outbox) -> No
 async def test_a_lease_that_ends_makes_its_rows_due_and_the_old_claim_void(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     late = await claim(outbox, ask(lease_seconds=0.1))
+
+    async def lease() -> float | None:
+        return (await outbox.intake.find(sent.id)).lease_in_seconds
+
+    await eventually(lease, lambda left: not left)  # at 0 or due again, and never below
     batch = await claim(outbox)
     assert ids(batch) == [sent.id]
     [entry] = batch.entries

@@ -23,6 +23,7 @@ from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
+from service.outbox.event import Meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
@@ -475,23 +476,53 @@ async def test_a_full_outbox_refuses_no_transaction(postgres_url: str) -> None:
 
 
 async def test_what_waits_in_the_inbox_is_pending_for_everybody(postgres_url: str) -> None:
-    """A service that is stopped leaves it there."""
-    migrate(postgres_url)
+    """A service that is stopped leaves it there; each filter finds it."""
+    async with PostgresStorage(postgres_url).open() as outbox:
+        stored = (await outbox.intake.append(event("u-9"))).event_id
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         first = append(connection, name="app/one", number=1)
         second = append(connection, name="app/two", number=2)
+        third = call(
+            connection,
+            """'n', '{"title": "Zoë"}', 'Zoe', id => 'o-1', v => '2',
+            environment => 'branch', trace => '00-trace'""",
+        )
+    now_ms, every = int(time.time() * 1000), [third, second, first, stored]
+    before, after = now_ms - DAY_MS, now_ms + DAY_MS
     from service.outbox.postgres.store import open_postgres_operations
 
     async with open_postgres_operations(postgres_url) as outbox:
         stats = await outbox.inspector.stats()
-        assert stats.pending == 2
+        assert stats.pending == 4
         assert stats.oldest_pending_seconds is not None
-        rows = await outbox.inspector.rows(Filter(state=State.PENDING))
-        assert [(row.id, row.name) for row in rows] == [(second, "app/two"), (first, "app/one")]
-        page = await outbox.inspector.rows(Filter(before_seq=rows[0].seq))
-        assert [row.id for row in page] == [first]
-        assert await outbox.inspector.rows(Filter(state=State.DEAD)) == []
-        assert [row.id for row in await outbox.inspector.rows(Filter(ids=(first,)))] == [first]
+        newest, *rows = await outbox.inspector.rows(Filter(state=State.PENDING))
+        assert newest.meta == Meta(None, "branch", trace="00-trace")
+        wanted: list[tuple[dict[str, Any], list[str]]] = [
+            ({}, every),
+            ({"limit": 3}, every[:3]),
+            *(({"state": state}, []) for state in State if state is not State.PENDING),
+            ({"reason": "rejected"}, []),
+            ({"ids": (first, stored)}, [first, stored]),
+            ({"ids": (first, stored), "limit": 1}, [first]),
+            ({"id_prefix": second[:30]}, [second]),
+            ({"owner": "database u-1"}, [second, first]),
+            ({"alias": "o-1", "owner": "database Zoe"}, [third]),
+            ({"alias": "o-1", "owner": "database u-1"}, []),
+            ({"user_id": "Zoe"}, [third]),
+            ({"name": "app/one"}, [first]),
+            ({"user_part": "zO"}, [third]),
+            ({"name_part": "TWO"}, [second]),
+            ({"payload_part": "Zoë"}, [third]),
+            ({"since_ms": before, "until_ms": after}, every),
+            ({"since_ms": after}, []),
+            ({"until_ms": before}, []),
+            ({"before_seq": rows[0].seq}, [first, stored]),
+            ({"after_seq": rows[1].seq}, [third, second]),
+        ]
+        for given, ids_ in wanted:
+            found = await outbox.inspector.rows(Filter(**given))
+            assert [row.id for row in found] == ids_, given
+            assert await outbox.inspector.count(Filter(**given)) == len(ids_), given
         payload = json.loads(await outbox.inspector.payload(second) or b"")
         assert payload["data"] == {"number": 2}
         gone = await outbox.repairs.discard(
@@ -499,7 +530,7 @@ async def test_what_waits_in_the_inbox_is_pending_for_everybody(postgres_url: st
         )
         assert gone == [first]
         assert [one.ids for one in await outbox.inspector.audit(1, event=first)] == [(first,)]
-        assert (await outbox.inspector.stats()).pending == 1
+        assert (await outbox.inspector.stats()).pending == 3
 
 
 async def test_an_event_that_is_appended_beside_a_flood_keeps_its_share(postgres_url: str) -> None:

@@ -84,7 +84,7 @@ class MemoryRow:
             first_sent_at_ms=_ms(self.first_sent_at or first_sent_at),
             settled_at_ms=_ms(self.settled_at),
             due_in_seconds=max(0.0, self.due_at - now) if self.state is State.PENDING else None,
-            lease_in_seconds=self.lease_until - now if claimed else None,
+            lease_in_seconds=max(0.0, self.lease_until - now) if claimed else None,
             reason=self.reason,
             detail=self.detail,
             history=tuple(self.notes),
