@@ -346,20 +346,24 @@ async def test_stats_says_how_the_journal_is(
     ]
 
 
-def made_start(one: str, objects: int, size: int, unknown: int, *, is_mine: bool) -> StartView:
-    return StartView(one, is_mine, not is_mine, objects, size, 1, unknown, 0, None)
+def made_start(
+    one: str, objects: int, size: int, unknown: int, *, ours: bool, live: bool
+) -> StartView:
+    return StartView(one, ours, live, objects, size, 1, unknown, 0, None)
 
 
 async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = made_start("5f3c", 1_200, 34_000, 0, is_mine=True)
-    other = made_start("9a1b", 2, 700, 5_000, is_mine=False)
+    mine = made_start("5f3c", 1_200, 34_000, 0, ours=True, live=False)
+    other = made_start("9a1b", 2, 700, 5_000, ours=False, live=True)
+    running = made_start("a0", 1, 1, 1, ours=True, live=True)
+    ended = made_start("b0", 0, 0, 0, ours=False, live=False)
     brought_back = list[list[str]]()
 
     class Desk:
         async def starts(self) -> list[StartView]:
-            return [mine, other]
+            return [mine, other, running, ended]
 
         async def restore(self, ids: list[str]) -> Restored:
             brought_back.append(ids)
@@ -367,15 +371,18 @@ async def test_the_journal_is_told_by_its_starts_and_what_came_back_of_them(
 
     for name in ("open_journal_look", "open_journal_desk"):
         monkeypatch.setattr(journal, name, lambda _: contextlib.nullcontext(Desk()))
-    never = "events that this file has never had\n"
-    first = "5f3c  this file's: 1,200 objects, 34,000 bytes; 0 " + never
-    second = "9a1b  another file's, runs or was killed: 2 objects, 700 bytes; 5,000 " + never
+    never = " that this file has never had\n"
+    first = "5f3c  this file's: 1,200 objects, 34,000 bytes; 0 events" + never
+    second = "9a1b  another file's, runs or was killed: 2 objects, 700 bytes; 5,000 events" + never
+    third = "a0  this file's, runs or was killed: 1 object, 1 byte; 1 event" + never
+    last = "b0  another file's: 0 objects, 0 bytes; 0 events" + never
     nothing = "There is nothing of that in the journal.\n"
     dry = "Nothing was changed: give --yes to do it.\n"
     old = "4,000 are older than Inngest remembers and may run twice.\n"
     back = f"Brought back 2,000 pending and 3,000 dead events; {old}"
     for options, code, said in (
-        ("--yes", 0, first + second),
+        ("--yes", 0, first + second + third + last),
+        ("", 0, first + second + third + last),
         ("--restore 9a1b --restore 9a1b", 0, second + dry),
         ("--restore 9a1b --restore 5f3c --yes", 0, first + second + back),
         ("--restore 9a1b --restore 0000 --yes", 1, second + back),
