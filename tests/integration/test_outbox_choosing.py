@@ -122,7 +122,10 @@ async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store
     assert (await outbox_json(store_url, "discard", *window, "--state", "pending"))["ids"] == [
         "019e-ab"
     ]
-    [audit] = await outbox_json(store_url, "audit")
+    latest = ("--until", "9999-12-31T23:59:59.999999")
+    assert len((await outbox_json(store_url, "replay", *latest, "--yes"))["ids"]) == 3
+    last, audit = await outbox_json(store_url, "audit")
+    assert "until=9999-12-31T23:59:59Z" in last["detail"]
     assert "since=2026-11-25T12:01:00Z, until=2026-11-25T12:02:00Z" in audit["detail"]
     assert audit["actor"] == f"{getpass.getuser()}@{platform.node()}"
     assert await listed(store_url, "--until", "9999d") == []
@@ -131,6 +134,8 @@ async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store
 async def test_a_time_and_a_state_that_there_is_not_are_refused(tmp_path: Path) -> None:
     for option, words in (
         (("--since", "yesterday"), "10m or 7d"),
+        (("--since", "0001-01-01T00:00+14:00"), "10m or 7d"),
+        (("--until", "9999-12-31T23:59:59-14:00"), "10m or 7d"),
         (("--state", "nope"), "write one of pending, delivering, sent, delivered, dead"),
     ):
         code, _, err = await outbox_command(tmp_path / "outbox.db", "list", *option)

@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +41,7 @@ Issuer = Annotated[
 ]
 MOST_ROWS = 1_000_000_000
 _MOST_SEQ = 10**18
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_OFFERED = 30
 _SECONDS = 2.0
 
@@ -268,12 +269,12 @@ def parse_moment(text: str, now_ms: int) -> int:
 def _time_ms(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (zoned.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError) as error:  # beyond the years 1 to 9999
         raise ValueError(
             "write how long ago, such as 10m or 7d, or a time, such as 2026-11-24T22:30 (UTC)"
         ) from error
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(zoned.timestamp() * 1000)
 
 
 def owners_of(user_id: str, issuer: str | None) -> list[str]:
