@@ -89,7 +89,7 @@ class DataMapping:
     """
 
     def __init__(self, template: Object | None) -> None:
-        roots = {split_source(source)[0] for source in sources_of(template)}
+        roots = {split_source(source)[0] for source, _ in sources_of(template)}
         self.needs_app_settings = "appSettings" in roots
         self.build: Callable[[Sources], Object] = (
             _whole_body if template is None else _object(template)

@@ -32,17 +32,20 @@ def split_source(source: str) -> tuple[str, list[str]]:
     return root, keys
 
 
-def sources_of(template: object) -> Iterator[str]:
-    """Every source of a template.
+def sources_of(value: object, *, in_list: bool = False) -> Iterator[tuple[str, bool]]:
+    """Every source of a template, with True for one that stands in a list.
 
-    >>> list(sources_of({"city": "$body.address.city", "from": {"kind": "web"}}))
-    ['$body.address.city']
+    >>> list(sources_of({"city": "$body.address.city", "from": {"kinds": ["web", "$user"]}}))
+    [('$body.address.city', False), ('$user', True)]
     """
-    if isinstance(template, Mapping):
-        for value in template.values():
-            yield from sources_of(value)
-    elif isinstance(template, str) and is_source(template):
-        yield template
+    if isinstance(value, Mapping):
+        for one in value.values():
+            yield from sources_of(one, in_list=in_list)
+    elif isinstance(value, list):
+        for one in value:
+            yield from sources_of(one, in_list=True)
+    elif isinstance(value, str) and is_source(value):
+        yield value, in_list
 
 
 def check_template(template: Mapping[str, Any], schema: Schema, *, document: bool) -> None:
@@ -50,8 +53,9 @@ def check_template(template: Mapping[str, Any], schema: Schema, *, document: boo
 
     `schema` is the body's. `document` is true where the event type has a document.
     """
-    _check_lists(template)
-    for source in sources_of(template):
+    for source, in_list in sources_of(template):
+        if in_list:
+            raise ValueError(f"data: {source} stands in a list; give it a key of an object")
         root, keys = split_source(source)
         if root not in _ROOTS or "" in keys:
             roots = ", ".join(f"${one}" for one in _ROOTS)
@@ -66,24 +70,6 @@ def check_template(template: Mapping[str, Any], schema: Schema, *, document: boo
             if not document:
                 raise ValueError(f"data: {source} needs document: true")
             _check_field(source, keys, DOCUMENT_FIELDS)
-
-
-def _check_lists(template: object) -> None:
-    if isinstance(template, Mapping):
-        for value in template.values():
-            _check_lists(value)
-    elif isinstance(template, list):
-        found = next(_sources_within(template), None)
-        if found:
-            raise ValueError(f"data: {found} stands in a list; give it a key of an object")
-
-
-def _sources_within(value: object) -> Iterator[str]:
-    if isinstance(value, Mapping | list):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _sources_within(one)
-    elif isinstance(value, str) and is_source(value):
-        yield value
 
 
 def _check_field(source: str, keys: list[str], fields: tuple[str, ...]) -> None:
