@@ -91,6 +91,7 @@ def changed(**fields: Any) -> dict[str, Any]:
             changed(path="/reports"),
             "path: write a path as /api/reports, with letters, digits and . _ ~ -",
         ),
+        *((changed(path=one), "path: write a string") for one in ([], {}, None, 5)),
         (changed(path="/api/"), "path: write a path as /api/reports"),
         (changed(path="/api/a/../b"), "path: write a path as /api/reports"),
         (changed(path="/api/{id}"), "path: write a path as /api/reports"),
@@ -131,7 +132,7 @@ def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("name", "x" * 256),
+        ("name", "é" * 255 + "1"),
         ("name", "\u00e9/1"),
         ("path", "/api/A-z_0/~9.x"),
         ("path", "/api/eventsource"),

@@ -24,6 +24,7 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
   const answers = [
     view(PENDING, '"1"'),
     new Response(null, { status: 304 }),
+    Response.json({ state: "sent", final: false }),
     view({ state: "delivered", final: false }, '"2"'),
     view({ state: "delivered", final: true }, '"3"'),
   ];
@@ -33,9 +34,9 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
   const event = await new OutboxClient({ fetch, retry }).waitFor("a/b");
   assert.equal(event.final, true);
   const seen = requests.map(({ headers }) => headers.get("if-none-match"));
-  assert.deepEqual(seen, [null, '"1"', '"1"', '"2"']);
+  assert.deepEqual(seen, [null, '"1"', '"1"', null, '"2"']);
   assert.ok(requests.every(({ url }) => url === "/api/events/a%2Fb?wait=30"));
-  assert.equal(timeout.mock.callCount(), 4);
+  assert.equal(timeout.mock.callCount(), 5);
   assert.ok(timeout.mock.calls.every(({ arguments: [ms] }) => ms === 60_000));
 });
 
@@ -55,7 +56,7 @@ test("a stream may end its lines with CRLF, wherever it is cut", async () => {
 test("a stream that ends, also within an event, is opened again, and nothing is told twice", async () => {
   const told = [PENDING, { state: "sent", final: false }, { state: "dead", final: true }];
   const blocks = told.map((event) => `data: ${JSON.stringify(event)}\n\n`);
-  const answers = [`${blocks[0]}data: {"sta`, blocks.join("")];
+  const answers = [null, `${blocks[0]}data: {"sta`, blocks.join("")];
   const { fetch } = service((_, place) => new Response(answers[place]));
   const seen = [];
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });

@@ -46,7 +46,9 @@ test("a file without a type is uploaded as bytes, and an upload ends with its si
   assert.equal(ended.reason, given.signal.reason);
   const contentType = "application/octet-stream";
   assert.deepEqual(asked, [{ documentName: "A b", contentType, size: 2 }]);
-  await assert.rejects(new OutboxClient({ fetch }).upload(new Blob(["a"])), /needs options.name/);
+  for (const unnamed of [new Blob(["a"]), new File(["a"], "")]) {
+    await assert.rejects(new OutboxClient({ fetch }).upload(unnamed), /needs options.name/);
+  }
   assert.equal(asked.length, 1);
 });
 
