@@ -16,11 +16,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
+import psutil
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.config.settings import Settings
 from service.errors import ConfigurationError, OutboxUnavailableError
 from service.observe.logs import LogStream
+from service.observe.metrics import SHARED_FOLDER, forget_gauges, shared_registry
 from service.outbox.link.socket_folder import STORE, listen_in
 from service.processes.banner import Announcer
 from service.processes.child_process import (
@@ -61,6 +65,16 @@ async def main():
         os.kill(os.getpid(), signal.SIGINT)
     await asyncio.Event().wait()
 asyncio.run(main())
+"""
+RECORDS = """
+import sys
+from service.observe.metrics import PrometheusRecorder
+recorder = PrometheusRecorder()
+recorder.count("task_restarts", task="relay")
+for name in ("event_loop_lag_seconds", "oldest_pending_seconds"):
+    recorder.gauge(name, float(sys.argv[1]))
+print(flush=True)
+sys.stdin.read()
 """
 LINGERS = """
 import functools
@@ -123,6 +137,37 @@ async def test_what_a_child_said_before_its_end_is_heard_after_it(
             process = ChildProcess(ended, parent, lambda _: None)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert (await process.ended(), process.fault) == (-9, fault)
+
+
+def test_processes_that_share_a_folder_have_the_sums_the_latest_figures_and_the_worst_lag(
+    tmp_path: Path,
+) -> None:
+    def figures() -> dict[str, float]:
+        text = generate_latest(shared_registry(str(tmp_path))).decode()
+        families = text_string_to_metric_families(text)
+        return {one.name: one.value for family in families for one in family.samples if one.value}
+
+    given = {"env": {**os.environ, SHARED_FOLDER: str(tmp_path)}, "stdin": -1, "stdout": -1}
+    with contextlib.ExitStack() as stack:
+        pids = []
+        for seconds in ("3", "1"):
+            command = [sys.executable, "-c", RECORDS, seconds]
+            process = stack.enter_context(subprocess.Popen(command, **given))  # type: ignore[call-overload]
+            assert process.stdout.read(1)
+            pids.append(process.pid)
+        found, at_work = figures(), [psutil.Process(pid) for pid in pids]
+        for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
+            assert found.pop(name) > 0
+        shared = {"outbox_task_restarts_total": 2, "outbox_oldest_pending_seconds": 1}
+        assert found == {
+            **shared,
+            "outbox_event_loop_lag_seconds": 3,
+            "process_open_fds": sum(one.num_fds() for one in at_work),
+            "process_virtual_memory_bytes": sum(one.memory_info().vms for one in at_work),
+        }
+        forget_gauges(pids[0], str(tmp_path))
+        found = {name: one for name, one in figures().items() if name.startswith("outbox")}
+        assert found == {**shared, "outbox_event_loop_lag_seconds": 1}
 
 
 def test_a_second_signal_ends_a_process_at_once_with_what_it_has_logged() -> None:
