@@ -162,6 +162,7 @@ class _Forks:
         for handle in (1, 2):
             os.dup2(output, handle)
         os.close(output)
+        sys.stdout = os.fdopen(1, "w", closefd=False)  # another kind of file than the one before
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
