@@ -114,17 +114,13 @@ def read_body(
 
 
 async def read_raw_body(
-    request: web.Request,
-    *,
-    max_bytes: int,
-    owner: str | None = None,
-    seconds: float = BODY_SECONDS,
+    request: web.Request, *, max_bytes: int, owner: str | None = None
 ) -> bytes:
     """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
 
     A body of more than 64 KiB waits for its share of the budget, which it has until the request
     ends; `owner` None is the peer. Raises BodyTooLargeError, OutboxUnavailableError
-    without a share, and BodyTimeoutError after `seconds`, or for a large body that is too slow.
+    without a share, and BodyTimeoutError after 30 s, or for a large body that is too slow.
     """
     size = request.content_length or 0
     if size > max_bytes:
@@ -134,7 +130,7 @@ async def read_raw_body(
         body = content.read_nowait()
     else:
         arriving = _Arriving(request, owner or request.remote or "", max_bytes)
-        body = await arriving.read(seconds)
+        body = await arriving.read()
     if len(body) > max_bytes:
         raise BodyTooLargeError
     return body
@@ -153,11 +149,11 @@ class _Arriving:
             self._share = connection.body_share = Share(budget, owner)
         self._granted = FREE_BYTES
 
-    async def read(self, seconds: float) -> bytes:
+    async def read(self) -> bytes:
         await self._grow(self._declared)
         clock = asyncio.get_running_loop().time
         body, began = bytearray(), clock()
-        while chunk := await self._chunk(began + self._limit(seconds, len(body))):
+        while chunk := await self._chunk(began + self._limit(len(body))):
             body += chunk
             if len(body) > self._max_bytes:
                 raise BodyTooLargeError
@@ -174,11 +170,11 @@ class _Arriving:
         except TimeoutError as exc:
             raise BodyTimeoutError from exc
 
-    def _limit(self, seconds: float, arrived: int) -> float:
-        """The seconds after which the body is late, by `seconds` in all or by its speed."""
+    def _limit(self, arrived: int) -> float:
+        """The seconds after which the body is late, in all or by its speed."""
         if max(self._declared, arrived) <= FREE_BYTES:
-            return seconds
-        return min(seconds, SLOW_SECONDS + arrived / SLOWEST_BYTES_A_SECOND)
+            return BODY_SECONDS
+        return min(BODY_SECONDS, SLOW_SECONDS + arrived / SLOWEST_BYTES_A_SECOND)
 
     async def _grow(self, size_bytes: int) -> None:
         if self._share and size_bytes > self._granted:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from service.errors import NotFoundError
 from service.observe.metrics import PrometheusRecorder
-from service.web.server.body import read_body, read_raw_body
+from service.web.server.body import read_body
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import listening
@@ -55,9 +55,6 @@ async def server(read_began, read_ended, recorder, head_seconds):
         finally:
             read_ended.set()
 
-    async def hurry(request: web.Request) -> web.Response:
-        return web.Response(body=await read_raw_body(request, max_bytes=1024, seconds=0.2))
-
     async def begin(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -72,7 +69,7 @@ async def server(read_began, read_ended, recorder, head_seconds):
 
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
-    app.add_routes([web.post("/hurry", hurry), web.get("/begin", begin)])
+    app.add_routes([web.get("/begin", begin)])
     policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds, keep_alive_seconds=3600)
     server = HttpServer(app, recorder, policy)
     async with listening(server):

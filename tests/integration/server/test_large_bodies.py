@@ -40,9 +40,7 @@ class Site:
         self.port: int
 
     async def hold(self, request: web.Request) -> web.Response:
-        body = await read_raw_body(
-            request, max_bytes=1024 * KIB, owner=request.path, seconds=3600.0
-        )
+        body = await read_raw_body(request, max_bytes=1024 * KIB, owner=request.path)
         async with self.began:
             self.at_work.append(request.path)
             self.began.notify_all()

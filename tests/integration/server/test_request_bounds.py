@@ -58,11 +58,12 @@ async def test_a_request_in_another_version_of_http_is_refused_in_ours(port, ver
     assert b'"code":"bad_request"' in answer
 
 
+BODY = b"\r\n\r\n" + b"body" * 9
 WHOLE = {
     "plain": b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n",
-    "sized": b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nb\r\n\r\nody",
-    "chunked": CHUNKED + b"8\r\nb\r\n\r\nody\r\n0\r\n\r\n",
-    "trailers": CHUNKED + b"4\r\nbody\r\n0\r\nX: y\r\n\r\n",
+    "sized": b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n" + BODY,
+    "chunked": CHUNKED + b"28\r\n%b\r\n0\r\n\r\n" % BODY,
+    "trailers": CHUNKED + b"28\r\n%b\r\n0\r\nX: y\r\n\r\n" % (b"body" * 10),
 }
 HALF = b"GET /refuse HTTP/1.1\r\nHo"
 
