@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.app_settings.app_settings import AppSettings
+from service.errors import NotFoundError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.identity.user import Operators, User
@@ -55,12 +58,16 @@ async def test_a_user_sees_and_replaces_their_own(ask):
     assert await ask("GET", OWN, KIM) == {"a": 1, "b": {"c": 1}}
 
 
-async def test_an_operator_replaces_an_organizations_and_it_is_told_to_the_log(ask):
+async def test_an_operator_replaces_an_organizations_and_it_is_told_to_the_log(ask, monkeypatch):
     with capture_logs() as logs:
         assert await ask("PUT", ORGANIZATION, KIM, json={"b": {"d": 2}}) == {"b": {"d": 2}}
     assert [(line["action"], line["actor"], line["organization_id"]) for line in logs] == [
         ("replace_organization_settings", "k***@example.com", "org")
     ]
+    monkeypatch.setattr(ask.scopes, "save_scope", mock.AsyncMock(side_effect=NotFoundError))
+    with capture_logs() as logs:
+        answer = await ask("PUT", ORGANIZATION, KIM, json={})
+    assert (answer, logs) == ({"code": "not_found"}, [])
     assert await ask("GET", OWN, ADA) == {"a": 1, "b": {"c": 1, "d": 2}}
 
 

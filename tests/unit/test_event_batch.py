@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from service.encryption import Encryption
+from service.errors import InvalidFieldError
 from service.identity.user import EventKeys, User
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
 from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
 from service.web.intake.inngest_intake import InngestIntake
+from service.web.intake.lenient_json import BadEventError
 from service.web.signin.auth import EventKeyAuth, RateLimit
 from tests.support.clock import Clock
 from tests.support.figures import Figures
@@ -119,6 +121,28 @@ async def test_a_seed_makes_each_place_of_a_request_known_again(door: Door) -> N
     assert await door.ids(body, SEED) == first
     other = await door.ids(body, {SEED_HEADER: "2,AAAAAAAAAAAAAA=="})
     assert len({*first, *other}) == len(door.events) == 4
+    named = {ENVIRONMENT_HEADER: "branch-x", "traceparent": TRACE}
+    await door.ids(b'{"name":"b"}', {**SEED, **named})  # another event under a used seed
+    assert door.events[-1].meta == Meta(wire_id="", environment="branch-x", trace=TRACE)
+
+
+@pytest.mark.parametrize("partly", [False, True])
+async def test_an_event_that_can_not_be_encrypted_is_a_bad_one(door: Door, *, partly: bool) -> None:
+    def seal(event: Event) -> Event:
+        if event.name == "large":
+            raise BadEventError("It is too large")
+        return event
+
+    batches = EventBatches(door, door.figures, seal=seal)
+    body = b'[{"name":"a"},{"name":"large"},{"name":"b"}]'
+    request = BatchRequest(user=User("key", "cron"), body=body, partly=partly)
+    if partly:
+        receipts, error = await batches.accept(request)
+        assert (len(receipts), error) == (1, "It is too large")
+    else:
+        with pytest.raises(InvalidFieldError, match=r"^Event 2: It is too large\.$"):
+            await batches.accept(request)
+    assert [one.name for one in door.events] == ["a"] * partly
 
 
 async def test_a_request_is_known_again_after_a_change_of_the_secret(door: Door) -> None:

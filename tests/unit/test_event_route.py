@@ -16,13 +16,14 @@ from service.errors import (
     DocumentNameInvalidError,
     IdempotencyKeyInvalidError,
     InvalidJsonError,
+    SenderNotAllowedError,
     StorageNotConfiguredError,
 )
 from service.event_types.body_schema import BodySchema
-from service.event_types.event_type import EventType
-from service.identity.user import User
+from service.event_types.event_type import SESSION, EventType, Senders
+from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt, plain_digests
 from service.web.intake.event_route import EventRoute
@@ -33,6 +34,7 @@ from tests.support.made_request import JSON, made_request
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")
 MILLION = 1024 * 1024
 FAR_MS = 4_000_000_000_000
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Taken(NullRecorder):
@@ -43,19 +45,20 @@ class Taken(NullRecorder):
         self.counted: list[tuple[str, dict[str, str]]] = []
         self.order: list[str] = []
         self.error: Exception | None = None
+        self.user, self.replayed = ADA, False
 
     async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         if self.error:
             raise self.error
         self.appended.append((event, key))
-        return Receipt(event.id, 1, event.accepted_at_ms, InngestIds(bytes(6)))
+        return Receipt(event.id, 1, event.accepted_at_ms, InngestIds(bytes(6)), self.replayed)
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         self.counted.append((name, labels))
 
     async def sender(self, request: web.Request) -> User:
         self.order.append("sender")
-        return ADA
+        return self.user
 
 
 def made(taken: Taken, **changes: Any) -> EventRoute:
@@ -88,12 +91,11 @@ async def refused(kind: type[Exception], body: object = None, **changes: Any) ->
 async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() -> None:
     taken = Taken()
     before = int(time.time() * 1000)
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    answer, request = await post(taken, {"size": 7}, headers=[("traceparent", trace)])
+    answer, request = await post(taken, {"size": 7}, headers=[("traceparent", TRACE)])
     [(event, key)] = taken.appended
     assert key is None
     assert (event.name, event.owner, event.user_id) == ("thing/made", ADA.owner, "u-1")
-    assert (event.meta.due_at_ms, event.meta.trace) == (0, trace)
+    assert (event.meta.due_at_ms, event.meta.trace) == (0, TRACE)
     assert before <= event.accepted_at_ms <= int(time.time() * 1000)
     assert json.loads(event.payload)["data"] == {"body": {"size": 7}, "by": "u-1"}
     assert (answer.status, answer.content_type) == (200, "application/json")
@@ -102,6 +104,22 @@ async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() ->
     assert "Idempotent-Replayed" not in answer.headers
     assert request[event_id_key] == event.id
     assert taken.counted == [("accepted_by_type", {"name": "thing/made"})]
+
+
+@pytest.mark.parametrize("issuer", ["dev", EVENT_KEY_ISSUER])
+@pytest.mark.parametrize("replayed", [False, True])
+async def test_a_repeat_is_told_and_not_counted_and_a_machine_is_counted_by_its_key(
+    issuer: str, *, replayed: bool
+) -> None:
+    taken = Taken()
+    taken.user, taken.replayed = User(issuer, "cron"), replayed
+    answer, request = await post(taken, senders=Senders((SESSION, EVENT_KEY_ISSUER)))
+    [(event, _)] = taken.appended
+    assert (answer.status, request[event_id_key]) == (200, event.id)
+    assert answer.headers.get("Idempotent-Replayed") == ("true" if replayed else None)
+    by_key = [("accepted_by_key", {"key": "cron"})] if issuer == EVENT_KEY_ISSUER else []
+    counted = [("accepted_by_type", {"name": "thing/made"}), *by_key]
+    assert taken.counted == ([] if replayed else counted)
 
 
 async def test_others_run_while_a_large_body_is_checked() -> None:
@@ -118,6 +136,8 @@ async def test_others_run_while_a_large_body_is_checked() -> None:
     other.cancel()
     assert len(taken.appended) == 1
     assert turns > 3
+    assert gc.isenabled()
+    await refused(InvalidJsonError, b"[" * MILLION)
     assert gc.isenabled()
 
 
@@ -136,17 +156,23 @@ async def test_an_event_is_delayed_until_a_time_to_come(
     send_at: int | None, *, is_delayed: bool
 ) -> None:
     taken = Taken()
-    await post(taken, {"sendAt": send_at})
+    await post(taken, {"sendAt": send_at}, headers=[("traceparent", TRACE)])
     [(event, _)] = taken.appended
-    assert event.meta.due_at_ms == (send_at if is_delayed else 0)
+    assert event.meta == Meta(trace=TRACE, due_at_ms=(send_at or 0) if is_delayed else 0)
 
 
 async def test_a_type_that_can_not_be_accepted_asks_for_no_sender() -> None:
     def require() -> None:
         raise StorageNotConfiguredError
 
-    taken = await refused(StorageNotConfiguredError, require=require)
+    taken = await refused(StorageNotConfiguredError, b"{", require=require)
     assert taken.order == []
+
+
+async def test_who_may_not_post_is_told_before_the_body_is_looked_at() -> None:
+    machines = Senders((EVENT_KEY_ISSUER,))
+    taken = await refused(SenderNotAllowedError, b"{", senders=machines)
+    assert taken.order == ["sender"]
 
 
 @pytest.mark.parametrize("body", [b'{"size": "one"}', b'{"size": "\\ud800"}'])

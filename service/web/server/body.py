@@ -113,9 +113,7 @@ def read_body(
     return read_raw_body(request, max_bytes=max_bytes, owner=owner)
 
 
-async def read_raw_body(
-    request: web.Request, *, max_bytes: int, owner: str | None = None
-) -> bytes:
+async def read_raw_body(request: web.Request, *, max_bytes: int, owner: str | None = None) -> bytes:
     """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
 
     A body of more than 64 KiB waits for its share of the budget, which it has until the request
