@@ -22,16 +22,15 @@ NEIGHBOUR_FAULT = 1
 _HIDDEN = "********"
 
 
-def check(settings: Settings, *, show: bool) -> int:
+def check(settings: Settings) -> int:
     """Print the settings, the event types and what the neighbours say; returns the exit code.
 
     1 when Inngest or the bucket is configured and would not serve, when a PostgreSQL outbox is not
     safe or does not answer, when waiting events need an encryption key that is not given, or when a
     variable is misspelt. Secrets are hidden.
     """
-    if show:
-        for variable, field in settings.variables().items():
-            typer.echo(printable(f"{variable}={shown(field, getattr(settings, field))}"))
+    for variable, field in settings.variables().items():
+        typer.echo(printable(f"{variable}={shown(field, getattr(settings, field))}"))
     for one in load_event_types(settings.event_types_file):
         typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = asyncio.run(_probe(settings))

@@ -146,9 +146,7 @@ def migrate_command() -> None:
 
 
 @app.command("check")
-def check_command(
-    *, show: Annotated[bool, typer.Option(help="Print the effective settings.")] = True
-) -> None:
+def check_command() -> None:
     """Check the configuration, Inngest and the bucket, and print the settings, secrets hidden.
 
     Exits with 2 when the configuration is faulty, with 1 when Inngest or the bucket would not
@@ -157,7 +155,7 @@ def check_command(
     with exit_on_fault():
         from service.processes.check import check
 
-        if code := check(load_settings(), show=show):
+        if code := check(load_settings()):
             raise typer.Exit(code)
 
 
