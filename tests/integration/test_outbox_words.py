@@ -434,7 +434,7 @@ async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) ->
         "ada discard 4 events (4 given ids)",
         "ada replay 1 event (1 given id)",
     ]
-    assert out.splitlines()[4] == "  and 1 more; --ids names all"
+    assert out.splitlines()[4] == "  and 1 more; --json names all"
     for _ in range(21):
         await live.repairs.set_paused(paused=True, actor="kim", reason="down")
     assert len(await outbox_json(path, "audit")) == 20

@@ -67,7 +67,7 @@ async def prints(path: Path, *command: str) -> str:
     return out
 
 
-LOOKING = (["stats"], ["list"], ["check"], ["audit"], ["audit", "--ids"], ["explain", f"a{EVIL}"])
+LOOKING = (["stats"], ["list"], ["check"], ["audit"], ["explain", f"a{EVIL}"])
 RARE = (["stats", "--owners"], ["show", EVIL], ["replay", EVIL])
 DRY = (["replay", "--all"], ["discard", "--all"])
 

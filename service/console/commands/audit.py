@@ -17,7 +17,6 @@ OfEvent = Annotated[
     str | None,
     typer.Argument(metavar="[ID]", help="Only what was done to this event; its id or the start."),
 ]
-AllIds = Annotated[bool, typer.Option("--ids", help="Name every event, one a line.")]
 _SHOWN = 3
 
 
@@ -25,13 +24,12 @@ def audit(
     event: OfEvent = None,
     *,
     limit: Limit = 20,
-    ids: AllIds = False,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
     """Show what operators did, newest first: who, what, how the events were chosen, which.
 
-    Examples: `outbox audit`, `outbox audit 019e…`, `outbox audit --limit 1 --ids`
+    Examples: `outbox audit`, `outbox audit 019e…`, `outbox audit --limit 1 --json`
     """
     records = run(_audit(url, limit, event))
     if json:
@@ -39,7 +37,7 @@ def audit(
         return
     for record in records:
         show_lines(plain(_headline(record)))
-        for line in _events(record, every=ids):
+        for line in _events(record):
             show_lines(plain(f"  {line}"))
     if not records:
         typer.echo("No operator action is recorded.", err=True)
@@ -52,10 +50,10 @@ def _headline(record: AuditRecord) -> str:
     return "  ".join(word for word in words if word)
 
 
-def _events(record: AuditRecord, *, every: bool) -> list[str]:
-    shown = list(record.ids if every else record.ids[:_SHOWN])
+def _events(record: AuditRecord) -> list[str]:
+    shown = list(record.ids[:_SHOWN])
     more = len(record.ids) - len(shown)
-    return [*shown, f"and {more:,} more; --ids names all"] if more else shown
+    return [*shown, f"and {more:,} more; --json names all"] if more else shown
 
 
 async def _audit(url: str, limit: int, event: str | None) -> list[AuditRecord]:
