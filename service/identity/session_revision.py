@@ -66,7 +66,7 @@ class SessionRevisions:
     async def _load(self, owner: str, generation: int) -> str:
         stored = await self._scopes.load_scope(SESSION_SCOPE, session_scope_id(owner)) or {}
         revision = str(stored.get(_FIELD, ""))
-        if generation == self._seen == self.generation:
+        if generation == self._seen:
             self._remembered[owner] = revision
             if len(self._remembered) > _MAX_REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -208,7 +208,10 @@ async def test_what_is_remembered_goes_when_any_session_was_ended() -> None:
     assert front_end.read == 3
 
 
-async def test_a_session_that_is_ended_while_it_is_looked_at_is_not_remembered() -> None:
+@pytest.mark.parametrize("looks_meanwhile", [False, True])
+async def test_a_session_that_is_ended_while_it_is_looked_at_is_not_remembered(
+    *, looks_meanwhile: bool
+) -> None:
     service = Service()
     own = await service.sign_in()
 
@@ -216,6 +219,8 @@ async def test_a_session_that_is_ended_while_it_is_looked_at_is_not_remembered()
         async def current(self, owner: str) -> str:
             found = await super().current(owner)
             await self.end_all(owner)
+            if looks_meanwhile:
+                assert await service.who() is None
             return found
 
     service.sessions._storage._revisions = Ending(service.scopes)

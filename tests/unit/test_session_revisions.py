@@ -176,3 +176,5 @@ def test_what_is_forgotten_makes_room_and_is_counted_once() -> None:
     assert (users.get(large, 200.0), len(users)) == (None, 1)  # the session has ended
     users.put(large, FOUND_ADA)
     assert len(users) == 2
+    users.put("z" * (MOST_CHARS // 2), FOUND_ADA)
+    assert (len(users), users.get(other, 0.0)) == (2, None)
