@@ -75,8 +75,16 @@ async def test_the_system_the_organization_and_the_user_are_merged_in_that_order
     await settings.replace_organization("org", {"b": 2, "c": {"y": 2}})
     await settings.replace_user("dev ada", {"c": {"x": 3}, "b": None})
     await settings.replace_user("dev bob", {"a": 4})
-    assert await effective(settings, ADA) == {"a": 1, "b": None, "c": {"x": 3, "y": 2}}
-    assert await effective(settings, BOB) == {"a": 4, "b": 1, "c": {"x": 1}}
+    for organization, user, expected in (
+        ("org", "ada", {"a": 1, "b": None, "c": {"x": 3, "y": 2}}),
+        ("org", "eve", {"a": 1, "b": 2, "c": {"x": 1, "y": 2}}),
+        ("org", "bob", {"a": 4, "b": 2, "c": {"x": 1, "y": 2}}),
+        *((none, "ada", {"a": 1, "b": None, "c": {"x": 3}}) for none in (None, "other")),
+        *((none, "bob", {"a": 4, "b": 1, "c": {"x": 1}}) for none in (None, "other")),
+        *((none, "eve", {"a": 1, "b": 1, "c": {"x": 1}}) for none in (None, "other")),
+    ):
+        asking = User("dev", user, organization_id=organization)
+        assert await effective(settings, asking) == expected
 
 
 async def test_a_change_by_this_or_another_process_shows_at_once(scopes):
@@ -203,7 +211,7 @@ def test_settings_that_are_no_sound_object_are_refused(body):
         parse_settings(body)
 
 
-HUGE = [b'{"a":[{"b":%b%b}]}' % (sign, b"9" * 400) for sign in (b"", b"-")]
+HUGE = [b'{"a":[0,{"b":%b%b}]}' % (sign, b"9" * 400) for sign in (b"", b"-")]
 NUMBER = "The settings have a number that most programs can't read."
 DEEP = "The settings are nested more than 64 levels deep."
 
