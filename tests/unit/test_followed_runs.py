@@ -17,6 +17,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import Meta
 from service.outbox.model import Filter, Row, State
 from service.web.events import run_asker
+from service.web.events.event_view import EventView
 from service.web.events.followed_event import FollowedEvent, FollowPolicy, with_stacks
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
@@ -123,22 +124,17 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
         other = msgspec.structs.replace(delivered, state=state)
         found = (FollowedEvent(other, POLICY, runs_follow=one) for one in (False, True))
         assert tuple(one.is_known for one in found) == is_known
-    told = [followed.is_known]
     waiting = asyncio.create_task(followed.change(math.inf, Client()))
     await asyncio.sleep(0)
-    for held_ms in (299_999, 300_000):
-        followed.show_runs([], now=0, wall_ms=LONG_AGO + held_ms)
-        assert followed.snapshot
-        view = msgspec.json.decode(followed.snapshot.body)
-        told += [followed.is_known, view["noRun"], view["idUsed"], view["final"]]
-        await asyncio.sleep(0)
-        assert waiting.done()  # that there are no runs is told at once
+    followed.show_runs([], now=0, wall_ms=LONG_AGO + 299_999)
+    assert followed.is_known
+    await asyncio.sleep(0)
+    assert waiting.done()  # that there are no runs is told at once
+    followed.show_runs([], now=0, wall_ms=LONG_AGO + 300_000)
     followed.show_row(delivered)
     view = msgspec.json.decode(followed.snapshot.body)
-    told += [view["noRun"], view["idUsed"], view["final"]]
-    assert told == [False, True, False, False, False, *[True] * 3, False, *[True] * 3]
-    late = Run("r-1", "f", RunStatus.RUNNING, LONG_AGO, None, None)
-    followed.show_runs([late], now=0, wall_ms=T)  # to who asks again
+    assert [view[one] for one in ("noRun", "idUsed", "final")] == [True] * 3
+    followed.show_runs([RUNNING], now=0, wall_ms=T)  # to who asks again
     view = msgspec.json.decode(followed.snapshot.body)
     assert (view["run"]["status"], view["noRun"], view["final"]) == ("running", False, False)
     followed.show_row(msgspec.structs.replace(delivered, state=State.DEAD))
@@ -150,17 +146,60 @@ async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delive
     assert followed.snapshot
 
 
+RUNNING = Run("r-1", "f", RunStatus.RUNNING, LONG_AGO, None, None)
+ENDED = msgspec.structs.replace(RUNNING, status=RunStatus.COMPLETED, ended_at=LONG_AGO)
+WHOLE = msgspec.structs.replace(ENDED, output={"pages": 1})
+CANCELLED = msgspec.structs.replace(ENDED, status=RunStatus.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),  # after 4.999 s, 5 s, 299.999 s and 300 s: F for final, N without a run
+    [
+        ([], "...N"),
+        ([RUNNING], "...."),
+        ([ENDED], "...."),  # its output may come yet
+        ([WHOLE], ".FFF"),
+        ([CANCELLED], ".FFF"),
+        ([WHOLE, WHOLE], ".FFF"),
+        ([CANCELLED, WHOLE], ".FFF"),
+        ([WHOLE, RUNNING], "...."),
+        ([RUNNING, WHOLE], "...."),
+        ([WHOLE, ENDED, WHOLE], "...."),
+    ],
+)
+@pytest.mark.parametrize("id_used", [False, True])
+def test_how_an_event_is_shown_with_its_runs(
+    runs: Sequence[Run], told: str, *, id_used: bool
+) -> None:
+    for state, expected in (
+        (State.DELIVERED, told),
+        (State.SENT, told.replace("F", ".").lower()),  # it is not final
+        (State.DEAD, told.replace(".", "F")),
+    ):
+        found = ""
+        for held_ms in (4_999, 5_000, 299_999, 300_000):
+            one = msgspec.structs.replace(row("a", 0, LONG_AGO), state=state)
+            followed = FollowedEvent(one, POLICY, runs_follow=True)
+            followed.id_used = id_used
+            followed.show_runs(runs, now=0, wall_ms=LONG_AGO + held_ms)
+            assert followed.snapshot
+            view = msgspec.json.decode(followed.snapshot.body, type=EventView)
+            assert (view.runs, followed.snapshot.final) == (tuple(runs), view.final)
+            assert view.id_used is (view.no_run and id_used)
+            letters = "Nn" if view.no_run else "F."
+            found += letters[0] if view.final else letters[1]
+        assert found == expected
+
+
 def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
     followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
-    ended = Run("r-1", "f", RunStatus.COMPLETED, LONG_AGO, LONG_AGO, None)
-    other = msgspec.structs.replace(ended, id="r-2", status=RunStatus.RUNNING, ended_at=None)
     finals = []
     for seconds, runs in (
-        (1, [ended]),
-        (2, [ended, other]),
-        (5, [ended] * 2),
-        (7.9, [ended] * 2),
-        (8, [ended] * 2),
+        (1, [ENDED]),
+        (2, [ENDED, RUNNING]),
+        (5, [ENDED] * 2),
+        (7.9, [ENDED] * 2),
+        (8, [ENDED] * 2),
     ):
         followed.show_runs(runs, now=seconds, wall_ms=T)
         finals.append(followed.snapshot and followed.snapshot.final)
@@ -171,7 +210,7 @@ class Client:
     transport = True
 
 
-async def test_another_run_may_begin_for_five_seconds_and_who_waits_is_woken_and_let_go() -> None:
+async def test_who_waits_is_woken_by_a_change_and_let_go() -> None:
     followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
     client = Client()
     held, waiting = weakref.ref(client), asyncio.create_task(followed.change(math.inf, client))
@@ -181,12 +220,7 @@ async def test_another_run_may_begin_for_five_seconds_and_who_waits_is_woken_and
     followed.wake(now=T)
     await asyncio.sleep(0)
     assert not waiting.done()
-    whole = Run("r-1", "f", RunStatus.COMPLETED, LONG_AGO, LONG_AGO, {"pages": 1})
-    finals = []
-    for held_ms in (4_999, 5_000):
-        followed.show_runs([whole], now=0, wall_ms=LONG_AGO + held_ms)
-        finals.append(followed.snapshot and followed.snapshot.final)
-    assert finals == [False, True]
+    followed.show_runs([WHOLE], now=0, wall_ms=T)
     await waiting
     del waiting
     assert held() is None

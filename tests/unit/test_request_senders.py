@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from service.errors import (
     CrossSiteRequestError,
     EventKeyRequiredError,
+    NotFoundError,
     RateLimitedError,
     SessionRequiredError,
 )
@@ -103,6 +104,9 @@ async def test_an_owner_is_the_machine_or_else_the_user() -> None:
         assert await auth(checks).owner(request(header)) == ADA
     without_keys = EventKeyAuth(EventKeys({}), authenticator(checks), cast("RateLimit", checks))
     assert await without_keys.owner(request(f"Bearer {KEY}")) == ADA
+    for header in ("", f"Bearer {KEY}"):
+        with pytest.raises(NotFoundError):
+            without_keys.machine(request(header))
     nobodys = auth(Checks(), **{"": "empty"})  # no token is not an empty key
     assert await nobodys.owner(request()) == ADA
 
