@@ -15,6 +15,7 @@ from service.errors import (
     RateLimitedError,
     SessionRequiredError,
 )
+from service.event_types.event_type import Senders
 from service.identity.user import EventKeys, User
 from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from tests.support.clock import Clock
@@ -109,6 +110,31 @@ async def test_an_owner_is_the_machine_or_else_the_user() -> None:
             without_keys.machine(request(header))
     nobodys = auth(Checks(), **{"": "empty"})  # no token is not an empty key
     assert await nobodys.owner(request()) == ADA
+
+
+@pytest.mark.parametrize(
+    ("words", "with_key", "without"),
+    [
+        (["session"], ADA, ADA),
+        (["session", "key"], CRON, ADA),
+        (["key"], CRON, EventKeyRequiredError),
+    ],
+)
+@pytest.mark.parametrize("has_keys", [True, False])
+async def test_the_sender_is_one_who_may_send(
+    words: list[str], with_key: Any, without: Any, *, has_keys: bool
+) -> None:
+    checks = Checks()
+    keys = EventKeys({KEY: "cron"} if has_keys else {})
+    auth = EventKeyAuth(keys, authenticator(checks), cast("RateLimit", checks))
+    find = auth.sender(Senders(words))
+    for header, expected in ((f"Bearer {KEY}", with_key), ("Bearer guess", without), ("", without)):
+        found = expected if has_keys else ADA if "session" in words else NotFoundError
+        if isinstance(found, User):
+            assert await find(request(header)) == found
+        else:
+            with pytest.raises(found):
+                await find(request(header))
 
 
 @pytest.fixture
