@@ -85,17 +85,25 @@ async def test_a_value_is_fresh_up_to_its_age(shared, neighbour, clock):
     assert (await shared.get(), shared.age_seconds) == (2, 0)
 
 
-async def test_a_failure_is_told_to_others_in_its_own_words_for_five_seconds(neighbour, clock):
+@pytest.mark.parametrize("had", [0, 1])  # values, which are too old now
+async def test_a_failure_is_told_to_others_in_its_own_words_for_five_seconds(clock, had):
+    asked = 0
+
     async def fails() -> int:
-        neighbour.asked += 1
-        raise ProviderUnavailableError("It is away.")
+        nonlocal asked
+        asked += 1
+        if asked > had:
+            raise ProviderUnavailableError("It is away.")
+        return asked
 
     shared = SharedValue(fails, fresh_seconds=60, clock=clock)
-    for later, asked in ((0, 1), (4.9, 1), (5, 2)):
+    if had:
+        assert await shared.get() == 1
+    for later, asked_then in ((61, 1), (65.9, 1), (66, 2)):
         clock.now = 1000.0 + later
         with pytest.raises(ProviderUnavailableError, match="It is away"):
             await shared.get()
-        assert neighbour.asked == asked
+        assert asked == had + asked_then
 
 
 async def test_a_value_that_is_still_fresh_counts_after_a_failure_to_renew_it(
