@@ -347,6 +347,16 @@ async def test_who_waits_for_an_event_that_is_removed_is_told(followed, client):
     assert (answer.status, await answer.json()) == (404, told)
 
 
+async def test_an_event_that_is_removed_while_its_runs_are_asked_for_is_not_there(followed, client):
+    async def removed(*_, **__):
+        followed.follower._followed["e-1"].vanish()
+        return ()
+
+    await deliver(followed)
+    followed.runs.run_ids = removed
+    assert (await client.get("/api/events/e-1?wait=3600")).status == 404
+
+
 async def test_a_stream_ends_after_its_time_so_that_its_client_connects_again(
     tmp_path, aiohttp_client
 ):
