@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import math
 import random
 import re
 import shutil
@@ -51,6 +52,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.keys import IdempotencyKey, plain_digests
 from service.outbox.model import Dead, Filter, Named, Settlement, State
 from service.outbox.sqlite.file import connection
+from service.outbox.sqlite.file.journalled import JournalRow
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.free_port import free_port
 from tests.support.journal.bucket import BucketLine, MemoryBucket
@@ -157,6 +159,9 @@ class Turns(NullRecorder):
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         self.figures[name] += value
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        self.figures[name] += 1
 
     async def some(self, turns: int) -> None:
         """So many turns from now."""
@@ -593,17 +598,6 @@ async def test_a_repeat_waits_until_its_event_is_in_the_bucket(journalled, held,
 
 
 @in_one_thread
-async def test_a_stop_answers_no_event_that_is_not_in_the_bucket(journalled, held):
-    sent = event()
-    async with journalled() as one:
-        held.may_put.clear()
-        posting = asyncio.create_task(one.outbox.intake.append(sent))
-        await eventually(lambda: one.outbox.intake.find(sent.id))
-    with pytest.raises(OutboxUnavailableError, match="closed"):
-        await posting
-
-
-@in_one_thread
 async def test_a_start_without_the_bucket_serves_when_it_is_back(journalled, held):
     async with journalled() as one:
         [sent] = await append_all(one.outbox, 1)
@@ -769,26 +763,157 @@ async def test_a_bucket_has_what_was_put_once_and_tells_what_is_missing(
         assert all(before_ms < each.modified_ms < before_ms + 120_000 for each in found)
 
 
+class Answering(BucketLine):
+    """A bucket that fails so often by `fault`."""
+
+    def __init__(self, fault: Exception | int | None = None, times: float = math.inf) -> None:
+        super().__init__(MemoryBucket(random.Random(1)))
+        self.fault, self.times, self.asked = fault, times, 0
+
+    async def put(self, *given: Any, **options: Any) -> bool:
+        self.asked += 1
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        if self.fault and self.asked <= self.times:
+            answer = {"ResponseMetadata": {"HTTPStatusCode": self.fault}}
+            raise StorageUnavailableError("no") from ClientError(answer, "PutObject")
+        return await super().put(*given, **options)
+
+
+def alone(line: BucketLine, *, accepts: bool = False) -> S3Journal:
+    """A journal without a file, which has been compared."""
+    timings = JournalTimings(clock=now)
+    made = S3Journal(line, "one", Turns(), accepts=accepts, timings=timings)  # type: ignore[arg-type]
+    made.id, made.is_compared = LOST_START, True
+    return made
+
+
 @pytest.mark.parametrize(
     ("status", "tries"), [(400, 1), (403, 1), (404, 1), (408, 3), (409, 3), (429, 3), (503, 3)]
 )
 @in_virtual_time
 async def test_a_put_that_the_bucket_did_not_decide_is_tried_again(status, tries):
-    class Answering(BucketLine):
-        asked = 0
-
-        async def put(self, name: str, *given: Any, **options: Any) -> bool:
-            self.asked += 1
-            if self.asked < 3:
-                answer = {"ResponseMetadata": {"HTTPStatusCode": status}}
-                raise StorageUnavailableError from ClientError(answer, "PutObject")
-            return await super().put(name, *given, **options)
-
-    line = Answering(MemoryBucket(random.Random(1)))
-    made = S3Journal(line, "one", NullRecorder(), timings=JournalTimings(clock=now))
+    made = alone(line := Answering(status, times=2))
     with contextlib.suppress(StorageUnavailableError):
         await made.try_put("a", b"a")
-    assert line.asked == tries
+    assert (line.asked, made.recorder.figures["journal_put_faults"]) == (tries, min(tries, 2))
+    late = made.late("a")  # an undecided one may land until then
+    assert (late > 3600, late <= now() + 3600, made.late("a")) == (tries > 1, True, 0.0)
+
+
+@in_virtual_time
+async def test_a_group_is_there_when_an_earlier_try_has_put_the_same():
+    made = alone(Answering())
+    for data in (b"a", b"a"):
+        await made.try_put("a", data, is_new=True)
+    with pytest.raises(StorageUnavailableError, match="Another object has the name"):
+        await made.try_put("a", b"b", is_new=True)
+    await made.try_put("a", b"b")
+
+
+UNREAD, AWAY = "has not been compared", "can't be written: S3 is gone"
+
+
+@pytest.mark.parametrize(
+    ("id_", "is_compared", "away", "refusing", "accepting"),
+    [
+        ("", False, None, UNREAD, UNREAD),
+        ("", False, "S3 is gone", UNREAD, UNREAD),
+        (LOST_START, False, None, UNREAD, 0.0),
+        (LOST_START, False, "S3 is gone", AWAY, 0.0),
+        (LOST_START, True, None, 0.0, 0.0),
+        (LOST_START, True, "S3 is gone", AWAY, 0.0),
+    ],
+)
+@in_virtual_time
+async def test_a_group_may_be_put_once_the_bucket_was_read(
+    id_, is_compared, away, refusing, accepting
+):
+    for accepts, expected in ((False, refusing), (True, accepting)):
+        made = alone(Answering(), accepts=accepts)
+        made.id, made.is_compared, made.away = id_, is_compared, away
+        if isinstance(expected, str):
+            with pytest.raises(OutboxUnavailableError, match=expected):
+                made.wait_seconds()
+            continue
+        assert made.wait_seconds() == expected
+        for _ in range(20):
+            made.pace.take()
+        assert made.wait_seconds() == (0.0 if away else 0.05)
+        made.under_way = dict.fromkeys(((1, 1), (2, 2)), asyncio.Future())
+        assert made.wait_seconds() == (0.0 if away else 1.0)
+
+
+CAN_NOT, CLOSED = "can't be written: no", "The journal is closed"
+ODD = "A fault of the journal: KeyError"
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+@pytest.mark.parametrize(
+    ("bucket_is", "faults", "is_there", "may_land", "refusing", "accepting"),
+    [
+        ("well", (), True, False, "", ""),
+        ("slow", (503, 1), True, True, "", ""),
+        ("lost", (503,), False, True, CAN_NOT, ""),
+        ("refusing", (403,), False, False, CAN_NOT, ""),
+        pytest.param("odd", (KeyError("b"),), False, False, ODD, ODD, marks=pytest.mark.faulty),
+        ("away", (), False, False, "", ""),
+        ("ended", (), False, False, CLOSED, CLOSED),
+        ("ends", (), False, False, CLOSED, CLOSED),
+    ],
+)
+@in_virtual_time
+async def test_a_group_is_done_when_it_is_there_or_may_be_put_later(
+    bucket_is, faults, is_there, may_land, refusing, accepting, *, accepts
+):
+    if bucket_is == "away" and not accepts:
+        return  # no group is begun
+    made = alone(line := Answering(*faults), accepts=accepts)
+    if bucket_is == "ended":
+        await made.end()
+    made.away = "S3 is gone" if bucket_is == "away" else None
+    with capture_logs() as logs, contextlib.ExitStack() as raised:
+        put = made.put([JournalRow(7, "e-7", "a/b", "o", "u-1", 0, b"{}")], [])
+        for _ in range(2):
+            await asyncio.sleep(0)  # its request has begun
+        if bucket_is == "ends":
+            await made.end()
+        if words := (accepting if accepts else refusing):
+            raised.enter_context(pytest.raises(OutboxUnavailableError, match=words))
+        await put.done
+    stored, missing = made.contents.covering(7), made.contents.missing.get((7, 7))
+    assert (stored is not None) is is_there
+    assert (missing is None) is (is_there or bucket_is == "ended")
+    assert ((stored.uncertain_until if stored else missing or 0.0) > now()) is may_land
+    assert (line.asked > 0) is (bucket_is not in ("away", "ended"))
+    assert ("journal_failed" in {one["event"] for one in logs}) is (bucket_is == "odd")
+    assert ("journal_put_seconds" in made.recorder.figures) is is_there
+    assert ((7, 7) in made.under_way) is (bucket_is != "ended")
+    put.committed()
+    assert not made.under_way
+
+
+@pytest.mark.parametrize("is_compared", [False, True])
+@pytest.mark.parametrize("place", ["there", "under way", "missing", "nowhere"])
+@in_virtual_time
+async def test_a_removal_is_marked_where_the_bucket_has_the_event_or_may_get_it(
+    place, *, is_compared
+):
+    made, stored = alone(line := Answering()), Stored("a", (7, 7), 1, 0.0)
+    made.is_compared = is_compared
+    if place == "there":
+        made.contents.add(stored)
+    elif place == "under way":
+        made.under_way[7, 7] = asyncio.Future()
+    elif place == "missing":
+        made.contents.missing[7, 7] = 0.0
+    await made.mark([(7, "e-7")])
+    is_coming = place in ("under way", "missing")
+    assert (stored.is_marked, made.contents.marked == {7}) == (place == "there", is_coming)
+    assert len(made.marks) == (place != "nowhere" or not is_compared)
+    assert line._bucket.has("e-7", marks=True) is bool(made.marks)
+    made.contents.add(stored)
+    assert (stored.is_marked, made.contents.marked) == (place != "nowhere", set())
 
 
 async def test_a_put_has_its_time_and_an_object_that_s3_keeps_or_does_not_show_is_told():

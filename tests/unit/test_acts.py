@@ -12,6 +12,7 @@ from service.outbox.audit import (
     AuditRow,
     act_of,
     chosen_by,
+    erased_words,
     id_start,
     ids_text,
     new_act,
@@ -48,6 +49,14 @@ def test_each_act_has_an_id_of_its_own_and_says_what_was_chosen() -> None:
 )
 def test_a_filter_is_told_in_words(wanted: Filter, words: str) -> None:
     assert chosen_by(wanted) == words
+
+
+@pytest.mark.parametrize("owner", ["dev u-1", "u-1"])
+def test_words_that_name_an_erased_owner_are_erased_whole(owner: str) -> None:
+    for words in ("owner=dev u-1, limit=5", "user_id=u-1", "u-1", "(u-1)", "of u-1.", "u-11 u-1"):
+        assert erased_words(words, owner) == "erased", words
+    for words in ("", "u-11", "u-1-b", "u-1@b", "x-u-1", "x.u-1", "a@u-1", "xu-1", "U-1"):
+        assert erased_words(words, owner) == words
 
 
 def test_ids_are_stored_as_json_in_which_one_is_found_by_its_beginning() -> None:
