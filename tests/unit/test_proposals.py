@@ -62,6 +62,8 @@ async def test_what_was_settled_after_it_was_shown_is_left_alone(
         for action in actions_on(state):
             proposal = await proposals.propose(action, Filter(), now_ms=NOW_MS, seen_ms=seen_ms)
             assert len(proposal.rows) == found
+            confirmed = {"now_ms": NOW_MS + 99, "seen_ms": proposal.seen_ms}
+            assert await proposals.propose(action, Filter(), **confirmed) == proposal
 
 
 @pytest.mark.parametrize(
@@ -237,9 +239,9 @@ async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> No
     assert await replays.current() is None
     await replays.stop()
     proposals = Proposals(Finds(rows_in(State.DEAD, State.DEAD, State.SENT)), Replays())  # type: ignore[arg-type]
-    proposal = await proposals.propose(Action.REPLAY, Filter(name="n"), now_ms=7)
+    proposal = await proposals.propose(Action.REPLAY, Filter(name="n"), now_ms=7_000)
     first = PacedReplay.of(proposal, ACT, actor="ada", per_minute=30)
-    assert first == PacedReplay(ACT, "ada", Filter(name="n", state=State.DEAD), 7, 30, 2)
+    assert first == PacedReplay(ACT, "ada", Filter(name="n", state=State.DEAD), 7_000, 30, 2)
     await replays.start(first)
     kept = {"act", "actor", "wanted", "seenAt", "perMinute", "total", "done", "before"}
     assert scopes.stored["watch", "paced-replay"].keys() == kept  # the next version reads it

@@ -146,10 +146,9 @@ class Proposals:
         """The effect of `action` on the rows that match, at most 10,000.
 
         With `seen_ms` it leaves out rows that were accepted or settled later: they were not shown.
-        Without it no row is left out so, whatever the store's clock says. A replay of what a filter
-        without a state matches is one of dead rows.
+        Without it no row is left out so, also where the store's clock is ahead. A replay of what a
+        filter without a state matches is one of dead rows.
         """
-        at_ms = now_ms if seen_ms is None else seen_ms
         if action is Action.REPLAY and wanted.ids is None and wanted.state is None:
             wanted = msgspec.structs.replace(wanted, state=State.DEAD)
         found = await self._search.find(msgspec.structs.replace(wanted, limit=MAX_ROWS))
@@ -159,7 +158,7 @@ class Proposals:
             action=action,
             wanted=wanted,
             rows=rows,
-            seen_ms=at_ms,
+            seen_ms=max([now_ms, *map(moved_at, rows)]) if seen_ms is None else seen_ms,
             left_out=len(seen) - len(rows),
             has_more=found.next_seq is not None or found.is_cut,
             late=late_rows(rows, now_ms) if action is Action.REPLAY else 0,
