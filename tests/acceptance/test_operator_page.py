@@ -38,9 +38,11 @@ const hidden = find("stale").hidden;
 document.querySelector("#dead button").focus();
 const stale = [drawn, "others", drawn].map((one) => (showDead(one), !find("stale").hidden));
 const said = find("delivery").firstChild; showDelivery(said.textContent);  // not said again
+const card = document.querySelector("[data-figure=dead]").parentElement;
+const calm = card.className;
 showFigures({sent: "9", dead: "7"});  // the page began without the first
 return [first, kept, hidden, stale, find("dead").textContent.slice(-12),
-  find("delivery").firstChild === said, document.querySelector("[data-figure=dead]").textContent];
+  find("delivery").firstChild === said, calm, card.className, card.querySelector("dd").textContent];
 """
 COLOURS = "return ['.pill', '.now'].map((one) => document.querySelector(one).className)"
 NO_STORAGE = "Object.defineProperty(window, 'localStorage', {get() { throw new Error(); }})"
@@ -216,8 +218,8 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
             await browser.shows("#stale", "There are other dead events by now")
             assert "documents/aws.index" in await browser.text("#dead")
             await browser.shows("[data-figure=dead]", "0")
-            stale = [False, True, False]
-            told = [True, True, True, stale, " d agoReplay", True, "7"]
+            dead = ["card", "card alarming", "7"]
+            told = [*[True] * 3, [False, True, False], " d agoReplay", True, *dead]
             assert await browser.run(IN_USE_AND_LEFT) == told
         assert await browser.complaints() == []
         await browser.devtools("Network.enable", {})

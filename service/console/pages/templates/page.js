@@ -71,6 +71,7 @@ function showFigures(figures) {
   for (const [key, text] of Object.entries(figures)) {
     const place = document.querySelector(`[data-figure="${key}"]`);
     if (place && place.textContent !== text) place.textContent = text;
+    if (key === "dead") place.parentElement.classList.toggle("alarming", text !== "0");
   }
 }
 
