@@ -191,6 +191,34 @@ async def half_done() -> PacedReplay:
     return PacedReplay(new_act("all"), "ada", Filter(), 0, 1200, total=2400, done=1200)
 
 
+@pytest.mark.parametrize("state", ["healthy", "recovering", "backing_off", "misconfigured"])
+@pytest.mark.parametrize("paused_by", [None, "ada"])
+async def test_the_overview_offers_a_pause_unless_delivery_is_paused(serve, state, paused_by):
+    record = msgspec.structs.replace(HEALTHY_DELIVERY, state=state, paused_by=paused_by)
+
+    class Seen(Silence):
+        async def sample(self) -> Movement:
+            stats = Stats(0, 0, 0, dead, None, None, record, 0, None)
+            return moved(None, stats_view(stats, serving=True), 0)
+
+    async def load_delivery() -> DeliveryRecord:
+        return record
+
+    calm = cast("Any", Calm())
+    calm.load_delivery = load_delivery
+    client = await serve(Overview(desk(calm), Seen(), calm, calm, lambda: None))
+    name, word = ("paused", "Resume") if paused_by else (state, "Pause")
+    for dead in (0, 1, 1200):
+        page = await (await client.get("/outbox")).text()
+        form = re.findall('<form class="pause" method="post" action="(.*)">\n<button>(.*)</', page)
+        assert form == [(f"/outbox/{word.lower()}", f"{word} delivery\u2026")]
+        assert f'<section class="card now delivery-{name}"' in page
+        assert f'<span class="pill delivery-{name}">{name.replace("_", " ")}</span>' in page
+        assert page.count(
+            '<div class="card alarming"><dt><a href="/outbox/events?state=dead">'
+        ) == (dead > 0)
+
+
 EVENTS = {0: "", 1: "1 event", 1200: "1,200 events"}
 JOURNAL = {"bucket": "b", "restoredDead": 1, "mayRunTwice": 2}
 
