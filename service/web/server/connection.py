@@ -232,10 +232,7 @@ class Connection(web.RequestHandler):
             response, request_id = _fault_answer(exc)
         else:
             response, request_id = _malformed_answer(exc, self._rules.recorder)
-        response.headers.update(security_headers(secure=False))
-        response.headers.update({REQUEST_ID: request_id, hdrs.SERVER: SERVER})
-        response.force_close()
-        return response
+        return last_answer(response, request_id)
 
     def log_exception(self, *args: Any, **details: Any) -> None:
         """Log an exception, except for a body that breaks after its request was answered."""
@@ -263,6 +260,14 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     """The address of the other side, empty where it is gone; one text for each peer."""
     name = transport.get_extra_info("peername")
     return sys.intern(str(name[0])) if isinstance(name, tuple) else ""
+
+
+def last_answer(response: web.Response, request_id: str) -> web.Response:
+    """The answer with what the application adds to its own; it closes the connection."""
+    response.headers.update(security_headers(secure=False))
+    response.headers.update({REQUEST_ID: request_id, hdrs.SERVER: SERVER})
+    response.force_close()
+    return response
 
 
 def _end(timer: asyncio.TimerHandle | None) -> None:

@@ -16,12 +16,10 @@ from aiohttp import hdrs, web
 from service.errors import OutboxUnavailableError, RateLimitedError
 from service.observe.recorder import Recorder
 from service.web.server.admission import Admission, AdmissionPolicy
-from service.web.server.answers import REQUEST_ID
 from service.web.server.body_budget import return_memory
-from service.web.server.connection import Connection, ConnectionRules, peer_of
+from service.web.server.connection import Connection, ConnectionRules, last_answer, peer_of
 from service.web.server.errors import error_response, refusal_of
 from service.web.server.proxies import Proxies, proxies_key
-from service.web.server.security_headers import SERVER, security_headers
 from service.web.server.shares import ConnectionShares
 
 # Costs almost nothing, and says whether the event loop turns.
@@ -185,8 +183,4 @@ class _Server(web.Server):
         """The answer to a request that no middleware saw, an unknown Expect header among them."""
         refusal = refusal_of(error) if isinstance(error, web.HTTPException) else error
         self._recorder.count("refused", code=refusal.code)
-        response = error_response(refusal)
-        response.headers.update(security_headers(secure=False))
-        response.headers.update({REQUEST_ID: str(uuid_utils.uuid7()), hdrs.SERVER: SERVER})
-        response.force_close()
-        return response
+        return last_answer(error_response(refusal), str(uuid_utils.uuid7()))
