@@ -150,23 +150,6 @@ async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the
                     await delivered(inngest_api, poster.accepted)
 
 
-async def test_without_a_service_there_is_nothing_to_upgrade(tmp_path: Path) -> None:
-    code, _, err = await outbox_command(tmp_path / "outbox.db", "upgrade")
-    assert code == 2
-    assert "No service runs on this outbox" in err
-
-
-async def test_a_passed_descriptor_that_does_not_listen_is_a_fault_of_the_configuration(
-    tmp_path: Path,
-) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1")
-    with socket.create_server(("127.0.0.1", 0)) as good, socket.socket() as unbound:
-        said = "^configuration: LISTEN_FDS: descriptor 4 is not a listening TCP socket$"
-        passed = [good, unbound]
-        async with running("serve", environment=settings, passed=passed, ready=said) as it:
-            assert await it.ended() == 2
-
-
 @PROCESSES
 async def test_a_file_without_its_log_starts_when_its_loss_is_accepted_and_only_then(
     tmp_path: Path, inngest_api: FakeInngest, processes: str

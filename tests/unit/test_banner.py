@@ -21,7 +21,6 @@ URL = "http://127.0.0.1:3000"
 OF_OUR_OWN = {"INNGEST_BASE_URL": "http://inngest:8288", "INNGEST_EVENT_KEY": "k"}
 UNTIL = "missing: set {}; until then {} are answered 503"
 DEVELOPMENT = f"{URL}/auth/dev-login (development)"
-SHOP = {"OUTBOX_EVENT_KEYS": "shop:x", "AWS_S3_BUCKET": "documents"}
 HIDDEN = "postgresql://u:********@h/x, 1,234 events wait"
 OIDC = {
     "OIDC_ISSUER": "https://id.example.com",
@@ -79,61 +78,72 @@ def test_the_banner_has_no_line_of_what_is_not_configured_or_not_known() -> None
 @pytest.mark.parametrize(
     ("environ", "label", "words"),
     [
-        ({}, "storage", UNTIL.format("AWS_S3_REGION and AWS_S3_BUCKET", "posts")),
-        ({"AWS_S3_REGION": "eu-west-1"}, "storage", UNTIL.format("AWS_S3_BUCKET", "posts")),
-        (SHOP, "storage", UNTIL.format("AWS_S3_REGION", "posts of documents")),
-        (
-            {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"},
-            "storage",
-            "bucket documents in eu-west-1",
-        ),
         ({"INNGEST_EVENT_KEY": "k"}, "events go to", "https://inn.gs (cloud)"),
         (OF_OUR_OWN, "events go to", "https://inn.gs (self-hosted)"),
         ({"INNGEST_DEV": "1"}, "events go to", "https://inn.gs (dev server)"),
         ({"INNGEST_EVENT_KEY": "k"}, "confirmation", "off (Inngest's cloud)"),
         ({}, "outbox", "sqlite:///data/outbox.db, 1,234 events wait"),
         ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", HIDDEN),
-        ({}, "sign in", DEVELOPMENT),
-        ({"HOST": "localhost"}, "sign in", DEVELOPMENT),
-        ({"HOST": "127.0.0.2"}, "sign in", DEVELOPMENT),
-        ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"),
-        ({"HOST": "0.0.0.0", "DEV_LOGIN": "1"}, "sign in", DEVELOPMENT),
-        (OIDC, "sign in", f"{URL}/auth/login (https://id.example.com), {DEVELOPMENT}"),
-        ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", f"cookies of next-auth, {DEVELOPMENT}"),
-        (
-            {"AUTH_SECRET_2": "0123456789abcdef", "HOST": "0.0.0.0"},
-            "sign in",
-            "cookies of next-auth",
-        ),
-        (
-            {"NEXTAUTH_URL": "https://shop.example.com", "HOST": "0.0.0.0"},
-            "sign in",
-            "cookies of next-auth",
-        ),
-        (
-            {"JWT_ISSUER": "https://id.example.com", "HOST": "0.0.0.0"},
-            "sign in",
-            "tokens of https://id.example.com",
-        ),
     ],
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
     assert lines(**environ)[label] == words
 
 
+@pytest.mark.parametrize("region", [{}, {"AWS_S3_REGION": "eu-west-1"}])
+@pytest.mark.parametrize("bucket", [{}, {"AWS_S3_BUCKET": "documents"}])
+@pytest.mark.parametrize("keys", [{}, {"OUTBOX_EVENT_KEYS": "shop:x"}])
+def test_the_banner_says_what_the_storage_lacks(
+    region: dict[str, str], bucket: dict[str, str], keys: dict[str, str]
+) -> None:
+    named = {"AWS_S3_REGION": region, "AWS_S3_BUCKET": bucket}
+    missing = " and ".join(name for name, given in named.items() if not given)
+    until = UNTIL.format(missing, "posts of documents" if keys else "posts")
+    words = until if missing else "bucket documents in eu-west-1"
+    assert lines(**region, **bucket, **keys)["storage"] == words
+
+
+FRONT_ENDS = ("NEXTAUTH_SECRET", "AUTH_SECRET", "AUTH_SECRET_2", "NEXTAUTH_URL")
+ELSEWHERE = {"HOST": "0.0.0.0"}
+
+
+@pytest.mark.parametrize("oidc", [{}, OIDC])
+@pytest.mark.parametrize("front_end", [None, *FRONT_ENDS])
+@pytest.mark.parametrize("jwt", [{}, {"JWT_ISSUER": "https://tokens.example.com"}])
+@pytest.mark.parametrize(
+    ("place", "is_for_all"),
+    [
+        *(({"HOST": one}, True) for one in ("127.0.0.2", "localhost", "::1")),
+        *((ELSEWHERE | login, bool(login)) for login in ({}, {"DEV_LOGIN": "1"})),
+        ({"APP_ENV": "production", "SESSION_SECRET": "x" * 16, "INNGEST_EVENT_KEY": "k"}, False),
+    ],
+)
+def test_the_banner_names_each_way_to_sign_in(
+    oidc: dict[str, str],
+    front_end: str | None,
+    jwt: dict[str, str],
+    place: dict[str, str],
+    is_for_all: bool,  # noqa: FBT001
+) -> None:
+    ways = {
+        f"{URL}/auth/login (https://id.example.com)": oidc,
+        "cookies of next-auth": front_end,
+        "tokens of https://tokens.example.com": jwt,
+        DEVELOPMENT: is_for_all,
+    }
+    none = "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"
+    cookies = {front_end: "https://shop.example.com"} if front_end else {}
+    said = lines(**oidc, **cookies, **jwt, **place)["sign in"]
+    assert said == (", ".join(way for way, given in ways.items() if given) or none)
+
+
 def test_the_banner_says_that_one_event_waits() -> None:
     assert lines(1)["outbox"] == "sqlite:///data/outbox.db, 1 event waits"
 
 
-def test_in_production_there_is_no_start_page_and_no_development_sign_in() -> None:
-    told = lines(
-        APP_ENV="production",
-        SESSION_SECRET="x" * 16,
-        INNGEST_EVENT_KEY="k",
-        NEXTAUTH_SECRET="x" * 16,
-    )
+def test_in_production_there_is_no_start_page() -> None:
+    told = lines(APP_ENV="production", SESSION_SECRET="x" * 16, INNGEST_EVENT_KEY="k")
     assert told["pages"] == f"{URL}/docs, {URL}/outbox"
-    assert told["sign in"] == "cookies of next-auth"
 
 
 class Told:
