@@ -57,8 +57,8 @@ def serve_command(
 ) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
     with exit_on_fault(lambda fault: tell_fault(lifeline_fd, fault)):
-        settings = load_settings().with_accepted_loss(accepts=accept_loss)
-        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        settings, logs = _begun()
+        settings = settings.with_accepted_loss(accepts=accept_loss)
         if fake_inngest_url:
             settings = settings.with_fake_inngest(fake_inngest_url)
         handles = Handles(listen_fd or [], lifeline_fd)
@@ -97,8 +97,7 @@ def _serve(
 def relay_command() -> None:
     """Deliver without accepting posts, until SIGTERM or SIGINT."""
     with exit_on_fault():
-        settings = load_settings()
-        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        settings, logs = _begun()
         with loading():
             from service.processes.serve import relay_only
         uvloop.run(relay_only(settings, logs))
@@ -113,9 +112,11 @@ def worker_command(
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    with loading():
-        from service.processes.worker import run
-    run(health_port)
+    with exit_on_fault():
+        settings, logs = _begun()
+        with loading():
+            from service.processes.worker import serve_functions
+        uvloop.run(serve_functions(settings, logs, health_port))
 
 
 @app.command("demo")
@@ -157,6 +158,12 @@ def check_command() -> None:
 
         if code := check(load_settings()):
             raise typer.Exit(code)
+
+
+def _begun() -> tuple[Settings, LogStream]:
+    """The settings and the log of a command that stays. Raises ConfigurationError."""
+    settings = load_settings()
+    return settings, configure_logs(level=settings.log_level, format_name=settings.log_format)
 
 
 def main() -> None:

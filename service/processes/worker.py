@@ -6,32 +6,25 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-import uvloop
 from aiohttp import web
 
 from service.config.settings import Settings
 from service.event_types.types_file import documents_event_name, load_event_types
 from service.inngest.address import make_client
 from service.inngest.worker import WorkerStatus, run_worker
-from service.observe.logs import LogStream, configure_logs
+from service.observe.logs import LogStream
 from service.observe.service_manager import ServiceManager
-from service.processes.startup import exit_on_fault, load_settings, stop_on_signals
+from service.processes.startup import stop_on_signals
 
 _UNREADY = 503
 
 
-def run(health_port: int | None) -> None:
-    """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
-    with exit_on_fault():
-        settings = load_settings()
-        event_name = documents_event_name(load_event_types(settings.event_types_file))
-        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        uvloop.run(_run(settings, logs, event_name, health_port))
+async def serve_functions(settings: Settings, logs: LogStream, health_port: int | None) -> None:
+    """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there.
 
-
-async def _run(
-    settings: Settings, logs: LogStream, event_name: str, health_port: int | None
-) -> None:
+    Raises ConfigurationError and OSError.
+    """
+    event_name = documents_event_name(load_event_types(settings.event_types_file))
     status, stop = WorkerStatus(), stop_on_signals(logs)
     async with contextlib.AsyncExitStack() as stack:
         if health_port is not None:

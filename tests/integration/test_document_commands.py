@@ -108,7 +108,10 @@ OTHER = "{name: a/b, path: /api/a, document: true, body: {type: object, required
 
 
 @pytest.mark.parametrize("changed", ["enabled: false", "document: false, data: {}"])
-def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path, changed):
+def test_a_worker_without_a_documents_event_exits_with_a_sentence(
+    command, tmp_path, monkeypatch, changed
+):
+    monkeypatch.setattr("service.processes.main.configure_logs", lambda **_: None)
     (tmp_path / "types.yaml").write_text(f"types: [{OTHER}, {{path: /api/route, {changed}}}]")
     done = command("worker", EVENT_TYPES_FILE="types.yaml")
     assert done.exit_code == 2
@@ -121,7 +124,7 @@ def test_a_worker_serves_the_documents_event_by_its_name(command, tmp_path, monk
 
     served = []
     monkeypatch.setattr("service.processes.worker.run_worker", run_worker)
-    monkeypatch.setattr("service.processes.worker.configure_logs", lambda **_: None)
+    monkeypatch.setattr("service.processes.main.configure_logs", lambda **_: None)
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
     assert command("worker", EVENT_TYPES_FILE="types.yaml").exit_code == 0
     assert served == [("documents", "files/uploaded")]
