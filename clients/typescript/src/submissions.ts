@@ -141,8 +141,9 @@ export class Submissions {
     const batch: Held[] = [];
     let room = MAX_SHARED_CHARACTERS;
     for (const held of this.waiting()) {
-      room -= held.entry.body.length;
-      if (batch.length && (room < 0 || !mayShare(held))) continue;
+      const { length } = held.entry.body;
+      if (batch.length && (length > room || !mayShare(held))) continue;
+      room -= length;
       batch.push(held);
       held.isSending = true;
       if (!mayShare(held) || batch.length === MAX_SHARED_EVENTS) break;
