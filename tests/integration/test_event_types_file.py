@@ -214,6 +214,7 @@ def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
         ("a: 2026-13-45", "types.yaml", "line 1 is not YAML: it is no timestamp"),
         ("types: [\a]", "types.yaml", "it is not YAML: it can't be read"),
         ("a: 1\nb: []\nb: []\nc: 1", "types.yaml", "line 1 is not YAML: the key b comes twice"),
+        ("{[a]: 1}", "types.yaml", "line 1 is not YAML: found unhashable key"),
         ("~: a", "types.yaml", "its top has the key None; write it in quotes"),
         ("types: [{on: b}]", "types.yaml", "types[0] has the key True; write it in quotes"),
         ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),

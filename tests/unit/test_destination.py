@@ -45,8 +45,8 @@ def test_confirmation_is_on_where_it_can_be_and_matters(environ, kind, mode):
 
 def test_a_fake_inngest_is_said_to_be_one_and_is_no_variable():
     fake = "http://127.0.0.1:1"
-    settings = Settings.load({}).model_copy(update={"fake_inngest_url": fake})
-    assert destination(settings) is Destination.FAKE
+    settings = Settings.load({**KEY, "INNGEST_DEV": "0"}).with_fake_inngest(fake)
+    assert (settings.inngest_base_url, destination(settings)) == (fake, Destination.FAKE)
     assert str(confirmation_mode(settings)) == "off (a fake Inngest keeps nothing)"
     assert Settings.load({"FAKE_INNGEST_URL": fake}).fake_inngest_url is None
 
