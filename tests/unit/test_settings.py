@@ -353,7 +353,7 @@ def test_a_value_at_its_bound_is_taken_and_one_beyond_is_not(
         ),
         (
             "OIDC_ISSUER, OIDC_CLIENT_ID: set both",
-            {**PRODUCTION, "OIDC_ISSUER": "http://127.0.0.1:9000"},
+            {**PRODUCTION, "OIDC_ISSUER": "http://127.0.0.1:9000", "OIDC_CLIENT_SECRET": "key"},
             {"OIDC_CLIENT_ID": "outbox"},
         ),
         (
@@ -406,6 +406,7 @@ def test_an_inngest_is_named_by_its_address_or_its_key(variable: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "attribute", "meant"),
     [
+        ("OUTBOX_JOURNAL", "", "journal_place", None),
         ("OUTBOX_JOURNAL", "s3://bucket", "journal_place", ("bucket", "")),
         ("OUTBOX_JOURNAL", "s3://bucket/", "journal_place", ("bucket", "")),
         ("OUTBOX_BATCH_BYTES", "1048576", "batch_bytes", 1024 * 1024),

@@ -1,7 +1,7 @@
 import { type AcceptedEvent, type AcceptedEvents, MACHINE_PATH } from "./api.js";
-import { isTransient, OutboxConnectionError, OutboxError, staysQueued } from "./errors.js";
+import { isTransient, OutboxConnectionError, type OutboxError, staysQueued } from "./errors.js";
 import { type Release, tryLock } from "./page.js";
-import type { QueueEntry, QueueStore, Refusal } from "./queue.js";
+import type { QueueEntry, QueueStore } from "./queue.js";
 import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Transport } from "./transport.js";
 
@@ -160,7 +160,7 @@ export class Submissions {
       if (this.closing.signal.aborted) return;
       if (isTransient(error)) this.failed(batch, error);
       else if (batch.length > 1 && !staysQueued(error)) this.putBack(batch, true);
-      else await Promise.all(batch.map((held) => this.refuse(held, error)));
+      else await Promise.all(batch.map((held) => this.refuse(held, error as OutboxError)));
     }
   }
 
@@ -219,11 +219,12 @@ export class Submissions {
     held.waiter?.accept(accepted);
   }
 
-  private async refuse(held: Held, error: unknown): Promise<void> {
+  private async refuse(held: Held, error: OutboxError): Promise<void> {
     const { entry, waiter } = held;
+    const { status, code, message } = error;
     const kept = staysQueued(error);
     if (!kept && waiter) await this.store.remove(entry.key).catch(() => undefined);
-    const refused = { ...entry, refusal: refusalOf(error) };
+    const refused = { ...entry, refusal: { status, code, message } };
     // Where the browser refuses storage, the event stays as it is and is tried again.
     if (!kept && !waiter) await this.store.put(refused).catch(() => undefined);
     this.drop(held);
@@ -246,11 +247,6 @@ function bytesOf(path: string, body: unknown, key: string): string {
   if (path !== MACHINE_PATH) return JSON.stringify(body);
   const event = body as { id?: string | null };
   return JSON.stringify({ ...event, id: event.id || key });
-}
-
-function refusalOf(error: unknown): Refusal {
-  if (!(error instanceof OutboxError)) return { status: 0, code: "failed", message: String(error) };
-  return { status: error.status, code: error.code, message: error.message };
 }
 
 function newKey(): string {
