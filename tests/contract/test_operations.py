@@ -46,6 +46,8 @@ async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: O
     await outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
     every = await named(outbox.inspector)  # one in each state
     assert await outbox.repairs.replay(every, actor="ada") == dead[2:]
+    for state in (State.PENDING, State.DELIVERING, State.SENT):
+        assert await outbox.repairs.replay(Named(every.ids, state), actor="ada") == []
 
 
 async def test_discarded_rows_are_gone(outbox: Outbox) -> None:
@@ -102,8 +104,8 @@ async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) ->
     await outbox.repairs.discard(
         await named(outbox.inspector, Filter(state=State.PENDING)), actor="grace"
     )
-    await outbox.repairs.set_paused(paused=True, actor="edsger")
-    await outbox.repairs.set_paused(paused=False, actor="edsger")
+    await outbox.repairs.set_paused(paused=True, actor="edsger", reason="a leak")
+    await outbox.repairs.set_paused(paused=False, actor="edsger", reason="it is mended")
     entries = await outbox.inspector.audit(10)
     assert [(entry.actor, entry.action) for entry in entries] == [
         ("edsger", "resume"),
@@ -114,7 +116,7 @@ async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) ->
     assert all(entry.at > 0 for entry in entries)
     assert [entry.ids for entry in entries] == [(), (), (dead,), (dead,)]
     details = [entry.detail for entry in entries]
-    assert details == ["", "", "1 given id, state=pending", "1 given id"]
+    assert details == ["it is mended", "a leak", "1 given id, state=pending", "1 given id"]
     assert len(await outbox.inspector.audit(2)) == 2
 
 
@@ -183,8 +185,12 @@ async def test_the_audit_of_one_event_has_nothing_of_another(outbox: Outbox) -> 
     for one in (first, second):
         await outbox.repairs.replay(Named((one,)), actor="ada")
     await outbox.repairs.discard(Named((first,)), actor="ada")
+    for event_id in (first, second, None):
+        await outbox.trail.record("show", actor="ada", detail="looked", event_id=event_id)
+    assert [one.ids for one in await outbox.inspector.audit(3)] == [(), (second,), (first,)]
     found = await outbox.inspector.audit(10, event=first)
     assert [(one.action, one.ids) for one in found] == [
+        ("show", (first,)),
         ("discard", (first,)),
         ("replay", (first,)),
     ]

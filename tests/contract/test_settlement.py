@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from service.outbox.inngest_id import PREFIX_BYTES
-from service.outbox.model import Batch, Dead, Filter, Retry, Row, SentEntry, Settlement, State
+from service.outbox.model import (
+    Batch,
+    Dead,
+    Filter,
+    Named,
+    Retry,
+    Row,
+    SentEntry,
+    Settlement,
+    State,
+)
 from tests.support.storage import (
     Outbox,
     Storage,
@@ -70,6 +80,29 @@ async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: O
     assert ids(await claim(outbox)) == events[2:]
 
 
+async def test_of_more_than_twenty_notes_the_oldest_go(outbox: Outbox) -> None:
+    """Also where a replay or a lost answer adds one."""
+
+    async def notes() -> list[object]:
+        return [note.note for note in (await find(outbox, sent.id)).history]
+
+    [sent] = await append_all(outbox, 1)
+    for number in range(22):
+        batch = await claim(outbox)
+        [seq] = (entry.seq for entry in batch.entries)
+        again = Retry(seq, 0, attempts=0, isolated=False, note=str(number))
+        await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+    assert await notes() == [str(number) for number in range(2, 22)]
+    dead = [Dead(seq, 1, "rejected", "no")]
+    await outbox.queue.settle(Settlement((await claim(outbox)).claim, dead=dead))
+    assert await outbox.repairs.replay(Named((sent.id,)), actor="ada") == [sent.id]
+    assert await notes() == [*(str(number) for number in range(3, 22)), "replayed by ada"]
+    seqs = await send(outbox, await claim(outbox))
+    assert await outbox.confirmations.resend(seqs, "lost") == 1
+    assert (await notes())[-2:] == ["replayed by ada", "lost"]
+    assert len(await notes()) == 20
+
+
 async def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(outbox: Outbox) -> None:
     """Also where its lease ends."""
     for way, state, attempts in (
@@ -102,7 +135,8 @@ async def test_a_dead_row_keeps_its_reason_and_is_never_claimed(outbox: Outbox) 
     dead = Dead(batch.entries[0].seq, attempts=4, reason="rejected", detail="no such\x00 thing")
     assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 0
     row = await find(outbox, sent.id)
-    assert (row.state, row.attempts, row.reason) == (State.DEAD, 4, "rejected")
+    assert (row.state, row.attempts, row.sends, row.reason) == (State.DEAD, 4, 1, "rejected")
+    assert row.first_sent_at_ms is not None
     assert str(row.detail).startswith("no such")
     assert row.settled_at_ms is not None
     assert await claims_nothing(outbox)
@@ -261,11 +295,13 @@ async def test_sent_rows_outlive_a_restart_under_the_same_ulids(storage: Storage
 
 async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> None:
     parts = outbox.confirmations
-    events = await append_all(outbox, 3)
+    events = await append_all(outbox, 4)
     batch = await claim(outbox)
-    await deliver(outbox, batch)
+    *seqs, last = (entry.seq for entry in batch.entries)
+    dead = [Dead(last, attempts=1, reason="rejected", detail="no")]
+    await outbox.queue.settle(Settlement(batch.claim, delivered=seqs, dead=dead))
     seen = await eventually(lambda: parts.delivered(10), lambda rows: len(rows) == 3)
-    assert [entry.event_id for entry in seen] == [event.id for event in events]
+    assert [entry.event_id for entry in seen] == [event.id for event in events[:3]]
     assert [entry.seq for entry in await parts.delivered(1, seen[0].seq)] == [seen[1].seq]
     assert len(await parts.delivered(10, within_seconds=3_600)) == 3
     assert not await parts.delivered(10, within_seconds=0)

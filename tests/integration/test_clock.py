@@ -135,17 +135,21 @@ async def test_what_happens_to_an_event_is_noted_by_the_wall_clock(
             assert times == pytest.approx([time.time() * 1000] * 2, abs=60_000)
 
 
-async def test_after_a_restart_by_an_earlier_clock_an_answer_grows_old(
+async def test_after_a_restart_by_an_earlier_clock_an_answer_grows_old_and_rows_are_due(
     path: Path, wall: WallClock
 ) -> None:
     wall.jump = HOUR
     async with SqliteStorage(path).open() as outbox:
-        await append_all(outbox, 1)
+        await append_all(outbox, 3)
         batch = await claim(outbox)
-        await outbox.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
+        sent, one, two = (entry.seq for entry in batch.entries)
+        again = [Retry(one, HOUR, 1, isolated=False), Retry(two, HOUR, 1, isolated=True)]
+        await outbox.queue.settle(Settlement(batch.claim, sent=[sent], retry=again))
     wall.jump = 0.0
     async with SqliteStorage(path).open() as outbox:
         await answer_is_old(outbox)
+        batches = [await claim(outbox) for _ in again]  # no delay outlives its process
+        assert [[entry.seq for entry in batch.entries] for batch in batches] == [[two], [one]]
 
 
 async def answer_is_old(outbox: Outbox) -> None:

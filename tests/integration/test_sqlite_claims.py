@@ -11,7 +11,7 @@ import pytest
 
 from service.outbox.clock import Clock
 from service.outbox.limits import FairShare
-from service.outbox.model import ClaimRequest, Isolated, Retry, Settlement
+from service.outbox.model import ClaimRequest, Filter, Isolated, Retry, Settlement
 from service.outbox.sqlite import store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.timings import ClaimPace
@@ -228,7 +228,13 @@ async def test_few_rows_that_come_back_from_a_claim_have_their_share_again(
 
 async def test_a_batch_that_nobody_received_is_released_once(outbox: SqliteOutbox) -> None:
     await append_all(outbox, 1)
+    batch = await claim(outbox)
+    again = Retry(1, 0, attempts=1, isolated=True, note="no")
+    await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+    [before] = await outbox.inspector.rows(Filter())
     outbox.claims.abandon(await claim(outbox))
     assert outbox.claims.due_in_seconds(waiting=False) == 0
+    assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
+    assert await outbox.inspector.rows(Filter()) == [before]
     assert await taken(outbox, lease_seconds=600) == [1]
     assert outbox.claims.due_in_seconds(waiting=False) is None

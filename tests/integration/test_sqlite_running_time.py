@@ -11,6 +11,7 @@ import pytest
 
 from service.outbox.figures import Sample
 from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, claim, deliver, event
 
@@ -43,7 +44,10 @@ async def test_a_boot_with_the_clock_ahead_purges_nothing_that_was_just_delivere
 ) -> None:
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         await append_all(outbox, 3)
-        assert await deliver(outbox, await claim(outbox)) == 0
+        batch = await claim(outbox)
+        *seqs, last = (entry.seq for entry in batch.entries)
+        await outbox.queue.settle(Settlement(batch.claim, delivered=seqs, sent=[last]))
+        assert await outbox.confirmations.confirm([last]) == 1
     clocks.ahead = MONTH
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         assert await outbox.repairs.purge_payloads(older_than_seconds=7 * DAY) == 0
