@@ -62,16 +62,21 @@ async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, c
 
 
 async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, client):
-    for number in range(5):
-        await followed.outbox.intake.append(event(f"e-{number}"))
-    for other in (event("other", "u-2"), namesake("namesake")):
-        await followed.outbox.intake.append(other)
+    own = [event(f"e-{number}") for number in range(5)]
+    for one in (
+        event("old", "u-2"),
+        namesake("older"),
+        *own,
+        event("new", "u-2"),
+        namesake("newer"),
+    ):
+        await followed.outbox.intake.append(one)
     first = await (await client.get("/api/events?limit=3")).json()
     cursor = first["nextCursor"]
     second = await (await client.get(f"/api/events?limit=3&cursor={cursor}")).json()
     assert [one["id"] for one in first["events"]] == ["e-4", "e-3", "e-2"]
     assert [one["id"] for one in second["events"]] == ["e-1", "e-0"]
-    assert (cursor, second["nextCursor"]) == ("3", None)
+    assert (cursor, second["nextCursor"]) == ("5", None)
 
 
 async def test_a_page_has_50_events_unless_it_is_asked_for_another_number(followed, client):
