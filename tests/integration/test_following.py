@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from service.outbox.event import Meta
 from service.outbox.model import ClaimRequest, Settlement, State
-from service.web.events.followed_event import FollowPolicy
 from tests.support.followed_events import QUICK, event, followed_events, run
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
@@ -293,45 +292,6 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
     async with asyncio.timeout(PATIENCE_SECONDS):
         for one in waiting:
             assert (await (await one).json())["run"]["status"] == "completed"
-
-
-async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
-    policy = FollowPolicy(look_seconds=0.02, ask_seconds=3600)
-    async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.intake.append(event())
-        await deliver(followed)
-        client = await aiohttp_client(followed.app)
-        for _ in range(5):
-            await client.get("/api/events/e-1")
-        waiting = [asyncio.create_task(client.get("/api/events/e-1?wait=1")) for _ in range(20)]
-        await asyncio.gather(*waiting)
-        assert followed.runs.asked == 1
-
-
-async def test_an_inngest_that_hangs_is_waited_for_once(tmp_path, aiohttp_client):
-    policy = FollowPolicy(look_seconds=3600, first_ask_seconds=0.1, trouble_seconds=3600)
-    async with followed_events(tmp_path, policy=policy) as followed:
-        for number in range(2):
-            await followed.outbox.intake.append(event(f"e-{number}"))
-            await deliver(followed)
-        followed.runs.hanging = True
-        client = await aiohttp_client(followed.app)
-        first = await (await client.get("/api/events/e-0")).json()
-        asked = followed.runs.asked
-        second = await (await client.get("/api/events/e-1")).json()
-        assert followed.runs.asked == asked == 1
-    assert [one["state"] for one in (first, second)] == ["delivered", "delivered"]
-
-
-async def test_an_inngest_in_trouble_is_asked_again_after_a_while(tmp_path, aiohttp_client):
-    policy = replace(QUICK, trouble_seconds=3600)
-    async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.intake.append(event())
-        await deliver(followed)
-        followed.runs.runs_of = None
-        client = await aiohttp_client(followed.app)
-        await client.get("/api/events/e-1?wait=1")
-        assert followed.runs.asked == 1
 
 
 async def test_who_waits_for_an_event_that_is_removed_is_told(followed, client):

@@ -7,8 +7,6 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
 from service.errors import InvalidJsonError
@@ -52,22 +50,6 @@ def test_objects_merge_key_by_key_and_everything_else_replaces(below, above, exp
     before = json.dumps([below, above])
     assert merge(below, above) == expected
     assert json.dumps([below, above]) == before
-
-
-KEYS = st.sampled_from("abc")
-LEAVES = st.none() | st.integers() | st.lists(st.integers(), max_size=2)
-TREES = st.dictionaries(
-    KEYS, LEAVES | st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES))
-)
-
-
-@given(TREES, TREES)
-def test_a_later_tree_always_wins(below, above):
-    result = merge(below, above)
-    assert merge(result, above) == result
-    assert result.keys() == below.keys() | above.keys()
-    assert merge(below, {}) == below
-    assert merge({}, above) == above
 
 
 async def test_the_system_the_organization_and_the_user_are_merged_in_that_order(scopes):

@@ -211,14 +211,6 @@ async def test_clocks_may_differ_by_15_seconds(claims: dict[str, Any], is_valid:
     assert (await Service().of(**claims) is not None) is is_valid
 
 
-async def test_a_token_before_1970_needs_no_beginning() -> None:
-    service = Service()
-    service.clock.now = -15
-    assert await service.of(exp=10)
-    service.clock.now = -15.5
-    assert await service.of(exp=10) is None
-
-
 async def test_a_valid_token_is_checked_once_a_minute() -> None:
     service, token = Service(), made()
     for later, checks in ((0, 1), (59.9, 1), (60, 2)):

@@ -133,14 +133,6 @@ async def test_a_refusal_is_told_from_a_fault_of_the_provider_and_logged(
     assert lines == [{**line, "path": "/.well-known/openid-configuration"}] * 2
 
 
-async def test_an_answer_has_at_most_1_mib(web: Web, clock: Clock) -> None:
-    web.said[DISCOVERY] = b"x" * MIB
-    assert await requests(web, clock).ask("GET", DISCOVERY) == b"x" * MIB
-    web.said[DISCOVERY] += b"x"
-    with pytest.raises(ProviderUnavailableError, match="too large"):
-        await requests(web, clock).ask("GET", DISCOVERY)
-
-
 @pytest.mark.parametrize("error", [aiohttp.ClientConnectionError(), TimeoutError(), ValueError()])
 async def test_who_did_not_answer_is_not_asked_for_five_seconds(
     web: Web, clock: Clock, error: Exception
