@@ -185,10 +185,13 @@ async def test_an_event_that_was_never_sent_is_taken_back_by_its_owner(followed,
     assert (await client.delete("/api/events/e-1")).status == 204
     for gone in (client.get, client.delete):
         assert (await gone("/api/events/e-1")).status == 404
-    [act] = await followed.outbox.inspector.audit(10)
-    assert (act.action, act.ids) == ("discard", ("e-1",))
-    assert act.actor == User("dev", "u-1").actor
-    assert act.actor
+    cron = msgspec.structs.replace(event("e-2"), owner="key cron")
+    await followed.outbox.intake.append(cron)
+    machine = {"X-Issuer": "key", "X-User": "cron"}
+    assert (await client.delete("/api/events/e-2", headers=machine)).status == 204
+    acts = await followed.outbox.inspector.audit(10)
+    told = {(act.action, act.ids, act.actor) for act in acts}
+    assert told == {("discard", ("e-1",), "u-1"), ("discard", ("e-2",), "key cron")}
 
 
 async def test_an_event_that_has_left_is_not_taken_back(followed, client):

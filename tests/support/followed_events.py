@@ -137,7 +137,7 @@ async def followed_events(
     policy: FollowPolicy = QUICK,
     searching: SearchPolicy | None = None,
 ) -> AsyncIterator[Followed]:
-    """The endpoints for the user that the header X-User names; `kim` is an operator.
+    """The endpoints for the user that the headers X-User and X-Issuer name; `kim` is an operator.
 
     In the end nobody waits.
     """
@@ -171,7 +171,7 @@ async def followed_events(
 
 
 async def _user(request: web.Request) -> User:
-    return User("dev", request.headers.get("X-User", "u-1"))
+    return User(request.headers.get("X-Issuer", "dev"), request.headers.get("X-User", "u-1"))
 
 
 def _identified(row: Row) -> Row:

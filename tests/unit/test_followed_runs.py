@@ -266,6 +266,7 @@ async def test_after_a_failure_no_first_answer_waits_for_inngest_for_two_seconds
     await asyncio.sleep(1.9)
     await asker.ask_some([asked])
     await asker.ask_soon(other)
+    await asyncio.sleep(0)
     assert inngest.asked == 1
     await asyncio.sleep(0.1)
     await asker.ask_soon(other)
