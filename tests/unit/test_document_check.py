@@ -12,8 +12,8 @@ from service.documents.document_check import DocumentCheck
 from service.errors import DocumentNotFoundError, StorageUnavailableError
 from tests.support.virtual_time import in_virtual_time
 
-FOUND = DocumentObject(3, "e1", "text/plain", None)
-EXTRA = {"object": {"size": 3, "etag": "e1", "contentType": "text/plain", "versionId": None}}
+FOUND = DocumentObject(0, "e1", "text/plain", None)
+EXTRA = {"object": {"size": 0, "etag": "e1", "contentType": "text/plain", "versionId": None}}
 
 
 class Shelf:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from service.config.faults import misspelt_variables
-from service.config.outbox_url import file_fault, redacted_url, url_in_schema
+from service.config.outbox_url import file_fault, redacted_url, sqlite_path, url_in_schema
 from service.config.settings import Settings
 from service.config.values import parse_duration, spelled_duration
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, OutboxNotFoundError
 from service.outbox.postgres.database.connection import connection_string, schema_of
 
 DEFAULTS = {
@@ -409,6 +410,7 @@ def test_an_inngest_is_named_by_its_address_or_its_key(variable: str) -> None:
         ("OUTBOX_JOURNAL", "", "journal_place", None),
         ("OUTBOX_JOURNAL", "s3://bucket", "journal_place", ("bucket", "")),
         ("OUTBOX_JOURNAL", "s3://bucket/", "journal_place", ("bucket", "")),
+        ("OUTBOX_JOURNAL", "s3://bucket/a//", "journal_place", ("bucket", "a/")),
         ("OUTBOX_BATCH_BYTES", "1048576", "batch_bytes", 1024 * 1024),
         ("OUTBOX_BATCH_BYTES", "1 MiB", "batch_bytes", 1024 * 1024),
         ("OUTBOX_BATCH_BYTES", "1MiB", "batch_bytes", 1024 * 1024),
@@ -431,5 +433,20 @@ def test_a_secret_parameter_of_an_address_is_not_shown(name: str) -> None:
     assert shown == f"postgresql://ada:********@db/x?{others}"
 
 
-def test_a_fault_of_a_file_that_has_no_words_is_told_by_its_kind() -> None:
+def test_a_fault_of_a_file_is_told_by_its_words_or_its_kind() -> None:
     assert file_fault("a", TimeoutError()) == "a can't be used: TimeoutError."
+    assert file_fault("a", OSError(28, "No space left on device")) == (
+        "a can't be used: No space left on device."
+    )
+    assert file_fault("a", PermissionError(13, "Permission denied")) == (
+        "This user may not write a: run the command as the user who owns it, or mend the rights of "
+        "the file and its folder."
+    )
+
+
+def test_the_file_of_an_address_is_none_on_postgresql_alone() -> None:
+    assert sqlite_path("sqlite:///a b.db") == Path("a b.db")
+    assert sqlite_path("postgresql://h/x") is sqlite_path("postgres://h/x") is None
+    for other in ("", "sqlite:///", "sqlite://a", "mysql://h/x", "a.db"):
+        with pytest.raises(OutboxNotFoundError, match="sqlite:///path/to/file or postgresql://"):
+            sqlite_path(other)

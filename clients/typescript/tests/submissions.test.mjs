@@ -140,7 +140,7 @@ test("by default pauses grow from 250 ms to 30 s, and a request has 30 s", async
   const pass = stoppedClock();
   const timeout = mock.method(AbortSignal, "timeout");
   const { requests, fetch } = service(() => refused(503, "outbox_unavailable"));
-  submit(client({ fetch, retry: {} }), "1");
+  submit(client({ fetch, retry: undefined }), "1");
   await settled();
   for (const ms of [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
     const before = requests.length;
