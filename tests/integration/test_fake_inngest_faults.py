@@ -97,15 +97,12 @@ async def test_closing_does_not_wait_for_a_hanging_request(http):
             await hanging
 
 
-async def test_a_slow_answer_is_the_true_one(inngest_api, http):
-    inngest_api.faults.add(Slow(0.01))
-    assert len(await ids_of(http, inngest_api)) == 3
-
-
-async def test_a_dripping_answer_is_the_true_one(inngest_api, http):
-    inngest_api.faults.add(Drip(0.0001))
+@pytest.mark.parametrize("fault", [Slow(0.01), Drip(0.0001)])
+async def test_a_slow_and_a_dripping_answer_are_the_true_one(inngest_api, http, fault):
+    inngest_api.faults.add(fault)
     ids = await ids_of(http, inngest_api)
     assert ids == [arrival.server_id for arrival in inngest_api.ledger.kept()]
+    assert len(ids) == 3
 
 
 async def test_a_cut_answer_breaks_off_after_its_events_were_stored(inngest_api, http):

@@ -916,6 +916,18 @@ async def test_a_removal_is_marked_where_the_bucket_has_the_event_or_may_get_it(
     assert (stored.is_marked, made.contents.marked) == (place != "nowhere", set())
 
 
+@in_virtual_time
+async def test_each_removal_that_was_not_marked_is_marked_later():
+    made = alone(line := Answering(403, times=2), accepts=True)
+    made.is_compared = False
+    for seq in (7, 8):
+        await made.mark([(seq, f"e-{seq}")])
+    for left in (1, 0):
+        await made.put_mark(*made.unmarked[0])
+        assert len(made.unmarked) == left
+    assert [line._bucket.has(one, marks=True) for one in ("e-7", "e-8")] == [True, True]
+
+
 async def test_a_put_has_its_time_and_an_object_that_s3_keeps_or_does_not_show_is_told():
     class Keeping:
         name = "b"

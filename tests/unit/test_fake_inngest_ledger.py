@@ -34,14 +34,6 @@ def test_old_bodies_are_forgotten_but_no_id_is(bounds):
     assert [ledger.times(name) for name in ("e0", "e4", "e9")] == [1, 1, 0]
 
 
-def test_the_latest_are_shown_first_come_first():
-    ledger = Ledger()
-    ledger.accept([event("a"), event("b"), event("c")], ["1", "2", "3"])
-    assert [arrival.id for arrival in ledger.kept(limit=2)] == ["b", "c"]
-    assert ledger.kept(limit=0) == []
-    assert [arrival.id for arrival in ledger.kept(event_id="a", limit=9)] == ["a"]
-
-
 async def test_a_wait_in_vain_says_what_arrived():
     ledger = Ledger()
     ledger.accept([event("one")], ["s"])
