@@ -893,6 +893,22 @@ async def test_a_group_is_done_when_it_is_there_or_may_be_put_later(
     assert not made.under_way
 
 
+@pytest.mark.parametrize("seconds", [None, 0.001, 1.0])
+@in_virtual_time
+async def test_a_group_whose_commit_failed_is_void_where_it_may_have_been_sent(seconds):
+    made = alone(line := Answering())
+    put = made.put([JournalRow(7, "e-7", "a/b", "o", "u-1", 0, b"{}")], [])
+    if seconds is not None:
+        await asyncio.sleep(seconds)
+    put.void()
+    await asyncio.sleep(1)
+    assert put.done.cancelled() is (seconds != 1.0)  # it was there by then
+    assert (made.under_way, made.contents.missing, len(made.contents)) == ({}, {}, 0)
+    void = [put.name] if seconds else []
+    assert [name for name, (data, _) in line._bucket.objects.items() if not data] == void
+    assert [(name, at > 3600) for name, at in made.garbage] == [(name, True) for name in void]
+
+
 @pytest.mark.parametrize("is_compared", [False, True])
 @pytest.mark.parametrize("place", ["there", "under way", "missing", "nowhere"])
 @in_virtual_time

@@ -101,7 +101,12 @@ def test_the_clock_is_between_1980_and_2100() -> None:
 
 @pytest.mark.parametrize(
     ("shared", "second"),
-    [((), "cron/a"), (("key cron",), "cron/a"), (("key cron", "key shop"), "a")],
+    [
+        ((), "cron/a"),
+        (("key cron",), "cron/a"),
+        (("key shop",), "cron/a"),
+        (("key cron", "key shop"), "a"),
+    ],
 )
 def test_owners_share_ids_where_both_are_named(shared: tuple[str, ...], second: str) -> None:
     events = [
