@@ -167,7 +167,7 @@ CREATE INDEX outbox_audit_act ON outbox_audit (act);
 
 -- What an outbox knows of itself. file_id names this file: a copy gets another. expects_log says that
 -- a write-ahead log belongs to it; log_marks changes with each log, so that each holds this row.
--- settings_revision grows with every change of outbox_settings. last_seq is the highest seq of a row
+-- settings_revision is not used: one process has the file. last_seq is the highest seq of a row
 -- that was removed: no other row may get it, since Inngest's id follows from it. ran_ms is how long
 -- services have run on the outbox, whatever the clock said.
 CREATE TABLE outbox_meta (

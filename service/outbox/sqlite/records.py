@@ -101,7 +101,6 @@ class SqliteSettings:
             removed = connection.execute(SQL["ERASE_SETTINGS"], given).rowcount
             named = connection.execute(SQL["ERASE_NAME"], given).rowcount
             connection.execute(SQL["ERASE_REASON"], given)
-            connection.execute(SQL["RAISE_REVISION"])
             write_audit(connection, actor, "erase", new_act("everything of one owner"))
             return ErasedRecords(removed, named)
 
@@ -118,7 +117,6 @@ def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, o
 
 def _save(connection: sqlite3.Connection, values: Sequence[dict[str, str]]) -> None:
     connection.executemany(SQL["SAVE_SETTINGS"], values)
-    connection.execute(SQL["RAISE_REVISION"])
 
 
 def _values(scope: str, scope_id: str, settings: dict[str, object]) -> dict[str, str]:

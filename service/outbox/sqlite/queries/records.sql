@@ -37,9 +37,6 @@ WHERE (instr(actor, :user_id) > 0 OR instr(detail, :user_id) > 0)
 -- Inngest's words may quote an event.
 UPDATE outbox_samples SET reason = erased(reason, :owner) WHERE instr(reason, :user_id) > 0
 
--- name: RAISE_REVISION
-UPDATE outbox_meta SET settings_revision = settings_revision + 1
-
 -- name: ADD_SAMPLE
 INSERT INTO outbox_samples (at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason)
 VALUES (:at_ms, :waiting, :dead, :accepted_rate, :delivered_rate, :state, :reason)
