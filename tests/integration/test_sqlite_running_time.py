@@ -43,6 +43,7 @@ async def test_a_boot_with_the_clock_ahead_purges_nothing_that_was_just_delivere
     path: Path, clocks: Clocks
 ) -> None:
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        clocks.ran += 2 * DAY
         await append_all(outbox, 3)
         batch = await claim(outbox)
         *seqs, last = (entry.seq for entry in batch.entries)
