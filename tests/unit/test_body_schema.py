@@ -223,56 +223,48 @@ TOO_LONG = (
 KINDS = {"oneOf": [{"const": number} for number in range(50)]}
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        {"items": KINDS},
-        {"maxItems": 1_000, "items": {"maxItems": 1_000, "items": KINDS}},
-        {"items": {"type": "number", "multipleOf": 0.01}},
-        {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/kinds"}]}},
-        {"patternProperties": {"^a": KINDS}},
-        {"items": {"anyOf": [{}], "$ref": "#/$defs/kinds"}},
-        {"items": {"anyOf": KINDS["oneOf"]}},
-        {"items": {"oneOf": KINDS["oneOf"][:20], "anyOf": KINDS["oneOf"][:20]}},
-        *({keyword: KINDS} for keyword in ("contains", "unevaluatedItems", "propertyNames")),
-        {"unevaluatedProperties": KINDS},
-    ],
-)
-def test_values_that_would_be_checked_for_seconds_need_a_bound(field: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"^{TOO_LONG}$"):
-        BodySchema({**schema(a=field), "$defs": {"kinds": KINDS}})
-    of_list = field.keys() & {"items", "contains", "unevaluatedItems"}
-    bounded = {**field, "maxItems" if of_list else "maxProperties": 100}
-    BodySchema({**schema(a=bounded), "$defs": {"kinds": KINDS}})
+REF = {"$ref": "#/$defs/kinds"}
+OF_LISTS = ("items", "contains", "unevaluatedItems")
+OF_OBJECTS = ("additionalProperties", "unevaluatedProperties", "propertyNames")
+
+
+def bounded(keyword: str, values: object, most: int) -> dict[str, object]:
+    return {keyword: values, "maxItems" if keyword in OF_LISTS else "maxProperties": most}
+
+
+def nested(outer: int, inner: int) -> dict[str, object]:
+    return bounded("items", bounded("items", KINDS, inner), outer)
 
 
 @pytest.mark.parametrize(
-    ("most", "one_more"),
+    ("taken", "refused"),
     [
         *(
-            ({"items": {word: [{}] * 28}}, {"items": {word: [{}] * 29}})
-            for word in ("anyOf", "oneOf")
+            (bounded(keyword, KINDS, 200_000), other)
+            for keyword in (*OF_LISTS, *OF_OBJECTS)
+            for other in (bounded(keyword, KINDS, 200_001), {keyword: KINDS})
         ),
+        (bounded("patternProperties", {"^a": KINDS}, 100), {"patternProperties": {"^a": KINDS}}),
+        *(({"items": {of: [{}] * 28}}, {"items": {of: [{}] * 29}}) for of in ("anyOf", "oneOf")),
         *(
-            ({"maxItems": most, "items": one}, {"maxItems": most + 1, "items": one})
-            for most, one in ((100_000, {"multipleOf": 0.01}), (200_000, KINDS))
+            (bounded("items", one, 100), {"items": one})
+            for one in (REF, {"anyOf": [REF]}, {"oneOf": [{}] * 15, "anyOf": [{}] * 15})
         ),
-        ({"maxItems": 0, "items": {"items": KINDS}}, {"maxItems": 5, "items": {"items": KINDS}}),
-        (
-            {"items": {"items": {"anyOf": [{}] * 28}}},
-            {"items": {"items": KINDS}},
-        ),  # 1 MiB bounds them
-        ({"multipleOf": 0.01, **KINDS}, {"additionalProperties": KINDS}),
+        (bounded("items", {"multipleOf": 0.01}, 10**5), {"items": {"multipleOf": 0.01}}),
+        (nested(100, 2_000), nested(1_000, 1_000)),
+        (nested(0, 400_000), nested(5, 400_000)),
+        ({"items": {"items": {"anyOf": [{}] * 28}}}, {"items": {"items": KINDS}}),  # 1 MiB bounds
+        ({"multipleOf": 0.01, **KINDS}, bounded("items", {"multipleOf": 0.01}, 10**5 + 1)),
         ({"prefixItems": [KINDS, {"anyOf": [{}] * 200}]}, {"prefixItems": [{"items": KINDS}]}),
     ],
 )
-def test_alternatives_of_a_bounded_number_of_values_are_taken(
-    most: dict[str, object], one_more: dict[str, object]
+def test_values_that_would_be_checked_for_seconds_need_a_bound(
+    taken: dict[str, object], refused: dict[str, object]
 ) -> None:
-    BodySchema(schema(a=most))
-    for field in (one_more, {**most, "allOf": [one_more]}):
-        with pytest.raises(ValueError, match=f"^{TOO_LONG}$"):
-            BodySchema(schema(a=field))
+    definitions = {"$defs": {"kinds": KINDS}}
+    BodySchema({**schema(a=taken), **definitions})
+    with pytest.raises(ValueError, match=f"^{TOO_LONG}$"):
+        BodySchema({**schema(a=refused), **definitions})
 
 
 def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
