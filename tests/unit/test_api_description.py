@@ -10,6 +10,7 @@ import pytest
 from service.errors import NotFoundError, RateLimitedError
 from service.web.openapi.document import describe
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter, ResponseHeader
+from service.web.server.errors import SERVER_CODES, STATUS
 
 JSON = "application/json"
 ID = {
@@ -131,7 +132,13 @@ def test_an_endpoint_is_described_as_it_answers() -> None:
             ),
         },
     }
-    thing = document["components"]["schemas"]["Thing"]
+    schemas = document["components"]["schemas"]
+    assert schemas["ErrorAnswer"]["properties"]["code"] == {
+        "$ref": "#/components/schemas/ErrorCode"
+    }
+    codes = {kind.code for kind in STATUS} | SERVER_CODES.keys()
+    assert schemas["ErrorCode"] == {"type": "string", "enum": sorted(codes)}
+    thing = schemas["Thing"]
     assert thing["description"] == "A thing.\n\nIt has a size."
     assert thing["required"] == ["size", "name"]
     assert "default" not in thing["properties"]["name"]

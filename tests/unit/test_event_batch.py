@@ -25,7 +25,7 @@ from tests.support.made_request import made_request
 from tests.support.memory_outbox import MemoryOutbox
 
 DAY_SECONDS = 86_400
-SEED = {SEED_HEADER: "1,AAAAAAAAAAAAAA=="}
+SEED = {SEED_HEADER: "1795647589663,w+OubQ/DQDVz3w=="}
 ONE = b'{"name":"a"}'
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.dev.fake_inngest.events import read_events as read_as_inngest
 from service.identity.user import User
-from service.outbox.event import Event, Meta, with_id
+from service.outbox.event import Event, with_id
 from service.outbox.storable import storable
 from service.web.intake.incoming import read_events
 from service.web.intake.lenient_json import MAX_EVENTS, BadEventError
@@ -60,12 +60,6 @@ def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
     assert event.id != "mine"
     now, _ = taken(b'[{"name":"a","sendat":1900000000000},{"name":"a","sendAt":1900000000000}]')
     assert [one.meta.due_at_ms for one in now] == [0, 0]
-
-
-def test_an_event_belongs_to_the_machine_and_goes_to_the_environment() -> None:
-    [incoming] = read_events(b'{"name":"a"}', CRON, NOW_MS, meta=Meta(environment="branch-x"))
-    event = incoming.event
-    assert (event.owner, event.user_id, event.meta.environment) == ("key cron", "cron", "branch-x")
 
 
 def test_what_no_store_can_keep_is_replaced_in_the_data_and_in_the_name_that_is_shown() -> None:

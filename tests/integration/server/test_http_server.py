@@ -104,15 +104,6 @@ async def test_a_method_that_a_path_does_not_take_is_refused_with_those_that_it_
     assert SECRET not in caplog.text  # there is no other log of requests
 
 
-async def test_a_body_that_does_not_arrive_in_time_is_refused(port, monkeypatch):
-    monkeypatch.setattr("service.web.server.body.BODY_SECONDS", 0.2)
-    async with connected(port) as (reader, writer):
-        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
-        answer = await reader.readuntil(b"}")
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"code":"body_timeout"' in answer
-
-
 async def test_a_fault_in_an_answer_that_has_begun_ends_it_there(port):
     with capture_logs() as logs:
         async with connected(port) as (reader, writer):

@@ -91,19 +91,6 @@ async def test_half_a_head_behind_a_whole_request_is_refused_in_time_too(port, f
     assert b'"code":"headers_timeout"' in answers
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
-async def test_a_body_in_an_encoding_is_refused_and_never_decompressed(port, encoding):
-    head = (
-        "POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-        f"Content-Encoding: {encoding}\r\nContent-Length: 4\r\n\r\n"
-    ).encode()
-    with capture_logs() as logs:
-        status, headers, body = await send(port, head + b"junk")
-    assert (status, json.loads(body)["code"]) == (415, "content_encoding_refused")
-    assert headers["Accept-Encoding"] == "identity"
-    assert [line for line in logs if line["log_level"] == "error"] == []
-
-
 @pytest.mark.parametrize(
     "lines",
     [
