@@ -185,7 +185,7 @@ async def test_a_key_opens_nothing_else(machine: Machine) -> None:
 async def test_send_at_holds_an_event_of_a_machine_and_a_wrong_one_is_refused(
     machine: Machine,
 ) -> None:
-    later = 4_102_444_799_000
+    later = 4_102_444_800_000
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     events = [
         {"name": "a", "sendAt": later},

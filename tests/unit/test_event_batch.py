@@ -119,7 +119,9 @@ async def test_a_seed_makes_each_place_of_a_request_known_again(door: Door) -> N
     body = b"[%b,%b]" % (ONE, ONE)
     first = await door.ids(body, SEED)
     assert await door.ids(body, SEED) == first
-    other = await door.ids(body, {SEED_HEADER: "2,AAAAAAAAAAAAAA=="})
+    short = {SEED_HEADER: "2,AAAAAAAAAAAAAA=="}
+    other = await door.ids(body, short)
+    assert await door.ids(body, short) == other
     assert len({*first, *other}) == len(door.events) == 4
     named = {ENVIRONMENT_HEADER: "branch-x", "traceparent": TRACE}
     await door.ids(b'{"name":"b"}', {**SEED, **named})  # another event under a used seed
@@ -194,7 +196,11 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize(
     ("sent", "kept"),
-    [(TRACE, TRACE), ("01" + TRACE[2:], None), (f"00-{'0' * 32}{TRACE[35:]}", None), ("x", None)],
+    [
+        (TRACE, TRACE),
+        *(("01" + TRACE[2:], None), (TRACE.upper(), None), ("x", None)),
+        *((f"00-{'0' * 32}{TRACE[35:]}", None), (f"{TRACE[:36]}{'0' * 16}-01", None)),
+    ],
 )
 async def test_the_trace_of_a_request_is_that_of_its_events(
     door: Door, sent: str, kept: str | None

@@ -45,6 +45,9 @@ def one(body: object) -> dict[str, Any]:
 def test_an_event_gets_a_time_and_keeps_all_that_inngest_knows() -> None:
     known = {"name": "a/b", "data": {"x": [1, 2.5, None]}, "user": {"id": 1}, "v": "2"}
     assert one({**known, "other": 1}) == {**known, "ts": NOW_MS}
+    meta = {"Sessions": {"a": "x"}, "more": 1}
+    kept = {**known, "ts": NOW_MS, "meta": {"sessions": {"a": "x"}}}
+    assert one({**known, "meta": meta}) == one({**known, "Meta": meta}) == kept
     for empty in ({"id": ""}, {"ts": 0}):
         assert one({**known, **empty}) == {**known, "ts": NOW_MS}
 

@@ -25,7 +25,7 @@ from service.web.intake.lenient_json import (
     large_fields_of,
 )
 
-NAMES = frozenset({"name", "id", "data"})
+NAMES = frozenset({"name", "id", "data", "user"})
 OBJECTS = [
     b'{"name":"a"}',
     b' {"NAME" : "a" , "more":[1,{"name":"b"}],"data":{"x":[{},[]]} } ',
@@ -33,6 +33,8 @@ OBJECTS = [
     b'{"\\u006e\\u0061\\u006d\\u0065":"a","x\\\\":"\\"},{"}',
     b'{"data":{"x":"\\\\\\"]},[{\\\\"},"id":"1"}',
     b'{"id":"\\ud800 \\\\ud800 \\ud83d\\ude00 \xff"}',
+    rb'{"id":"\udc00"}',
+    '{"u\u017fer":1}'.encode(),
     b'{"' + b"k" * 100 + b'":1,"id":"2"}',
     b"{}",
 ]
