@@ -19,7 +19,7 @@ from service.outbox.link.server import serve_link
 from service.outbox.link.socket_folder import service_socket
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
+from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import event
 
 
@@ -68,18 +68,6 @@ async def test_a_late_row_is_told_by_its_age(
 async def test_a_delayed_row_is_not_late(live: SqliteOutbox, path: Path) -> None:
     await append_aged(live, 7200, Meta(due_at_ms=event().accepted_at_ms + 3_600_000))
     assert (await outbox_command(path, "check"))[0] == 0
-
-
-async def test_a_dead_row_is_a_warning_and_the_worst_is_said_first(
-    live: SqliteOutbox, path: Path
-) -> None:
-    await one_of_each(live)
-    code, out, _ = await outbox_command(path, "check")
-    assert code == 1
-    assert "1 dead (see `outbox list --state dead`)" in out
-    await append_aged(live, 7200)
-    _, out, _ = await outbox_command(path, "check")
-    assert re.match(r"OUTBOX CRITICAL - the oldest .* more than 1 h; 1 dead \(", out)
 
 
 async def test_a_refused_configuration_is_critical_also_while_nothing_waits(

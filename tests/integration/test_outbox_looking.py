@@ -7,10 +7,8 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from service.outbox.event import Meta
 from service.outbox.model import DeliveryRecord
 from service.outbox.schema import known_ids, migrate
 from service.outbox.sqlite.inspector import SqliteInspector
@@ -59,23 +57,6 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
         rows = await outbox_json(path, "list", *options.split())
         expected = sorted((ids[state] for state in states), reverse=True)
         assert [row["id"] for row in rows] == expected, options
-
-
-async def test_show_tells_the_senders_id_and_the_environment_and_steers_no_terminal(
-    live: SqliteOutbox, path: Path
-) -> None:
-    await live.intake.append(event("u-\x1b[31m[bold]", name="a\x1b]0;b"))
-    _, out, _ = await outbox_command(path, "list")
-    assert "[bold]" in out
-    sent = msgspec.structs.replace(event(), meta=Meta("order-1795\x1b", "branch-7\x1b"))
-    await live.intake.append(sent)
-    _, out, _ = await outbox_command(path, "show", sent.id)
-    assert "\nsender's id    order-1795\ufffd\nenvironment    branch-7\ufffd\n" in out
-    _, out, _ = await outbox_command(path, "show", sent.id, "--json")
-    assert (json.loads(out)["wireId"], json.loads(out)["environment"]) == (
-        "order-1795\x1b",
-        "branch-7\x1b",
-    )
 
 
 async def test_show_tells_why_and_keeps_the_payload_to_itself(

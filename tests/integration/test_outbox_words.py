@@ -336,6 +336,7 @@ async def test_stats_says_how_the_journal_is(
         "One is left.",
         "Another.",
     ]
+    assert (await outbox_json(path, "stats"))["journal"] == {**journal, **counts, **rest}
     journal |= {"state": "ok", "reason": None}
     counts["restored"] = 0
     _, out, _ = await outbox_command(path, "stats")
