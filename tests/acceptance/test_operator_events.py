@@ -113,16 +113,8 @@ async def test_lists_are_paged_to_their_end_and_filtered(
     with monkeypatch.context() as bounded:
         bounded.setattr(search, "MOST_OF_PREFIX", 2)
         page = await operator.see("/outbox/events?id=0&state=sent")
-    among = '"empty">No event matches among the newest whose ids begin so.</p>'
+    among = "No event matches among the newest whose ids begin so.</p>"
     assert (among in page, "More ids begin so" in page) == (True, True)
-    assert sorted(listed(await operator.see("/outbox/events?reason=too_large"))) == sorted(
-        dead["too_large"]
-    )
-    page = await operator.see("/outbox/events?state=dead&user=ada&name=scans/uploaded")
-    assert len(listed(page)) == 3
-    assert "No event matches." in await operator.see(
-        "/outbox/events?user=grace&name=scans/uploaded"
-    )
     contained = await operator.see("/outbox/events?state=dead&name=SCANS&reason=large&user=da")
     assert sorted(listed(contained)) == sorted(dead["too_large"])
     assert "By name and reason" not in contained
@@ -131,14 +123,10 @@ async def test_lists_are_paged_to_their_end_and_filtered(
         ("known-names", ["documents/aws.index", "scans/uploaded"]),
         ("known-reasons", ["rejected", "too_large"]),
     ]
-    for nothing in ("name=%22scans%22", "user=%22ad%22", "reason=%22large%22", "name=%22scans"):
-        assert "No event matches." in await operator.see(f"/outbox/events?{nothing}")
     exact = "user=%22ada%22&reason=%22too_large%22&name=%22scans/uploaded%22"
-    assert sorted(listed(await operator.see(f"/outbox/events?{exact}"))) == sorted(
-        dead["too_large"]
-    )
-    assert "No event matches." in await operator.see("/outbox/events?until=2001-01-01T00:00")
-    assert len(listed(await operator.see("/outbox/events?since=2001-01-01T00:00"))) == 50
+    assert listed(await operator.see(f"/outbox/events?{exact}")) == listed(contained)
+    for nothing in (exact.replace("ada", "grace"), "until=2001-01-01T00:00"):
+        assert "No event matches." in await operator.see(f"/outbox/events?{nothing}")
 
 
 @ON_SQLITE
