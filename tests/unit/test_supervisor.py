@@ -88,7 +88,7 @@ async def test_a_task_that_keeps_failing_waits_ever_longer_and_is_a_fault_until_
     fails, told = asyncio.Event(), list[tuple[float, list[str]]]()
 
     async def work() -> None:
-        told.append((round(now(), 1), supervisor.faults))
+        told.append((round(now(), 2), supervisor.faults))
         if len(told) == 9:
             await fails.wait()
         if len(told) == 10:
