@@ -26,6 +26,7 @@ from service.errors import ConfigurationError, OutboxUnavailableError
 from service.observe.logs import LogStream
 from service.observe.metrics import SHARED_FOLDER, forget_gauges, shared_registry
 from service.outbox.link.socket_folder import STORE, listen_in
+from service.outbox.link.store_link import open_link
 from service.processes.banner import Announcer
 from service.processes.child_process import (
     READY,
@@ -303,6 +304,10 @@ async def test_a_store_process_accepts_the_loss_of_its_log_at_its_first_start_al
         ):
             assert await store.said.get() == READY
             assert store.may_open_many_files()
+            async with open_link(str(short_path / STORE)) as link:
+                known = link.status.inngest
+            assert known
+            assert known.event_api_origin == "http://127.0.0.1:1"  # which fronts need not find out
             shutil.copy(outbox, tmp_path / "copy")
             store.process.hand_over()
             assert await store.said.get() == WAITS
