@@ -232,7 +232,7 @@ async def test_a_first_question_that_took_too_long_is_asked_again() -> None:
     asker = RunAsker(inngest, lambda *_: None, POLICY)
     followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
     began = now()
-    await asker.ask_soon(followed)
+    await asyncio.gather(*(asker.ask_soon(followed) for _ in range(3)))  # the others wait for none
     await asker.ask_soon(FollowedEvent(row("a", 1, LONG_AGO), POLICY, runs_follow=True))
     assert (now(), inngest.asked) == (began + 1, 1)  # nobody else waits for it now
     await asker.ask_some([followed])
@@ -271,19 +271,25 @@ async def test_after_a_failure_no_first_answer_waits_for_inngest_for_two_seconds
     await asyncio.sleep(0.1)
     await asker.ask_soon(other)
     assert inngest.asked == 2
+    pending = msgspec.structs.replace(row("a", 2, LONG_AGO), state=State.PENDING)
+    await asyncio.sleep(2)
+    await asker.ask_soon(FollowedEvent(pending, POLICY, runs_follow=True))
+    assert inngest.asked == 2  # Inngest does not have it yet
 
 
 @in_virtual_time
 async def test_a_stop_ends_the_questions_under_way() -> None:
     inngest, store = SlowInngest(0.01), Store()
     follower = EventFollower(store, RunAsker(inngest, lambda *_: None, POLICY), POLICY)
+    follower.end(follower.begin(row("left", 0, LONG_AGO), "ada"), "ada")
     for number in range(16):
         follower.begin(row("a", number, LONG_AGO), "ada")
     tasks = [asyncio.create_task(one()) for one in (follower.ask, follower.look)]
     await asyncio.sleep(0.05)
     inngest.seconds = 60
     await asyncio.sleep(0.1)
-    assert (len(inngest.of), inngest.at_once) == (16, 8)  # eight in each tenth of a second
+    assert inngest.of == {f"a-{number}" for number in range(16)}
+    assert inngest.at_once == 8  # in each tenth of a second
     assert store.reads == []  # the row of a delivered event changes no more
     for one in tasks:
         one.cancel()

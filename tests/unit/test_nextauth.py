@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -90,12 +89,17 @@ def test_a_real_token_in_chunks_gives_its_user_and_chunks_with_a_gap_give_nobody
     assert found_by(read, request_with(moved)) is None
 
 
+def strict(version: str) -> NextAuthReader:
+    return NextAuthReader(FLAVOURS[version], [SECRET], secure=True, clock=clock)
+
+
 @EACH
 def test_a_bearer_token_is_taken_as_the_packages_take_it(version):
-    token = quote(made(version))
-    headers = {"Authorization": f"Bearer {token}"}
-    assert user(found_by(reader(version), request_with({}, **headers))).id == "user-123"
-    assert found_by(reader(version), request_with({}, Authorization=f"Basic {token}")) is None
+    for name in FLAVOURS[version].cookie_names:
+        token = made_for(version, name)
+        for sent in (token, token.replace(".", "%2E")):
+            for one in (reader(version), strict(version)):
+                assert user(one.from_bearer(sent)).id == "user-123"
 
 
 @EACH
@@ -220,6 +224,8 @@ def test_of_two_session_cookies_the_one_for_https_counts(version):
     assert user(found_by(reader(version), request_with(cookies))).id == "secure"
     cookies[f"__Secure-{flavour.cookie}"] = secured[:-1]
     assert user(found_by(reader(version), request_with(cookies))).id == "plain"
+    cookies[f"{flavour.cookie}.0"] = made(version, sub="a chunk")
+    assert user(found_by(reader(version), request_with(cookies))).id == "plain"
 
 
 def made_for(version: str, cookie: str, **claims: object) -> str:
@@ -229,10 +235,10 @@ def made_for(version: str, cookie: str, **claims: object) -> str:
 @EACH
 def test_with_secure_only_the_cookie_for_https_counts(version):
     name = FLAVOURS[version].cookie
-    strict = NextAuthReader(FLAVOURS[version], [SECRET], secure=True, clock=clock)
-    assert found_by(strict, request_with({name: made(version)})) is None
+    assert found_by(strict(version), request_with({name: made(version)})) is None
     secured = f"__Secure-{name}"
-    assert found_by(strict, request_with({secured: made_for(version, secured)})) is not None
+    request = request_with({secured: made_for(version, secured)})
+    assert found_by(strict(version), request) is not None
 
 
 def test_readers_are_made_with_what_the_service_is_told():
@@ -253,9 +259,10 @@ def test_a_sign_out_removes_the_session_cookies_and_no_other(version):
     ours = [name, f"__Secure-{name}", f"{name}.0", f"__Secure-{name}.11"]
     others = ["theme", "7", f"{name}.a", f"x-{name}.0", f"{name}x"]
     request = request_with(dict.fromkeys([*ours, *others], "1"))
-    response = web.Response()
-    reader(version).clear(parse_cookies(cookie_header(request)), response)
-    assert sorted(response.cookies) == sorted(ours)
+    for one in (reader(version), strict(version)):
+        response = web.Response()
+        one.clear(parse_cookies(cookie_header(request)), response)
+        assert sorted(response.cookies) == sorted(ours)
     for sent, cookie in response.cookies.items():
         assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/", True, "Lax")
         assert bool(cookie["secure"]) is sent.startswith("__Secure-")
