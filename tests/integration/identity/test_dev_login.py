@@ -65,10 +65,13 @@ async def test_a_sign_out_leads_a_browser_to_a_page_of_the_service(start):
         assert await (await client.get("/auth/session")).json() == {"user": None}
 
 
-async def test_the_id_defaults_to_the_email_in_lower_case(start):
+async def test_the_id_defaults_to_the_email_in_lower_case_and_nothing_else(start):
     client = await start(issuer="dev")
-    answer = await client.post("/auth/dev-login", json={"email": "Ada@example.com"})
-    assert (await answer.json())["user"]["id"] == "ada@example.com"
+    rest = {"name": None, "organizationId": None, "emailVerified": True}
+    for given, user_id in (({}, "ada@example.com"), ({"id": "u-1"}, "u-1")):
+        body = {"email": "Ada@example.com", **given}
+        answer = await client.post("/auth/dev-login", json=body)
+        assert await answer.json() == {"user": {**body, "id": user_id, **rest}}
 
 
 async def test_production_has_no_development_sign_in_whatever_the_options(start):
