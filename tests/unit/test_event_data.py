@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.event_types.declared_type import DataMapping, Sources
+from service.event_types.declaration import declare
+from service.event_types.declared_type import DataMapping, Sources, make_event_type
 from service.event_types.template import check_template
 from service.identity.user import User
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada", organization_id="acme")
 DATA = {"report": "sales", "address": {"city": "Paris", "zip": None}, "none": None, "rows": [{}]}
 BODY = {**DATA, "sendAt": None}
+OBJECT = {"type": "object"}
 SETTINGS = {"indexing": {"language": "fr", "none": None}}
 SOURCES = Sources(BODY, ADA, msgspec.Raw(msgspec.json.encode(SETTINGS)), {"bucket": "documents"})
 
@@ -81,10 +85,27 @@ def test_without_a_template_the_data_is_the_body_without_its_send_at() -> None:
     assert DataMapping({"a": "$user.email"}).build(nobody) == {"a": None}
 
 
-def test_application_settings_are_only_asked_for_where_they_are_used() -> None:
-    assert DataMapping({"a": {"b": "$appSettings.x"}}).needs_app_settings
-    assert not DataMapping({"a": "$body.x", "b": ["$$appSettings"]}).needs_app_settings
-    assert not DataMapping(None).needs_app_settings
+class Unreadable:
+    async def effective(self, user: User) -> msgspec.Raw:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("template", "asks"),
+    [
+        ({"a": {"b": "$appSettings.x"}}, pytest.raises(LookupError)),
+        ({"a": "$body.x", "b": ["$$appSettings"]}, contextlib.nullcontext()),
+        (None, contextlib.nullcontext()),
+    ],
+)
+async def test_application_settings_are_only_asked_for_where_they_are_used(
+    template: Any, asks: Any
+) -> None:
+    body = {**OBJECT, "properties": {"x": {}}}
+    declared = declare({"name": "a/b", "path": "/api/a", "body": body, "data": template})
+    kind = make_event_type(declared, Mock(), Unreadable())  # type: ignore[arg-type]
+    with asks:
+        await kind.data({}, ADA)
 
 
 JSON = st.recursive(
@@ -126,7 +147,7 @@ def test_constants_stand_for_themselves(values: dict[str, Any]) -> None:
 
 
 SCHEMA = {
-    "type": "object",
+    **OBJECT,
     "properties": {
         "report": {"type": "string"},
         "address": {"$ref": "#/$defs/address"},
