@@ -45,6 +45,7 @@ class BodySchema:
 
     def __init__(self, declared: Schema) -> None:
         _check(declared)
+        self.declared = declared
         properties = declared.get("properties", {})
         self.schema = {**declared, "properties": {**properties, SEND_AT: SEND_AT_SCHEMA}}
         self._names = property_names(self.schema)

@@ -96,7 +96,7 @@ class Declaration(BaseModel):
     def _agree(self) -> Declaration:
         if self.document and DOCUMENT_NAME not in self.body.schema.get("required", ()):
             raise ValueError(f"document: the body needs {DOCUMENT_NAME}; add it to required")
-        check_template(self.data or {}, self.body.schema, document=self.document)
+        check_template(self.data or {}, self.body.declared, document=self.document)
         return self
 
 

@@ -150,6 +150,11 @@ def test_an_entry_is_taken_up_to_its_bounds(load, field, value):
     assert getattr(report, field) == value
 
 
+def test_data_may_name_any_field_of_a_body_that_lists_none(load):
+    data = {"a": "$body.anything.at.all", "b": "$body.sendAt"}
+    assert load(None, changed(body={"type": "object"}, data=data))[1].data == data
+
+
 def test_a_file_is_taken_up_to_its_depth(load):
     def nested(levels: int) -> str:
         inside = "".join(f'{{"a{level}": ' for level in range(levels)) + "1" + "}" * levels
