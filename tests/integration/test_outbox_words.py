@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import copies, events, journal, repairs, serving, stats, tail
+from service.console.commands import copies, events, journal, repairs, stats, tail
 from service.console.operations.explain import spoken_time
 from service.console.operations.search import Search
 from service.console.operations.tail import Change
@@ -287,6 +287,8 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
         [last, row, _] = await outbox.inspector.rows(Filter(state=State.DEAD))
     told = await outbox_json(path, "stats")
+    groups = [(one["rows"], one["reason"]) for one in told["deadGroups"]]
+    assert groups == [(2, "no\x1b"), (1, "large")]
     _, out, _ = await outbox_command(path, "stats")
     mib = {name: f"{told[name] / 1024**2:.1f} MiB" for name in ("databaseBytes", "walBytes")}
     assert re.sub(r"(oldest pending) [\d.]+ (s|min) ", r"\1 soon ", " | ".join(lines(out))) == (
@@ -472,16 +474,6 @@ async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
         assert (await outbox_command(path, "resume", *options))[1] == "Delivery is resumed.\n"
         delivery = (await outbox_json(path, "stats"))["delivery"]
         assert (delivery["reopensInSeconds"] == 0) is is_over
-
-
-async def test_an_upgrade_answers_on_standard_output(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def upgraded(_: str) -> None:
-        pass
-
-    monkeypatch.setattr(serving, "_upgrade", upgraded)
-    assert await outbox_command(path, "upgrade") == (0, "The new version serves.\n", "")
 
 
 async def test_a_reason_is_said_without_what_is_around_it(path: Path) -> None:
