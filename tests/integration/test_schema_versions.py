@@ -62,8 +62,11 @@ def test_the_migration_after_the_next_is_refused(path: Path, url: str) -> None:
             ask(url)
 
 
-def test_an_outbox_of_before_the_first_release_is_refused(path: Path, url: str) -> None:
-    apply(path, "0000_odd", "0003_other")
+@pytest.mark.parametrize("ids", [["0000_odd"], ["0003_other"], [*IDS, "0002_x", "0005_later"]])
+def test_an_outbox_of_before_the_first_release_is_refused(
+    path: Path, url: str, ids: list[str]
+) -> None:
+    apply(path, *ids)
     for ask in (pending, migrate):
         with pytest.raises(SchemaTooOldError, match=r"^This outbox .* another OUTBOX_URL\.$"):
             ask(url)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from service.errors import InvalidFieldError
+from service.errors import (
+    IdempotencyKeyReusedError,
+    InvalidFieldError,
+    OutboxFullError,
+    RefusedError,
+    TooManyPendingError,
+)
 from service.identity.user import User
 from service.outbox.event import (
     FIRST_TS_MS,
@@ -20,6 +29,9 @@ from service.outbox.event import (
     encode_event,
 )
 from service.outbox.event_ids import named_apart
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Division, IdempotencyKey, KeyUse, Receipt, divide
+from service.outbox.limits import _ALL_BYTES, _OWNER_BYTES, Limits
 from service.outbox.storable import repaired, storable
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
@@ -112,4 +124,95 @@ def test_owners_share_ids_where_both_are_named(shared: tuple[str, ...], second: 
     events = [
         Event(name, "n", f"key {name}", name, 0, b"{}", Meta("a")) for name in ("shop", "cron")
     ]
-    assert [one.meta.wire_id for one in named_apart(events, {}, shared)] == ["a", second]
+    with capture_logs() as lines:
+        assert [one.meta.wire_id for one in named_apart(events, {}, shared)] == ["a", second]
+    taken = {"event": "event_id_taken", "log_level": "warning", "event_id": "cron"}
+    told = {**taken, "owner": "key cron", "sent_as": "cron/a"}
+    assert lines == ([] if second == "a" else [told])
+
+
+OLD, NOW_IDS = InngestIds(b"earlie"), InngestIds(b"latest", 9, ((0, b"earlie"),))
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("digest", ["same", "earlier", "other"])
+@pytest.mark.parametrize("is_aged", [None, False, True])
+@pytest.mark.parametrize("age_ms", [10_000, 10_001])
+@pytest.mark.parametrize("lifetime", [None, 10.0])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_used_key_is_replayed_refused_or_free_again(
+    lifetime: float | None, age_ms: int, digest: str, *, stored: bool, is_aged: bool | None
+) -> None:
+    used = KeyUse("e-0", 3, NOW_MS - age_ms, digest.encode(), Meta("w"), stored=stored)
+    sent, key = event("branch"), IdempotencyKey("k", b"same", lifetime, (b"earlier",))
+    asked = list[tuple[int, float]]()
+
+    def aged(seq: int, seconds: float) -> bool:
+        asked.append((seq, seconds))
+        return bool(is_aged)
+
+    with contextlib.ExitStack() as raised:
+        is_past = lifetime is not None and stored and age_ms > 10_000
+        is_free = is_past and is_aged is not False
+        if digest == "other" and not is_free:
+            raised.enter_context(pytest.raises(IdempotencyKeyReusedError))
+        done = divide(
+            [sent, sent],
+            [key, key],
+            uses={("a", "k"): used},
+            ids=NOW_IDS,
+            next_seq=9,
+            now_ms=NOW_MS,
+            is_aged=None if is_aged is None else aged,
+        )
+        if is_free:
+            new = Receipt("id", 9, NOW_MS, InngestIds(b"latest"), meta=sent.meta)
+            again = msgspec.structs.replace(new, replayed=True)
+            mine = KeyUse("id", 9, NOW_MS, b"same", sent.meta, stored=False)
+            assert done == Division([new, again], [0], {("a", "k"): mine}, [3])
+        else:
+            first = Receipt("e-0", 3, used.accepted_at_ms, OLD, replayed=True, meta=Meta("w"))
+            assert done == Division([first] * 2, [], {}, [])
+    assert set(asked) == ({(3, 10.0)} if is_past and is_aged is not None else set())
+
+
+def test_a_key_of_days_is_free_after_a_day_of_running() -> None:
+    used = KeyUse("e-0", 3, NOW_MS - 10**10, b"same")
+    key, asked = IdempotencyKey("k", b"same", 7 * DAY), list[float]()
+    divide(
+        [event()],
+        [key],
+        uses={("a", "k"): used},
+        ids=OLD,
+        next_seq=9,
+        now_ms=NOW_MS,
+        is_aged=lambda _, seconds: asked.append(seconds) or True,  # type: ignore[func-returns-value]
+    )
+    assert asked == [DAY]
+
+
+LIMITS = Limits(10, 5, max_bytes=100, max_bytes_per_owner=50)
+
+
+@pytest.mark.parametrize(
+    ("limits", "owner", "everybody", "refusal"),
+    [
+        (LIMITS, (4, 49), (9, 99), None),
+        (LIMITS, (5, 50), (10, 100), TooManyPendingError()),
+        (LIMITS, (4, 50), (10, 100), OutboxFullError()),
+        (LIMITS, (4, 50), (9, 100), TooManyPendingError(_OWNER_BYTES)),
+        (LIMITS, (4, 49), (9, 100), OutboxFullError(_ALL_BYTES)),
+        (Limits(10, 5), (4, 10**15), (9, 10**15), None),
+        (Limits(10, 5, max_bytes=0), (0, 0), (0, 0), OutboxFullError(_ALL_BYTES)),
+        (Limits(10, 5, max_bytes_per_owner=0), (0, 0), (0, 0), TooManyPendingError(_OWNER_BYTES)),
+    ],
+)
+def test_the_first_limit_that_an_event_of_one_byte_would_pass_refuses_it(
+    limits: Limits, owner: tuple[int, int], everybody: tuple[int, int], refusal: RefusedError | None
+) -> None:
+    if refusal is None:
+        limits.check(owner, everybody, 1, 1)
+        return
+    with pytest.raises(type(refusal)) as refused:
+        limits.check(owner, everybody, 1, 1)
+    assert (str(refused.value), refused.value.retry_after_seconds) == (str(refusal), 5)

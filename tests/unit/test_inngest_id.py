@@ -104,6 +104,15 @@ def test_a_row_has_the_same_id_for_ever_and_a_moved_one_keeps_what_it_brought():
     assert (ids.ulid(1, 0, moved), ids.number(1, 0, moved)) == (moved.moved_id, 7 << 90)
 
 
+def test_a_row_keeps_the_prefix_of_the_time_in_which_it_was_numbered():
+    ids = InngestIds(b"latest", 20, ((10, b"middle"), (0, b"oldest")))
+    found = (0, b"oldest"), (9, b"oldest"), (10, b"middle"), (19, b"middle"), (20, b"latest")
+    for seq, prefix in (*found, (1 << 40, b"latest")):
+        assert ids.of(seq) == InngestIds(prefix)
+        assert ids.ulid(seq, 0) == InngestIds(prefix).ulid(seq, 0)
+        assert ids.number(seq, 0) == InngestIds(prefix).number(seq, 0)
+
+
 IDS = InngestIds(b"prefix")
 MOVED = IDS.ulid(7_000_000, 0)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
-from service.outbox.model import Filter, Row
+from service.outbox.model import Filter, Row, State
 from service.outbox.move.transfer import TransferRow
-from service.outbox.row_lookup import find_by_ulid
+from service.outbox.row_lookup import RowLookup, find_by_ulid
 from tests.support.made_row import ACCEPTED_MS, made_row
 
 IDS = InngestIds(b"odd\x01\x01\x01")
@@ -76,6 +77,35 @@ async def test_a_row_of_the_same_number_with_another_ulid_is_not_the_one() -> No
 async def test_a_text_that_is_no_ulid_is_not_looked_for(text: str) -> None:
     rows = Rows([row(1, inngest_id=text)])
     assert (await find_by_ulid(rows, text), rows.looked) == (None, 0)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_row_is_at_inngest_under_the_ulid_that_it_answered(state: State) -> None:
+    ours = msgspec.structs.replace(row(5), state=state)
+    has_it = state in (State.SENT, State.DELIVERED)
+    for answered, ulid in ((None, ours.inngest_id), (MOVED, MOVED)):
+        found = msgspec.structs.replace(ours, meta=Meta(answered_id=answered))
+        assert found.at_inngest == (ulid if has_it else None)
+
+
+async def test_an_event_is_looked_for_by_each_id_that_its_owner_may_know() -> None:
+    ways: list[object] = []
+
+    class Absent:
+        async def find(self, event_id: str) -> None:
+            ways.append(event_id)
+
+        async def rows(self, wanted: Filter) -> list[Row]:
+            ways.append((wanted.alias, wanted.owner, wanted.limit))
+            return found if len(ways) == looks else []
+
+    found = [row(5)]
+    every = ["a", ("a", "dev ada", 1), ("ada/a", "dev ada", 1)]
+    for looks, expected in ((2, found[0]), (3, found[0]), (4, None)):
+        ways.clear()
+        absent: Any = Absent()
+        assert await RowLookup(absent, absent).find("a", "dev ada") == expected
+        assert ways == every[:looks]
 
 
 TRANSFERRED = TransferRow(
