@@ -133,16 +133,6 @@ async def test_a_seed_that_can_not_be_read_counts_as_none(door: Door) -> None:
         assert await door.names() == ["a", "a"] * number, seed
 
 
-async def test_the_same_id_again_is_the_same_event_and_within_one_request_too(door: Door) -> None:
-    _, first = await door.send({"name": "a", "id": "1", "data": {"x": 1}})
-    event = {"name": "a", "id": "1", "data": {"x": 2}}
-    _, again = await door.send([event, event])
-    assert again["ids"] == first["ids"] * 2
-    assert await door.names() == ["a"]
-    _, other = await door.send(event, key=WEB_KEY)  # names of keys do not share ids
-    assert first["ids"] != other["ids"]
-
-
 async def test_an_environment_in_one_byte_a_letter_is_read_as_browsers_mean_it(door: Door) -> None:
     head = (
         f"POST /e/{KEY} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"

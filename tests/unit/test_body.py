@@ -23,7 +23,6 @@ from service.errors import (
 )
 from service.web.server.body import (
     check_depth,
-    faulty_field,
     read_body,
     read_json,
     read_json_bytes,
@@ -293,12 +292,6 @@ async def test_the_refusal_names_the_field_and_no_input_with_it(body: bytes, fie
     with pytest.raises(InvalidFieldError) as refused:
         await read_json(made_request(body, JSON), DECODER)
     assert str(refused.value) == f"The field {field} is missing or has a wrong value."
-
-
-def test_a_body_that_is_no_object_names_no_field() -> None:
-    with pytest.raises(msgspec.ValidationError) as raised:
-        DECODER.decode(b"[]")
-    assert faulty_field(raised.value) is None
 
 
 async def test_a_small_body_has_at_most_64_kib() -> None:

@@ -91,7 +91,10 @@ async def test_only_what_was_new_is_counted_for_the_key(door: Door) -> None:
     )
     assert first == again
     assert await door.ids(b"[]") == [""]
-    assert door.figures.got == [("count", "accepted_by_key", 2, ("key", "cron"))]
+    assert (await door.answer(b'{"name":"a","id":"1"}', key="w"))["ids"] != [first]
+    for new, key in ((2, "cron"), (1, "web")):
+        assert door.figures.got.pop(0) == ("count", "accepted_by_key", new, ("key", key))
+    assert door.figures.got == []
 
 
 @pytest.mark.parametrize(("body", "headers"), [(b'{"name":"a","id":"1"}', {}), (ONE, SEED)])
@@ -198,7 +201,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ("sent", "kept"),
     [
         (TRACE, TRACE),
-        *(("01" + TRACE[2:], None), (TRACE.upper(), None), ("x", None)),
+        *(("01" + TRACE[2:], None), (TRACE[:35].upper() + TRACE[35:], None), ("x", None)),
         *((f"00-{'0' * 32}{TRACE[35:]}", None), (f"{TRACE[:36]}{'0' * 16}-01", None)),
     ],
 )

@@ -33,22 +33,12 @@ class Site:
         paths = {"/hold": self.hold, "/outbox/hold": self.hold, "/stream": self.stream}
         paths["/{any:.*}"] = self.answer
         app.add_routes([web.route("*", path, answer) for path, answer in paths.items()])
-        policy = ServerPolicy(
-            max_connections=LIMIT,
-            shutdown_seconds=5,
-            keep_alive_seconds=3600,
-            admission=admission,
-        )
+        policy = ServerPolicy(max_connections=LIMIT, keep_alive_seconds=3600, admission=admission)
         self.server = HttpServer(app, self.recorder, policy)
 
     @property
     def port(self) -> int:
         return int(self.server.addresses[0][1])
-
-    @property
-    def arrived(self) -> int:
-        """The connections that have sent a request."""
-        return sum(one.arrived_at is not None for one in self.server.server.connections)
 
     async def hold(self, request: web.Request) -> web.Response:
         del request
@@ -154,7 +144,8 @@ async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a
 async def test_a_request_that_waits_for_its_turn_is_at_work():
     async with serving("127.0.0.1", posts=1) as site:
         held = site.holding(LIMIT - 1)
-        await eventually(lambda: site.arrived == LIMIT - 1)
+        await site.until(connections=LIMIT - 1)
+        await eventually(lambda: all(one.arrived_at for one in site.server.server.connections))
         assert site.at_work == 1
         assert await site.asks("/other") == 503
         site.may_end.set()
