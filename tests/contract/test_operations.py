@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from service.console.operations.actions import SessionSignOuts
 from service.console.operations.bulk import change_rows
 from service.identity.session_revision import SessionRevisions
-from service.outbox.audit import act_of
+from service.outbox.audit import ErasedRecords, act_of
+from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Named, Retry, Settlement, State
 from tests.support.named_rows import named
@@ -208,6 +210,41 @@ async def test_a_row_that_changed_after_it_was_shown_is_left_alone(outbox: Outbo
     gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
     assert gone == [second]
     assert (await outbox.inspector.audit(1))[0].ids == (second,)
+
+
+@pytest.mark.parametrize(("owner", "name"), [("dev u-1", "u-1"), ("a.c", "a.c")])
+async def test_an_owner_is_erased_where_it_is_named_and_similar_names_stay(
+    outbox: Outbox, owner: str, name: str
+) -> None:
+    kept = [f"user_id={name}1", f"{name}@example.com", f"x.{name}", "abc"]
+    named = [name, f"owner=dev {name}, limit=500", f"({name})", f"{name}."]
+    for minute, scope_id in enumerate((owner, f"{owner}1")):
+        await outbox.settings.save_scope("user", scope_id, {"a": 1})
+        said = f"400 the data of {scope_id} is wrong"
+        await outbox.samples.add(Sample(minute * MINUTE_MS, 1, 1, 0, 0, "x", said))
+    await outbox.settings.save_scope("organization", owner, {"a": 1})
+    for detail in (*kept, *named):
+        await outbox.trail.record("look", actor="ada", detail=detail)
+    await outbox.trail.record("look", actor=name, detail="its own")
+    before = outbox.settings.scope_revision
+    erased = [await outbox.repairs.erase_records(owner, actor="kim") for _ in range(2)]
+    assert erased == [ErasedRecords(1, 5), ErasedRecords(0, 0)]
+    await eventually(lambda: outbox.settings.scope_revision > before)
+    for scope, scope_id, left in (
+        ("user", owner, None),
+        ("user", f"{owner}1", {"a": 1}),
+        ("organization", owner, {"a": 1}),
+    ):
+        assert await outbox.settings.load_scope(scope, scope_id) == left
+    acts = [(one.actor, one.detail) for one in await outbox.inspector.audit(20)]
+    assert acts == [
+        *[("kim", "everything of one owner")] * 2,
+        ("erased", "its own"),
+        *[("ada", "erased")] * 4,
+        *(("ada", one) for one in reversed(kept)),
+    ]
+    reasons = [one.reason for one in await outbox.samples.between(0, MINUTE_MS)]
+    assert reasons == ["erased", f"400 the data of {owner}1 is wrong"]
 
 
 async def test_a_sign_out_ends_the_sessions_and_leaves_one_audit_row(outbox: Outbox) -> None:

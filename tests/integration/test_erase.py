@@ -115,20 +115,6 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     assert json.loads(out)["events"] == {"pending": 1}
 
 
-async def test_an_owner_is_erased_from_postgresql(postgres_url: str) -> None:
-    async with PostgresStorage(postgres_url).open() as outbox:
-        await fill(outbox)
-        erased = await outbox.repairs.erase_records(OWNER, actor="ada")
-        assert (erased.settings, erased.audit_rows) == (1, 1)
-        assert await outbox.settings.load_scope("user", OWNER) is None
-        assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
-        [sample] = await outbox.samples.between(0, wall_now_ms())
-        assert sample.reason == "erased"
-        said = [record.detail for record in await outbox.inspector.audit(10)]
-        assert not [one for one in said if CANARY in one]
-        assert OTHER in said
-
-
 async def test_a_certificate_says_where_postgresql_keeps_bytes_for_a_time(
     postgres_url: str,
 ) -> None:

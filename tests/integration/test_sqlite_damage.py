@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter, Settlement, State
+from service.outbox.model import Dead, Filter, Named, Retry, Settlement, State
 from service.outbox.sqlite.recovery import find_damage
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import small_disk
@@ -128,6 +128,32 @@ async def test_text_that_is_no_text_is_damage(path: Path) -> None:
         with pytest.raises(OutboxUnavailableError, match="damaged"):
             await claim(outbox)
         assert "damaged" in str(outbox.failure)
+
+
+async def test_a_history_that_can_not_be_read_begins_anew(path: Path) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        [one] = await append_all(outbox, 1)
+
+        async def claimed(table: str) -> tuple[str, int]:
+            change(path, f"UPDATE outbox_{table} SET history = '[{{'")
+            batch = await claim(outbox)
+            return batch.claim, batch.entries[0].seq
+
+        async def notes() -> list[str]:
+            return [note.note for note in (await outbox.intake.find(one.id)).history]
+
+        token, seq = await claimed("ready")
+        retry = [Retry(seq, 0, 1, isolated=False, note="again")]
+        await outbox.queue.settle(Settlement(token, retry=retry))
+        assert await notes() == ["again"]
+        token, _ = await claimed("ready")
+        await outbox.queue.settle(Settlement(token, sent=[seq]))
+        assert await outbox.confirmations.resend([seq], "lost") == 1
+        assert await notes() == ["lost"]
+        token, _ = await claimed("ready")
+        await outbox.queue.settle(Settlement(token, dead=[Dead(seq, 1, "rejected", "no")]))
+        assert await outbox.repairs.replay(Named((one.id,)), actor="ada") == [one.id]
+        assert await notes() == ["replayed by ada"]
 
 
 async def test_a_look_that_takes_too_long_says_how_far_it_came(path: Path) -> None:
