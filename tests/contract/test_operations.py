@@ -84,6 +84,8 @@ async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
     assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1
     left = {row.id for row in await outbox.inspector.rows(Filter())}
     assert left == set(places.values()) - {gone}
+    acts = [(one.action, one.detail) for one in await outbox.inspector.audit(9)]
+    assert acts == [("purge", "delivered rows: 1"), ("replay", "1 given id, state=delivered")]
 
 
 async def test_the_payloads_of_many_pages_go_and_their_keys_still_replay(outbox: Outbox) -> None:

@@ -97,6 +97,11 @@ async def test_a_databases_clock_that_is_ahead_purges_nothing(
         assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 0
         wall.jump = 0.0
         assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
+        await append_all(outbox, 1)
+        await deliver(outbox, await claim(outbox))
+        with psycopg.connect(postgres_url) as connection:  # as a row that a move brings
+            connection.execute("UPDATE outbox.done SET settled_at_ms = 1000")
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == 1
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])

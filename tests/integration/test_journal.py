@@ -249,7 +249,9 @@ async def test_a_lost_disk_brings_every_event_back_under_its_ids(journalled, buc
         async with journalled(line=line) as two:
             rows = await two.outbox.inspector.rows(Filter())
             assert {row.id for row in rows} == {one.event_id for one in [*receipts, keyed]}
-            assert {row.state for row in rows} == {State.PENDING}
+            assert {(row.state, row.sends) for row in rows} == {(State.PENDING, 1)}
+            assert all(row.first_sent_at_ms == row.accepted_at_ms for row in rows)
+            assert two.outbox.undelivered == 4
             ids = two.outbox.confirmations.inngest_ids
             again = {
                 one.event_id: ids.ulid(one.seq, one.accepted_at_ms, one.meta)
@@ -285,7 +287,10 @@ async def test_what_came_back_is_safe_from_a_second_loss(journalled, held, monke
 @in_one_thread
 async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(journalled, held):
     async with journalled(late_seconds=0.2) as one:
-        sent = await append_all(one.outbox, 3)
+        long_ago_ms = event().accepted_at_ms - 2 * 86_400_000
+        old = msgspec.structs.replace(event(), accepted_at_ms=long_ago_ms)
+        await one.outbox.intake.append(old)
+        sent = [old, *await append_all(one.outbox, 2)]
         batch = await claim(one.outbox)
         first, *others = [entry.seq for entry in batch.entries]
         dead = Dead(first, 1, "rejected", "in Inngest's words")
@@ -299,7 +304,9 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
         [row] = await two.outbox.inspector.rows(Filter())
         assert (row.id, row.state, row.reason) == (sent[0].id, State.DEAD, "rejected")
         assert row.detail == "in Inngest's words"
-        assert two.upkeep.state.restored_dead == 1
+        state = two.upkeep.state
+        assert (state.restored, state.restored_dead, state.may_run_twice) == (1, 1, 0)
+        assert two.outbox.undelivered == 0
 
 
 @in_one_thread
