@@ -138,7 +138,7 @@ def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
         ("path", "/api/eventsource"),
         ("summary", "x" * 200),
         ("summary", "x"),
-        ("who", ["key", "key nightly", "session"]),
+        ("who", ["key", "key Nightly-2._", "session"]),
         ("encrypt", ["report"]),
         ("encrypt", False),
         ("expects_run", True),
