@@ -154,22 +154,6 @@ async def test_a_faulty_name_is_a_sentence_and_never_a_crash(s3_environment, nam
         assert "configuration is faulty" in await bucket.probe()
 
 
-async def test_opening_asks_nobody_and_closing_twice_is_harmless(s3_environment, misbehaving):
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
-    bucket = Bucket("documents", REGION)
-    async with bucket:
-        await bucket._loaded()
-        asking = asyncio.create_task(bucket.probe())
-        await asyncio.sleep(0)
-        asking.cancel()
-        await asyncio.wait([asking])
-        assert await bucket.open_soon()  # for the next one who asks
-    async with bucket:
-        opening = bucket.open_soon()
-    assert opening.done()
-    await bucket.__aexit__(None, None, None)
-
-
 async def test_a_download_holds_a_small_part_of_a_large_object(s3_environment, aiohttp_server):
     large = LargeObject(64 * 1024**2)
     large.released.set()

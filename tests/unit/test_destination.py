@@ -14,6 +14,7 @@ EVENTS = {"INNGEST_EVENT_API_BASE_URL": "https://inngest.test"}
 OWN = {**BASE, **KEY}
 OF_DEV, OF_OWN = "off (a dev server keeps nothing by design)", "on (self-hosted Inngest)"
 CHOSEN = "off (OUTBOX_CONFIRM)"
+DECLINED = {**KEY, "OUTBOX_CONFIRM": "off"}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ CHOSEN = "off (OUTBOX_CONFIRM)"
         ({"INNGEST_DEV": "0", **OWN, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**EVENTS, **KEY, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
         ({**EVENTS, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
+        (DECLINED, Destination.CLOUD, CHOSEN),
         ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, CHOSEN),
         ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, "on (OUTBOX_CONFIRM)"),
         ({**BASE, **SIGNED}, Destination.SELF_HOSTED, OF_OWN),
@@ -38,9 +40,10 @@ CHOSEN = "off (OUTBOX_CONFIRM)"
 )
 def test_confirmation_is_on_where_it_can_be_and_matters(environ, kind, mode):
     settings = Settings.load(environ)
-    assert destination(settings) is kind
-    assert str(confirmation_mode(settings)) == mode
-    assert confirmation_mode(settings).on is mode.startswith("on")
+    found = confirmation_mode(settings)
+    assert (destination(settings), str(found)) == (kind, mode)
+    assert found.on is mode.startswith("on")
+    assert found.can_ask is (environ not in (KEY, OWN, DECLINED))
 
 
 def test_a_fake_inngest_is_said_to_be_one_and_is_no_variable():
@@ -49,11 +52,3 @@ def test_a_fake_inngest_is_said_to_be_one_and_is_no_variable():
     assert (settings.inngest_base_url, destination(settings)) == (fake, Destination.FAKE)
     assert str(confirmation_mode(settings)) == "off (a fake Inngest keeps nothing)"
     assert Settings.load({"FAKE_INNGEST_URL": fake}).fake_inngest_url is None
-
-
-def test_inngest_can_be_asked_with_a_key_or_where_none_is_needed():
-    without, keyed = [KEY, OWN], [{**KEY, **SIGNED}, {**OWN, **SIGNED}]
-    for environ in ({}, *without, *keyed):
-        for mode in ("auto", "off"):
-            settings = Settings.load({**environ, "OUTBOX_CONFIRM": mode})
-            assert confirmation_mode(settings).can_ask is (environ not in without)
