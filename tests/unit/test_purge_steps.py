@@ -73,6 +73,7 @@ class Repairs:
         self._results = [*results, asyncio.CancelledError()]
         self.times: list[float] = []
         self.asked: set[tuple[float, str | None]] = set()
+        self.payloads: list[float] = []
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         self.times.append(now())
@@ -82,14 +83,22 @@ class Repairs:
             raise result
         return result
 
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        self.payloads.append(older_than_seconds)
+        return 4 * (len(self.payloads) - 1)
 
-def kept(retention_seconds: float, results: Sequence[int | Exception]) -> Repairs:
+
+def kept(
+    retention_seconds: float,
+    results: Sequence[int | Exception],
+    payload_seconds: float | None = None,
+) -> Repairs:
     repairs = Repairs(results)
 
     @in_virtual_time
     async def run() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await run_retention(repairs, retention_seconds)
+            await run_retention(repairs, retention_seconds, payload_seconds)
 
     run()
     return repairs
@@ -115,7 +124,13 @@ def test_a_purge_that_fails_is_tried_again_soon_and_logged(retention: float, pau
     assert lines == [{"event": "purge_failed", "log_level": "warning", "reason": reason}]
 
 
-def test_only_a_purge_that_removed_rows_is_logged() -> None:
+@pytest.mark.parametrize("payload_seconds", [None, 0.0, 59.0, 60.0])
+def test_only_a_purge_that_removed_rows_or_payloads_is_logged(
+    payload_seconds: float | None,
+) -> None:
     with structlog.testing.capture_logs() as lines:
-        kept(60.0, [0, 7])
-    assert lines == [{"event": "purged", "log_level": "info", "rows": 7}]
+        repairs = kept(60.0, [0, 7], payload_seconds)
+    purges = [payload_seconds] * 2 if payload_seconds in (0.0, 59.0) else []
+    assert repairs.payloads == purges
+    said = [("purged", 7)] + ([("payloads_purged", 4)] if purges else [])
+    assert lines == [{"event": name, "log_level": "info", "rows": rows} for name, rows in said]
