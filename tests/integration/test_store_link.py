@@ -433,6 +433,32 @@ async def test_every_call_has_an_answer(
     assert logged.pop()["event"] == "call_failed"
 
 
+async def test_a_store_that_closes_answers_each_call_that_is_under_way(
+    short_path: Path, listening: socket.socket, store: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer, began = asyncio.Semaphore(0), list[str]()
+
+    async def payload(_: Any, event_id: str) -> bytes:
+        began.append(event_id)
+        await may_answer.acquire()
+        return event_id.encode() * 2_000_000  # more than the connection takes at once
+
+    monkeypatch.setattr(type(store.inspector), "payload", payload)
+    async with contextlib.AsyncExitStack() as serving:
+        await serving.enter_async_context(served(listening.dup(), store))
+        async with front(short_path / "store", PATIENT) as remote:
+            asked = [asyncio.create_task(remote.inspector.payload(one)) for one in "ab"]
+            await eventually(lambda: len(began) == 2)
+            closing = asyncio.create_task(serving.aclose())
+            await eventually(lambda: remote.failure)
+            for one in asked:
+                for _ in range(20):
+                    await asyncio.sleep(0)  # so that what the last answer has caused is done
+                may_answer.release()
+                assert await one
+            await closing
+
+
 async def test_every_caller_of_a_closing_store_is_told_so_and_answered(
     short_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
