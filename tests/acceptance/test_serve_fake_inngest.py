@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +33,6 @@ def nobody_listens() -> bool:
 def needs_no_dev_server() -> None:
     if not nobody_listens():
         pytest.skip("a dev server answers on this machine")
-
-
-@pytest.fixture(autouse=True)
-async def alone() -> AsyncIterator[None]:
-    """Suites that run beside this one use the same port: one test at a time does."""
-    with socket.socket(socket.AF_UNIX) as lock:
-
-        def is_ours() -> bool:
-            with contextlib.suppress(OSError):
-                lock.bind("\0the port of the dev server")  # a name of Linux, gone with its process
-                return True
-            return False
-
-        await eventually(is_ours, within_seconds=500)
-        yield
 
 
 async def readiness(process: Process) -> dict[str, Any]:

@@ -24,10 +24,13 @@ def test_commands_load_no_library_that_only_some_configurations_need() -> None:
         "from service.loading import loading\n"
         "with loading():\n    import service.console.commands.main\n"
         "assert gc.isenabled()\n"
-        "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')"
+        "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')\n"
+        "from service.bootstrap.tracing import start_tracing\n"
+        "from service.config.settings import Settings\n"
+        "with start_tracing(Settings.load({})) as tracing:\n    assert tracing is None"
     )
     assert "aiohttp" in loaded
-    assert loaded.isdisjoint(LATER)
+    assert loaded.isdisjoint({*LATER, "opentelemetry.sdk"})
 
 
 def test_a_store_process_loads_no_pages_and_no_sessions() -> None:

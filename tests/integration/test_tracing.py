@@ -233,17 +233,6 @@ async def test_a_link_holds_between_processes(
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
 
 
-def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
-    code = (
-        "import sys, service.processes.main\n"
-        "from service.bootstrap.tracing import start_tracing\n"
-        "from service.config.settings import Settings\n"
-        "with start_tracing(Settings.load({})) as tracing: assert tracing is None\n"
-        "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
 def test_an_endpoint_without_the_extra_is_said_and_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
