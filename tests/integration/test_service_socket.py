@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from service.bootstrap import stores
 from service.bootstrap.stores import open_served_outbox
 from service.config.settings import Settings
 from service.errors import OutboxError, OutboxUnavailableError, UpgradeError
@@ -54,6 +55,28 @@ async def test_a_service_takes_events_where_there_can_be_no_socket(
     settings = Settings.load({"OUTBOX_URL": f"sqlite:///{short_path / 'outbox.db'}"})
     async with open_served_outbox(settings, NullRecorder(), status=status_of) as outbox:
         await append_all(outbox, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_said"),
+    [
+        ({"OUTBOX_URL": "sqlite:////tmp/x.db"}, True),
+        ({"OUTBOX_URL": "sqlite:////tmp/x.db", "OUTBOX_JOURNAL": "s3://bucket/prefix"}, False),
+        ({"OUTBOX_URL": "postgresql://h/x"}, False),
+    ],
+)
+async def test_it_is_said_that_an_outbox_may_be_lost_that_has_no_journal(
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    is_said: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(stores, "loss_of_volume", lambda path: f"{path} goes.")
+    monkeypatch.setattr(stores, "open_outbox", None)  # it is said before
+    with capture_logs() as logged, pytest.raises(TypeError):
+        async with open_served_outbox(Settings.load(given), NullRecorder(), status=status_of):
+            pass
+    said = {"event": "outbox_may_be_lost", "log_level": "warning", "reason": "/tmp/x.db goes."}
+    assert logged == [said] * is_said
 
 
 async def test_a_command_gives_up_when_nothing_listens(short_path: Path) -> None:
