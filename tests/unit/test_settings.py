@@ -380,7 +380,7 @@ def test_a_fault_of_variables_together_goes_with_one_of_them(
 
 
 @pytest.mark.parametrize(
-    "rest", ["", "?sslmode=require", "?options=-ca%3D1", "?options=-ca%3D1&options=-cb%3D2&port=1"]
+    "rest", ["", "?sslmode=require", "?options=a%3D1", "?options=-ca%3D1&options=-cb%3D2&port=1"]
 )
 def test_a_schema_in_an_address_leaves_the_rest_as_it_is(rest: str) -> None:
     for scheme in ("postgresql", "postgres"):
