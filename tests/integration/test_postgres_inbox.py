@@ -446,6 +446,25 @@ async def test_what_there_is_no_room_for_stays_and_is_taken_later(postgres_url: 
             assert ids(await claim(outbox)) == made[2:]
 
 
+async def test_no_event_overtakes_a_larger_one_of_its_owner_that_waits_for_room(
+    postgres_url: str,
+) -> None:
+    async with PostgresStorage(postgres_url).open(max_bytes_per_user=1000) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            with connection.transaction():
+                made = [append(connection, pad="x" * size) for size in (600, 600, 10)]
+            looked = "SELECT count(*) FROM outbox.inbox WHERE left_over"
+            await eventually(lambda: connection.execute(looked).fetchall() == [(2,)])
+        batch = await claim(outbox)
+        assert ids(batch) == made[:1]
+        await deliver(outbox, batch)
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
+        got: list[str] = []
+        while len(got) < 2:
+            got += ids(await claim(outbox))
+        assert got == made[1:]
+
+
 async def test_owners_that_stay_at_their_limits_hold_up_no_other(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
