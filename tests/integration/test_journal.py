@@ -407,6 +407,21 @@ async def test_a_group_whose_commit_failed_does_not_come_back(journalled, held, 
 
 
 @in_one_thread
+async def test_a_part_of_an_object_that_lands_late_goes_and_the_whole_one_stays(
+    journalled, held, tmp_path
+):
+    async with journalled(tmp_path / "kept") as one:
+        await append_all(one.outbox, 3)
+        [name] = held.groups()
+    content = decode_group(held.objects[name][0])
+    part = encode_group(content.id, "one", content.rows[1:2])
+    held.put(f"{content.id}/{content.rows[1].seq:016d}-1", part, is_new=True)
+    async with journalled(tmp_path / "kept") as two:
+        await eventually(lambda: held.groups() == [name])
+        assert (two.upkeep.state.missing, two.upkeep.state.restored) == (0, 0)
+
+
+@in_one_thread
 async def test_an_object_stays_while_one_of_its_events_waits(journalled, held, monkeypatch):
     monkeypatch.setattr(upkeep, "_SWEPT", 1)  # the others take turns, again and again
     turns = Turns()
@@ -713,11 +728,15 @@ async def test_events_of_an_outbox_that_has_ended_since_come_back_later(journall
 async def test_events_for_another_inngest_are_left_alone_unless_told(journalled):
     async with journalled() as one:
         await append_all(one.outbox, 2)
+    with capture_logs() as logs:
+        async with journalled(destination="two") as two:
+            [words] = two.upkeep.state.refused
+    assert [one["log_level"] for one in logs if one["event"] == "journal_compared"] == ["warning"]
     async with journalled(destination="two") as two:
-        [words] = two.upkeep.state.refused
         assert "another Inngest, one" in words
         [start] = [each for each in await two.upkeep.starts() if each.unknown]
-        await two.upkeep.restore([start.id])
+        for pending in (2, 0):
+            assert (await two.upkeep.restore([start.id])).pending == pending
         assert two.upkeep.state.restored == 2
         starts = await eventually(
             two.upkeep.starts,
