@@ -25,7 +25,13 @@ from service.outbox.model import ClaimRequest, Named, Settlement, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.outbox_command import SCRIPT, one_of_each, outbox_command, outbox_json
+from tests.support.outbox_command import (
+    SCRIPT,
+    one_of_each,
+    outbox_command,
+    outbox_json,
+    outbox_process,
+)
 from tests.support.remote_storage import status_of
 from tests.support.rows import bury_all
 from tests.support.storage import append_all, claim, event, eventually
@@ -234,8 +240,7 @@ async def test_purge_removes_delivered_rows_only(
         day = "settled_at_ms = settled_at_ms - 86400000, ran_ms = ran_ms - 86400000"
         file.execute(f"UPDATE outbox_done SET {day}")
     now = ("purge", "--older-than", "1h")
-    _, out, _ = await outbox_command(path, *now, "--yes", "--actor", "kim")
-    assert out == "Removed 1 delivered row.\n"
+    assert await outbox_json(path, *now, "--yes", "--actor", "kim") == {**none, "rows": 1}
     assert "  kim  purge  delivered rows: 1\n" in (await outbox_command(path, "audit"))[1]
     await outbox_command(path, "pause", "--actor", "")  # who is told to be nobody
     actors = [one["actor"] for one in await outbox_json(path, "audit")]
@@ -270,6 +275,9 @@ async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
         await bury_all(store, event())
     assert (await outbox_json(path, "replay", "--all", "--yes"))["done"] is True
     await outbox_json(path, "pause")
+    copy = ("backup", f"{path}\udcff", "--url", f"sqlite:///{path}")
+    code, said = await outbox_process(*copy)
+    assert (code, said.endswith(f" bytes to {path}?.\n")) == (0, True)
     stats = await outbox_json(path, "stats")
     assert (stats["pending"], stats["dead"], stats["delivery"]["state"]) == (1, 0, "paused")
     assert writer_of(path) is None

@@ -457,13 +457,14 @@ async def test_a_sign_out_is_of_one_issuer_or_of_each(
     told = await outbox_json(path, "sign-out", "Ada", "--issuer", "")
     assert (told["issuers"], told["hasEvents"]) == (["https://own.example", "dev", "shared"], True)
     ended = "Ended the sessions of Ada (https://own.example, dev, shared).\n"
-    assert await outbox_command(path, "sign-out", "Ada") == (0, ended, "")
+    assert await outbox_command(path, "sign-out", "Ada", "--actor", "kim") == (0, ended, "")
     acts = await outbox_json(path, "audit")
     assert [record["detail"] for record in acts] == [
         *2 * ["https://own.example Ada, dev Ada, shared Ada"],
         "https://id.example/A Ada",
     ]
-    assert {record["actor"] for record in acts} == {f"{getpass.getuser()}@{platform.node()}"}
+    here = f"{getpass.getuser()}@{platform.node()}"
+    assert [record["actor"] for record in acts] == ["kim", here, here]
 
 
 async def test_a_resume_now_ends_the_wait_for_inngest(path: Path) -> None:
