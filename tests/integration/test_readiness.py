@@ -57,7 +57,10 @@ async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
 async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what_is_missing(
     tmp_path: Path, environ: dict[str, str], missing: str
 ) -> None:
-    async with service_client(tmp_path, **environ) as (_, client):
+    types = tmp_path / "types.yaml"  # one more, which needs none
+    types.write_text("types: [{name: a/b, path: /api/a, body: {type: object}}]")
+    given = {**environ, "EVENT_TYPES_FILE": str(types)}
+    async with service_client(tmp_path, **given) as (_, client):
         status, told = await readiness(client)
         assert (status, told["status"]) == (503, "unready")
         assert told["faults"] == [f"not configured: {missing}"]
