@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
 
 from service.observe import file_descriptors
 from service.observe.file_descriptors import DescriptorShortage
-from service.observe.recorder import NullRecorder
+from tests.support.figures import Figures
 from tests.support.virtual_time import in_virtual_time, now
 
 
-class Counting(NullRecorder):
-    def __init__(self) -> None:
-        self.counts = Counter[tuple[str, str]]()
-
-    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        self.counts[name, labels["purpose"]] += int(value)
+def counted(purpose: str, times: int) -> list[object]:
+    return [("count", "no_file_descriptors", 1, ("purpose", purpose))] * times
 
 
 @in_virtual_time
 async def test_connections_that_wait_for_a_descriptor_are_counted_twice_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recorder = Counting()
+    recorder = Figures()
     monkeypatch.setattr(file_descriptors, "is_out_of_descriptors", lambda: now() < 3)
     watching = asyncio.create_task(DescriptorShortage(recorder).watch())
     await asyncio.sleep(10)
     watching.cancel()
-    assert recorder.counts == {("no_file_descriptors", "accept"): 6}
+    assert recorder.got == counted("accept", 6)
 
 
 @in_virtual_time
 async def test_a_shortage_is_counted_each_time_and_logged_at_its_begin_and_its_end() -> None:
-    recorder = Counting()
+    recorder = Figures()
     shortage = DescriptorShortage(recorder)
     with capture_logs() as logs:
         for number in (errno.EMFILE, errno.ENFILE, errno.ECONNREFUSED):
@@ -45,7 +40,7 @@ async def test_a_shortage_is_counted_each_time_and_logged_at_its_begin_and_its_e
         watching = asyncio.create_task(shortage.watch())
         await asyncio.sleep(2)
         watching.cancel()
-    assert recorder.counts == {("no_file_descriptors", "send"): 2}
+    assert recorder.got == counted("send", 2)
     assert logs == [
         {"event": "no_file_descriptors", "log_level": "error", "purpose": "send"},
         {"event": "file_descriptors_are_back", "log_level": "warning"},
