@@ -115,15 +115,6 @@ async def test_a_slow_reading_from_before_a_change_is_not_remembered_after_it(sc
     assert await effective(settings, BOB) == {"changed": True}
 
 
-async def test_one_user_in_two_organizations_has_each_ones_settings(scopes):
-    settings = AppSettings(scopes, {})
-    await settings.replace_organization("one", {"who": 1})
-    await settings.replace_organization("two", {"who": 2})
-    for organization, who in (("one", 1), ("two", 2), ("one", 1)):
-        user = User("dev", "ada", organization_id=organization)
-        assert (await effective(settings, user))["who"] == who
-
-
 async def test_equal_ids_of_two_issuers_have_settings_of_their_own(scopes):
     settings = AppSettings(scopes, {})
     one, other = User("dev", "1"), User("https://issuer.example", "1")

@@ -149,21 +149,6 @@ def test_without_a_usable_id_there_is_nobody(version, sub):
 
 @EACH
 @pytest.mark.parametrize(
-    ("claims", "attribute", "expected"),
-    [
-        ({"email_verified": True}, "email_verified", True),
-        ({"email_verified": "true"}, "email_verified", False),
-        ({"email_verified": 1}, "email_verified", False),
-        ({"organizationId": "org-7"}, "organization_id", "org-7"),
-        ({"name": "Ada \ud83d"}, "name", "Ada ?"),  # half a surrogate pair
-    ],
-)
-def test_the_other_claims_have_their_places(version, claims, attribute, expected):
-    assert getattr(load(version, made(version, **claims)), attribute) == expected
-
-
-@EACH
-@pytest.mark.parametrize(
     "claims",
     [
         {"exp": NOW - 15},
