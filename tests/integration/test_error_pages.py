@@ -133,7 +133,8 @@ async def test_each_answer_suits_who_asks(tmp_path: Path, monkeypatch: pytest.Mo
         form = await client.post("/outbox/discard", headers=BROWSER)
         assert form.status == 401
         assert 'href="/auth/dev-login?returnTo=/outbox"' in await form.text()
-        unknown = await client.get("/no/such/<page>", headers=BROWSER)
+        other = {"Accept": "application/xhtml+xml,text/html;q=0.9"}
+        unknown = await client.get("/no/such/<page>", headers=other)
         text = await unknown.text()
         assert unknown.status == 404
         assert text.partition("<h1>")[2] == (
