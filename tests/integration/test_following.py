@@ -171,14 +171,6 @@ async def follow_to_the_end(client, event_id="e-1"):
         return [view async for view in views_of(answer)]
 
 
-async def test_a_run_without_its_output_is_not_the_end_for_a_while(followed, client):
-    await deliver(followed)
-    show_runs(followed, run("COMPLETED"))
-    views = await follow_to_the_end(client)
-    assert [view["final"] for view in views] == [False, True]
-    assert views[-1]["run"]["output"] is None
-
-
 async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
     tmp_path, aiohttp_client
 ):
@@ -198,18 +190,6 @@ async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
     ]
     assert followed.runs.environments == {"branch"}
     assert followed.runs.asked_for == {"01RUN": 1, "01RUNB": 1}  # what has ended stays known
-
-
-async def test_an_event_that_starts_no_function_says_so_in_the_end(tmp_path, aiohttp_client):
-    policy = replace(QUICK, no_run_seconds=0.3)
-    async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.intake.append(event())
-        await deliver(followed)
-        client = await aiohttp_client(followed.app)
-        views = await follow_to_the_end(client)
-    told = [(view["noRun"], view["final"]) for view in views]
-    assert told[-1] == (True, True)
-    assert set(told[:-1]) <= {(False, False)}
 
 
 async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aiohttp_client):

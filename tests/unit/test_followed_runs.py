@@ -209,7 +209,48 @@ def test_the_output_of_each_run_may_come_a_moment_after_its_end() -> None:
 
 
 class Client:
-    transport = True
+    transport: object | None = True
+
+
+class Gone(Client):
+    transport = None
+
+
+@pytest.mark.parametrize(
+    ("until", "client", "is_woken"),
+    [
+        (math.inf, Client, False),
+        (1.1, Client, False),
+        (1.0, Client, True),
+        (math.inf, Gone, True),
+        (1.0, Gone, True),
+    ],
+)
+async def test_who_waited_long_enough_or_has_gone_is_woken(
+    until: float, client: type[Client], *, is_woken: bool
+) -> None:
+    followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    waiting = asyncio.create_task(followed.change(until, client()))
+    await asyncio.sleep(0)
+    for _ in range(2):  # the second time before it runs
+        followed.wake(1.0)
+    await asyncio.sleep(0)
+    assert waiting.done() is is_woken
+    followed.vanish()  # wakes all
+    await asyncio.sleep(0)
+    assert waiting.done()
+
+
+def test_stacks_stand_with_the_errors_of_their_runs() -> None:
+    error = {"name": "E", "message": "no"}
+    runs = [msgspec.structs.replace(ENDED, id=f"r-{at}", output=error) for at in range(3)]
+    runs[2] = msgspec.structs.replace(runs[2], output=None)
+    followed = FollowedEvent(row("a", 0, LONG_AGO), POLICY, runs_follow=True)
+    followed.show_runs(runs, now=0, wall_ms=T)
+    assert followed.snapshot
+    body = with_stacks(followed.snapshot.body, {"r-1": "at /srv", "r-2": "at /srv"})
+    shown = [one.output for one in msgspec.json.decode(body, type=EventView).runs]
+    assert shown == [error, {**error, "stack": "at /srv"}, None]
 
 
 async def test_who_waits_is_woken_by_a_change_and_let_go() -> None:
@@ -219,9 +260,6 @@ async def test_who_waits_is_woken_by_a_change_and_let_go() -> None:
     del client
     await asyncio.sleep(0)
     followed.show_row(row("a", 0, LONG_AGO))
-    followed.wake(now=T)
-    await asyncio.sleep(0)
-    assert not waiting.done()
     followed.show_runs([WHOLE], now=0, wall_ms=T)
     await waiting
     del waiting
