@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-import msgspec
 import pytest
 
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
@@ -152,11 +151,6 @@ async def test_of_what_is_remembered_64_mib_are_kept(scopes):
         await settings.effective(User("dev", "a"))
         assert scopes.loads == 1
         scopes.scope_revision += 1
-
-
-async def test_the_result_goes_into_an_event_as_it_is(scopes):
-    raw = await AppSettings(scopes, {"a": {"b": [1]}}).effective(BOB)
-    assert msgspec.json.encode({"appSettings": raw}) == b'{"appSettings":{"a":{"b":[1]}}}'
 
 
 @pytest.mark.parametrize(
