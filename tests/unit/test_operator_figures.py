@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from service.console.operations.views import moved, stats_view
 from service.console.pages.charts import DAY, HOUR, charts, thinned
-from service.console.pages.desk import gist
+from service.console.pages.desk import gist, notice_of
 from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.filter_form import FilterForm
@@ -276,6 +276,21 @@ def test_each_field_of_the_form_filters_and_is_in_its_addresses(
         assert (form.is_filtering, FilterForm(state=state).is_filtering) == (True, False)
         query = dict(parse_qsl(form.query(before=5, done=None, skipped=0)))
         assert query == {name: value, "before": "5", **({"state": state} if state else {})}
+
+
+DONE = {0: "0 events", 1: "1 event", 1200: "1,200 events"}
+
+
+def test_a_notice_says_what_was_done_and_what_was_left_alone() -> None:
+    assert [notice_of({"done": one, "count": "1"}) for one in ("", "nothing")] == ["", ""]
+    assert notice_of({"done": "replay"}) == "Replayed 0 events."
+    for count, skipped in product(DONE, DONE):
+        given = {"count": str(count), "skipped": str(skipped)}
+        left = f" {DONE[skipped]} had changed meanwhile: left alone." if skipped else ""
+        again = " They go out again under their ids." if count else ""
+        said = f"Replayed {DONE[count]}.{again}{left}"
+        assert notice_of({"done": "replay", **given}) == said
+        assert notice_of({"done": "discard", **given}) == f"Discarded {DONE[count]}.{left}"
 
 
 NOTES = tuple(Note(NOW, f"HTTP {status}") for status in (429, 500))
