@@ -14,7 +14,7 @@ import pytest
 
 from service.bootstrap.operations import needed_keys
 from service.console.operations.actions import Payloads
-from service.encryption import Encryption
+from service.encryption import MARK, Encryption
 from service.errors import ConfigurationError
 from service.event_types.types_file import check_encryption, load_event_types
 from service.observe.recorder import NullRecorder
@@ -122,14 +122,18 @@ async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path
             {"name": "report/requested", "id": "e", "data": {"encrypted": "by nobody"}},
             {"name": "report/requested", "id": "f", "data": None},
             {"name": "report/requested", "id": "g"},
+            {"name": "report/requested", "id": "h", "data": {"encrypted": {MARK: False}}},
         ]
-        sealed, plain, part, claims, null, without = await service.sent("0123456789abcdef", events)
+        sealed, plain, part, claims, null, without, denies = await service.sent(
+            "0123456789abcdef", events
+        )
         [again] = await service.sent("0123456789abcdef", [{**sealed, "id": "c"}])
     assert opened(sealed) == BODY
     assert plain["data"] == BODY
     assert again["data"] == sealed["data"]
     assert (part["data"]["month"], opened(part)) == ("may", SECRETS)
     assert opened(claims) == {"encrypted": "by nobody"}
+    assert opened(denies) == {"encrypted": {MARK: False}}
     assert [one.get("data") for one in (null, without)] == [None, None]
 
 

@@ -288,6 +288,7 @@ async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):
     for path in (one for one in loaded if one.startswith("/docs/")):
         file = await client.get(path)
         assert (file.status, file.headers["Cache-Control"]) == (200, "no-cache")
+        assert file.content_type.endswith("css" if path.endswith(".css") else "javascript")
         known = {"If-None-Match": file.headers["ETag"]}
         assert (await client.get(path, headers=known)).status == 304
     [policy] = answer.headers.getall("Content-Security-Policy")
