@@ -101,10 +101,8 @@ async def test_an_owner_is_the_machine_or_else_the_user() -> None:
     checks = Checks()
     assert await auth(checks).owner(request(f"Bearer {KEY}")) == CRON
     assert checks.asked == ["rate key cron"]
-    for header in ("", "Bearer guess", f"Basic {KEY}"):
-        assert await auth(checks).owner(request(header)) == ADA
+    assert await auth(checks).owner(request(f"Basic {KEY}")) == ADA
     without_keys = EventKeyAuth(EventKeys({}), authenticator(checks), cast("RateLimit", checks))
-    assert await without_keys.owner(request(f"Bearer {KEY}")) == ADA
     for header in ("", f"Bearer {KEY}"):
         with pytest.raises(NotFoundError):
             without_keys.machine(request(header))
