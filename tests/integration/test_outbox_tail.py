@@ -130,7 +130,7 @@ async def test_each_outage_of_the_outbox_is_told_once(
     broken = b"x" * 5_000
     sound, new = [swapped(path, broken)], list[Event]()
     swapped(path, sound[0])
-    looks = iter([broken, broken, b"", broken, b""])
+    looks = iter([broken, broken, broken, b"", broken, b""])
 
     async def change(_: float) -> None:
         content = next(looks, None)
