@@ -57,13 +57,15 @@ async def test_an_event_has_what_is_known_of_its_document(mode, answer, extra):
 @pytest.mark.parametrize("answer", [None, StorageUnavailableError()])
 @in_virtual_time
 async def test_what_was_found_is_forgotten_after_five_seconds(answer):
-    shelf = Shelf(a=FOUND)
+    shelf = Shelf()
     check = DocumentCheck("enrich", shelf)
-    await check("a")
-    shelf.answers["a"] = answer
-    for later, extra in ((4.9, EXTRA), (0.1, {})):
-        await asyncio.sleep(later)
-        assert await check("a") == extra
+    for _ in range(2):
+        shelf.answers["a"] = FOUND
+        await check("a")
+        shelf.answers["a"] = answer
+        for later, extra in ((4.9, EXTRA), (0.1, {})):
+            await asyncio.sleep(later)
+            assert await check("a") == extra
 
 
 @pytest.mark.parametrize(("mode", "unknown"), [("enrich", {}), ("require", {"unchecked": True})])
