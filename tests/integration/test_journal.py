@@ -1019,6 +1019,20 @@ def test_rows_in_no_object_get_objects_beside_the_others(kept, ranges):
 
 
 @in_virtual_time
+async def test_missing_ranges_that_follow_each_other_share_an_object_of_500_rows():
+    made = alone(Answering())
+    for first, second, is_joined in (
+        ((1, 2), (3, 4), True),
+        ((1, 2), (4, 5), False),
+        ((1, 400), (401, 500), True),
+        ((1, 400), (401, 501), False),
+    ):
+        made.contents.missing = dict.fromkeys([second, first], 0.0)
+        found = Upkeep(made, None)._missing()  # type: ignore[arg-type]
+        assert found == ([first, second] if is_joined else [first])
+
+
+@in_virtual_time
 async def test_posts_that_use_the_whole_pace_leave_the_upkeep_its_turns():
     pace = Pace(20.0, now)
 
