@@ -30,11 +30,21 @@ from tests.support.storage import (
 )
 
 
+async def sent_row(outbox: Outbox) -> str:
+    """The id of a row that Inngest has answered."""
+    [answered] = await append_all(outbox, 1)
+    batch = await claim(outbox)
+    await outbox.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
+    return answered.id
+
+
 async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: Outbox) -> None:
     """A claim that waits wakes for them."""
     dead = await bury(outbox, 3)
     waiting = asyncio.create_task(claim(outbox))
     assert await claims_nothing(outbox)
+    others = Named(tuple(dead), State.DEAD, owner="u-2")
+    assert await outbox.repairs.replay(others, actor="ada") == []
     replayed = await outbox.repairs.replay(Named(tuple(dead[:2]), State.DEAD), actor="ada")
     assert sorted(replayed) == sorted(dead[:2])
     batch = await waiting
@@ -54,16 +64,20 @@ async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: O
 
 async def test_discarded_rows_are_gone(outbox: Outbox) -> None:
     """All but those that are delivering, or those of the state that is named."""
+    sent = await sent_row(outbox)
     places = await one_of_each(outbox)
     dead, delivering = places[State.DEAD], places[State.DELIVERING]
-    ids = tuple(places.values())
+    ids = (sent, *places.values())
     assert await outbox.repairs.discard(Named(ids, State.DEAD), actor="ada") == [dead]
     assert await outbox.repairs.discard(Named(ids, State.DELIVERING), actor="ada") == []
-    assert len(await outbox.inspector.rows(Filter())) == 3
+    assert len(await outbox.inspector.rows(Filter())) == 4
     gone = await outbox.repairs.discard(Named(ids), actor="ada")
     assert sorted(gone) == sorted({*ids} - {dead, delivering})
     assert [row.id for row in await outbox.inspector.rows(Filter())] == [delivering]
     assert await outbox.inspector.payload(dead) is None
+    stats = await outbox.inspector.stats()
+    assert (stats.pending, stats.sent, stats.delivered, stats.dead) == (0, 0, 0, 0)
+    assert stats.delivering == 1
 
 
 async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
@@ -148,6 +162,7 @@ async def test_only_a_row_of_the_owner_that_was_never_sent_is_discarded_as_such(
     batch = await claim(outbox)
     retry = Retry(batch.entries[0].seq, delay_seconds=60, attempts=1, isolated=False)
     await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    await sent_row(outbox)
     waiting = (await one_of_each(outbox))[State.PENDING]
     others = Named((waiting,), owner="u-2", never_sent=True)
     assert await outbox.repairs.discard(others, actor="u-2") == []
