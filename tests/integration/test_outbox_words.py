@@ -441,6 +441,8 @@ async def test_the_audit_is_read_as_sentences(live: SqliteOutbox, path: Path) ->
     for _ in range(21):
         await live.repairs.set_paused(paused=True, actor="kim", reason="down")
     assert len(await outbox_json(path, "audit")) == 20
+    [deed] = await outbox_json(path, "audit", ids[0], "--limit", "1")
+    assert deed["action"] == "replay"
     [last] = await outbox_json(path, "audit", "--limit", "1")
     _, out, _ = await outbox_command(path, "audit", "--limit", "1")
     assert out == f"{spoken_time(last['at'])}  kim  pause  down\n"

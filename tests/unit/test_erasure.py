@@ -143,6 +143,21 @@ async def test_an_event_that_was_claimed_meanwhile_counts_once_it_is_gone() -> N
 
 
 @in_virtual_time
+async def test_an_event_that_is_accepted_while_others_are_removed_is_removed_too() -> None:
+    class Accepting(Store):
+        async def discard(self, wanted: Named, *, actor: str, act: Act) -> list[str]:
+            gone = await super().discard(wanted, actor=actor, act=act)
+            if "e-1" in gone:
+                self.rows_in_it.append(made_row(State.PENDING, id="e-2", seq=2, owner="mine"))
+            return gone
+
+    store = Accepting(State.DEAD)
+    certificate = await erased(store)
+    assert (certificate.events, certificate.left) == ({"dead": 1, "pending": 1}, 0)
+    assert store.rows_in_it == []
+
+
+@in_virtual_time
 async def test_records_of_several_owners_are_summed_up_and_others_stay() -> None:
     store = Store(State.DEAD, State.SENT, State.DEAD)
     for at, owner in enumerate(("another", "yours", "mine")):
