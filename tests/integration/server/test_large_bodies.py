@@ -176,6 +176,7 @@ async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     site: Site, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr("service.web.server.body.SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("service.web.server.body.BODY_SECONDS", PATIENCE_SECONDS)
     async with connected(site.port) as (reader, writer):
         writer.write(begun)
         told = await reader.readuntil(b"}")
