@@ -231,6 +231,7 @@ async def test_a_change_that_stops_at_its_limit_says_so(store_url: str) -> None:
     assert (out, "The limit of 3 rows" in err) == ("Replayed 3 rows.\n", True)
     _, out, err = await outbox_command(store_url, "replay", "--all", "--limit", "3", "--yes")
     assert (out, "is reached" in err) == ("Replayed 1 row.\n", False)
+    assert (await outbox_command(store_url, "list", "--state", "dead", "--json"))[2] == ""
     discard = ("discard", "--state", "pending", "--limit", "3")
     _, out, err = await outbox_command(store_url, *discard)
     assert ("Would discard 3 rows." in out, "The limit of 3 rows" in err) == (True, True)

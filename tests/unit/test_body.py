@@ -94,7 +94,11 @@ async def test_a_body_above_its_bound_is_refused_at_once(
 async def test_the_bytes_of_a_body_that_ends_are_for_all_who_wait_and_fit() -> None:
     budget = BodyBudget(400)
     first, *others, late = [Share(budget, "ada") for _ in range(5)]
+    await first.grow(30)
     await first.grow(60)
+    small = Share(budget, "ada")
+    await small.grow(40)  # what is left of the owner's part
+    small.release()
     await first.grow(100)
     waiting = [asyncio.create_task(one.grow(50)) for one in others]
     await asyncio.sleep(1)

@@ -58,6 +58,7 @@ class Process:
         return not self._end.done()
 
     opens = True
+    may_open = False
     fault_of_fronts = ""
 
     def go(self) -> None:
@@ -65,6 +66,10 @@ class Process:
             self.fault = self.fault_of_fronts
             self._stop(-2)
             return
+        if self.child.name == STORE.name:
+            others = {one for one in self.started if one.is_running and one.may_open} - {self}
+            assert not others, "two stores were told to open the outbox"
+            self.may_open = True
         if self.opening_seconds:  # a front opens no outbox
             share = 1 if self.child.name == STORE.name else 0.1
             asyncio.get_running_loop().call_later(self.opening_seconds * share, self._open)
@@ -85,7 +90,7 @@ class Process:
 
     def _let_go(self) -> None:
         if self.is_running:
-            self.serves, self.is_waiting = False, True
+            self.serves, self.may_open, self.is_waiting = False, False, True
             self._said(WAITS)
 
     stopping_seconds = 0.0
