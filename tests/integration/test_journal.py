@@ -289,8 +289,8 @@ async def test_a_dead_event_comes_back_dead_and_its_delivered_neighbours_do_not(
     async with journalled(late_seconds=0.2) as one:
         long_ago_ms = event().accepted_at_ms - 2 * 86_400_000
         old = msgspec.structs.replace(event(), accepted_at_ms=long_ago_ms)
-        await one.outbox.intake.append(old)
-        sent = [old, *await append_all(one.outbox, 2)]
+        sent = [old, event(), event()]
+        await asyncio.gather(*map(one.outbox.intake.append, sent))
         batch = await claim(one.outbox)
         first, *others = [entry.seq for entry in batch.entries]
         dead = Dead(first, 1, "rejected", "in Inngest's words")
