@@ -7,6 +7,7 @@ before the client sees its effect.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from http import HTTPStatus
@@ -118,10 +119,11 @@ async def _drip(
     request: web.Request, answer: web.Response, script: FaultScript, seconds: float
 ) -> web.StreamResponse:
     response = await _begin(request, answer, 0)
-    for byte in _body(answer):
-        await script.pause(seconds)
-        await response.write(bytes([byte]))
-    await response.write_eof()
+    with contextlib.suppress(ConnectionResetError):  # the client waits no longer
+        for byte in _body(answer):
+            await script.pause(seconds)
+            await response.write(bytes([byte]))
+        await response.write_eof()
     return response
 
 
