@@ -15,7 +15,6 @@ _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 def main() -> None:
     """Run the command that the arguments name."""
     _open_streams()
-    cast("TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", errors="replace")
     with loading():
         from service.processes.main import main as run
     run()
@@ -33,10 +32,14 @@ def outbox() -> None:
 
 
 def _open_streams() -> None:
-    """Open those of the standard streams that are closed: no other file may take their place."""
+    """Open those of the standard streams that are closed: no other file may take their place.
+
+    What is printed is UTF-8, whatever the locale.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if not getattr(sys, name):
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    cast("TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

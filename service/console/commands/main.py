@@ -5,7 +5,6 @@ Each command has a module of its name. Reading never blocks the service.
 
 from __future__ import annotations
 
-import io
 import sys
 import traceback
 
@@ -104,8 +103,6 @@ def main() -> None:
         processors=[_without_faults, *for_people(sys.stderr)],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # whatever the locale
     try:
         app(prog_name="outbox")
     except Exception:  # noqa: BLE001
