@@ -183,7 +183,9 @@ async def test_a_name_has_its_own_rate(tmp_path: Path) -> None:
 async def test_what_was_accepted_and_refused_is_counted(door: Door) -> None:
     await door.send(EVENTS)
     await door.send(b" " * (MAX_BATCH_BYTES + 1))
+    await door.send(EVENTS, key="guess")
     figures = await (await door.client.get("/metrics")).text()
     assert 'outbox_accepted_by_key_total{key="cron"} 2.0' in figures
-    assert 'outbox_refused_total{code="body_too_large"} 1.0' in figures
+    for code in ("body_too_large", "event_key_required"):
+        assert f'outbox_refused_total{{code="{code}"}} 1.0' in figures
     assert KEY not in figures

@@ -18,6 +18,7 @@ from msgspec import Meta
 from service.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
+    EventKeyRequiredError,
     IdempotencyKeyReusedError,
     InvalidFieldError,
     NotFoundError,
@@ -126,6 +127,7 @@ class InngestIntake:
         try:
             machine = self._auth.by_key(request.match_info["key"])
             if machine is None:
+                self._recorder.count("refused", code=EventKeyRequiredError.code)
                 return _response(Reply([], 401, KEY_NOT_FOUND))
             return await self._accept(request, machine)
         except NotFoundError:
