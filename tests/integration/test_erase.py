@@ -141,7 +141,7 @@ async def test_an_erasure_that_left_events_exits_with_1(
         erase = ("erase", "--user", CANARY, "--yes", "--json")
         code, out, _ = await outbox_command(postgres_url, *erase)
         again, told, err = await outbox_command(postgres_url, *erase[:-1])
-    assert (again, err) == (1, "1 event still under way; repeat the command.\n")
+    assert (again, err) == (1, "1 event left, under way or new; repeat the command.\n")
     assert f"\nOut of reach: {', '.join(OUT_OF_REACH)}, pages of " in told
     said = json.loads(out)
     assert (code, said["events"], said["left"]) == (1, {"pending": 1}, 1)

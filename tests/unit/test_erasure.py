@@ -142,18 +142,30 @@ async def test_an_event_that_was_claimed_meanwhile_counts_once_it_is_gone() -> N
     assert (await erasing).events == {"dead": 1, "delivered": 1}
 
 
+@pytest.mark.parametrize(("comes", "left", "ends"), [(1, 0, 2), (99, 1, 10)])
 @in_virtual_time
-async def test_an_event_that_is_accepted_while_others_are_removed_is_removed_too() -> None:
+async def test_what_is_accepted_meanwhile_is_removed_too_for_the_patience(
+    comes: int, left: int, ends: int
+) -> None:
     class Accepting(Store):
         async def discard(self, wanted: Named, *, actor: str, act: Act) -> list[str]:
-            gone = await super().discard(wanted, actor=actor, act=act)
-            if "e-1" in gone:
-                self.rows_in_it.append(made_row(State.PENDING, id="e-2", seq=2, owner="mine"))
-            return gone
+            await asyncio.sleep(1)
+            if (seq := len(self.acts)) <= comes:
+                self.rows_in_it.append(made_row(State.PENDING, id=f"n-{seq}", seq=9, owner="mine"))
+            return await super().discard(wanted, actor=actor, act=act)
 
-    store = Accepting(State.DEAD)
-    certificate = await erased(store)
-    assert (certificate.events, certificate.left) == ({"dead": 1, "pending": 1}, 0)
+    certificate = await erased(Accepting(State.DEAD))
+    assert certificate.events == {"dead": 1, "pending": ends - 1}
+    assert (certificate.left, certificate.at) == (left, T + ends * 1000)
+
+
+@in_virtual_time
+async def test_an_owner_with_more_rows_than_one_look_takes_is_erased_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasure, "_MOST", 2)
+    store = Store(*[State.DEAD] * 5)
+    assert (await erased(store, patience_seconds=0.0)).events == {"dead": 5}
     assert store.rows_in_it == []
 
 

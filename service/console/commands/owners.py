@@ -56,7 +56,7 @@ def erase_command(
 
     Without --yes it only says how many events. Events that wait are discarded, or delivered first.
     Without --issuer it names other issuers with this id. Prints a certificate. Exits with 1 when
-    events were still under way: repeat the command.
+    events are left, still under way or new: repeat the command.
 
     Example: `outbox erase --user u-1 --yes --json`
     """
@@ -94,7 +94,7 @@ def _say(done: Certificate) -> None:
     )
     if done.left:
         left = counted(done.left, "event")
-        typer.echo(f"{left} still under way; repeat the command.", err=True)
+        typer.echo(f"{left} left, under way or new; repeat the command.", err=True)
     typer.echo(f"Out of reach: {', '.join(done.out_of_reach)}.")
 
 

@@ -47,7 +47,7 @@ class ErasureParts:
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
     """The proof of an erasure. `events` counts the removed events by state.
 
-    `left` events were still under way and are still here. `out_of_reach` may hold copies.
+    `left` events were still under way or came meanwhile. `out_of_reach` may hold copies.
     """
 
     at: int
@@ -79,21 +79,22 @@ async def erase(
     """Erase everything of `owners`. Safe to repeat.
 
     Events under way are waited for, at most `patience_seconds`; with `after_delivery` those that
-    wait are delivered first. Raises OutboxUnavailableError: what was removed stays removed.
+    wait are delivered first. After that, it looks again only for rows that one look did not take.
+    Raises OutboxUnavailableError: what was removed stays removed.
     """
     events: Counter[str] = Counter()
     await parts.sign_outs.sign_out(owners, actor=actor)
     until = asyncio.get_running_loop().time() + patience_seconds
     kept = _WAITING if after_delivery else (State.DELIVERING,)
-    while rows := await owned(parts, owners):
+    is_over = False
+    while (rows := await owned(parts, owners)) and not is_over:
         is_late = asyncio.get_running_loop().time() >= until
         removable = [row for row in rows if row.state not in kept]
         act = new_act("everything of one owner")
         gone = set(await change_rows(parts.repairs.discard, removable, actor=actor, act=act))
         events.update(row.state for row in rows if row.id in gone)
-        if is_late and not gone:
-            break
-        if len(gone) < len(rows):
+        is_over = is_late and (not gone or len(rows) < _MOST)
+        if len(gone) < len(rows) and not is_over:
             await asyncio.sleep(_LOOK_SECONDS)
     records = [await parts.repairs.erase_records(owner, actor=actor) for owner in owners]
     return Certificate(
