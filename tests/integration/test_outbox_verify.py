@@ -119,6 +119,17 @@ async def test_what_inngest_lost_is_missing(outbox: Outbox, path: Path, guarded:
         assert (code, said["held"], said["missing"]) == (1, 20, [ids[3]])
 
 
+async def test_what_is_missing_is_told_where_it_can_not_be_sent_again(
+    outbox: Outbox, path: Path, guarded: FakeInngest
+):
+    [lost] = await delivered(outbox, 1)
+    code, said = await verify(path, guarded, "--resend")
+    assert (code, said["missing"], said["resent"]) == (2, [lost], None)
+    told = await asked(path, guarded, "--resend")
+    assert told.stdout.endswith(f"missing: {lost}\n")
+    assert told.stderr.endswith("\noutbox: Not all that is missing was sent again.\n")
+
+
 async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: FakeInngest):
     async with SqliteStorage(path).open() as outbox:
         ids = await delivered(outbox, 3)

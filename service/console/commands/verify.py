@@ -55,7 +55,8 @@ def verify_command(
     """Ask Inngest for each delivered event whether it holds it: held, missing or unknown.
 
     Reads the INNGEST_* variables as the service does. With --resend, what is missing is sent again
-    under the same ids. Exit codes: 0 all are held; 1 some are missing; 3 it can't tell.
+    under the same ids. Exit codes: 0 all are held; 1 some are missing; 2 they could not be sent
+    again; 3 it can't tell.
 
     Examples: `outbox verify --since 1h`, `outbox verify --ids 019e… --runs`
     """
@@ -64,12 +65,19 @@ def verify_command(
         found = run(_verify(url, wanted, with_runs=runs))
     except typer.Exit as error:
         raise typer.Exit(CANNOT_TELL) from error
-    resent = run(_resend(url, found.missing, actor_name(actor))) if resend else None
-    if json:
-        fields = {"resent": resent, "payloadRemoved": _left(found, resent)}
-        print_json({**msgspec.to_builtins(found), **fields})
-    else:
-        _say(found, resent)
+    resent: list[str] | None = None
+    try:
+        if resend:
+            resent = run(_resend(url, found.missing, actor_name(actor)))
+    except typer.Exit:
+        typer.echo("outbox: Not all that is missing was sent again.", err=True)
+        raise
+    finally:
+        if json:
+            fields = {"resent": resent, "payloadRemoved": _left(found, resent)}
+            print_json({**msgspec.to_builtins(found), **fields})
+        else:
+            _say(found, resent)
     if found.missing:
         raise typer.Exit(MISSING)
     if found.unknown:
