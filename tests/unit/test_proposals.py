@@ -251,7 +251,7 @@ async def test_of_replays_at_a_rate_one_is_under_way_until_it_is_stopped() -> No
     for _ in range(2):
         await replays.stop()
     assert scopes.stored["watch", "paced-replay"] == {}
-    await replays.keep(first)  # the progress of a process that did not know
+    scopes.stored["watch", "paced-replay"] = msgspec.to_builtins(first)  # progress came too late
     assert await replays.current() is None
     second = msgspec.structs.replace(first, act=Act("a-2", "all"))
     await replays.start(second)
@@ -368,15 +368,18 @@ async def test_a_replay_at_a_rate_waits_for_its_turn_and_for_the_store() -> None
     assert lines == [{**told, "reason": str(OutboxUnavailableError())}] * 2
 
 
+@pytest.mark.parametrize("then", [None, msgspec.structs.replace(ONE, act=Act("a-2", "all"))])
 @in_virtual_time
-async def test_a_stop_between_two_steps_of_a_replay_holds() -> None:
+async def test_a_stop_and_a_start_in_a_step_of_a_replay_hold(then: PacedReplay | None) -> None:
     scopes = await begun()
 
     class Stopped(Replays):
         async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
             await PacedReplays(scopes).stop()
+            if then:
+                await PacedReplays(scopes).start(then)
             return await super().replay(wanted, actor=actor, act=act)
 
     repairs = Stopped()
-    assert await replay_for(9, dead(5), scopes, repairs) is None
+    assert await replay_for(0.4, dead(5), scopes, repairs) == then
     assert len(repairs.asked) == 1

@@ -77,16 +77,21 @@ class PacedReplays:
         """Begin this replay. Raises InvalidFieldError while another one is under way."""
         if await self.current():
             raise InvalidFieldError("A replay at a rate is under way: stop it first.")
-        await self.keep(one)
+        await self._save(one)
 
     async def stop(self) -> None:
         """End the replay that is under way. What it had not reached stays dead. Safe to repeat."""
         if one := await self.current():
             await self._scopes.save_scope(SCOPE, _STOPPED, {"act": one.act.id})
-            await self.keep(None)
+            await self._save(None)
 
-    async def keep(self, one: PacedReplay | None) -> None:
-        """Keep the replay's progress, nothing of it with None. A stop at the same time holds."""
+    async def keep(self, one: PacedReplay, after: PacedReplay | None) -> None:
+        """Keep the progress of `one`, None: its end. A stop or another start meanwhile holds."""
+        now = await self.current()
+        if now and now.act == one.act:
+            await self._save(after)
+
+    async def _save(self, one: PacedReplay | None) -> None:
         await self._scopes.save_scope(SCOPE, _RECORD, msgspec.to_builtins(one) if one else {})
 
 
@@ -123,4 +128,4 @@ class PacedReplayer:
         before = found.rows[-1].seq if found.rows else found.next_seq
         is_over = before is None or done >= one.total
         after = None if is_over else msgspec.structs.replace(one, done=done, before=before)
-        await self._replays.keep(after)
+        await self._replays.keep(one, after)
