@@ -110,6 +110,18 @@ def test_an_event_that_waited_for_long_has_not_yet_been_held_for_long() -> None:
         assert (view["noRun"], view["final"]) == (False, False)
 
 
+@pytest.mark.parametrize("state", [State.PENDING, State.DELIVERED])
+def test_an_event_that_is_sent_again_has_not_yet_been_held_for_long(state: State) -> None:
+    delivered = row("a", 0, LONG_AGO)
+    followed = FollowedEvent(delivered, POLICY, runs_follow=True)
+    followed.show_runs([], now=0, wall_ms=T)
+    settled_at_ms = wall_now_ms() if state is State.DELIVERED else None
+    followed.show_row(msgspec.structs.replace(delivered, state=state, settled_at_ms=settled_at_ms))
+    assert followed.snapshot
+    view = msgspec.json.decode(followed.snapshot.body)
+    assert (view["noRun"], view["final"]) == (False, False)
+
+
 async def test_an_event_that_was_answered_may_have_runs_and_ends_with_its_delivery() -> None:
     delivered = row("a", 0, LONG_AGO)
     answered = msgspec.structs.replace(delivered, state=State.SENT)

@@ -141,11 +141,13 @@ class FollowedEvent:
         view = event_view(row, runs_follow=self._runs_follow)
         if self._asked and self.snapshot is not None:
             known = _decode(self.snapshot.body)
+            # An event that was sent again has not been held for long.
+            is_long = self.held_seconds(wall_now_ms()) >= self._policy.no_run_seconds
             view = with_runs(
                 view,
                 known.runs,
-                ended=known.final,
-                no_run=known.no_run,
+                ended=known.final and not known.no_run,
+                no_run=known.no_run and is_long,
                 id_used=self.id_used,
             )
         self._show(view)
