@@ -277,8 +277,8 @@ class Named(msgspec.Struct, frozen=True, gc=False):
 class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A row that Inngest has answered, without its bytes.
 
-    `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
-    by the store's clock; `sends` counts its claims.
+    `sent_seconds` is how long ago it was settled as sent, by the store's clock; `sends` counts its
+    claims.
     """
 
     seq: int

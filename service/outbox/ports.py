@@ -144,15 +144,6 @@ class Confirmations(Protocol):
         """
         ...
 
-    async def delivered(
-        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
-    ) -> Sequence[SentEntry]:
-        """At most `limit` delivered rows with a higher `seq`, in its order.
-
-        `within_seconds` leaves out those that were settled longer ago. Never blocks writers.
-        """
-        ...
-
 
 class Inspector(Protocol):
     """The questions of operators. Never blocks writers."""

@@ -293,20 +293,6 @@ async def test_sent_rows_outlive_a_restart_under_the_same_ulids(storage: Storage
         assert (await find(outbox, event.id)).inngest_id == ulid
 
 
-async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> None:
-    parts = outbox.confirmations
-    events = await append_all(outbox, 4)
-    batch = await claim(outbox)
-    *seqs, last = (entry.seq for entry in batch.entries)
-    dead = [Dead(last, attempts=1, reason="rejected", detail="no")]
-    await outbox.queue.settle(Settlement(batch.claim, delivered=seqs, dead=dead))
-    seen = await eventually(lambda: parts.delivered(10), lambda rows: len(rows) == 3)
-    assert [entry.event_id for entry in seen] == [event.id for event in events[:3]]
-    assert [entry.seq for entry in await parts.delivered(1, seen[0].seq)] == [seen[1].seq]
-    assert len(await parts.delivered(10, within_seconds=3_600)) == 3
-    assert not await parts.delivered(10, within_seconds=0)
-
-
 async def test_a_process_that_is_alone_asks_about_all_sent_rows(outbox: Outbox) -> None:
     assert await outbox.confirmations.may_ask()
     await outbox.confirmations.stop_asking()

@@ -71,7 +71,6 @@ PLANNED_ONCE: Statements = {
 _LOOK = {"skipped": 499, "before": None, "in_owner": None}
 _ACT = {"actor": "a", "act": "1", "chosen": "c"}
 PLANNED_EACH_TIME: Statements = {
-    "delivered": ("DELIVERED", {"limit": 100, "after": 0, "within_ms": None}),
     "list": ("ROWS events", filter_values(Filter(limit=20))),
     "list the inbox": ("ARRIVED", filter_values(Filter(limit=20))),
     "owners": ("OWNERS", {"limit": 20}),

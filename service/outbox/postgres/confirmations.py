@@ -63,7 +63,7 @@ class PostgresConfirmations:
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         """As the port says."""
         rows = await self._pool.ask("SENT", {"limit": limit, "after": after_seq}, often=True)
-        return [_entry(row) for row in rows]
+        return [SentEntry(*[*row[:5], decode_meta(row[5])]) for row in rows]
 
     async def count_sent(self) -> int:
         """As the port says."""
@@ -94,20 +94,8 @@ class PostgresConfirmations:
             self._wakeup.rows_are_due()
         return int(pending)
 
-    async def delivered(
-        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
-    ) -> Sequence[SentEntry]:
-        """As the port says."""
-        within_ms = None if within_seconds is None else int(within_seconds * 1000)
-        given: dict[str, Any] = {"limit": limit, "after": after_seq, "within_ms": within_ms}
-        return [_entry(row) for row in await self._pool.ask("DELIVERED", given)]
-
 
 def ids_of(rows: Iterable[Sequence[Any]]) -> InngestIds:
     """The ids that follow from PREFIXES."""
     (since, prefix), *earlier = [(from_seq, bytes(one)) for from_seq, one in rows]
     return InngestIds(prefix, since, tuple(earlier))
-
-
-def _entry(row: tuple[Any, ...]) -> SentEntry:
-    return SentEntry(*[*row[:5], decode_meta(row[5])])

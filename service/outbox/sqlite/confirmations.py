@@ -44,20 +44,11 @@ class SqliteConfirmations:
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         """At most `limit` sent rows with a higher `seq`, in its order."""
         values = {"now": self._clock.now_ms(), "after": after_seq, "limit": limit}
-        return await self._reader.run(_entries, "SENT", values)
+        return await self._reader.run(_sent, values)
 
     async def count_sent(self) -> int:
         """The number of sent rows."""
         return await self._reader.run(_count)
-
-    async def delivered(
-        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
-    ) -> Sequence[SentEntry]:
-        """At most `limit` delivered rows with a higher `seq`, in its order."""
-        now = wall_now_ms()
-        since = -1 if within_seconds is None else now - int(within_seconds * 1000)
-        values = {"now": now, "after": after_seq, "limit": limit, "since": since}
-        return await self._reader.run(_entries, "DELIVERED", values)
 
     async def may_ask(self) -> bool:
         """True: one process has the file."""
@@ -93,8 +84,8 @@ def _json(seqs: Sequence[int]) -> str:
     return msgspec.json.encode(list(seqs)).decode()
 
 
-def _entries(connection: sqlite3.Connection, name: str, values: dict[str, int]) -> list[SentEntry]:
-    found = connection.execute(SQL[name], values).fetchall()
+def _sent(connection: sqlite3.Connection, values: dict[str, int]) -> list[SentEntry]:
+    found = connection.execute(SQL["SENT"], values).fetchall()
     return [SentEntry(*[*row[:-1], decode_meta(row[-1])]) for row in found]
 
 

@@ -9,19 +9,6 @@ FROM (SELECT * FROM waiting WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s) 
 CROSS JOIN LATERAL (SELECT * FROM outbox.events WHERE events.seq = s.seq OFFSET 0) AS e
 ORDER BY s.seq
 
--- name: DELIVERED
--- Delivered rows in the order of seq, of the last time where that is given.
-SELECT d.seq, e.event_id, e.accepted_at_ms,
-       greatest(0, (SELECT at_ms FROM outbox.moment) - d.settled_at_ms)::float8 / 1000, d.sends,
-       e.meta::text
-FROM (
-    SELECT seq, settled_at_ms, sends FROM outbox.done
-    WHERE NOT dead AND seq > %(after)s AND (%(within_ms)s::bigint IS NULL
-          OR settled_at_ms > (SELECT at_ms FROM outbox.moment) - %(within_ms)s::bigint)
-    ORDER BY seq LIMIT %(limit)s
-) AS d CROSS JOIN LATERAL (SELECT * FROM outbox.events WHERE events.seq = d.seq OFFSET 0) AS e
-ORDER BY d.seq
-
 -- name: CONFIRM
 -- Sent rows become delivered; returns how many were still sent.
 WITH gone AS (

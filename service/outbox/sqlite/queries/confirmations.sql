@@ -8,12 +8,6 @@ SELECT seq, event_id, accepted_at_ms, max(0, :now - sent_at_ms) / 1000.0, sends,
 FROM (SELECT seq, sent_at_ms, sends FROM outbox_sent WHERE seq > :after ORDER BY seq LIMIT :limit)
 CROSS JOIN outbox USING (seq)
 
--- name: DELIVERED
-SELECT seq, event_id, accepted_at_ms, max(0, :now - settled_at_ms) / 1000.0, sends, meta
-FROM (SELECT seq, settled_at_ms, sends FROM outbox_done
-      WHERE seq > :after AND dead = 0 AND settled_at_ms > :since ORDER BY seq LIMIT :limit)
-CROSS JOIN outbox USING (seq)
-
 -- name: CONFIRM
 INSERT INTO outbox_done (seq, dead, settled_at_ms, ran_ms, isolated, attempts, sends,
                          first_sent_at_ms, history)
