@@ -134,6 +134,12 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     dead: Sequence[Dead] = ()
     answered: Sequence[tuple[int, str]] = ()
 
+    @property
+    def seqs(self) -> list[int]:
+        """The rows that it names."""
+        retry, dead = ([one.seq for one in rows] for rows in (self.retry, self.dead))
+        return [*self.delivered, *self.sent, *retry, *dead]
+
 
 FAILING = "failing"
 """The beginning of a record's `confirmation` while Inngest can't be asked about sent events."""

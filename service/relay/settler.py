@@ -65,8 +65,7 @@ class Settler:
 
     async def settle(self, settlement: Settlement) -> None:
         """Settle the named rows, if any. Reports rows of a lost lease."""
-        named = (settlement.delivered, settlement.sent, settlement.retry, settlement.dead)
-        if not any(named):
+        if not settlement.seqs:
             return
         while True:
             try:

@@ -96,14 +96,14 @@ class PostgresQueue:
         """
         held = self._held.get(settlement.claim)
         if held is None:
-            return len(set(seqs_of(settlement)))
+            return len(set(settlement.seqs))
         held.waiting.append(settlement)
         if held.settling is None or len(held.waiting) == 1:
             held.settling = asyncio.create_task(
                 self._settle(held, after=held.settling), name="outbox-settle"
             )
         stale = await shielded(held.settling)
-        return len(stale.intersection(seqs_of(settlement)))
+        return len(stale.intersection(settlement.seqs))
 
     async def expire(self) -> None:
         """Make the rows due of all claims whose lease is over. Raises OutboxUnavailableError."""
@@ -127,7 +127,7 @@ class PostgresQueue:
         except OutboxUnavailableError:
             held.unsure = True
             raise
-        for seq in seqs_of(settlement):
+        for seq in settlement.seqs:
             held.rows.pop(seq, None)
         if not held.rows:
             self._held.pop(settlement.claim, None)
@@ -244,12 +244,6 @@ def joined(settlements: Sequence[Settlement]) -> Settlement:
     named = zip(*(msgspec.structs.astuple(one)[1:] for one in settlements), strict=True)
     together = (tuple(itertools.chain.from_iterable(each)) for each in named)
     return Settlement(settlements[0].claim, *together)
-
-
-def seqs_of(settlement: Settlement) -> list[int]:
-    """The rows that it names."""
-    retry, dead = ([one.seq for one in rows] for rows in (settlement.retry, settlement.dead))
-    return [*settlement.delivered, *settlement.sent, *retry, *dead]
 
 
 def settle_values(settlement: Settlement, owned: dict[int, tuple[str, int]]) -> dict[str, object]:

@@ -103,10 +103,10 @@ class SqliteSettlements:
         if is_wanted:
             self._unseen.pop(item.claim, None)
         else:
-            self._unseen.setdefault(item.claim, set()).update(_named(item))
+            self._unseen.setdefault(item.claim, set()).update(item.seqs)
 
     def _settle(self, connection: sqlite3.Connection, item: Settlement) -> int:
-        named = _named(item)
+        named = item.seqs
         if not named:
             return 0
         now, changed = self._clock.now_ms(), 0
@@ -125,11 +125,6 @@ class SqliteSettlements:
         delete_rows(connection, "SETTLE_END", named, claim=item.claim)
         repeated = len(self._unseen.get(item.claim, set()).intersection(named))
         return max(0, len(named) - changed - repeated)
-
-
-def _named(item: Settlement) -> list[int]:
-    retried = [one.seq for one in item.retry]
-    return [*item.delivered, *item.sent, *retried, *(one.seq for one in item.dead)]
 
 
 def _moves(item: Settlement, now: int) -> Iterator[tuple[str, object]]:
