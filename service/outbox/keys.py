@@ -9,12 +9,15 @@ import msgspec
 
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import NO_META, Event, Meta
+from service.outbox.event_ids import USED_MS
 from service.outbox.inngest_id import InngestIds
 
 Digests = Callable[[bytes], Sequence[bytes]]
 """Digests (32 bytes) of what a key stands for: the one to store, then those of earlier secrets."""
 RUN_SECONDS = 86_400.0
 """The running time after which something that is past its time by the clock goes."""
+ANY_CONTENT = bytes(32)
+"""The digest of a key that stands for an event whatever it holds."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +40,20 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
         """The key that stands for `message`."""
         digest, *earlier = digests(message)
         return cls(key, digest, lifetime_seconds, tuple(earlier))
+
+    @classmethod
+    def of_id(cls, wire_id: str, name: str, environment: str | None) -> IdempotencyKey:
+        """The key of the event that its sender gave this id.
+
+        Inngest takes an id to mean the same event for the functions of one name in one environment.
+        """
+        key = hashed("id", environment or "", name, wire_id)
+        return cls(key, ANY_CONTENT, lifetime_seconds=USED_MS / 1000)
+
+
+def hashed(*words: str) -> str:
+    """A key of one length in place of words of any."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def plain_digests(message: bytes) -> Sequence[bytes]:

@@ -11,8 +11,6 @@ from service.identity.user import User
 from service.outbox.event import NO_META, Event, Meta
 from service.outbox.keys import IdempotencyKey
 
-_ID_LIFETIME_SECONDS = 86_400.0
-
 
 class BadRowError(ValueError):
     """The event of a row can't be sent. The message holds nothing of it."""
@@ -96,9 +94,7 @@ class InboxRow(msgspec.Struct, frozen=True):
         """Its key; an id of the sender's is the key that the doors give it."""
         rest = self.rest
         if rest.id:
-            parts = ("id", rest.environment or "", self.name, rest.id)
-            key = hashlib.sha256("\x00".join(parts).encode()).hexdigest()
-            return IdempotencyKey(key, bytes(32), lifetime_seconds=_ID_LIFETIME_SECONDS)
+            return IdempotencyKey.of_id(rest.id, self.name, rest.environment)
         if self.key is None:
             return None
         said = " ".join(filter(None, (rest.environment, self.name, self.data)))

@@ -16,13 +16,18 @@ from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import NO_META, Event, Meta
-from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
+from service.outbox.keys import (
+    ANY_CONTENT,
+    Digests,
+    IdempotencyKey,
+    Receipt,
+    hashed,
+    plain_digests,
+)
 from service.web.intake.incoming import IncomingEvent, read_events
 from service.web.intake.lenient_json import LARGE_BYTES, NO_EVENTS, BadEventError
 
 MAX_BATCH_BYTES = 20 * 1024 * 1024
-REPEAT_SECONDS = 24 * 3600.0
-_ANY_CONTENT = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +166,18 @@ class EventBatches:
 
 
 class _Keys:
-    """The keys of events that may be repeats: by their ids, else by their places in the request.
-
-    Inngest takes an id to mean the same event for the functions of one name in one environment.
-    """
+    """The keys of events that may be repeats: by their ids, else by their places in the request."""
 
     def __init__(self, request: BatchRequest, digests: Digests) -> None:
         self._digests = digests
-        self._mark = _hashed(request.mark) if request.mark else None
+        self._mark = hashed(request.mark) if request.mark else None
         self._mark_seconds = request.mark_seconds
 
     def key(self, incoming: IncomingEvent, position: int) -> IdempotencyKey | None:
         """The key of the event, None for one that is always new."""
         event = incoming.event
-        meta = event.meta
-        if meta.wire_id:
-            name = _hashed("id", meta.environment or "", event.name, meta.wire_id)
-            return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
+        if event.meta.wire_id:
+            return IdempotencyKey.of_id(event.meta.wire_id, event.name, event.meta.environment)
         if self._mark is None:
             return None
         name = f"{self._mark} {position}"
@@ -191,7 +191,7 @@ class _Keys:
         if len(keys) == 1:
             return
         for at, key in enumerate(keys):
-            if key and key.digest is not _ANY_CONTENT:
+            if key and key.digest is not ANY_CONTENT:
                 digest, *earlier = (_counted(one, len(keys)) for one in (key.digest, *key.earlier))
                 keys[at] = msgspec.structs.replace(key, digest=digest, earlier=tuple(earlier))
                 return
@@ -199,10 +199,6 @@ class _Keys:
 
 def _counted(digest: bytes, events: int) -> bytes:
     return hashlib.sha256(digest + events.to_bytes(4)).digest()
-
-
-def _hashed(*words: str) -> str:
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def _refusal(batch: EventBatch) -> InvalidJsonError | InvalidFieldError:

@@ -28,14 +28,10 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.observe.recorder import Recorder
+from service.outbox.event_ids import USED_MS
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.keys import Receipt
-from service.web.intake.event_batch import (
-    MAX_BATCH_BYTES,
-    REPEAT_SECONDS,
-    BatchRequest,
-    EventBatches,
-)
+from service.web.intake.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
 from service.web.intake.event_examples import EVENTS_BODY
 from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import NO_EVENTS
@@ -144,7 +140,7 @@ class InngestIntake:
             body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner),
             meta=request_meta(request, environment),
             mark=f"seed {seed}" if _is_seed(seed) else None,
-            mark_seconds=REPEAT_SECONDS,
+            mark_seconds=USED_MS / 1000,
             partly=True,
         )
         receipts, error = await self._stored(batch)

@@ -17,6 +17,7 @@ import msgspec
 
 from service.outbox.clock import Clock
 from service.outbox.event import decode_meta, encode_meta
+from service.outbox.event_ids import USED_MS
 from service.outbox.inngest_id import InngestIds
 from service.outbox.sqlite.file.connection import SQL, Reads
 from service.outbox.sqlite.state import CachedState, StoredCounts
@@ -126,7 +127,6 @@ class ReturningRow(NamedTuple):
 
 
 _PAST_ALL = 2**62
-_WINDOW_MS = 24 * 3600 * 1000  # for so long Inngest drops repeats of an id
 _Write = Callable[..., Awaitable[Any]]
 
 
@@ -242,7 +242,7 @@ class JournalledFile:
 
         back: list[JournalRow] = await self._write(run, self._restored)
         waiting = [row for row in back if not row.dead]
-        since = self._clock.now_ms() - _WINDOW_MS
+        since = self._clock.now_ms() - USED_MS
         old = sum(row.accepted_at_ms < since for row in waiting)
         return Restored(len(waiting), len(back) - len(waiting), old)
 
