@@ -38,7 +38,7 @@ from service.outbox import schema
 from service.outbox.link.messages import Status
 from service.outbox.link.outbox import remote
 from service.outbox.link.served import COMMAND_POLICY, COMMANDS
-from service.outbox.link.store_link import open_link
+from service.outbox.link.store_link import StoreLink, open_link
 from service.outbox.move.move import Moved, move
 from service.outbox.move.transfer import TransferStore
 from service.outbox.parts import ReadParts
@@ -137,12 +137,7 @@ async def open_writing(url: str) -> AsyncIterator[Writing]:
         async with _alone(path) as outbox:
             yield Writing(outbox.repairs, SessionSignOuts(outbox.settings))
         return
-    socket = holder.get("socket")
-    if not isinstance(socket, str):
-        raise OutboxBusyError(
-            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
-        )
-    async with open_link(socket, COMMAND_POLICY) as link:
+    async with _open_link(path, holder) as link:
         repairs = cast("Repairs", remote(Repairs, link, COMMANDS))
         yield Writing(repairs, cast("SignOuts", remote(SignOuts, link)))
 
@@ -267,7 +262,7 @@ async def open_journal_look(settings: Settings) -> AsyncIterator[JournalLook]:
     """The journal as the file of the outbox sees it. Changes nothing. Raises OutboxError."""
     from service.bootstrap.journal import journal_reader
 
-    if _journal_holder(settings):
+    if writer_of(_journalled_file(settings)) is not None:
         async with open_journal_desk(settings) as desk:
             yield desk
     else:
@@ -280,20 +275,33 @@ async def open_journal_desk(settings: Settings) -> AsyncIterator[JournalDesk]:
     """The journal of the service, or where none runs of this process. Raises OutboxError."""
     from service.journal.desk import JournalDesk
 
-    if holder := _journal_holder(settings):
-        async with open_link(str(holder.get("socket")), COMMAND_POLICY) as link:
-            yield cast("JournalDesk", remote(JournalDesk, link))
-    else:
+    path = _journalled_file(settings)
+    holder = writer_of(path)
+    if holder is None:
         async with open_outbox(settings) as outbox:
             yield cast("JournalDesk", outbox.journal)
+    else:
+        async with _open_link(path, holder) as link:
+            yield cast("JournalDesk", remote(JournalDesk, link))
 
 
-def _journal_holder(settings: Settings) -> dict[str, object] | None:
-    """The words of the process that holds the outbox, None without one."""
+def _journalled_file(settings: Settings) -> Path:
     path = sqlite_path(settings.store_url)
     if path is None or settings.journal is None:
         raise OutboxUnavailableError("OUTBOX_JOURNAL names no journal of this outbox.")
-    return writer_of(path)
+    return path
+
+
+def _open_link(
+    path: Path, holder: dict[str, object]
+) -> contextlib.AbstractAsyncContextManager[StoreLink]:
+    """A link to the `holder` of the SQLite outbox at `path`. Raises OutboxError."""
+    socket = holder.get("socket")
+    if not isinstance(socket, str):
+        raise OutboxBusyError(
+            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
+        )
+    return open_link(socket, COMMAND_POLICY)
 
 
 async def _known_starts(settings: Settings) -> dict[str, Known]:

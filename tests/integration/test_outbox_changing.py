@@ -303,11 +303,15 @@ async def test_only_this_user_reaches_the_socket_and_it_goes_with_the_service(pa
     assert not os.path.exists(socket.parent)  # noqa: ASYNC240, PTH110
 
 
-async def test_a_holder_that_takes_no_commands_is_said(path: Path) -> None:
+async def test_a_holder_that_takes_no_commands_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTBOX_JOURNAL", "s3://bucket/prefix")
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
-        code, _, err = await outbox_command(path, "pause")
-    assert code == 2
-    assert f"A process (pid {os.getpid()}) holds {path} and takes no commands." in err
+        for command in ("pause", "journal"):
+            code, _, err = await outbox_command(path, command)
+            assert code == 2
+            assert f"A process (pid {os.getpid()}) holds {path} and takes no commands." in err
     gone = str(path.parent / "gone")
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9, socket=gone):
         code, _, err = await outbox_command(path, "resume")
