@@ -12,12 +12,10 @@ from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
-from service.config.values import plain
 from service.errors import OutboxUnavailableError
-from service.inngest.address import inngest_address
 from service.inngest.dedupe_horizon import DedupeHorizon
 from service.inngest.rest_api import make_rest_api
-from service.inngest.sender import InngestSender
+from service.inngest.sender import make_sender
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
@@ -90,7 +88,12 @@ def _relay(
     return Relay(
         outbox.queue,
         outbox.delivery,
-        _sender(settings, http, recorder),
+        make_sender(
+            settings,
+            http,
+            timeout_seconds=settings.send_timeout_seconds,
+            unreached=DescriptorShortage(recorder).send_failed,
+        ),
         recorder,
         RelayLimits(
             max_events=settings.batch_events,
@@ -145,19 +148,6 @@ async def _run_confirmer(
             yield
         finally:
             await supervisor.stop("confirmer")
-
-
-def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder) -> InngestSender:
-    address = inngest_address(settings)
-    return InngestSender(
-        http,
-        origin=address.event_api_origin,
-        key=address.event_key,
-        fallback_key=plain(settings.inngest_event_key_fallback),
-        environment=address.environment,
-        timeout_seconds=settings.send_timeout_seconds,
-        unreached=DescriptorShortage(recorder).send_failed,
-    )
 
 
 def _horizon(

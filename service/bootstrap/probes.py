@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import aiohttp
-
 from service.bootstrap.process import make_http
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
-from service.config.values import plain
 from service.documents.bucket import Bucket
 from service.errors import InngestApiError
 from service.inngest.address import inngest_address
 from service.inngest.rest_api import make_rest_api
-from service.inngest.sender import InngestSender
+from service.inngest.sender import make_sender
 
 _OK = 200
 _KEY_REFUSED = (401, 403, 404)
@@ -35,17 +32,9 @@ class Probe:
 
 async def probe_inngest(settings: Settings) -> Probe:
     """Ask whether Inngest answers and takes the event key. Takes 10 s at most."""
-    address = inngest_address(settings)
-    origin = address.event_api_origin
-    async with aiohttp.ClientSession(trust_env=False) as http:
-        sender = InngestSender(
-            http,
-            origin=origin,
-            key=address.event_key,
-            fallback_key=plain(settings.inngest_event_key_fallback),
-            environment=address.environment,
-            timeout_seconds=_PROBE_SECONDS,
-        )
+    origin = inngest_address(settings).event_api_origin
+    async with make_http(limit=1) as http:
+        sender = make_sender(settings, http, timeout_seconds=_PROBE_SECONDS)
         answer = await sender.send(b"")
     if answer.status == _OK:
         return Probe(ok=True, words=f"{origin} answers and takes the event key")

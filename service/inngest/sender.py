@@ -19,6 +19,9 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from service.config.settings import Settings
+from service.config.values import plain
+from service.inngest.address import inngest_address
 from service.inngest.send_result import MAX_WORDS, TIMEOUT, SendResult
 from service.observe.printable import printable
 from service.outbox.inngest_id import ENVIRONMENT_HEADER
@@ -112,6 +115,26 @@ class InngestSender:
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
         return replace(result, words=printable(words[:MAX_WORDS]))
+
+
+def make_sender(
+    settings: Settings,
+    http: aiohttp.ClientSession,
+    *,
+    timeout_seconds: float,
+    unreached: Callable[[Exception], object] | None = None,
+) -> InngestSender:
+    """The sender to the Inngest of the settings."""
+    address = inngest_address(settings)
+    return InngestSender(
+        http,
+        origin=address.event_api_origin,
+        key=address.event_key,
+        fallback_key=plain(settings.inngest_event_key_fallback),
+        environment=address.environment,
+        timeout_seconds=timeout_seconds,
+        unreached=unreached,
+    )
 
 
 def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:
