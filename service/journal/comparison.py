@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from service.errors import OutboxUnavailableError
 from service.journal.bucket import JournalBucket
 from service.journal.contents import Stored
 from service.journal.journal import S3Journal
@@ -129,11 +130,14 @@ class Comparison:
         return [id_ for id_ in asked if starts[id_].is_live]
 
     async def _marked(self, starts: Mapping[str, Start]) -> set[str]:
-        """The ids of all events that persons removed."""
+        """The ids of all events that persons removed. Raises OutboxUnavailableError."""
         marked: set[str] = set()
         for name in [name for start in starts.values() for name in start.marks]:
             if data := await self._bucket.get(name):
-                marked |= set(decode_mark(data))
+                try:
+                    marked |= set(decode_mark(data))
+                except ValueError as error:
+                    raise OutboxUnavailableError(f"The journal's {name} can't be read.") from error
         return marked
 
     async def _restore(

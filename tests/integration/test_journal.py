@@ -644,7 +644,7 @@ async def test_a_bucket_that_stays_away_is_told_once(journalled, held):
 
 
 @in_one_thread
-async def test_a_mark_that_can_not_be_read_keeps_the_outbox_from_serving_and_is_logged(
+async def test_a_mark_that_can_not_be_read_keeps_the_outbox_from_serving_and_is_named(
     journalled, held
 ):
     async with journalled() as one:
@@ -654,8 +654,13 @@ async def test_a_mark_that_can_not_be_read_keeps_the_outbox_from_serving_and_is_
         async with journalled() as two:
             with pytest.raises(OutboxUnavailableError, match="not been compared"):
                 await two.outbox.intake.append(event())
-    told = {(one["event"], one["log_level"]) for one in logs}
-    assert ("journal_upkeep_failed", "error") in told
+    [reason] = [one["reason"] for one in logs if one["event"] == "journal_upkeep_failed"]
+    assert reason == f"The journal's {LOST_START}/mark-1 can't be read."
+    async with journalled(accepts=True) as three:
+        [new] = await append_all(three.outbox, 1)
+        assert await three.ids() == {new.id}
+        del held.objects[f"{LOST_START}/mark-1"]
+        await eventually(three.ids, lambda ids: len(ids) == 2)
 
 
 @in_one_thread
