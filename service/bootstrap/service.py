@@ -20,6 +20,8 @@ from service.bootstrap.tracing import start_tracing
 from service.bootstrap.web_part import run_web
 from service.config.settings import Settings
 from service.observe.metrics import PrometheusRecorder
+from service.outbox.link.served import outbox_at
+from service.outbox.link.socket_folder import STORE, service_socket
 from service.relay.relay import Relay
 from service.supervisor import Supervisor
 
@@ -59,9 +61,15 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def run_relay_alone(settings: Settings) -> AsyncIterator[Supervisor]:
-    """Delivery without intake; raises what `run_service` raises."""
-    with start_tracing(settings) as tracing:
+    """Delivery without intake; raises what `run_service` raises.
+
+    Its socket is for commands alone: `outbox upgrade` looks for the service beside it.
+    """
+    with (
+        start_tracing(settings) as tracing,
+        service_socket(outbox_at(settings.store_url), STORE) as listening,
+    ):
         async with run_store_part(
-            settings, PrometheusRecorder(), tracing, with_relay=True
+            settings, PrometheusRecorder(), tracing, with_relay=True, listening=listening
         ) as store:
             yield store.supervisor

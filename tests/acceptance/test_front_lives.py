@@ -100,8 +100,6 @@ async def test_intake_and_delivery_run_apart_in_a_schema_of_their_own(
         running("serve", "--no-relay", environment=settings) as intake,
         client() as poster,
     ):
-        async with running_service(url_in_schema(postgres_url, "apart")):
-            pass  # `outbox upgrade` finds it
         await poster.sign_in(intake.url)
         for _ in range(5):
             assert await poster.post(intake.url) == 200
@@ -120,6 +118,8 @@ async def test_intake_and_delivery_run_apart_in_a_schema_of_their_own(
             told = {**settings, **manager.environment, **SELDOM, **logs}
             async with running("relay", environment=told, ready="Delivering") as relay:
                 await delivered(inngest_api, poster.accepted)
+                async with running_service(url_in_schema(postgres_url, "apart")):
+                    pass  # `outbox upgrade` finds it, and not the relay
                 relay.process.send_signal(signal.SIGHUP)  # as a terminal that closes
                 assert await relay.ended() == 0
             if level == "info":

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import structlog
 
-SERVICE, STORE = "service", "store"  # the sockets of a service, and of a store process behind it
+# The sockets of a service, and of a process that delivers: a store process behind it, or a relay.
+SERVICE, STORE = "service", "store"
 UNIT_FOLDER = Path("/run/inngest-outbox")  # the RuntimeDirectory in deploy/systemd
 _PREFIX = "outbox-"
 _UNIT_VARIABLE = "RUNTIME_DIRECTORY"
@@ -64,15 +65,15 @@ def listen_in(folder: Path, name: str) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def service_socket(outbox: str) -> Iterator[socket.socket | None]:
-    """The listening socket of a service on `outbox`, removed at the end.
+def service_socket(outbox: str, name: str = SERVICE) -> Iterator[socket.socket | None]:
+    """The listening socket `name` of a process on `outbox`, removed at the end.
 
     None where there can't be one.
     """
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(socket_folder(outbox))
-            bound = stack.enter_context(listen_in(folder, SERVICE))
+            bound = stack.enter_context(listen_in(folder, name))
         except OSError as error:
             log.warning("no_control_socket", reason=error.strerror)
             yield None
