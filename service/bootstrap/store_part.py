@@ -21,7 +21,7 @@ from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.watching import run_watches
 from service.config.settings import Settings
 from service.console.operations.sampler import History, Sampler
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, OutboxUnavailableError
 from service.inngest.address import inngest_address
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
@@ -148,11 +148,15 @@ def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Stat
             detail["confirmation"] = {"state": "failing", REASON_KEY: relay.confirmation_fault}
     if outbox.journal:
         detail["journal"] = msgspec.to_builtins(outbox.journal.state)
+    ids = None
+    with contextlib.suppress(OutboxUnavailableError):
+        ids = outbox.confirmations.inngest_ids
     return Status(
         failure=outbox.failure,
         settings_revision=outbox.settings.scope_revision,
         faults=tuple(faults),
         detail=detail,
+        ids=ids,
     )
 
 

@@ -197,7 +197,8 @@ def _machines(running: Running, keys: EventKeyAuth) -> list[Resource]:
         digests=_digests(running),
         seal=sealed.seal if sealed else None,
     )
-    return [InngestIntake(keys, batches, running.recorder), MachineEvents(keys, batches)]
+    protocol = InngestIntake(keys, batches, running.recorder, lambda: running.status().ids)
+    return [protocol, MachineEvents(keys, batches)]
 
 
 def _events(running: Running, keys: EventKeyAuth, operators: Operators) -> list[Resource]:

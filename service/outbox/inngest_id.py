@@ -88,6 +88,15 @@ class InngestIds:
         upper = _upper_text(self._prefix(seq), _slot(accepted_at_ms, meta), seq >> _PAIR_BITS)
         return upper + _PAIRS[seq & _PAIR_MASK]
 
+    def made(self, seed: str) -> bool:
+        """True for a seed that `seed` made for these rows.
+
+        >>> InngestIds(bytes(6)).made("300000,AAAAAAAAAAAAAA==")
+        True
+        """
+        begins = base64.b64decode(seed.partition(",")[2])[:PREFIX_BYTES]
+        return begins in (self.prefix, *(prefix for _, prefix in self.earlier))
+
     def _prefix(self, seq: int) -> bytes:
         if seq >= self.since:
             return self.prefix

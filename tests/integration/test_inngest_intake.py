@@ -16,9 +16,16 @@ from aiohttp import ClientResponse
 
 from service.bootstrap.service import Service
 from service.errors import OutboxUnavailableError
-from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
+from service.outbox.inngest_id import (
+    COUNTER_BITS,
+    ENVIRONMENT_HEADER,
+    SEED_HEADER,
+    decode_ulid,
+    seed,
+)
 from service.outbox.model import Filter
 from service.web.intake.event_batch import MAX_BATCH_BYTES
+from service.web.intake.inngest_intake import OWN_EVENTS
 from tests.support.raw_http import send
 from tests.support.service_client import Client, service_client
 
@@ -127,10 +134,22 @@ async def test_another_method_is_not_allowed(door: Door) -> None:
 
 async def test_a_seed_that_can_not_be_read_counts_as_none(door: Door) -> None:
     seeds = ("x", "0,w+OubQLDQDVz3w==", "1795647589663,w+Ou", "1,AAAAAAAAAAAAAAAAAAAAAA==")
-    for number, seed in enumerate((*seeds, "1,AAAAAAAAAAAAAA==x", ""), 1):
+    for number, given in enumerate((*seeds, "1,AAAAAAAAAAAAAA==x", ""), 1):
         for _ in range(2):
-            await door.send({"name": "a"}, **{SEED_HEADER: seed})
-        assert await door.names() == ["a", "a"] * number, seed
+            await door.send({"name": "a"}, **{SEED_HEADER: given})
+        assert await door.names() == ["a", "a"] * number, given
+
+
+async def test_events_that_the_outbox_sent_are_refused_and_those_of_another_one_are_taken(
+    door: Door,
+) -> None:
+    _, answer = await door.send({"name": "a"})
+    number = decode_ulid(answer["ids"][0])
+    refused = {"ids": [], "status": 403, "error": OWN_EVENTS}
+    own, others = seed(number), seed(number ^ 1 << COUNTER_BITS)
+    assert await door.send({"name": "b"}, **{SEED_HEADER: own}) == (403, refused)
+    assert (await door.send({"name": "c"}, **{SEED_HEADER: others}))[0] == 200
+    assert await door.names() == ["a", "c"]
 
 
 async def test_an_environment_in_one_byte_a_letter_is_read_as_browsers_mean_it(door: Door) -> None:

@@ -220,7 +220,8 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address = InngestAddress("http://e", "http://a", "key", None)
-    said = Status("Full.", 4, ("relay is down",), {"undelivered": 3}, address)
+    ids = InngestIds(bytes(6), 9, ((0, b"earlie"),))
+    said = Status("Full.", 4, ("relay is down",), {"undelivered": 3}, address, ids)
     wire = one_store(monkeypatch, said)
     link = StoreLink("/nonexistent/store")
     running = asyncio.create_task(link.run())
@@ -681,9 +682,11 @@ FORMS = [
     (Result(1, msgspec.Raw(b"\x90")), [1, 1, []]),
     (Fault(1, "OutboxFullError", "Full.", 5), [2, 1, "OutboxFullError", "Full.", 5]),
     (
-        Status("Full.", 2, ("a",), {"b": 3}, InngestAddress("http://e", "http://a", "key", "x")),
+        Status("Full.", 2, ("a",), {"b": 3}, InngestAddress("http://e", "http://a", "key", "x"),
+        InngestIds(b"six")),
         [3, "Full.", 2, ["a"], {"b": 3}, {"event_api_origin": "http://e",
-        "api_origin": "http://a", "event_key": "key", "environment": "x"}],
+        "api_origin": "http://a", "event_key": "key", "environment": "x"},
+        {"prefix": b"six", "since": 0, "earlier": []}],
     ),
     (Closing(), [4]),
     (Goodbye(), [5]),

@@ -47,7 +47,7 @@ class Door:
             digests=self._digests,
         )
         auth = EventKeyAuth(EventKeys({"k": "cron", "w": "web"}), None, RateLimit(None))  # type: ignore[arg-type]
-        self._intake = InngestIntake(auth, self.batches, self.figures)
+        self._intake = InngestIntake(auth, self.batches, self.figures, lambda: None)
 
     @property
     def events(self) -> list[Event]:

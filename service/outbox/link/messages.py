@@ -16,6 +16,7 @@ import structlog
 from service.config.values import InngestAddress
 from service.errors import OutboxError, OutboxUnavailableError, RefusedError, ServiceError
 from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt
 
 PROTOCOL = 1
@@ -53,7 +54,7 @@ class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The state of the owner. `failure` is why events can't be stored, None while they can.
 
     `faults` are the sentences of its part of /readyz, `detail` its figures. The settings' revision
-    grows when any process saves a scope. `inngest` is Inngest's address.
+    grows when any process saves a scope. `inngest` is Inngest's address. `ids` None are not known.
     """
 
     failure: str | None = None
@@ -61,6 +62,7 @@ class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     faults: tuple[str, ...] = ()
     detail: dict[str, object] = {}
     inngest: InngestAddress | None = None
+    ids: InngestIds | None = None
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -29,7 +29,7 @@ from service.errors import (
 from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.event_ids import USED_MS
-from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
 from service.outbox.keys import Receipt
 from service.web.intake.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
 from service.web.intake.event_examples import EVENTS_BODY
@@ -48,6 +48,7 @@ from service.web.server.errors import STATUS
 from service.web.signin.auth import EventKeyAuth
 
 KEY_NOT_FOUND = "Event key not found"
+OWN_EVENTS = "These are this service's own events: its INNGEST_* variables name itself, not Inngest"
 MAX_ENVIRONMENTS = 32
 _MAX_ENVIRONMENT_CHARS = 255
 _TEXT = "text/plain"
@@ -69,12 +70,23 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class InngestIntake:
-    """The handler of the protocol. Where there are no keys there is no such path."""
+    """The handler of the protocol. Where there are no keys there is no such path.
 
-    def __init__(self, auth: EventKeyAuth, batches: EventBatches, recorder: Recorder) -> None:
+    A request under a seed that `ids` made is this outbox's own: taking it would count its events as
+    delivered, and Inngest would never get them.
+    """
+
+    def __init__(
+        self,
+        auth: EventKeyAuth,
+        batches: EventBatches,
+        recorder: Recorder,
+        ids: Callable[[], InngestIds | None],
+    ) -> None:
         self._auth = auth
         self._batches = batches
         self._recorder = recorder
+        self._ids = ids
         self._environments: dict[str, set[str]] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -104,6 +116,7 @@ class InngestIntake:
                     200: _described("All events are on disk and will be delivered", 200),
                     400: _described("The events before a bad one were taken", 400, NO_EVENTS),
                     401: _described("The key is unknown", 401, KEY_NOT_FOUND),
+                    403: _described("The service has sent to itself", 403, OWN_EVENTS),
                     **{
                         STATUS[kind]: _described(str(kind()), STATUS[kind], str(kind()))
                         for kind in (
@@ -135,11 +148,15 @@ class InngestIntake:
     async def _accept(self, request: web.Request, machine: User) -> web.Response:
         environment = self._environment(request, machine)
         seed = request.headers.get(SEED_HEADER, "")
+        if not _is_seed(seed):
+            seed = ""
+        elif (made_by := self._ids()) and made_by.made(seed):
+            return _response(Reply([], 403, OWN_EVENTS))
         batch = BatchRequest(
             user=machine,
             body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner),
             meta=request_meta(request, environment),
-            mark=f"seed {seed}" if _is_seed(seed) else None,
+            mark=f"seed {seed}" if seed else None,
             mark_seconds=USED_MS / 1000,
             partly=True,
         )
