@@ -133,7 +133,7 @@ async def test_a_list_whose_search_takes_long_goes_on_at_the_cursor(tmp_path, ai
 
 
 async def test_a_list_is_narrowed_by_state_and_name(followed, client):
-    await followed.outbox.intake.append(event("e-1", name="a/b"))
+    await followed.outbox.intake.append(event("e-1", name="ü" * 300))
     await followed.outbox.intake.append(event("e-2", name="a/c"))
     for query, expected in (
         ("state=pending&name=a/c", ["e-2"]),
@@ -149,7 +149,8 @@ async def test_a_list_is_narrowed_by_state_and_name(followed, client):
         *((f"since=1795559419447&{other}", ["e-2"]) for other in ("limit=1", "name=a/c")),
         ("limit=100", ["e-2", "e-1"]),
         ("limit=001", ["e-2"]),
-        (f"name={'ü' * 255}", []),
+        (f"name={'ü' * 300}", ["e-1"]),
+        (f"name={'ü' * 299}", []),
     ):
         page = await (await client.get(f"/api/events?{query}")).json()
         assert [one["id"] for one in page["events"]] == expected
@@ -168,7 +169,6 @@ async def test_a_query_that_makes_no_sense_is_refused(client):
         *((f"limit={text}", _LIMIT) for text in ("%201", "1_0", "%D9%A1", "%C2%B2")),
         ("cursor=x", f"cursor is a whole number from 1 to {2**53 - 1}."),
         ("since=-1", _SINCE),
-        (f"name={'n' * 256}", "name has at most 255 characters."),
         (f"since={'9' * 5000}", _SINCE),
     ):
         answer = await client.get(f"/api/events?{query}")
