@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from service.console.operations import bulk, search
 from service.console.pages import desk
 from service.dev.fake_inngest.server import FakeInngest
+from service.observe.printable import printable
 from service.outbox.model import Named, State
 from service.outbox.sqlite.repairs import SqliteRepairs
 from tests.support.operator_pages import (
@@ -84,6 +85,14 @@ def fields(page: str) -> list[tuple[str, str]]:
     form = page[page.index("<form") :]
     found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
     return [(name, html.unescape(value)) for name, value in found]
+
+
+def groups_of(page: str) -> dict[str, list[tuple[str, str]]]:
+    """The names of the groups of dead events, with the hidden fields of each one's form."""
+    table = page[page.index('<table class="rows groups">') :]
+    rows = table[: table.index("</table>")].split("<tr>")[2:]
+    name = re.compile('<a href="[^"]*">([^<]*)</a>')
+    return {html.unescape(name.search(row)[1]): fields(row) for row in rows}
 
 
 def link(page: str, words: str) -> str | None:
@@ -198,15 +207,35 @@ async def test_a_group_of_dead_events_has_one_action(
         page = await operator.see(path)
         groups = re.findall(r'<td class="figure" data-label="Events">(\d+)</td>', page)
         assert (groups, "Of the newest 62." in page) == (found, most == 62)
-    chosen = (("state", "dead"), ("name", '"scans/uploaded"'), ("reason", '"too_large"'))
-    assert all(f'name="{name}" value="{value}"' in html.unescape(page) for name, value in chosen)
-    asked = await operator.send("/outbox/replay", *chosen, ("all", "yes"))
+    asked = await operator.send("/outbox/replay", *groups_of(page)["scans/uploaded"])
     assert "Replay 3 events?" in asked
     await operator.send("/outbox/replay", *fields(asked))
     await eventually(
         lambda: sum(inngest_api.ledger.times(one) for one in dead["too_large"]),
         lambda count: count == 3,
     )
+
+
+@ON_SQLITE
+async def test_a_group_of_any_name_is_changed_as_a_browser_posts_it(
+    storage: Storage, inngest_api: FakeInngest
+) -> None:
+    names = ("a\nb\rc\r\nd", "n" * 30_000)
+    async with storage.open() as outbox:
+        await bury(outbox, *(deliverable("ada", name) for name in (*names, *names, "a b c d")))
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        for name in names:
+            chosen = groups_of(await operator.see("/outbox"))[printable(name)]
+            asked = await operator.send("/outbox/discard", *as_a_browser(chosen))
+            assert link(asked, "Leave them as they are").startswith("/outbox/events?state=dead")
+            done = await operator.send("/outbox/discard", *as_a_browser(fields(asked)))
+            assert "Discarded 2 events." in done
+        assert groups_of(await operator.see("/outbox")).keys() == {"a b c d"}
+
+
+def as_a_browser(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The fields as a browser posts them: each end of a line becomes that of the network."""
+    return [(name, re.sub("\r\n|\r|\n", "\r\n", value)) for name, value in fields]
 
 
 async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(

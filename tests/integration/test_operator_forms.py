@@ -365,7 +365,7 @@ async def test_a_dry_run_says_what_would_change_and_what_not(serve, action, coun
         assert page.count('<th scope="row"') == min(count, 20)
         assert re.findall(r"and (\d+) more\.", page) == (["1"] if count == 21 else [])
         hidden = re.findall(r'type="hidden" name="(\w+)" value="(.*)"', page)
-        fields = {"name": "n", "event": "e-0", "seen": "7", "confirmed": "yes"}
+        fields = {"filter": "name=n", "event": "e-0", "seen": "7", "confirmed": "yes"}
         assert dict(hidden) == fields
         assert '<a class="button" href="/outbox/events?name=n">Leave them as they are</a>' in page
 

@@ -31,7 +31,7 @@ _IN_NO_P = {"div", "dl", "form", "h1", "h2", "ol", "p", "pre", "section", "table
 # Classes without a rule, for scripts and tests.
 _HOOKS = {"ago", "list", "next", "note", "pause", "replay", "table"}
 _FILTER = {"state", "id", "name", "reason", "user", "payload", "since", "until"}
-_CHOICE = _FILTER | {"event", "all", "seen", "confirmed", "perMinute"}
+_CHOICE = {"filter", "event", "all", "seen", "confirmed", "perMinute"}
 # The addresses of links and of forms, with the fields that each reads.
 _PLACES = {
     "/": set[str](),
@@ -258,7 +258,7 @@ def _judge_form(form: Element) -> None:
     hidden = [one for one in form.all("input") if one.get("type") == "hidden"]
     once = Counter(one.get("name") for one in hidden if one.get("name") != "event")
     assert set(once.values()) <= {1}, once
-    assert all(one.get("value") or one.get("name") == "state" for one in hidden), once
+    assert all(one.get("value") or one.get("name") in ("state", "filter") for one in hidden), once
 
 
 def _judge_address(address: str, fields: set[str] | None = None, *, by_post: bool) -> None:

@@ -90,8 +90,8 @@ class Changes:
             return see_other(f"{_OVERVIEW}?done=paced")
         done = await self.proposals.carry_out(proposal, act, actor=actor)
         skipped = len(proposal.rows) - len(done)
-        query = form.query(done=proposal.action.value, count=len(done), skipped=skipped)
-        return see_other(f"{PATH}?{query}")
+        action = proposal.action.value
+        return see_other(form.address(done=action, count=len(done), skipped=skipped))
 
     async def _ask(
         self,
@@ -117,7 +117,7 @@ class Changes:
             is_all=given.get("all") == "yes",
             form=form,
             most_per_minute=MOST_PER_MINUTE,
-            back=f"{PATH}?{form.query()}",
+            back=form.address(),
         )
 
     def _pausing(self, *, paused: bool) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from service.errors import InvalidFieldError
 from service.outbox.model import Filter, State
 
 PATH = "/outbox/events"
+_MAX_QUERY_CHARS = 2_000  # in an address that every proxy and browser takes
 _MINUTE_MS = 60_000
 
 
@@ -32,7 +33,12 @@ class FilterForm:
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> FilterForm:
-        """The fields of a query or a posted form. Raises InvalidFieldError."""
+        """The fields of a query or a posted form. Raises InvalidFieldError.
+
+        A page's form has them as a query in `filter`: of a field's value a browser changes the ends
+        of lines.
+        """
+        given = {**given, **dict(parse_qsl(given.get("filter", "")))}
         form = cls(**{name: given.get(name, "").strip() for name in cls.__slots__})
         if form.state and form.state not in set(State):
             raise InvalidFieldError("There is no such state.")
@@ -72,6 +78,13 @@ class FilterForm:
         """The query of an address with these fields and the given changes, without empty ones."""
         given = {**self.fields, **changes}
         return urlencode({name: value for name, value in given.items() if value})
+
+    def address(self, **changes: object) -> str:
+        """The list with these fields and the given changes; of a long query only the state."""
+        query = self.query(**changes)
+        if len(query) > _MAX_QUERY_CHARS:
+            query = FilterForm(state=self.state).query(**changes)
+        return f"{PATH}?{query}"
 
 
 def read_number(given: Mapping[str, str], name: str) -> int | None:
