@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.console.operations import bulk, search
-from service.console.pages import desk
+from service.console.pages import desk, lists
 from service.dev.fake_inngest.server import FakeInngest
 from service.observe.printable import printable
 from service.outbox.model import Named, State
@@ -203,7 +203,8 @@ async def test_a_group_of_dead_events_has_one_action(
         ("/outbox/events?state=dead", 62, ["59", "3"]),
         ("/outbox/events?state=dead", 64, ["60", "3"]),
     ):
-        monkeypatch.setattr(desk, "GROUPED_ROWS", most)
+        for module in (desk, lists):
+            monkeypatch.setattr(module, "GROUPED_ROWS", most)
         page = await operator.see(path)
         groups = re.findall(r'<td class="figure" data-label="Events">(\d+)</td>', page)
         assert (groups, "Of the newest 62." in page) == (found, most == 62)

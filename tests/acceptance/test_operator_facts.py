@@ -239,7 +239,8 @@ async def test_each_page_says_this_of_nothing_and_of_much(
     async with storage.open() as outbox:
         await bury(outbox, *(deliverable(f"u-{n}", name) for n, name in enumerate(names)))
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
-    monkeypatch.setattr(desk, "GROUPED_ROWS", 4)
+    for module in (desk, lists):
+        monkeypatch.setattr(module, "GROUPED_ROWS", 4)
     monkeypatch.setattr(overview, "_GROUPS_SHOWN", 1)
     monkeypatch.setattr(lists, "PAGE_ROWS", 2)
     alike = (("state", "dead"), ("name", '"a/well"'), ("all", "yes"))

@@ -386,8 +386,8 @@ async def test_a_list_says_what_it_shows_and_what_may_follow(serve, state, user)
     async def stats() -> Stats:
         return Stats(1, 2, 3, 1200, None, None, HEALTHY_DELIVERY, 0, None, sent=5)
 
-    calm = cast("Any", Calm())
-    calm.find, calm.stats, calm.dead_groups = find, stats, buried
+    calm, asked = cast("Any", Calm()), list[int]()
+    calm.find, calm.stats, calm.dead_groups = find, stats, lambda n: asked.append(n) or buried(n)
     client = await serve(Lists(desk(calm), calm, calm, calm, calm, calm))
     given = "&".join(
         f"{name}={value}" for name, value in (("state", state), ("user", user)) if value
@@ -422,6 +422,7 @@ async def test_a_list_says_what_it_shows_and_what_may_follow(serve, state, user)
         assert told == (buttons if count else [])
         is_grouped = (state, user, before) == ("dead", "", None)
         assert ("By name and reason" in page, "1,200</td>" in page) == (is_grouped,) * 2
+        assert (len(asked), asked.pop()) == (1, 20_000 if is_grouped else 2_000)
         assert ('id="reason"' in page) == (state in ("", "dead"))
         assert (">Clear</a>" in page) == bool(user)
 

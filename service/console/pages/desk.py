@@ -6,7 +6,7 @@ runs there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from service.console.operations.views import delivery_view
 from service.console.pages.filter_form import read_number
 from service.identity.user import Operators, User
 from service.observe.printable import printable
-from service.outbox.figures import GROUPED_ROWS
+from service.outbox.figures import GROUPED_ROWS, DeadGroup
 from service.outbox.model import Row
 from service.outbox.ports import Inspector
 from service.web.pages.page import Pages
@@ -99,13 +99,17 @@ class Desk:
 
         Raises OutboxUnavailableError.
         """
-        groups = await self._inspector.dead_groups(GROUPED_ROWS)
-        return {
-            "groups": groups[:shown],
-            "more_groups": max(0, len(groups) - shown),
-            "grouped_rows": GROUPED_ROWS,
-            "is_part": sum(one.rows for one in groups) >= GROUPED_ROWS,
-        }
+        return groups_shown(await self._inspector.dead_groups(GROUPED_ROWS), shown)
+
+
+def groups_shown(groups: Sequence[DeadGroup], shown: int) -> dict[str, object]:
+    """The values of the part `dead_groups.html`, of groups of GROUPED_ROWS."""
+    return {
+        "groups": groups[:shown],
+        "more_groups": max(0, len(groups) - shown),
+        "grouped_rows": GROUPED_ROWS,
+        "is_part": sum(one.rows for one in groups) >= GROUPED_ROWS,
+    }
 
 
 async def read_form(request: web.Request) -> MultiDict[str]:

@@ -16,10 +16,10 @@ from service.console.operations.bulk import MAX_ROWS, Action, actions_on
 from service.console.operations.explain import explain_name, spoken_duration
 from service.console.operations.search import Found, Search
 from service.console.operations.views import row_view
-from service.console.pages.desk import Desk, iso
+from service.console.pages.desk import Desk, groups_shown, iso
 from service.console.pages.filter_form import PATH, FilterForm, read_number
 from service.identity.scopes import Scopes
-from service.outbox.figures import Stats
+from service.outbox.figures import GROUPED_ROWS, Stats
 from service.outbox.model import Row, State
 from service.outbox.ports import Inspector
 from service.runs.figures import load_names
@@ -62,8 +62,7 @@ class Lists:
         stats = await self.inspector.stats()
         known = await load_names(self.scopes)
         is_dead_list = form.state == State.DEAD and not form.is_filtering and before is None
-        dead = await self.desk.dead_groups(_GROUPS_SHOWN) if is_dead_list else {"groups": ()}
-        known_dead = await self.inspector.dead_groups(_SUGGESTED_ROWS)
+        groups = await self.inspector.dead_groups(GROUPED_ROWS if is_dead_list else _SUGGESTED_ROWS)
         return await self.desk.page(
             request,
             "events.html",
@@ -74,14 +73,12 @@ class Lists:
             counts=_counts(stats),
             rows=found.rows,
             found=found,
-            known_names=sorted(
-                {one.name for one in known_dead} | {one.name for one in known.names}
-            ),
-            known_reasons=sorted({one.reason for one in known_dead}),
+            known_names=sorted({one.name for one in groups} | {one.name for one in known.names}),
+            known_reasons=sorted({one.reason for one in groups}),
             is_first=before is None,
             older=form.query(before=found.next_seq) if found.next_seq else None,
             actions=actions_on(State(form.state)) if form.state else list(Action),
-            **dead,
+            **groups_shown(groups, _GROUPS_SHOWN if is_dead_list else 0),
         )
 
     async def export(self, request: web.Request) -> web.Response:
