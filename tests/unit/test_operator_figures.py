@@ -7,10 +7,9 @@ from urllib.parse import parse_qsl
 import pytest
 from msgspec.structs import replace
 
-from service.console.operations.views import moved, stats_view
+from service.console.operations.views import moved, payload_text, stats_view
 from service.console.pages.charts import DAY, HOUR, charts, thinned
 from service.console.pages.desk import gist, notice_of
-from service.console.pages.event_page import lines
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.filter_form import FilterForm
 from service.outbox.figures import Sample, Stats
@@ -314,13 +313,11 @@ def test_a_list_says_beside_a_reason_what_a_row_went_through(
 @pytest.mark.parametrize(
     ("payload", "shown"),
     [
-        (b'{"a":"\xff"}', ("{", '  "a": "\ufffd"', "}")),
-        (b'{"a":1}\xff', ('{"a":1}\ufffd',)),
-        (b'{"a":\n1\x0c', ('{"a":', "1\x0c")),
-        (b"[" * 9_000, ("[" * 9_000,)),
+        (b'{"a":"\xff"}', '{\n  "a": "\ufffd"\n}'),
+        (b'{"a":1}\xff', '{"a":1}\ufffd'),
+        (b'{"a":\n1\x0c', '{"a":\n1\x0c'),
+        (b"[" * 9_000, "[" * 9_000),
     ],
 )
-def test_a_payload_that_is_damaged_is_shown_as_far_as_it_is(
-    payload: bytes, shown: tuple[str, ...]
-) -> None:
-    assert lines(payload) == shown
+def test_a_payload_that_is_damaged_is_shown_as_far_as_it_is(payload: bytes, shown: str) -> None:
+    assert payload_text(payload) == shown

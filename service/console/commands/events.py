@@ -21,7 +21,7 @@ from service.console.operations.search import (
     find_ids,
     list_rows,
 )
-from service.console.operations.views import payload_json, row_view
+from service.console.operations.views import payload_json, payload_text, row_view
 from service.console.terminal.command import DEFAULT_URL, Url, one_event, run
 from service.console.terminal.options import (
     Cursor,
@@ -131,7 +131,7 @@ def show(
     if delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored:
-        typer.echo(escaped_json(payload_json(stored) or stored.decode(errors="replace")))
+        typer.echo(escaped_json(payload_text(stored)))
 
 
 def _payload(stored: bytes) -> msgspec.Raw | str | None:

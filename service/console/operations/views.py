@@ -103,6 +103,15 @@ def payload_json(payload: bytes) -> str | None:
         return None
 
 
+def payload_text(payload: bytes) -> str:
+    r"""A stored payload for reading: indented JSON, or the text that it is.
+
+    >>> payload_text(b'{"a":1}'), payload_text(b'{"a":')
+    ('{\n  "a": 1\n}', '{"a":')
+    """
+    return payload_json(payload) or payload.decode(errors="replace")
+
+
 def row_view(row: Row) -> RowView:
     """The view of one row."""
     return RowView(

@@ -11,7 +11,7 @@ from service.console.operations.actions import Payloads
 from service.console.operations.bulk import actions_on
 from service.console.operations.explain import explain
 from service.console.operations.timeline import timeline, troubles
-from service.console.operations.views import delivery_view, payload_json
+from service.console.operations.views import delivery_view, payload_text
 from service.console.pages.desk import Desk
 from service.console.pages.filter_form import PATH
 from service.encryption import MARK
@@ -79,7 +79,7 @@ class EventPage:
             actions=actions_on(row.state),
             moments=timeline(row, troubles(seen)),
             run_url=self.link(row.inngest_id) if row.inngest_id and row.sends else None,
-            payload=lines(payload) if payload else None,
+            payload=payload_text(payload).split("\n") if payload else None,
             is_encrypted=payload is not None and MARK.encode() in payload,
         )
 
@@ -88,13 +88,3 @@ def _sample_of(delivery: DeliveryRecord, now_ms: int) -> Sample:
     """The state of delivery in the current minute."""
     view = delivery_view(delivery)
     return Sample(now_ms, 0, 0, 0.0, 0.0, view.state, view.reason or "")
-
-
-def lines(payload: bytes) -> tuple[str, ...]:
-    """The payload for reading: indented JSON, line by line; other text as it is.
-
-    >>> lines(b'{"a":1}'), lines(b'{"a":')
-    (('{', '  "a": 1', '}'), ('{"a":',))
-    """
-    text = payload_json(payload) or payload.decode(errors="replace")
-    return tuple(text.split("\n"))
