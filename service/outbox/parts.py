@@ -27,7 +27,7 @@ class ReadParts(Protocol):
 
 
 class WebOutbox(ReadParts, Protocol):
-    """The parts that requests need, and the state of the store."""
+    """The parts that requests need."""
 
     @property
     def intake(self) -> Intake:
@@ -54,11 +54,6 @@ class WebOutbox(ReadParts, Protocol):
         """Acts of operators that change no row."""
         ...
 
-    @property
-    def failure(self) -> str | None:
-        """Why events can't be stored now, None while they can."""
-        ...
-
 
 class StoreIntake(Intake, Protocol):
     """The Intake of the process that owns the store."""
@@ -75,6 +70,11 @@ class StoreIntake(Intake, Protocol):
 
 class StoreParts(WebOutbox, Protocol):
     """The parts in the process that owns the store."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        ...
 
     @property
     def undelivered(self) -> int:

@@ -301,14 +301,14 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
         async with front(short_path / "store", LinkPolicy(patience_seconds=0.0)) as remote:
-            await eventually(lambda: not remote.failure)
+            await eventually(lambda: not remote.status.failure)
             events = [event() for _ in range(200)]
             early = [asyncio.create_task(remote.intake.append(each)) for each in events[:100]]
             await asyncio.sleep(0)
             closing = asyncio.create_task(first.aclose())
             late = [asyncio.create_task(remote.intake.append(each)) for each in events[100:199]]
             await closing
-            assert remote.failure
+            assert remote.status.failure
             last = asyncio.create_task(remote.intake.append(events[199]))
             await asyncio.sleep(0)
             async with served(listening.dup(), store):
@@ -375,12 +375,12 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
     policy = LinkPolicy(20, 0.1, retry_seconds=60, away="away", lost="lost")
     async with front_of(listening, close, policy) as remote:
         posts = []
-        while not remote.failure:  # some in each turn, so in that of the closing too
+        while not remote.status.failure:  # some in each turn, so in that of the closing too
             posts.append(asyncio.create_task(remote.intake.append(event())))
             await asyncio.sleep(0)
         ends = await asyncio.gather(*posts, return_exceptions=True)
     answered = [one for one in ends if isinstance(one, OutboxFullError)]
-    assert remote.failure
+    assert remote.status.failure
     assert len(answered) == len(appended) >= 20
     assert {str(one) for one in ends if one not in answered} <= {"away"}
 
@@ -402,7 +402,7 @@ async def test_a_link_that_ends_leaves_no_connection_to_a_store_that_closes(
     async with scripted_store(listening, close_and_hang), asyncio.timeout(PATIENCE_SECONDS):
         async with front(path, policy) as remote:
             is_found.set()
-            await eventually(lambda: remote.failure)
+            await eventually(lambda: remote.status.failure)
         await is_left.wait()
 
 
@@ -451,7 +451,7 @@ async def test_a_store_that_closes_answers_each_call_that_is_under_way(
             asked = [asyncio.create_task(remote.inspector.payload(one)) for one in "ab"]
             await eventually(lambda: len(began) == 2)
             closing = asyncio.create_task(serving.aclose())
-            await eventually(lambda: remote.failure)
+            await eventually(lambda: remote.status.failure)
             for one in asked:
                 for _ in range(20):
                     await asyncio.sleep(0)  # so that what the last answer has caused is done

@@ -37,11 +37,6 @@ class RemoteOutbox:
         """The state of the store process."""
         return self._link.status
 
-    @property
-    def failure(self) -> str | None:
-        """Why events can't be stored now, None while they can."""
-        return self._link.status.failure
-
 
 @contextlib.asynccontextmanager
 async def open_remote_outbox(
