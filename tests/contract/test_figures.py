@@ -24,7 +24,8 @@ async def test_figures_count_each_state(outbox: Outbox) -> None:
     assert await outbox.inspector.audit(10) == []
     await one_of_each(outbox)
     stats = await outbox.inspector.stats()
-    assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (1, 1, 1, 1)
+    counts = (stats.pending, stats.delivering, stats.sent, stats.delivered, stats.dead)
+    assert counts == (1, 1, 1, 1, 1)
     assert all(0 <= age < 60 for age in await oldest(outbox))
     assert stats.database_bytes
 

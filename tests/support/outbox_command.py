@@ -69,7 +69,7 @@ async def outbox_json(path: Path | str, *arguments: str) -> Any:
 
 
 async def one_of_each(outbox: Outbox) -> dict[str, str]:
-    """Rows in every state; returns their ids by state."""
+    """Rows in every state but `sent`; returns their ids by state."""
     dead, isolated, delivered = await append_all(outbox, 3, "u-1")
     batch = await claim(outbox)
     seqs = [entry.seq for entry in batch.entries]

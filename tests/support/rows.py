@@ -28,6 +28,9 @@ async def one_of_each(outbox: Outbox) -> dict[State, str]:
     [dead] = await bury(outbox)
     [delivered] = await append_all(outbox, 1, "u-2")
     await deliver(outbox, await claim(outbox))
+    [sent] = await append_all(outbox, 1, "u-5")
+    batch = await claim(outbox)
+    await outbox.queue.settle(Settlement(batch.claim, sent=[batch.entries[0].seq]))
     [delivering] = await append_all(outbox, 1, "u-3")
     await claim(outbox)
     waiting = event("u-4", name="other/event")
@@ -35,6 +38,7 @@ async def one_of_each(outbox: Outbox) -> dict[State, str]:
     return {
         State.DEAD: dead,
         State.DELIVERED: delivered.id,
+        State.SENT: sent.id,
         State.DELIVERING: delivering.id,
         State.PENDING: waiting.id,
     }
