@@ -1,7 +1,8 @@
 """The held events that Inngest is asked about: a few of each name, in turns over names.
 
 Of each slot of time the first and the last event of a name wait until they should have a run. So
-the last event of a burst, which a debounced function runs, is among them.
+the last event of a burst, which a debounced function runs, is among them. A name has a bounded
+number of slots, however far ahead its events' own time lies.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Sampling:
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
             meta = row.meta
             one = Candidate(ulid, meta.environment, since_ms, held_at_ms, due_ms, meta.wire_id)
-            self._wait(known.slots, one)
+            # Where its own time lies far ahead, its slot is longer.
+            ahead = (held_at_ms - (row.settled_at_ms or 0)) // (_SLOTS * self.slot_ms)
+            self._wait(known.slots, one, self.slot_ms << ahead.bit_length())
         return True
 
     def next(self, now_ms: int) -> tuple[str, Candidate] | None:
@@ -126,9 +129,9 @@ class Sampling:
             later = msgspec.structs.replace(candidate, due_ms=due_ms, again=True)
             self._again.append((name, later))
 
-    def _wait(self, slots: dict[int, list[Candidate]], one: Candidate) -> None:
+    def _wait(self, slots: dict[int, list[Candidate]], one: Candidate, slot_ms: int) -> None:
         """Keep the first and the last of a slot."""
-        ones = slots.setdefault(one.due_ms // self.slot_ms, [])
+        ones = slots.setdefault(one.due_ms // slot_ms * slot_ms, [])
         if one.ulid not in [known.ulid for known in ones]:
             ones.append(one)
             ones.sort(key=lambda known: (known.due_ms, known.ulid))

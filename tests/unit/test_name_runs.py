@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -160,6 +161,18 @@ def test_of_a_slot_the_first_and_the_last_event_are_asked_about(
     assert not sampling.has_due(last_ms - 1)
     assert asked(sampling, last_ms - 1, 1) == []
     assert asked(sampling, last_ms, 3) == [("a", "a-8"), ("a", "a-0")]
+
+
+def test_of_events_whose_own_time_is_far_ahead_some_wait_over_all_of_it() -> None:
+    sampling, found = Sampling(no_run_seconds=300), list[int]()
+    for number in range(2_000):
+        meta = Meta(ts_ms=T + number * SLOT_MS)
+        sampling.offer(msgspec.structs.replace(row("a", number, T), meta=meta), T)
+    for number in range(2_000):
+        due = asked(sampling, T + 300_000 + number * SLOT_MS, 2)
+        found += sorted(int(ulid.removeprefix("a-")) for _, ulid in due)
+    assert (len(found) < 700, found[:60], found[-1]) == (True, [*range(60)], 1_999)
+    assert max(later - one for one, later in itertools.pairwise(found)) <= 64
 
 
 def test_a_name_whose_turn_it_is_waits_until_it_is_due() -> None:
