@@ -146,7 +146,10 @@ async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: P
     path = tmp_path / "outbox.db"
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         await fill(outbox, 400, 40_000)
-        await outbox.purger.purge_page(0, -1)
+        after, removed = await outbox.purger.purge_page(0, -1)
+        assert 50 < removed < 60  # more would fill a disk that is nearly full with the log
+        while after is not None:
+            after, _ = await outbox.purger.purge_page(after, -1)
         free = free_pages(path)
         assert free > 3000
         with wanted(path):

@@ -36,10 +36,13 @@ DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: PURGE_PAGE
 -- Settled rows come roughly in the order of their acceptance, so a page ends the pass when all its
--- rows were accepted after the limit.
+-- rows were accepted after the limit. What a page removes is overwritten, through the log: at most
+-- 2 MiB and a row fit into the room that a nearly full disk has left.
 SELECT max(seq), min(accepted_at_ms) FROM (
-    SELECT seq FROM outbox_done WHERE seq > :after ORDER BY seq LIMIT 500)
-CROSS JOIN outbox USING (seq)
+    SELECT seq, accepted_at_ms, sum(length(payload)) OVER (ORDER BY seq) - length(payload) AS earlier
+    FROM (SELECT seq FROM outbox_done WHERE seq > :after ORDER BY seq LIMIT 500)
+    CROSS JOIN outbox USING (seq))
+WHERE earlier < 2097152
 
 -- name: PAYLOAD_PICK
 -- As PURGE_PICK, of the rows that still have a payload.
