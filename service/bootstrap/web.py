@@ -107,7 +107,6 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     page = _operator_page(settings, running, authenticator, operators)
     resources: list[Resource] = [
         *_intake(settings, running, keys),
-        *_machines(running, keys),
         *_events(running, keys, operators),
         AppSettingsResource(running.app_settings, authenticator, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
@@ -165,9 +164,12 @@ def _dev_sign_in(
     )
 
 
-def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterator[EventRoute]:
-    bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
-    intake = tracing.intake(outbox.intake) if tracing else outbox.intake
+def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterator[Resource]:
+    """The doors that take events."""
+    bucket, recorder = running.bucket, running.recorder
+    stored, tracing = running.outbox.intake, running.tracing
+    intake = tracing.intake(stored) if tracing else stored
+    digests = _digests(running.encryption)
     documents = Documents(
         region=settings.s3_region,
         bucket=settings.s3_bucket,
@@ -176,29 +178,18 @@ def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterato
     )
     for declared in running.event_types:
         kind = make_event_type(declared, documents, running.app_settings, running.encryption)
-        sender = keys.sender(kind.senders)
-        yield EventRoute(kind, intake, sender, running.recorder, _digests(running))
+        yield EventRoute(kind, intake, keys.sender(kind.senders), recorder, digests)
+    sealed = running.encryption and SealedEvents(running.encryption, running.event_types)
+    batches = EventBatches(intake, recorder, digests=digests, seal=sealed.seal if sealed else None)
+    yield InngestIntake(keys, batches, recorder, lambda: running.status().ids)
+    yield MachineEvents(keys, batches)
 
 
-def _digests(running: Running) -> Digests:
+def _digests(encryption: Encryption | None) -> Digests:
     """The digests of bodies. A repeat is known after a key was set or rotated."""
-    encryption = running.encryption
     if encryption is None:
         return plain_digests
     return lambda message: (*encryption.digests(message), *plain_digests(message))
-
-
-def _machines(running: Running, keys: EventKeyAuth) -> list[Resource]:
-    intake, tracing = running.outbox.intake, running.tracing
-    sealed = running.encryption and SealedEvents(running.encryption, running.event_types)
-    batches = EventBatches(
-        tracing.intake(intake) if tracing else intake,
-        running.recorder,
-        digests=_digests(running),
-        seal=sealed.seal if sealed else None,
-    )
-    protocol = InngestIntake(keys, batches, running.recorder, lambda: running.status().ids)
-    return [protocol, MachineEvents(keys, batches)]
 
 
 def _events(running: Running, keys: EventKeyAuth, operators: Operators) -> list[Resource]:
