@@ -121,8 +121,7 @@ def _destination(settings: Settings, inngest: str) -> str:
 def _storage(settings: Settings) -> str:
     if settings.missing_storage:
         missing = " and ".join(settings.missing_storage)
-        whose = "posts of documents" if settings.event_keys else "posts"
-        return f"missing: set {missing}; until then {whose} are answered 503"
+        return f"missing: set {missing}; until then posts of documents are answered 503"
     return f"bucket {settings.s3_bucket} in {settings.s3_region}"
 
 
