@@ -41,8 +41,8 @@ ASKED = (
     "Inngest loses it"
 )
 STAYS = (
-    "it stays until `outbox replay e-1` sends it again under the same id or `outbox discard e-1` "
-    "removes it"
+    "it stays until `outbox replay e-1 --yes` sends it again under the same id or "
+    "`outbox discard e-1 --yes` removes it"
 )
 UNREAD = "its stored payload can't be read any more"
 TROUBLE = "every try to send it met trouble while others passed"

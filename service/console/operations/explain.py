@@ -186,7 +186,7 @@ def _dead(row: Row, *, commands: bool) -> str:
     at = spoken_time(row.settled_at_ms or row.accepted_at_ms)
     replay, discard = "a replay", "somebody"
     if commands:
-        replay, discard = f"`outbox replay {row.id}`", f"`outbox discard {row.id}`"
+        replay, discard = f"`outbox replay {row.id} --yes`", f"`outbox discard {row.id} --yes`"
     return (
         f"dead: {why}{words} {tries}, at {at}; it stays until {replay} sends it again under the "
         f"same id or {discard} removes it"
