@@ -6,6 +6,7 @@
     ├── ConfigurationError          the environment is faulty; lists every fault
     ├── OutboxError                 the durable queue
     │   ├── OutboxUnavailableError  can't write now; says when to try again
+    │   │   └── DatabaseAwayError       the database can't be reached; a later start may succeed
     │   ├── OutboxBusyError         another process serves this file
     │   ├── OutboxNotFoundError     there is no outbox at this address
     │   ├── SchemaTooNewError       the schema is from a later version
@@ -67,6 +68,10 @@ class OutboxUnavailableError(OutboxError):
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 2) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class DatabaseAwayError(OutboxUnavailableError):
+    """The outbox's database can't be reached."""
 
 
 class OutboxBusyError(OutboxError):

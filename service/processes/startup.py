@@ -21,7 +21,7 @@ from typing import TypeVar
 from service.app_settings.app_settings import load_defaults
 from service.config.env_file import read_env_file
 from service.config.settings import Settings
-from service.errors import ConfigurationError, ServiceError
+from service.errors import ConfigurationError, DatabaseAwayError, ServiceError
 from service.event_types.types_file import check_encryption, load_event_types
 from service.observe.logs import LogStream
 from service.observe.printable import printable
@@ -119,8 +119,9 @@ def _file(variable: str) -> str | None:
 
 @contextmanager
 def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Exit with 2 on a faulty configuration or a service error, with 1 on a system error.
+    """Exit with 2 on a faulty configuration or a service error.
 
+    With 1 on a system error and while the database is away: a later start may succeed.
     `told` gets the sentences, too. Without it, a pipe without a reader is not an error.
     """
     try:
@@ -128,7 +129,8 @@ def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
     except ConfigurationError as error:
         code, sentences = FAULTY, [f"configuration: {fault}" for fault in error.faults]
     except ServiceError as error:
-        code, sentences = FAULTY, [str(error)]
+        code = 1 if isinstance(error, DatabaseAwayError) else FAULTY
+        sentences = [str(error)]
     except OSError as error:
         if isinstance(error, BrokenPipeError) and not told:
             raise

@@ -106,6 +106,13 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
         said = f"^can't start: .* Address already in use: http://127.0.0.2:{in_use['PORT']}$"
         async with running("serve", environment=in_use, ready=said) as service:
             assert await service.ended() == 1
+    away = {**settings, "OUTBOX_URL": "postgresql://127.0.0.1:1/outbox"}
+    async with running("serve", environment=away, ready="can't be used: Connection") as service:
+        if processes == "1":
+            assert await service.ended() == 1
+        else:
+            await service.said("ended with 1: starting it again")
+            assert await service.stop() == 0
     faulty = {**settings, "OUTBOX_SENDERS": "none"}
     async with running("serve", environment=faulty, ready="configuration: ") as service:
         assert await service.ended() == 2

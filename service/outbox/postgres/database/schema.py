@@ -11,7 +11,7 @@ import structlog
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.errors import OutboxUnavailableError
+from service.errors import DatabaseAwayError, OutboxUnavailableError
 from service.outbox.postgres.database.connection import connection_string, in_schema, schema_of
 from service.outbox.postgres.database.faults import fault_at
 
@@ -116,7 +116,9 @@ class PostgresSchema:
             with self._connect() as connection:
                 yield connection
         except psycopg.Error as exc:
-            raise OutboxUnavailableError(fault_at(self._url, exc)) from exc
+            is_away = isinstance(exc, psycopg.OperationalError)
+            kind = DatabaseAwayError if is_away else OutboxUnavailableError
+            raise kind(fault_at(self._url, exc)) from exc
 
     def _connect(self) -> psycopg.Connection[Any]:
         given = conninfo_to_dict(connection_string(self._url))
