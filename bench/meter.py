@@ -18,7 +18,7 @@ Costs = dict[str, int]
 _WORDS = 5
 
 
-_STORED_VALUE = "LOAD_SETTINGS"
+_STORED_VALUE = "LOAD_SCOPE"
 _BY_CLOCK = re.compile(f"EXPIRE_|{_STORED_VALUE}")
 
 

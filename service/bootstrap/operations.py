@@ -108,7 +108,7 @@ async def known_names(url: str) -> KeptNames:
     path = sqlite_path(url)
     if path is None:
         async with _postgres(url) as operations:
-            return await load_names(operations.settings)
+            return await load_names(operations.scopes)
     async with _open_file(path) as connection:
         return names_of(await connection.run(_load_names))
 
@@ -130,12 +130,12 @@ async def open_writing(url: str) -> AsyncIterator[Writing]:
     path = sqlite_path(url)
     if path is None:
         async with _postgres(url) as operations:
-            yield Writing(operations.repairs, SessionSignOuts(operations.settings))
+            yield Writing(operations.repairs, SessionSignOuts(operations.scopes))
         return
     holder = writer_of(path)
     if holder is None:
         async with _alone(path) as outbox:
-            yield Writing(outbox.repairs, SessionSignOuts(outbox.settings))
+            yield Writing(outbox.repairs, SessionSignOuts(outbox.scopes))
         return
     async with _open_link(path, holder) as link:
         repairs = cast("Repairs", remote(Repairs, link, COMMANDS))

@@ -153,7 +153,7 @@ def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Stat
         ids = outbox.confirmations.inngest_ids
     return Status(
         failure=outbox.failure,
-        settings_revision=outbox.settings.scope_revision,
+        scope_revision=outbox.scopes.scope_revision,
         faults=tuple(faults),
         detail=detail,
         ids=ids,

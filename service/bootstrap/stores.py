@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class StoredSettings(Scopes, AuditedScopes, Protocol):
+class StoredScopes(Scopes, AuditedScopes, Protocol):
     """The small values of users and organizations."""
 
 
@@ -48,8 +48,8 @@ class Outbox(StoreParts, Protocol):
     """All parts of one store."""
 
     @property
-    def settings(self) -> StoredSettings:
-        """The stored settings, which operators change too."""
+    def scopes(self) -> StoredScopes:
+        """Small stored values, which operators change too."""
         ...
 
     @property
@@ -174,7 +174,7 @@ async def refuse_appends(outbox: Outbox, settings: Settings) -> None:
 
         types = load_event_types(settings.event_types_file)
         names = [one.name for one in types if one.encrypt]
-    await cast("PostgresOutbox", outbox).settings.refuse_appends(names)
+    await cast("PostgresOutbox", outbox).scopes.refuse_appends(names)
 
 
 def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:
@@ -182,7 +182,7 @@ def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:
     return [
         *parts_of(outbox),
         ServedPart(Repairs, OperatorActions(outbox.repairs, recorder), COMMANDS),
-        ServedPart(SignOuts, SessionSignOuts(outbox.settings, logged=True)),
+        ServedPart(SignOuts, SessionSignOuts(outbox.scopes, logged=True)),
     ]
 
 

@@ -39,7 +39,7 @@ async def run_watches(
     pace: WatchPace,
 ) -> AsyncIterator[None]:
     """Watches runs where Inngest can be asked, tells alarms where they go, replays at a rate."""
-    turn = Turn(outbox.settings, alone=settings.sqlite_path is not None)
+    turn = Turn(outbox.scopes, alone=settings.sqlite_path is not None)
     async with make_http(limit=1) as asking, make_http(limit=1) as telling:
         runs = _run_watch(settings, outbox, recorder, turn, asking, pace)
         if runs:
@@ -49,7 +49,7 @@ async def run_watches(
                 target,
                 sampler,
                 outbox.inspector,
-                outbox.settings,
+                outbox.scopes,
                 turn,
                 recorder,
                 pace=pace,
@@ -68,7 +68,7 @@ async def run_watches(
 def _replayer(outbox: Outbox, recorder: Recorder, turn: Turn) -> PacedReplayer:
     search = Search(outbox.inspector, outbox.positions)
     actions = OperatorActions(outbox.repairs, recorder)
-    return PacedReplayer(PacedReplays(outbox.settings), search, actions, turn)
+    return PacedReplayer(PacedReplays(outbox.scopes), search, actions, turn)
 
 
 def _run_watch(
@@ -86,7 +86,7 @@ def _run_watch(
     return RunWatch(
         reader,
         outbox.inspector,
-        outbox.settings,
+        outbox.scopes,
         turn,
         recorder,
         no_run_seconds=settings.no_run_seconds,

@@ -95,7 +95,7 @@ class Running:
 def make_app(settings: Settings, running: Running) -> web.Application:
     """The application over what runs."""
     secrets = session_secrets(settings)
-    sessions = make_sessions(settings, secrets, running.outbox.settings, running.http)
+    sessions = make_sessions(settings, secrets, running.outbox.scopes, running.http)
     proxies = Proxies(settings.trusted_proxies)
     cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
     rate_limit = RateLimit(settings.rate_limit_per_user)
@@ -226,21 +226,21 @@ def _operator_page(
     settings: Settings, running: Running, authenticator: Authenticator, operators: Operators
 ) -> OperatorPage:
     outbox, recorder, sampler = running.outbox, running.recorder, running.sampler
-    inspector, positions, stored = outbox.inspector, outbox.positions, outbox.settings
-    paced = PacedReplays(stored)
+    inspector, positions, scopes = outbox.inspector, outbox.positions, outbox.scopes
+    paced = PacedReplays(scopes)
     desk = Desk(authenticator.user, operators, inspector, paced)
     actions = OperatorActions(outbox.repairs, recorder)
     shown_by = running.encryption if settings.show_decrypted else None
     payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
     patient = Search(inspector, positions, _CHANGE_SEARCH)
-    lists = Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored)
+    lists = Lists(desk, inspector, Search(inspector, positions), patient, payloads, scopes)
     event = EventPage(inspector, outbox.samples, payloads, desk, event_link(settings))
     changes = Changes(desk, Proposals(patient, actions), actions, paced, payloads)
     overview = Overview(
         desk,
         sampler,
         ChartSource(outbox.samples, sampler),
-        stored,
+        scopes,
         lambda: running.status().detail.get("journal"),
     )
     return OperatorPage(overview, [*lists.routes(), *event.routes(), *changes.routes()])

@@ -96,7 +96,7 @@ async def run_web(
             recorder=recorder,
             bucket=bucket,
             http=http,
-            app_settings=AppSettings(outbox.settings, defaults),
+            app_settings=AppSettings(outbox.scopes, defaults),
             sampler=sampler,
             tracing=tracing,
             follower=_start_follower(settings, outbox, asking, supervisor, encryption),

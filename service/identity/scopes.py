@@ -1,4 +1,4 @@
-"""The store of small values of users and organizations: settings, and the ends of sessions."""
+"""The store of small values: application settings, the ends of sessions, records of watches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Scopes(Protocol):
         """The object, None when never set. Raises OutboxUnavailableError."""
         ...
 
-    async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
+    async def save_scope(self, scope: str, scope_id: str, value: Tree) -> None:
         """Replace the object; durable on return. Safe to repeat.
 
         Raises OutboxUnavailableError: nothing was changed, or the outcome is unknown.

@@ -40,8 +40,8 @@ class WebOutbox(ReadParts, Protocol):
         ...
 
     @property
-    def settings(self) -> Scopes:
-        """The stored application settings and session revisions."""
+    def scopes(self) -> Scopes:
+        """Small stored values: application settings, session revisions, records of watches."""
         ...
 
     @property

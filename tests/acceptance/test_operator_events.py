@@ -277,7 +277,7 @@ async def test_a_replay_at_a_rate_goes_on_after_a_restart(
         )
         await eventually(lambda: operator.see("/outbox"), lambda page: "Replaying" not in page)
     async with storage.open() as outbox:
-        assert await outbox.settings.load_scope("watch", "paced-replay") == {}
+        assert await outbox.scopes.load_scope("watch", "paced-replay") == {}
 
 
 @ON_SQLITE

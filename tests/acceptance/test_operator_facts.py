@@ -238,7 +238,7 @@ async def test_each_page_says_this_of_nothing_and_of_much(
     kept = KeptNames(wall_now_ms(), (NameView(name="b/other", expected=True), WELL, *lost))
     async with storage.open() as outbox:
         await bury(outbox, *(deliverable(f"u-{n}", name) for n, name in enumerate(names)))
-        await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
+        await outbox.scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
     for module in (desk, lists):
         monkeypatch.setattr(module, "GROUPED_ROWS", 4)
     monkeypatch.setattr(overview, "_GROUPS_SHOWN", 1)

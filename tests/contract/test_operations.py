@@ -133,7 +133,7 @@ async def test_the_audit_and_scopes_survive_a_restart_and_no_number_comes_again(
     storage: Storage,
 ) -> None:
     async with storage.open() as outbox:
-        await outbox.settings.save_scope("user", "u-1", {"a": 1})
+        await outbox.scopes.save_scope("user", "u-1", {"a": 1})
         await outbox.intake.append(event())
         newest = (await outbox.intake.append(event())).event_id
         [before] = await outbox.inspector.rows(Filter(ids=(newest,)))
@@ -142,7 +142,7 @@ async def test_the_audit_and_scopes_survive_a_restart_and_no_number_comes_again(
         later = (await outbox.intake.append(event())).event_id
         [after] = await outbox.inspector.rows(Filter(ids=(later,)))
         assert [entry.action for entry in await outbox.inspector.audit(10)] == ["discard"]
-        assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
+        assert await outbox.scopes.load_scope("user", "u-1") == {"a": 1}
     assert after.seq > before.seq
 
 
@@ -226,23 +226,23 @@ async def test_an_owner_is_erased_where_it_is_named_and_similar_names_stay(
     kept = [f"user_id={name}1", f"{name}@example.com", f"x.{name}", "abc"]
     named = [name, f"owner=dev {name}, limit=500", f"({name})", f"{name}."]
     for minute, scope_id in enumerate((owner, f"{owner}1")):
-        await outbox.settings.save_scope("user", scope_id, {"a": 1})
+        await outbox.scopes.save_scope("user", scope_id, {"a": 1})
         said = f"400 the data of {scope_id} is wrong"
         await outbox.samples.add(Sample(minute * MINUTE_MS, 1, 1, 0, 0, "x", said))
-    await outbox.settings.save_scope("organization", owner, {"a": 1})
+    await outbox.scopes.save_scope("organization", owner, {"a": 1})
     for detail in (*kept, *named):
         await outbox.trail.record("look", actor="ada", detail=detail)
     await outbox.trail.record("look", actor=name, detail="its own")
-    before = outbox.settings.scope_revision
+    before = outbox.scopes.scope_revision
     erased = [await outbox.repairs.erase_records(owner, actor="kim") for _ in range(2)]
     assert erased == [ErasedRecords(1, 5), ErasedRecords(0, 0)]
-    await eventually(lambda: outbox.settings.scope_revision > before)
+    await eventually(lambda: outbox.scopes.scope_revision > before)
     for scope, scope_id, left in (
         ("user", owner, None),
         ("user", f"{owner}1", {"a": 1}),
         ("organization", owner, {"a": 1}),
     ):
-        assert await outbox.settings.load_scope(scope, scope_id) == left
+        assert await outbox.scopes.load_scope(scope, scope_id) == left
     acts = [(one.actor, one.detail) for one in await outbox.inspector.audit(20)]
     assert acts == [
         *[("kim", "everything of one owner")] * 2,
@@ -255,11 +255,11 @@ async def test_an_owner_is_erased_where_it_is_named_and_similar_names_stay(
 
 
 async def test_a_sign_out_ends_the_sessions_and_leaves_one_audit_row(outbox: Outbox) -> None:
-    revisions = SessionRevisions(outbox.settings)
+    revisions = SessionRevisions(outbox.scopes)
     before = {owner: await revisions.current(owner) for owner in ("dev u-1", "shared u-1")}
-    sign_outs = SessionSignOuts(outbox.settings)
+    sign_outs = SessionSignOuts(outbox.scopes)
     assert await sign_outs.sign_out(["dev u-1", "shared u-1"], actor="ada") == 2
-    fresh = SessionRevisions(outbox.settings)
+    fresh = SessionRevisions(outbox.scopes)
     after = {owner: await fresh.current(owner) for owner in before}
     assert not set(after.values()) & set(before.values())
     [entry] = await outbox.inspector.audit(10)
@@ -270,22 +270,22 @@ async def test_a_scope_is_loaded_as_it_was_saved_and_its_save_raises_the_revisio
     outbox: Outbox,
 ) -> None:
     settings: dict[str, object] = {"a": {"b": [1, None, "ü\x00"]}, "c": 1.5}
-    before = outbox.settings.scope_revision
-    assert await outbox.settings.load_scope("user", "u-1") is None
-    await outbox.settings.save_scope("user", "u-1", settings)
-    await eventually(lambda: outbox.settings.scope_revision > before)
-    await outbox.settings.save_scope("organization", "u-1", {"other": True})
-    assert await outbox.settings.load_scope("user", "u-1") == settings
-    await outbox.settings.save_scope("user", "u-1", {})
-    assert await outbox.settings.load_scope("user", "u-1") == {}
-    assert await outbox.settings.load_scope("organization", "u-1") == {"other": True}
+    before = outbox.scopes.scope_revision
+    assert await outbox.scopes.load_scope("user", "u-1") is None
+    await outbox.scopes.save_scope("user", "u-1", settings)
+    await eventually(lambda: outbox.scopes.scope_revision > before)
+    await outbox.scopes.save_scope("organization", "u-1", {"other": True})
+    assert await outbox.scopes.load_scope("user", "u-1") == settings
+    await outbox.scopes.save_scope("user", "u-1", {})
+    assert await outbox.scopes.load_scope("user", "u-1") == {}
+    assert await outbox.scopes.load_scope("organization", "u-1") == {"other": True}
 
 
 async def test_a_users_session_revision_is_a_scope_of_its_own(outbox: Outbox) -> None:
-    await outbox.settings.save_scope("user", "dev u-1", {"a": 1})
-    revisions = SessionRevisions(outbox.settings)
+    await outbox.scopes.save_scope("user", "dev u-1", {"a": 1})
+    revisions = SessionRevisions(outbox.scopes)
     assert await revisions.current("dev u-1") == ""
     await revisions.end_all("dev u-1")
-    ended = await SessionRevisions(outbox.settings).current("dev u-1")
+    ended = await SessionRevisions(outbox.scopes).current("dev u-1")
     assert ended != ""
-    assert await outbox.settings.load_scope("user", "dev u-1") == {"a": 1}
+    assert await outbox.scopes.load_scope("user", "dev u-1") == {"a": 1}

@@ -73,7 +73,7 @@ async def test_a_change_is_told_once_over_restarts(
         await one_dead(part.outbox, inngest)
         await told(hearing, "dead", ["raised"])
         await eventually(
-            lambda: part.outbox.settings.load_scope(SCOPE, ALARMS),
+            lambda: part.outbox.scopes.load_scope(SCOPE, ALARMS),
             lambda kept: bool(kept) and not kept.get("untold"),
         )
     async with watched_service(path, inngest.url, **alarms) as part:

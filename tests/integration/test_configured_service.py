@@ -357,7 +357,7 @@ async def test_a_sign_in_at_the_provider(
                 assert await is_the_one_of_the_development_sign_in(client, user) is is_shared
             if is_shared is False:
                 owner = f"{provider.issuer} {ADA['id']}"
-                assert await service.outbox.settings.load_scope("user", owner) == {"a": user}
+                assert await service.outbox.scopes.load_scope("user", owner) == {"a": user}
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ async def fill(outbox: Outbox) -> None:
         settled = Settlement(batch.claim, delivered=[first], dead=[dead], retry=[retry])
         await outbox.queue.settle(settled)
         await deliver(outbox, await claim(outbox, ask(1)))
-        await outbox.settings.save_scope("user", owner, {"said": owner})
+        await outbox.scopes.save_scope("user", owner, {"said": owner})
         deed = Deed("ada", "sign-out", owner)
-        await outbox.settings.save_audited("session", {"hash": {}}, deed)
+        await outbox.scopes.save_audited("session", {"hash": {}}, deed)
     for owner in (OWNER, OTHER):
         await outbox.intake.append(of_owner(owner))
     said = f"400 the data of {OWNER} is wrong"
@@ -91,7 +91,7 @@ async def test_nothing_of_an_owner_is_left_in_the_file(
     assert CANARY.encode() not in bytes_of(tmp_path)
     async with SqliteStorage(path).open() as outbox:
         assert len(await outbox.inspector.rows(Filter())) == 4
-        assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
+        assert await outbox.scopes.load_scope("user", OTHER) == {"said": OTHER}
         acts = {record.action: record.detail for record in await outbox.inspector.audit(10)}
         assert acts["erase"] == "everything of one owner"
         await outbox.intake.append(of_owner("key Cron"))

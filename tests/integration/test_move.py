@@ -62,7 +62,7 @@ async def fill(outbox: Outbox) -> None:
     await outbox.intake.append(large, key=KEY)
     await append_all(outbox, 700, "u-3")
     await claim(outbox, ask(5))
-    await outbox.settings.save_scope("user", "u-1", {"a": [1, None]})
+    await outbox.scopes.save_scope("user", "u-1", {"a": [1, None]})
     await outbox.repairs.set_paused(paused=True, actor="ada", reason="moving")
 
 
@@ -105,7 +105,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         [keyed] = [row.inngest_id for row in before if row.meta.wire_id == "order-ü"]
         again = await outbox.intake.append(event("ü-2"), key=KEY)
         assert (again.replayed, again.inngest_id) == (True, keyed)
-        assert await outbox.settings.load_scope("user", "u-1") == {"a": [1, None]}
+        assert await outbox.scopes.load_scope("user", "u-1") == {"a": [1, None]}
         delivery = await outbox.delivery.load()
         assert delivery is not None
         assert (delivery.paused_by, delivery.pause_reason) == ("ada", "moving")

@@ -284,7 +284,7 @@ async def test_stats_has_sizes_and_says_that_no_service_runs(path: Path) -> None
             no_run_since=NOON_MS,
         )
         kept = KeptNames(event().accepted_at_ms, (name, lost))
-        await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
+        await outbox.scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
         [last, row, _] = await outbox.inspector.rows(Filter(state=State.DEAD))
     told = await outbox_json(path, "stats")
     groups = [(one["rows"], one["reason"]) for one in told["deadGroups"]]

@@ -108,8 +108,8 @@ async def test_limits_and_settings_are_those_of_a_server_without_the_last_commit
             return one.quota._counts._after or 0
 
         await eventually(numbers_read, lambda last: last >= 10)
-        await one.settings.save_scope("user", "u-1", {"lost": 1})
-        seen = one.settings.scope_revision
+        await one.scopes.save_scope("user", "u-1", {"lost": 1})
+        seen = one.scopes.scope_revision
         replace()
         await eventually(lambda: can_append(one))
 
@@ -120,13 +120,13 @@ async def test_limits_and_settings_are_those_of_a_server_without_the_last_commit
 
         async def is_saved() -> bool:
             with contextlib.suppress(OutboxUnavailableError):
-                await two.settings.save_scope("user", "u-1", {"kept": 2})
+                await two.scopes.save_scope("user", "u-1", {"kept": 2})
                 return True
             return False
 
         await eventually(is_saved)
-        await eventually(lambda: one.settings.scope_revision > seen)
-        assert await one.settings.load_scope("user", "u-1") == {"kept": 2}
+        await eventually(lambda: one.scopes.scope_revision > seen)
+        assert await one.scopes.load_scope("user", "u-1") == {"kept": 2}
 
 
 AT_MS = 1_795_559_419_447

@@ -207,10 +207,10 @@ async def test_a_bulk_change_of_settings_whose_answer_was_lost_is_in_the_audit_o
         await outbox.delivery.load()
         proxy.swallow_answers()
         deed = Deed("ada", "sign-out", "one")
-        save = outbox.settings.save_audited("session", {"u-1": {}}, deed)
+        save = outbox.scopes.save_audited("session", {"u-1": {}}, deed)
         saving = asyncio.create_task(save)
         await eventually(
-            lambda: other.settings.load_scope("session", "u-1"), lambda found: found is not None
+            lambda: other.scopes.load_scope("session", "u-1"), lambda found: found is not None
         )
         proxy.cut()
         await saving

@@ -588,7 +588,7 @@ async def test_appends_hold_up_neither_settings_nor_posts(
             append(connection, number=number)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         # One that waited would be refused, for the appends end after it.
-        await outbox.settings.save_scope("user", "u-1", {"a": 1})
+        await outbox.scopes.save_scope("user", "u-1", {"a": 1})
         await outbox.intake.append(event())
         await deliver(outbox, await claim(outbox))
         connection.rollback()

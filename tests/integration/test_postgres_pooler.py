@@ -81,8 +81,8 @@ async def test_an_outbox_does_all_behind_a_pooler_and_leaves_nothing_in_a_sessio
             )
         )
         await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
-        await outbox.settings.save_scope("user", "u-1", {"a": 1})
-        assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
+        await outbox.scopes.save_scope("user", "u-1", {"a": 1})
+        assert await outbox.scopes.load_scope("user", "u-1") == {"a": 1}
         stats = await outbox.inspector.stats()
         assert (stats.pending, stats.delivered) == (210 - 98, 98)
         with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as client:

@@ -121,7 +121,7 @@ async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database
         await outbox.repairs.discard(await named(outbox.inspector), actor="ada")
         await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
         await outbox.repairs.set_paused(paused=True, actor="ada")
-        await outbox.settings.save_scope("user", "u-1", {})
+        await outbox.scopes.save_scope("user", "u-1", {})
         assert (await outbox.inspector.stats()).database_bytes
     with psycopg.connect(runner, autocommit=True) as connection:
         for statement in (

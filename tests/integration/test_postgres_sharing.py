@@ -161,10 +161,10 @@ async def test_a_process_that_is_gone_gives_its_rows_back_after_the_lease(
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
     one, two = pair
-    before = two.settings.scope_revision
-    await one.settings.save_scope("user", "u-1", {"a": 1})
-    await eventually(lambda: two.settings.scope_revision > before)
-    assert await two.settings.load_scope("user", "u-1") == {"a": 1}
+    before = two.scopes.scope_revision
+    await one.scopes.save_scope("user", "u-1", {"a": 1})
+    await eventually(lambda: two.scopes.scope_revision > before)
+    assert await two.scopes.load_scope("user", "u-1") == {"a": 1}
 
 
 async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> None:

@@ -45,7 +45,7 @@ async def seen(part: StorePart, name: str, wanted: Callable[[NameView], object])
     """What is known of a name, once it is as wanted."""
 
     async def look() -> NameView | None:
-        kept = await load_names(part.outbox.settings)
+        kept = await load_names(part.outbox.scopes)
         return {one.name: one for one in kept.names}.get(name)
 
     found = await eventually(look, lambda one: one is not None and bool(wanted(one)))
@@ -133,6 +133,6 @@ async def test_on_postgresql_one_process_watches_and_the_commands_know_it(
         await post(part.outbox.intake, "reports/wanted", 2)
         await seen(part, "reports/wanted", lambda one: one.no_run_since)
         code, said, _ = await outbox_command(postgres_url, "check")
-        assert await part.outbox.settings.load_scope(SCOPE, "turn")
+        assert await part.outbox.scopes.load_scope(SCOPE, "turn")
     assert code == 1
     assert "reports/wanted starts no run since" in said

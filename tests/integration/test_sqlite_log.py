@@ -52,7 +52,7 @@ async def main():
 
         async def can_save():
             try:
-                await outbox.settings.save_scope("user", "u-1", {})
+                await outbox.scopes.save_scope("user", "u-1", {})
             except OutboxUnavailableError:
                 return False
             return True

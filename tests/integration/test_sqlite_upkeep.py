@@ -85,7 +85,7 @@ async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
 async def test_what_is_erased_is_in_no_file_and_the_next_commit_is_patient_again(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
-    await outbox.settings.save_scope("user", "u-9", {"street": "of nobody else"})
+    await outbox.scopes.save_scope("user", "u-9", {"street": "of nobody else"})
     await outbox.repairs.erase_records("u-9", actor="ops")
     files = [tmp_path / "outbox.db", tmp_path / "outbox.db-wal"]
     assert not any(b"of nobody else" in one.read_bytes() for one in files)

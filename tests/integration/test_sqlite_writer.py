@@ -63,7 +63,7 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
         answers = await asyncio.gather(
             *(outbox.intake.append(event()) for _ in range(20)),
             outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq])),
-            outbox.settings.save_scope("user", "u-1", {}),
+            outbox.scopes.save_scope("user", "u-1", {}),
             return_exceptions=True,
         )
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
@@ -176,7 +176,7 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
         outbox.writer.run(raising(ValueError("a bug"))),
         outbox.writer.run(raising(sqlite3.IntegrityError("a constraint"))),
         deliver(outbox, batch),
-        outbox.settings.save_scope("user", "u-1", {"a": 1}),
+        outbox.scopes.save_scope("user", "u-1", {"a": 1}),
         outbox.intake.append(bad),
         return_exceptions=True,
     )
@@ -184,7 +184,7 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     assert isinstance(answers[2], OutboxUnavailableError)
     assert answers[3] == 0
     assert outbox.failure is None
-    assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
+    assert await outbox.scopes.load_scope("user", "u-1") == {"a": 1}
     assert ids(await waiting)
     assert (await outbox.delivery.load()).reason == ""  # type: ignore[union-attr]
     with pytest.raises(OutboxUnavailableError):
@@ -310,7 +310,7 @@ async def test_nobody_waits_for_a_disk_that_hangs(outbox: SqliteOutbox) -> None:
         await asyncio.sleep(0)
         for _ in range(3):
             with pytest.raises(OutboxUnavailableError, match="does not answer"):
-                await outbox.settings.save_scope("user", "u-1", {})
+                await outbox.scopes.save_scope("user", "u-1", {})
         with pytest.raises(OutboxUnavailableError):
             await outbox.intake.append(sent)
         hanging.cancel()
@@ -337,7 +337,7 @@ async def test_what_a_hanging_disk_took_after_all_is_known_and_counted(
             outbox.repairs.discard(pending, actor="ops"),
             outbox.repairs.replay(dead, actor="ops"),
             outbox.repairs.set_paused(paused=True, actor="ops"),
-            outbox.settings.save_scope("user", "u-1", {}),
+            outbox.scopes.save_scope("user", "u-1", {}),
             return_exceptions=True,
         )
     assert {type(answer) for answer in answers} == {OutboxUnavailableError}
@@ -345,7 +345,7 @@ async def test_what_a_hanging_disk_took_after_all_is_known_and_counted(
     assert await outbox.intake.find(sent.id)
     assert outbox.undelivered == (await outbox.inspector.stats()).pending == 5
     assert (await outbox.delivery.load()).paused_by == "ops"
-    assert outbox.settings.scope_revision == 1
+    assert outbox.scopes.scope_revision == 1
 
 
 @pytest.mark.faulty

@@ -192,11 +192,11 @@ def one_store(monkeypatch: pytest.MonkeyPatch, *said: msgspec.Struct) -> Wire:
 async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_closes(
     monkeypatch: pytest.MonkeyPatch, policy: LinkPolicy | None, seconds: int, lost_seconds: int
 ) -> None:
-    wire = one_store(monkeypatch, Status(settings_revision=9), Closing())
+    wire = one_store(monkeypatch, Status(scope_revision=9), Closing())
     link = StoreLink("/nonexistent/store", policy)
     running = asyncio.create_task(link.run())
     await asyncio.sleep(seconds - 1)
-    revision = link.settings_revision
+    revision = link.scope_revision
     assert not wire.is_aborted  # it may answer until then
     with pytest.raises(OutboxUnavailableError):
         await link.connected()
@@ -205,7 +205,7 @@ async def test_a_front_waits_half_a_minute_for_the_next_store_after_one_that_clo
     wire.left.append(message(Status()))
     await asyncio.sleep(1)
     assert (wire.is_aborted, link.status.failure) == (True, None)
-    assert link.settings_revision > revision  # it may have changed every scope
+    assert link.scope_revision > revision  # it may have changed every scope
     first.connection_lost(None)
     assert link.status.failure is None  # the next one is there
     wire.channel.connection_lost(None)
@@ -230,13 +230,13 @@ async def test_a_front_looks_for_the_next_store_as_soon_as_one_is_lost(
         remote.intake.append(event()), remote.inspector.stats(), return_exceptions=True
     )
     await asyncio.sleep(11)  # it was looked at
-    sent, revision = wire.written, link.settings_revision
+    sent, revision = wire.written, link.scope_revision
     wire.left.append(message(Status()))
     wire.channel.connection_lost(None)
     # No call is sent to it, not even in this turn.
     away = "The store process does not answer."
     assert link.status == msgspec.structs.replace(said, failure=away)
-    assert link.settings_revision == revision
+    assert link.scope_revision == revision
     waiting = asyncio.create_task(remote.inspector.stats())
     await asyncio.sleep(0.2)
     assert wire.looks == 2
@@ -278,7 +278,7 @@ async def test_a_front_gives_a_store_up_that_says_nothing_for_some_ten_seconds(
         await asyncio.sleep(9)
         assert (wire.is_aborted, link.status.failure) == (False, None)
         wire.channel.data_received(message(said))
-        revisions.add(link.settings_revision)
+        revisions.add(link.scope_revision)
     assert len(revisions) == 1  # else all settings are read again
     await asyncio.sleep(9)
     asking = asyncio.create_task(RemoteOutbox(link).inspector.stats())
@@ -368,7 +368,7 @@ async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
             appended.extend(one.number for one in message.events)
             if len(appended) == 20:
                 line.say(Closing())
-        line.say(Status(settings_revision=1))  # a call that was under way has saved a scope
+        line.say(Status(scope_revision=1))  # a call that was under way has saved a scope
         for number in appended:
             line.say(to_fault(number, OutboxFullError()))
 
@@ -750,11 +750,11 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
     short_path: Path, remote: RemoteOutbox
 ) -> None:
     async with front(short_path / "store", PATIENT) as there:
-        before_here, before_there = remote.settings.scope_revision, there.settings.scope_revision
-        await remote.settings.save_scope("user", "u-1", {"a": 1})
-        assert remote.settings.scope_revision > before_here
-        await eventually(lambda: there.settings.scope_revision > before_there)
-        assert await there.settings.load_scope("user", "u-1") == {"a": 1}
+        before_here, before_there = remote.scopes.scope_revision, there.scopes.scope_revision
+        await remote.scopes.save_scope("user", "u-1", {"a": 1})
+        assert remote.scopes.scope_revision > before_here
+        await eventually(lambda: there.scopes.scope_revision > before_there)
+        assert await there.scopes.load_scope("user", "u-1") == {"a": 1}
 
 
 GARBAGE = {

@@ -51,7 +51,7 @@ async def fill(outbox: Outbox) -> Scene:
     await outbox.repairs.set_paused(paused=True, actor="ada@example.com", reason=said)
     await outbox.repairs.set_paused(paused=False, actor="ada@example.com", reason="it is upgraded")
     await remember_a_day(outbox, now_ms)
-    await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(_names(now_ms)))
+    await outbox.scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(_names(now_ms)))
     return Scene(dead=ids[5], waiting=ids[145])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from service.bootstrap.store_part import store_status
-from service.bootstrap.stores import Outbox, StoredSettings
+from service.bootstrap.stores import Outbox, StoredScopes
 from service.observe.recorder import NullRecorder
 from service.outbox.link.messages import Status, ToCaller, ToOwner
 from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
@@ -129,10 +129,10 @@ class _Settings:
     """Operators' commands change the store itself."""
 
     def __init__(self, remote: RemoteOutbox, store: Outbox) -> None:
-        self._remote = remote.settings
-        self.load_scope = remote.settings.load_scope
-        self.save_scope = remote.settings.save_scope
-        self.save_audited = store.settings.save_audited
+        self._remote = remote.scopes
+        self.load_scope = remote.scopes.load_scope
+        self.save_scope = remote.scopes.save_scope
+        self.save_audited = store.scopes.save_audited
 
     @property
     def scope_revision(self) -> int:
@@ -149,7 +149,7 @@ class _Mixed:
         self.positions: Positions = remote.positions
         self.samples: Samples = remote.samples
         self.trail: AuditTrail = remote.trail
-        self.settings: StoredSettings = _Settings(remote, store)
+        self.scopes: StoredScopes = _Settings(remote, store)
         self.queue: Queue = store.queue
         self.delivery: Delivery = store.delivery
         self.confirmations: Confirmations = store.confirmations

@@ -129,7 +129,7 @@ class AuditedScopes(Protocol):
     """The store of small values of users, for an operator's change."""
 
     async def save_audited(
-        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
+        self, scope: str, values: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
         """Replace the objects of these ids and write one audit row of the deed, in one commit.
 

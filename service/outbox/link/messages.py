@@ -53,12 +53,12 @@ class Fault(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
 class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The state of the owner. `failure` is why events can't be stored, None while they can.
 
-    `faults` are the sentences of its part of /readyz, `detail` its figures. The settings' revision
+    `faults` are the sentences of its part of /readyz, `detail` its figures. `scope_revision`
     grows when any process saves a scope. `inngest` is Inngest's address. `ids` None are not known.
     """
 
     failure: str | None = None
-    settings_revision: int = 0
+    scope_revision: int = 0
     faults: tuple[str, ...] = ()
     detail: dict[str, object] = {}
     inngest: InngestAddress | None = None

@@ -23,14 +23,14 @@ class RemoteOutbox:
     def __init__(self, link: StoreLink) -> None:
         self._link = link
         # Grows with every save that the store tells of, and with every new connection.
-        revision = property(lambda _: link.settings_revision)
+        revision = property(lambda _: link.scope_revision)
         self.intake = cast("Intake", remote(Intake, link, append=staticmethod(link.append)))
         self.inspector = cast("Inspector", remote(Inspector, link))
         self.repairs = cast("Repairs", remote(Repairs, link))
         self.positions = cast("Positions", remote(Positions, link))
         self.samples = cast("Samples", remote(Samples, link))
         self.trail = cast("AuditTrail", remote(AuditTrail, link))
-        self.settings = cast("Scopes", remote(Scopes, link, scope_revision=revision))
+        self.scopes = cast("Scopes", remote(Scopes, link, scope_revision=revision))
 
     @property
     def status(self) -> Status:

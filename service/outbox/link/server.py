@@ -80,7 +80,7 @@ def parts_of(outbox: StoreParts) -> list[ServedPart]:
         ServedPart(Positions, outbox.positions),
         ServedPart(AuditTrail, outbox.trail),
         ServedPart(Samples, outbox.samples),
-        ServedPart(Scopes, outbox.settings),
+        ServedPart(Scopes, outbox.scopes),
     ]
 
 

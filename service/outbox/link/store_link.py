@@ -92,9 +92,9 @@ class StoreLink:
         return msgspec.structs.replace(self._last, failure=_AWAY)
 
     @property
-    def settings_revision(self) -> int:
+    def scope_revision(self) -> int:
         """Grows when the owner says that a scope was saved, and with every new session."""
-        return self._last.settings_revision + self._sessions * _MANY
+        return self._last.scope_revision + self._sessions * _MANY
 
     async def run(self) -> None:
         """Keep a connection until cancelled. Then none is left, nor one to an owner that closes."""

@@ -21,7 +21,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
-from service.outbox.postgres.settings import audited
+from service.outbox.postgres.records import audited
 from service.outbox.storable import storable
 
 _PURGE_PAGE = 500

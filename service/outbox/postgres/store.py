@@ -28,9 +28,9 @@ from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.postgres.maintenance import PostgresMaintenance
 from service.outbox.postgres.queue import PostgresQueue, Wakeup
 from service.outbox.postgres.quota import PostgresQuota
+from service.outbox.postgres.records import PostgresSamples, PostgresScopes, PostgresTrail
 from service.outbox.postgres.repairs import PostgresDelivery, PostgresRepairs
 from service.outbox.postgres.rows import PostgresRows
-from service.outbox.postgres.settings import PostgresSamples, PostgresSettings, PostgresTrail
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor
 
@@ -45,7 +45,7 @@ class PostgresOutbox:
         self.supervisor = supervisor = Supervisor(recorder)
         self.pool = pool = PostgresPool(url, timings=timings)
         self.wakeup = wakeup = Wakeup()
-        self.settings = PostgresSettings(pool, supervisor)
+        self.scopes = PostgresScopes(pool, supervisor)
         self.delivery = delivery = PostgresDelivery(pool)
         self.confirmations = PostgresConfirmations(pool, wakeup, serves=serves)
         self.journal: None = None  # of SQLite only
@@ -100,7 +100,7 @@ class ServedPostgresOutbox(PostgresOutbox):
         """Serve until the end; then flush what waits, release claims and close."""
         parts = (
             self.pool,
-            self.settings,
+            self.scopes,
             self.confirmations,
             self.quota,
             self.inbox,

@@ -1,4 +1,4 @@
-"""The small records of an SQLite outbox: delivery, settings, samples and the audit."""
+"""The small records of an SQLite outbox: delivery, scopes, samples and the audit."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def read_delivery(connection: sqlite3.Connection) -> DeliveryRecord:
     return DeliveryRecord(*row)
 
 
-class SqliteSettings:
-    """The stored settings. One process writes them, so their revision is counted in memory."""
+class SqliteScopes:
+    """The values of scopes. One process writes them, so their revision is counted in memory."""
 
     def __init__(self, reader: SqliteReader, writer: SqliteWriter) -> None:
         self._reader = reader
@@ -75,20 +75,20 @@ class SqliteSettings:
         """As the port says."""
         return await self._reader.run_soon(_load, {"scope": scope, "scope_id": scope_id})
 
-    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+    async def save_scope(self, scope: str, scope_id: str, value: dict[str, object]) -> None:
         """As the port says."""
-        values = [_values(scope, scope_id, settings)]
-        await self._writer.run(lambda connection: _save(connection, values), self._saved)
+        given = [_given(scope, scope_id, value)]
+        await self._writer.run(lambda connection: _save(connection, given), self._saved)
 
     async def save_audited(
-        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
+        self, scope: str, values: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
         """As the port says."""
-        values = [_values(scope, scope_id, one) for scope_id, one in settings.items()]
+        given = [_given(scope, scope_id, value) for scope_id, value in values.items()]
 
         def run(connection: sqlite3.Connection) -> None:
             write_audit(connection, deed.actor, deed.action, new_act(deed.detail))
-            _save(connection, values)
+            _save(connection, given)
 
         await self._writer.run(run, self._saved)
 
@@ -111,16 +111,16 @@ class SqliteSettings:
 
 
 def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:
-    rows = connection.execute(SQL["LOAD_SETTINGS"], values).fetchall()
+    rows = connection.execute(SQL["LOAD_SCOPE"], values).fetchall()
     return decode_untyped_object(rows[0][0]) if rows else None
 
 
-def _save(connection: sqlite3.Connection, values: Sequence[dict[str, str]]) -> None:
-    connection.executemany(SQL["SAVE_SETTINGS"], values)
+def _save(connection: sqlite3.Connection, given: Sequence[dict[str, str]]) -> None:
+    connection.executemany(SQL["SAVE_SCOPE"], given)
 
 
-def _values(scope: str, scope_id: str, settings: dict[str, object]) -> dict[str, str]:
-    text = msgspec.json.encode(settings).decode()
+def _given(scope: str, scope_id: str, value: dict[str, object]) -> dict[str, str]:
+    text = msgspec.json.encode(value).decode()
     return {"scope": scope, "scope_id": scope_id, "settings": text}
 
 

@@ -24,7 +24,7 @@ from service.outbox.sqlite.file.journalled import Journal
 from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.inspector import matching
-from service.outbox.sqlite.records import SqliteDelivery, SqliteSettings, write_audit
+from service.outbox.sqlite.records import SqliteDelivery, SqliteScopes, write_audit
 from service.outbox.sqlite.state import BytesCount, CachedState, Freed, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter
 
@@ -68,12 +68,12 @@ class SqliteRepairs:
         *,
         purger: SqlitePurger,
         payload_purger: SqlitePurger,
-        settings: SqliteSettings,
+        scopes: SqliteScopes,
         log: WriteAheadLog,
         journal: Journal | None = None,
     ) -> None:
         self._journal = journal
-        self._settings = settings
+        self._scopes = scopes
         self._log = log
         self._writer = writer
         self._counts = counts
@@ -125,7 +125,7 @@ class SqliteRepairs:
 
         Raises OutboxUnavailableError while a reader keeps the log.
         """
-        erased = await self._settings.erase(owner, actor=actor)
+        erased = await self._scopes.erase(owner, actor=actor)
         if not await self._writer.between_commits(self._log.truncate):
             raise OutboxUnavailableError(_READ)
         return erased

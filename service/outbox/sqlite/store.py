@@ -30,7 +30,7 @@ from service.outbox.sqlite.queue import SqliteQueue, SqliteSettlements
 from service.outbox.sqlite.records import (
     SqliteDelivery,
     SqliteSamples,
-    SqliteSettings,
+    SqliteScopes,
     SqliteTrail,
 )
 from service.outbox.sqlite.recovery import Recovery
@@ -126,7 +126,7 @@ class SqliteOutbox:
         self.positions = SqlitePositions(reader)
         self.purger = purger = SqlitePurger(writer, counts, bytes_count, clock, state, lock)
         payloads = SqlitePurger(writer, counts, bytes_count, clock, state, lock, only_payloads=True)
-        self.settings = settings = SqliteSettings(reader, writer)
+        self.scopes = scopes = SqliteScopes(reader, writer)
         self.repairs = SqliteRepairs(
             writer,
             delivery,
@@ -134,7 +134,7 @@ class SqliteOutbox:
             bytes_count,
             purger=purger,
             payload_purger=payloads,
-            settings=settings,
+            scopes=scopes,
             log=commits.log,
             journal=journal,
         )

@@ -104,5 +104,5 @@ async def test_the_keys_of_an_issuer_may_be_elsewhere_and_a_slash_makes_no_other
         token = issuer.token(RSA, "RS256", iss=f"{issuer.url}/")
         bearer = {"Authorization": f"Bearer {token}"}
         await client.put("/api/settings", json={"a": 1}, headers=bearer)
-        stored = await service.outbox.settings.load_scope("user", f"{issuer.url} u-1")
+        stored = await service.outbox.scopes.load_scope("user", f"{issuer.url} u-1")
     assert stored == {"a": 1}

@@ -84,7 +84,7 @@ class SqliteTransferMetadata:
         paused = {"paused_by": metadata.paused_by, "reason": metadata.pause_reason}
         with _transaction(self._connection) as run:
             run.execute(SQL["DROP_SETTINGS"])
-            run.executemany(SQL["SAVE_SETTINGS"], scopes)
+            run.executemany(SQL["SAVE_SCOPE"], scopes)
             run.execute(SQL["DROP_AUDIT"])
             run.executemany(SQL["ADD_AUDIT"], [_audit(*one) for one in metadata.audit])
             run.execute(SQL["TRANSFER_PAUSE"], paused)

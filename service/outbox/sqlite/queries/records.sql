@@ -17,10 +17,10 @@ UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :win
 UPDATE outbox_delivery SET paused_by = :paused_by, pause_reason = :reason, revision = revision + 1,
        reopens_at_ms = iif(:ask_now, 0, reopens_at_ms)
 
--- name: LOAD_SETTINGS
+-- name: LOAD_SCOPE
 SELECT settings FROM outbox_settings WHERE scope = :scope AND scope_id = :scope_id
 
--- name: SAVE_SETTINGS
+-- name: SAVE_SCOPE
 INSERT INTO outbox_settings (scope, scope_id, settings) VALUES (:scope, :scope_id, :settings)
 ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 

@@ -1,6 +1,6 @@
-"""Small stored values: the settings of organizations and users, samples, acts that change no row.
+"""Small stored values: those in scopes, samples, acts that change no row.
 
-`scope_revision` grows when any process saves settings: the save raises one counter in the same
+`scope_revision` grows when any process saves a scope: the save raises one counter in the same
 statement, which the others read every second.
 """
 
@@ -24,8 +24,8 @@ _POLL_SECONDS = 1.0
 _NO_ACT = dict.fromkeys(("act", "actor", "action", "detail", "ids"))
 
 
-class PostgresSettings:
-    """Loads and saves settings; an async context manager."""
+class PostgresScopes:
+    """Loads and saves the values of scopes; an async context manager."""
 
     def __init__(self, pool: PostgresPool, supervisor: Supervisor) -> None:
         self.scope_revision = 0
@@ -47,16 +47,16 @@ class PostgresSettings:
         rows = await self._pool.run("LOAD_SCOPE", {"scope": scope, "scope_id": scope_id})
         return decode_untyped_object(rows[0][0]) if rows else None
 
-    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+    async def save_scope(self, scope: str, scope_id: str, value: dict[str, object]) -> None:
         """As the port says."""
-        await self._save(scope, {scope_id: settings}, _NO_ACT)
+        await self._save(scope, {scope_id: value}, _NO_ACT)
 
     async def save_audited(
-        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
+        self, scope: str, values: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
         """As the port says."""
         act = audited(deed.action, actor=deed.actor, detail=deed.detail)
-        await self._save(scope, settings, act)
+        await self._save(scope, values, act)
 
     async def refuse_appends(self, names: Collection[str]) -> None:
         """Have `outbox.append` refuse the events of these names, and of no others.
@@ -66,10 +66,10 @@ class PostgresSettings:
         await self._pool.run("ENCRYPTED_NAMES", {"names": sorted(names)})
 
     async def _save(
-        self, scope: str, settings: Mapping[str, object], act: Mapping[str, str | None]
+        self, scope: str, values: Mapping[str, object], act: Mapping[str, str | None]
     ) -> None:
-        texts = [msgspec.json.encode(one).decode() for one in settings.values()]
-        given = {"scope": scope, "scope_ids": list(settings), "settings": texts, **act}
+        texts = [msgspec.json.encode(one).decode() for one in values.values()]
+        given = {"scope": scope, "scope_ids": list(values), "settings": texts, **act}
         [(revision,)] = await self._pool.run("SAVE_SCOPES", given)
         self._note(int(revision))
 
