@@ -134,6 +134,22 @@ async def test_a_change_at_a_rate_takes_its_time(
     assert [(round(at, 3), rows) for at, rows in replays.seen] == seen
 
 
+async def test_a_change_takes_large_rows_in_smaller_pages() -> None:
+    """What is discarded goes through the log, and a disk may be nearly full."""
+    replays, sizes = Replays(), (1, 2**21 - 1, 1, 2**22, 3)
+    rows = [
+        msgspec.structs.replace(row, payload_bytes=size)
+        for row, size in zip(rows_in(*[State.DEAD] * 5), sizes, strict=True)
+    ]
+    await change_rows(replays.discard, rows, actor="ada", act=ACT)
+    assert [wanted.ids for wanted, *_ in replays.asked] == [
+        ("e-0", "e-1"),
+        ("e-2",),
+        ("e-3",),
+        ("e-4",),
+    ]
+
+
 def rows_in(*states: State) -> list[Row]:
     """Rows e-0, e-1 … in these states, accepted at the second of their number."""
     return [

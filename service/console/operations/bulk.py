@@ -23,6 +23,7 @@ from service.outbox.model import Filter, Named, Row, State
 from service.outbox.ports import Repairs
 
 PAGE = 500
+PAGE_BYTES = 2 * 1024 * 1024  # what is discarded is overwritten, through the log of the file
 MOST_PER_MINUTE = 60 * PAGE  # a page a second
 MAX_ROWS = 10_000
 
@@ -70,8 +71,8 @@ async def change_rows(
     gone_through = 0
     step = math.ceil(per_minute / 60) if per_minute else PAGE
     for state in State:
-        ids = [row.id for row in rows if row.state is state]
-        for page in pages(ids, step):
+        alike = [row for row in rows if row.state is state]
+        for page in _pages_of(alike, step, math.inf if per_minute else PAGE_BYTES):
             if per_minute and gone_through:
                 await asyncio.sleep(step * 60 / per_minute)
             done += await change(Named(page, state), actor=actor, act=act)
@@ -90,6 +91,18 @@ def pages(ids: Sequence[str], size: int = PAGE) -> Iterator[tuple[str, ...]]:
     """The ids in their order, `size` at a time. One statement names PAGE of them at most."""
     size = min(size, PAGE)
     return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+
+
+def _pages_of(rows: Sequence[Row], size: int, max_bytes: float) -> Iterator[tuple[str, ...]]:
+    """As `pages`, with at most so many bytes of payloads; one row is always taken."""
+    start = page_bytes = 0
+    for at, row in enumerate(rows):
+        page_bytes += row.payload_bytes
+        if at > start and (at - start == min(size, PAGE) or page_bytes > max_bytes):
+            yield tuple(one.id for one in rows[start:at])
+            start, page_bytes = at, row.payload_bytes
+    if rows:
+        yield tuple(one.id for one in rows[start:])
 
 
 class Action(enum.StrEnum):
