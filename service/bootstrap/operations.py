@@ -224,7 +224,10 @@ def move_outbox(
     if source_url == target_url:
         raise OutboxMoveError("The source and the target are the same outbox.")
     if pending(source_url):
-        raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
+        raise OutboxUnavailableError(
+            "There is no outbox at the source, or its schema is older than this program: run "
+            "`python -m service migrate` with its OUTBOX_URL."
+        )
     with _transfer(source_url) as source:
         return move(source, _target(target_url), actor=actor, progress=progress)
 
@@ -288,7 +291,10 @@ async def open_journal_desk(settings: Settings) -> AsyncIterator[JournalDesk]:
 def _journalled_file(settings: Settings) -> Path:
     path = sqlite_path(settings.store_url)
     if path is None or settings.journal is None:
-        raise OutboxUnavailableError("OUTBOX_JOURNAL names no journal of this outbox.")
+        raise OutboxUnavailableError(
+            "OUTBOX_JOURNAL names no journal of this outbox: set it and OUTBOX_URL as for the "
+            "service."
+        )
     return path
 
 
@@ -299,7 +305,8 @@ def _open_link(
     socket = holder.get("socket")
     if not isinstance(socket, str):
         raise OutboxBusyError(
-            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
+            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands. "
+            "Try again when it has ended."
         )
     return open_link(socket, COMMAND_POLICY)
 

@@ -58,7 +58,7 @@ def move(
         target.metadata.write(source.metadata.read())
         there = total(target)
         if there != wanted:
-            raise OutboxMoveError(f"The target holds {there}, the source {wanted}.")
+            raise OutboxMoveError(f"The target holds {there}, the source {wanted}: move again.")
         source.metadata.note_move(actor, f"left {there.checksum}")
         target.metadata.note_move(actor, f"finished {there.checksum}")
         return Moved(written, there)

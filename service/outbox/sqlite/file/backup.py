@@ -127,7 +127,9 @@ def _copy(
         )
         [(found,)] = reading.execute(_CHECK).fetchall()
     if found != "ok":
-        raise OutboxUnavailableError(f"The outbox is damaged: {found}. So would be its copy.")
+        raise OutboxUnavailableError(
+            f"The outbox is damaged: {found}. So would be its copy: run `outbox recover`."
+        )
     # The copy must be one file: no write-ahead log, whatever opens it next.
     os.pwrite(descriptor, _ROLLBACK_JOURNAL, _JOURNAL_KIND_AT)
 

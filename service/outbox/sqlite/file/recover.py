@@ -148,5 +148,5 @@ def _last_seq(reading: sqlite3.Connection) -> int:
         except sqlite3.Error as error:
             fault = error
     if not found:
-        raise OutboxUnavailableError(f"Nothing in the file can be read: {fault}.")
+        raise OutboxUnavailableError(f"Nothing in the file can be read: {fault}. Restore a backup.")
     return max(found)
