@@ -114,13 +114,16 @@ class StoreLink:
                 async with asyncio.timeout_at(self._patient_until):
                     await changed.wait()
 
-    async def connected(self) -> None:
+    async def connected(self) -> _Session:
         """Wait for the owner. Raises OutboxUnavailableError when it does not come in time."""
-        await self._wait_for_session()
+        await self.wait()
+        if self._session is None:
+            raise OutboxUnavailableError(self._away, retry_after_seconds=1)
+        return self._session
 
     async def call(self, method: Method, arguments: list[object]) -> object:
         """The result of a method. Raises the owner's own errors and OutboxUnavailableError."""
-        session = self._session or await self._wait_for_session()
+        session = self._session or await self.connected()
         answer = await session.ask(method.name, _encode(arguments))
         try:
             return method.decode_result(answer)
@@ -130,16 +133,10 @@ class StoreLink:
 
     async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """`Intake.append` of the store; events that come in one turn share a message."""
-        session = self._session or await self._wait_for_session()
+        session = self._session or await self.connected()
         receipt = session.append(event, key)
         del event, key  # thousands may wait, and the store process has theirs
         return await receipt
-
-    async def _wait_for_session(self) -> _Session:
-        await self.wait()
-        if self._session is None:
-            raise OutboxUnavailableError(self._away, retry_after_seconds=1)
-        return self._session
 
     async def _keep_session(self) -> None:
         loop = asyncio.get_running_loop()
