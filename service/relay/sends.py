@@ -128,7 +128,7 @@ class Ticket:
 
 
 class SendsInFlight:
-    """Hands out senders. `freed` is called with the pool's name when a request ended or left."""
+    """Hands out senders. `freed` is called when one ended or left: true for an isolated one."""
 
     def __init__(self, senders: int, freed: Callable[[bool], None]) -> None:
         self._senders = senders

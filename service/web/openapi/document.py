@@ -189,7 +189,7 @@ class Schemas:
         bodies = [one.body for one in table if one.body]
         answers = [answer for one in table for answer in one.answers.values()]
         kinds = [*(one.kind for one in bodies), *(one.kind for one in answers), ErrorAnswer]
-        types = [kind for kind in dict.fromkeys(map(_hashable, kinds)) if isinstance(kind, type)]
+        types = [*dict.fromkeys(kind for kind in kinds if isinstance(kind, type))]
         described, self.components = _components(types)
         self._described = dict(zip(types, described, strict=True))
         for body in bodies:
@@ -227,10 +227,6 @@ def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
     schema["required"] = list(names)
     for name in names:
         schema["properties"][name].pop("default", None)
-
-
-def _hashable(kind: Kind | None) -> type | None:
-    return kind if isinstance(kind, type) else None
 
 
 def _all_codes() -> list[str]:
