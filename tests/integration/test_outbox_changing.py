@@ -115,6 +115,7 @@ async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -
     assert (await served.inspector.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
     assert (code, out) == (0, "Replayed 0 rows.\n")
+    assert len(await outbox_json(path, "audit")) == 1  # nothing was changed by it
     _, out, _ = await outbox_command(path, "discard", "--user", "u-2")  # its event waits
     assert out == "No rows match; there is nothing to do.\n"
     waiting = ("discard", "--user", "u-2", "--state", "pending")
