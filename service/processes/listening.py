@@ -95,7 +95,7 @@ def _bound(host: str, port: int) -> list[socket.socket]:
                 one = socket.create_server((address, port, *scope), family=family, backlog=BACKLOG)
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
-                fault = OSError(error.errno, f"{reason}: {url_of(host, port)}")
+                fault = OSError(error.errno, f"{reason}: {url_of(host, port)}; set HOST or PORT")
                 if error.errno in _NOT_HERE:
                     continue  # a name of both versions of IP, on a machine that has one of them
                 raise fault from error

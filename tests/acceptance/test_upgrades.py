@@ -102,8 +102,9 @@ async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_
         f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1", WEB_CONCURRENCY=processes
     )
     with socket.create_server(("127.0.0.2", 0)) as taken:
-        in_use = {**settings, "HOST": "127.0.0.2", "PORT": str(taken.getsockname()[1])}
-        said = f"^can't start: .* Address already in use: http://127.0.0.2:{in_use['PORT']}$"
+        port = taken.getsockname()[1]
+        in_use = {**settings, "HOST": "127.0.0.2", "PORT": str(port)}
+        said = f"^can't start: .* in use: http://127.0.0.2:{port}; set HOST or PORT$"
         async with running("serve", environment=in_use, ready=said) as service:
             assert await service.ended() == 1
     away = {**settings, "OUTBOX_URL": "postgresql://127.0.0.1:1/outbox"}

@@ -224,7 +224,7 @@ def test_an_address_of_another_machine_is_named() -> None:
     with (
         pytest.raises(
             OSError,
-            match=r"^\[Errno 99\] Cannot assign requested address: http://192\.0\.2\.1:3000$",
+            match=r"^\[Errno 99\] .* address: http://192\.0\.2\.1:3000; set HOST or PORT$",
         ),
         open_listening("192.0.2.1", 3000),
     ):
@@ -252,14 +252,14 @@ def test_every_address_of_a_host_has_one_port_and_those_of_other_machines_are_le
                 client.settimeout(PATIENCE_SECONDS)
                 client.connect(("127.0.0.1", ports[0]))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: elsewhere)
-    cannot = r"Cannot assign requested address: http://a-name:0$"
+    cannot = r"Cannot assign requested address: http://a-name:0; set HOST or PORT$"
     with pytest.raises(OSError, match=cannot), open_listening("a-name", 0):
         pass
     with socket.create_server(HERE) as taken:
         port = taken.getsockname()[1]
         found = [(*here[0][:4], (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        in_use = f"Address already in use: http://a-name:{port}$"
+        in_use = f"Address already in use: http://a-name:{port}; set HOST or PORT$"
         with pytest.raises(OSError, match=in_use), open_listening("a-name", port):
             pass
         socket.create_server(("127.0.0.2", port)).close()  # nobody listens there
