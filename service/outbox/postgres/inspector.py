@@ -11,7 +11,7 @@ from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.figures import SOON_MS, DeadGroup, OwnerShare, Stats
 from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.postgres.repairs import PostgresDelivery
+from service.outbox.postgres.records import PostgresDelivery
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.storable import storable
 

@@ -1,4 +1,8 @@
-"""Small stored values: those in scopes, samples, acts that change no row.
+"""The small records of an outbox: delivery, scopes, samples, acts that change no row.
+
+The delivery record is one row that every process reads and saves. `revision` grows with every save.
+A save keeps `paused_by`, which only an operator changes; a pause keeps every other field. The
+database stores instants; callers get and give seconds from now.
 
 `scope_revision` grows when any process saves a scope: the save raises one counter in the same
 statement, which the others read every second.
@@ -16,12 +20,41 @@ import msgspec
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import Deed, ids_text, new_act
 from service.outbox.figures import KEPT_MS, Sample
+from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.database.pool import PostgresPool
 from service.supervisor import Supervisor
 from service.untyped_json import decode_untyped_object
 
 _POLL_SECONDS = 1.0
 _NO_ACT = dict.fromkeys(("act", "actor", "action", "detail", "ids"))
+
+
+class PostgresDelivery:
+    """Loads and saves the delivery record."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def load(self) -> DeliveryRecord:
+        """As the port says."""
+        [row] = await self._pool.run("LOAD_DELIVERY")
+        return DeliveryRecord(*row)
+
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        """As the port says."""
+        seconds = max(0.0, record.reopens_in_seconds)
+        given = {**msgspec.structs.asdict(record), "reopens_in_seconds": seconds}
+        [row] = await self._pool.run("SAVE_DELIVERY", given)
+        return DeliveryRecord(*row)
+
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
+    ) -> DeliveryRecord:
+        """Pause or resume delivery, and with `ask_now` end a wait; returns the stored record."""
+        act = audited("pause" if paused else "resume", actor=actor, detail=reason)
+        paused_by = actor if paused else None
+        await self._pool.run("SET_PAUSED", {**act, "paused_by": paused_by, "ask_now": ask_now})
+        return await self.load()
 
 
 class PostgresScopes:

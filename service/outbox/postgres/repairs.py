@@ -1,11 +1,7 @@
-"""The changes of operators: replay, discard, purge, pause; and the delivery record.
+"""The changes of operators: replay, discard, purge.
 
 Nothing here touches a row under a claim. A change, its counts and its audit row are in one commit.
 A purge commits small pages, so that no transaction is long.
-
-The record is one row that every process reads and saves. `revision` grows with every save. A save
-keeps `paused_by`, which only an operator changes; a pause keeps every other field. The database
-stores instants; callers get and give seconds from now.
 """
 
 from __future__ import annotations
@@ -14,46 +10,16 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from service.outbox.audit import ERASED, Act, ErasedRecords, act_of
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Named
+from service.outbox.model import Named
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.queue import Wakeup
-from service.outbox.postgres.records import audited
+from service.outbox.postgres.records import PostgresDelivery, audited
 from service.outbox.storable import storable
 
 _PURGE_PAGE = 500
 _PURGE_PAUSE_SECONDS = 0.02
-
-
-class PostgresDelivery:
-    """Loads and saves the delivery record."""
-
-    def __init__(self, pool: PostgresPool) -> None:
-        self._pool = pool
-
-    async def load(self) -> DeliveryRecord:
-        """As the port says."""
-        [row] = await self._pool.run("LOAD_DELIVERY")
-        return DeliveryRecord(*row)
-
-    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
-        """As the port says."""
-        seconds = max(0.0, record.reopens_in_seconds)
-        given = {**msgspec.structs.asdict(record), "reopens_in_seconds": seconds}
-        [row] = await self._pool.run("SAVE_DELIVERY", given)
-        return DeliveryRecord(*row)
-
-    async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
-    ) -> DeliveryRecord:
-        """Pause or resume delivery, and with `ask_now` end a wait; returns the stored record."""
-        act = audited("pause" if paused else "resume", actor=actor, detail=reason)
-        paused_by = actor if paused else None
-        await self._pool.run("SET_PAUSED", {**act, "paused_by": paused_by, "ask_now": ask_now})
-        return await self.load()
 
 
 class PostgresRepairs:

@@ -28,8 +28,13 @@ from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.postgres.maintenance import PostgresMaintenance
 from service.outbox.postgres.queue import PostgresQueue, Wakeup
 from service.outbox.postgres.quota import PostgresQuota
-from service.outbox.postgres.records import PostgresSamples, PostgresScopes, PostgresTrail
-from service.outbox.postgres.repairs import PostgresDelivery, PostgresRepairs
+from service.outbox.postgres.records import (
+    PostgresDelivery,
+    PostgresSamples,
+    PostgresScopes,
+    PostgresTrail,
+)
+from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor

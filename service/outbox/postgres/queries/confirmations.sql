@@ -1,3 +1,6 @@
+-- name: COUNT_SENT
+SELECT sent FROM outbox.current_totals
+
 -- name: SENT
 -- Sent rows in the order of seq. They are read by the time of their sending, and sorted: the order of
 -- seq begins with dead rows.

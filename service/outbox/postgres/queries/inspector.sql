@@ -24,9 +24,6 @@ SELECT t.delivered, t.dead, t.sent, t.pending + waiting.rows, (SELECT count(*) F
        t.rate, d.*
 FROM outbox.current_totals AS t, outbox.moment, waiting, outbox.delivery_record AS d
 
--- name: COUNT_SENT
-SELECT sent FROM outbox.current_totals
-
 -- name: PAYLOAD
 SELECT payload FROM outbox.events WHERE event_id = %(id)s
 
@@ -52,24 +49,6 @@ WITH newest AS (
 )
 SELECT act, at_ms, actor, action, detail, ids
 FROM newest JOIN outbox.audit USING (act) ORDER BY last DESC, id
-
--- name: ADD_ACT
--- Safe to repeat: an act has one row.
-INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
-SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s
-WHERE NOT EXISTS (SELECT FROM outbox.audit WHERE act = %(act)s)
-
--- name: ADD_SAMPLE
--- Every process offers its sample of a minute; the first one counts.
-WITH dropped AS (DELETE FROM outbox.samples WHERE at_ms < %(oldest_ms)s)
-INSERT INTO outbox.samples (at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason)
-VALUES (%(at_ms)s, %(waiting)s, %(dead)s, %(accepted_rate)s, %(delivered_rate)s, %(state)s,
-        %(reason)s)
-ON CONFLICT (at_ms) DO NOTHING
-
--- name: SAMPLES
-SELECT at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason FROM outbox.samples
-WHERE at_ms >= %(from_ms)s AND at_ms <= %(until_ms)s ORDER BY at_ms
 
 -- name: READ_COUNTS
 -- The folded counts by owner, and the change that they reach to.

@@ -114,30 +114,3 @@ WITH until AS MATERIALIZED (
 )
 SELECT count, CASE WHEN is_full THEN from_ms ELSE end_ms + 1 END, NOT is_full AND end_ms IS NULL
 FROM looked, (SELECT count(*), count(*) >= %(page)s AS is_full FROM picked) AS p
-
--- name: LOAD_DELIVERY
-SELECT * FROM outbox.delivery_record
-
--- name: SAVE_DELIVERY
--- Keeps paused_by.
-UPDATE outbox.delivery SET
-    state = %(state)s, reason = %(reason)s, batch_window = %(window)s, failures = %(failures)s,
-    reopens_at = clock_timestamp() + make_interval(secs => %(reopens_in_seconds)s::float8),
-    since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1,
-    destination = %(destination)s, confirmation = %(confirmation)s
-RETURNING state, reason, batch_window, failures,
-    greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
-    since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
-
--- name: SET_PAUSED
--- Keeps the delivery's own fields. An act that is in the audit changes nothing: the statement is
--- repeated when its answer was lost, and others may have acted since.
-WITH noted AS (
-    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
-    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s
-    WHERE NOT EXISTS (SELECT FROM outbox.audit WHERE act = %(act)s) RETURNING act
-)
-UPDATE outbox.delivery SET paused_by = %(paused_by)s, revision = revision + 1,
-    pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(detail)s END,
-    reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
-FROM noted
