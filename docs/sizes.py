@@ -11,6 +11,7 @@ from service.outbox.storable import MAX_DEPTH
 from service.web.events.followed_event import FollowPolicy
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
+from service.web.intake.incoming import MAX_NAME_CHARS
 from service.web.intake.lenient_json import MAX_EVENTS
 from service.web.server.body import (
     BODY_SECONDS,
@@ -52,6 +53,7 @@ def size_rows() -> Iterator[tuple[str, str]]:
         "body of `POST /e/{key}` and `POST /api/events`",
         f"{spelled_size(MAX_BATCH_BYTES)}, {events}",
     )
+    yield "name and id of such an event", f"{MAX_NAME_CHARS:,} characters each"
     yield "body of sign-ins and of `POST /api/uploads`", spelled_size(MAX_BODY_BYTES)
     yield "body of settings", spelled_size(MAX_SETTINGS_BYTES)
     yield "nesting of a body", f"{MAX_DEPTH} levels"

@@ -100,6 +100,10 @@ def words(values: Iterable[bytes], sentence: str) -> list[tuple[bytes, str]]:
         ),
         *words([b'{"name":"a",}', b'{"name"', b"{"], "An event is not valid JSON"),
         *words([b"{}", b'{"name":""}'], "The event's name must be present"),
+        *words(
+            [b'{"name":"%b"}' % (b"n" * 4_097), b'{"name":"a","id":"%b"}' % (b"i" * 4_097)],
+            "The event's name or id is longer than 4096 characters",
+        ),
         (b'{"name":"a","data":{"x":%b}}' % (b"9" * 309), "A number is out of range"),
         (b'{"name":"a","data":1}', "The event's data must be an object or null"),
         (b'{"name":"a","user":[]}', "The event's user must be an object or null"),
@@ -133,6 +137,11 @@ def test_a_time_is_between_1980_and_2100(ts: int) -> None:
 @pytest.mark.parametrize("name", ["inngest", "\u0130nngestx", "inngest.x/", "xinngest/"])
 def test_only_inngest_s_own_prefix_is_reserved(name: str) -> None:
     assert json.loads(payload(json.dumps({"name": name}).encode()))["name"] == name
+
+
+def test_a_name_and_an_id_have_4096_characters_whatever_their_bytes() -> None:
+    long = "\u0130" * 4_096
+    assert json.loads(payload(json.dumps({"name": long, "id": long}).encode()))["name"] == long
 
 
 @pytest.mark.parametrize("size", [100, LARGE_BYTES + 1])

@@ -12,6 +12,7 @@ from service.errors import (
     TooManyPendingError,
 )
 from service.event_types.body_schema import SEND_AT, SEND_AT_SCHEMA
+from service.web.intake.incoming import MAX_NAME_CHARS
 from service.web.intake.lenient_json import MAX_EVENTS
 from service.web.openapi.endpoint import Body, Parameter, ResponseHeader
 from service.web.server.body import JSON_REFUSALS
@@ -47,10 +48,16 @@ EVENT_EXAMPLE: dict[str, object] = {
     "final": True,
 }
 _EVENT_FIELDS: dict[str, object] = {
-    "name": {"type": "string", "minLength": 1, "description": "Not `inngest/…`."},
+    "name": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME_CHARS,
+        "description": "Not `inngest/…`.",
+    },
     "data": {"type": ["object", "null"]},
     "id": {
         "type": ["string", "null"],
+        "maxLength": MAX_NAME_CHARS,
         "description": "The same name and id within 24 h is the same event.",
     },
     "ts": {"type": ["integer", "null"], "description": "Milliseconds since 1970."},

@@ -49,6 +49,8 @@ from service.web.intake.lenient_json import (
 MAX_SESSIONS = 5
 MAX_KEY_BYTES = 128
 MAX_ID_BYTES = 512
+# Of an event's name and of its id: lists, pages and metrics hold hundreds of them at once.
+MAX_NAME_CHARS = 4_096
 
 _LAYERS = frozenset({"sessions", "propagated_sessions"})
 _RESERVED = "inngest/"
@@ -148,6 +150,8 @@ def _check_large(given: _Given) -> Iterator[None]:
 
 def _event(given: _Given, user: User, owner: str, now_ms: int, meta: Meta) -> Event:
     name = _name(given.name)
+    if max(len(name), len(given.id or "")) > MAX_NAME_CHARS:
+        raise BadEventError(f"The event's name or id is longer than {MAX_NAME_CHARS} characters")
     client_id = storable(given.id) if given.id else None
     ts = _ts(given.ts) or now_ms
     payload = _encode(_Wire(name, ts, given.v, given.data, given.user, given.meta))
