@@ -128,7 +128,8 @@ async def _poison(stage: _Stage) -> None:
     stage.inngest.faults.clear()
     async with open_writing(stage.service.outbox_url) as outbox:
         await outbox.repairs.replay(Named((event_id,), State.DEAD), actor=ACTOR)
-    stage.picture.tell(f"It is dead, with the reason. Repaired, `outbox replay {event_id}`.")
+    stage.picture.tell("It is dead and keeps the reason. The cause is repaired.")
+    stage.picture.tell(f"`outbox replay {event_id} --yes` sends it again.")
 
 
 @contextlib.asynccontextmanager
