@@ -586,7 +586,8 @@ BEGIN
         RAISE EXCEPTION 'the events are not a JSON array' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     SELECT CASE WHEN jsonb_typeof(e) IS DISTINCT FROM 'object' THEN 'an event is a JSON object'
-                WHEN e - named <> '{}' THEN 'an event has a field that append does not know'
+                WHEN e - named <> '{}' THEN 'an event has a field that append does not know: '
+                    || array_to_string(ARRAY(SELECT jsonb_object_keys(e - named)), ', ')
                 WHEN e ->> 'name' = ANY (encrypted_names)
                     THEN 'the data of this event is encrypted: post it to the service'
                 WHEN e ->> 'ts' !~ '^[0-9]{1,15}$' OR e ->> 'send_at' !~ '^[0-9]{1,15}$'

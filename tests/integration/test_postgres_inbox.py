@@ -186,7 +186,7 @@ async def test_many_events_are_appended_in_one_call_in_their_order(
         [(made,)] = connection.execute(many, (Jsonb(events),)).fetchall()
         for bad, words in (
             ([{"name": "n"}], "data of an event is a JSON object"),
-            ([{"name": "n", "data": {}, "userId": "u"}], "a field that append does not know"),
+            ([{"name": "n", "data": {}, "userId": "u"}], "append does not know: userId"),
             ([1], "an event is a JSON object"),
             ([{"name": "n", "data": {}, "ts": "abc"}], "ts and send_at are in milliseconds"),
             ([{"name": "n", "data": {}, "send_at": 1.5}], "ts and send_at are in milliseconds"),
