@@ -1,6 +1,6 @@
 """Looks for alarms every few seconds and tells their changes.
 
-Raised alarms and untold changes are kept with the stored settings before anything is told. So a
+Raised alarms and untold changes are kept in the outbox before anything is told. So a
 restart and another process tell no change a second time, but for a try whose answer was lost: that
 one has the same id.
 """

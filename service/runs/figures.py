@@ -2,8 +2,8 @@
 
 An outage leaves all events without a run. A debounce, a batch, a rate limit or a condition leaves
 some, so a name whose functions have one never misses its runs. Where Inngest does not tell what
-they have, a name misses its runs only if all its events had one before. The names are kept with the
-stored settings.
+they have, a name misses its runs only if all its events had one before. The names are kept in
+the outbox.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Watches whether held events have runs: asks Inngest about a few, at most once a second.
 
-What it knows of each name is kept with the stored settings, so that other processes, the commands
+What it knows of each name is kept in the outbox, so that other processes, the commands
 and the next start know it too. The invariant: it reads bounded pages of delivered rows and stands
 in no event's way.
 """

@@ -1,8 +1,8 @@
 """One process of an outbox watches its runs and tells its alarms; the others wait for its end.
 
-The turn is a small value among the stored settings. It is not exact: two processes that begin in
-the same moment may both watch for a second. So nothing that is done in a turn may hurt when it is
-done twice.
+The turn is a small value in the outbox. It is not exact: two processes that begin in the same
+moment may both watch for a second. So nothing that is done in a turn may hurt when it is done
+twice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A replay of many events at a rate, which outlives its page, the process and a restart.
 
-It is a record among the stored settings: who asked, which events, its progress. The process that
+It is a small record in the outbox: who asked, which events, its progress. The process that
 has the turn replays a few events a second. The invariant: only events that were dead when it was
 confirmed are replayed, and no more than were shown.
 """

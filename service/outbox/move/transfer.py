@@ -53,7 +53,7 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metadata(NamedTuple):
-    """Stored settings, operator actions but moves (oldest first), and who paused delivery."""
+    """The values of scopes, operator actions but moves (oldest first), and who paused delivery."""
 
     scopes: Sequence[Scope]
     audit: Sequence[AuditRow]

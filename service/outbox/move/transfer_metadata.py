@@ -16,7 +16,7 @@ MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
 
 
 def read_metadata(execute: Callable[[str], Any]) -> Metadata:
-    """The settings, the audit and the pause. `execute` returns a cursor."""
+    """The values of scopes, the audit and the pause. `execute` returns a cursor."""
     scopes, audit = execute(SCOPES).fetchall(), execute(AUDIT).fetchall()
     [(paused_by, pause_reason)] = execute(PAUSED).fetchall()
     return Metadata(scopes, audit, paused_by, pause_reason)

@@ -96,7 +96,7 @@ class PostgresTransferEvents:
 
 
 class PostgresTransferMetadata:
-    """The settings, the audit and the pause of the outbox."""
+    """The values of scopes, the audit and the pause of the outbox."""
 
     def __init__(self, session: _Session) -> None:
         self._session = session

@@ -66,7 +66,7 @@ class SqliteTransferEvents:
 
 
 class SqliteTransferMetadata:
-    """The settings, the audit and the pause of the outbox behind `connection`."""
+    """The values of scopes, the audit and the pause of the outbox behind `connection`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
--- The delivery record, stored settings, samples and the audit.
+-- The delivery record, the values of scopes, samples and the audit.
 
 -- name: DELIVERY
 -- The fields of a DeliveryRecord in their order. When the clock was set back after the save, the wait
