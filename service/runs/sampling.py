@@ -42,8 +42,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 class _Name:
     """A sampled name: its events that wait, by their slots, and what is known of its others.
 
-    `last_due_ms` is when its last event is due, `done_ms` when the last one was that was asked
-    about, `asked_in` the turn of that.
+    `last_due_ms` is when its last event is due, as if its own time were no later than when it was
+    seen; `done_ms` when the last one was that was asked about, `asked_in` the turn of that.
     """
 
     slots: dict[int, list[Candidate]] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Sampling:
         if not self._has_room(row.name, due_ms, over_ms):
             return False
         known = self._names[row.name]
-        known.last_due_ms = max(due_ms, known.last_due_ms)
+        known.last_due_ms = max(min(due_ms, now_ms + self._no_run_ms), known.last_due_ms)
         if due_ms > over_ms and due_ms > known.done_ms:
             since_ms = max(row.accepted_at_ms, row.meta.due_at_ms)
             meta = row.meta

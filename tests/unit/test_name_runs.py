@@ -241,6 +241,15 @@ def test_a_name_whose_events_were_due_a_quarter_of_an_hour_ago_makes_room(
     assert {*sampling.names} == {*names, *taken, "mine"} - {*gone}
 
 
+def test_names_whose_events_are_far_ahead_make_room_when_they_are_seen_no_more() -> None:
+    sampling, ahead = Sampling(no_run_seconds=300), Meta(ts_ms=T + 10 * WINDOW_MS)
+    for number in range(MAX_NAMES):
+        assert sampling.offer(msgspec.structs.replace(row(f"n{number}", 0, T), meta=ahead), T)
+    late_ms = T + 300_000 + WINDOW_MS
+    late = [row("late", 0, late_ms - 1), row("late", 0, late_ms)]
+    assert [sampling.offer(one, one.settled_at_ms or 0) for one in late] == [False, True]
+
+
 def test_declared_names_stay() -> None:
     full = Sampling(no_run_seconds=300, always=[f"n{one}" for one in range(MAX_NAMES)])
     taken = [full.offer(row(name, 0, T), T) for name in ("n0", "late")]
