@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import aiohttp
 from aiohttp import web
@@ -35,7 +36,6 @@ from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.documents.document_name import Documents
 from service.encryption import Encryption
-from service.errors import StorageNotConfiguredError
 from service.event_types.declaration import Declaration
 from service.event_types.declared_type import make_event_type
 from service.identity.sessions import Sessions
@@ -104,12 +104,13 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     pages = Pages()
     oidc = oidc_resource(settings, secrets, sessions, proxies, running.http)
     operators = Operators(settings.operator_emails)
+    documents = _documents(settings, running.bucket)
     page = _operator_page(settings, running, authenticator, operators)
     resources: list[Resource] = [
-        *_intake(settings, running, keys),
+        *_intake(documents, running, keys),
         *_events(running, keys, operators),
         AppSettingsResource(running.app_settings, authenticator, operators),
-        Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
+        Uploads(storage=lambda: _storage(documents, running.bucket), user_of=authenticator.user),
         SignIn(sessions, cross_site),
         _dev_sign_in(settings, sessions, cross_site, pages),
         *([oidc] if oidc else []),
@@ -164,18 +165,26 @@ def _dev_sign_in(
     )
 
 
-def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterator[Resource]:
-    """The doors that take events."""
-    bucket, recorder = running.bucket, running.recorder
-    stored, tracing = running.outbox.intake, running.tracing
-    intake = tracing.intake(stored) if tracing else stored
-    digests = _digests(running.encryption)
-    documents = Documents(
+def _documents(settings: Settings, bucket: Bucket | None) -> Documents:
+    return Documents(
         region=settings.s3_region,
         bucket=settings.s3_bucket,
         scope=settings.document_scope,
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
+        missing=settings.missing_storage,
     )
+
+
+def _storage(documents: Documents, bucket: Bucket | None) -> Bucket:
+    documents.require()
+    return cast("Bucket", bucket)  # it is open where nothing is missing
+
+
+def _intake(documents: Documents, running: Running, keys: EventKeyAuth) -> Iterator[Resource]:
+    """The doors that take events."""
+    stored, tracing, recorder = running.outbox.intake, running.tracing, running.recorder
+    intake = tracing.intake(stored) if tracing else stored
+    digests = _digests(running.encryption)
     for declared in running.event_types:
         kind = make_event_type(declared, documents, running.app_settings, running.encryption)
         yield EventRoute(kind, intake, keys.sender(kind.senders), recorder, digests)
@@ -244,13 +253,6 @@ def _operator_page(
         lambda: running.status().detail.get("journal"),
     )
     return OperatorPage(overview, [*lists.routes(), *event.routes(), *changes.routes()])
-
-
-def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
-    if bucket is None:
-        missing = ", ".join(settings.missing_storage)
-        raise StorageNotConfiguredError(f"Not configured: {missing}.")
-    return bucket
 
 
 def _faults(settings: Settings, running: Running) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,20 +145,19 @@ class Documents:
     """The place of the documents, and the facts that an event has of one.
 
     `look_up` returns what is known of a document. `scope` says which documents a user may name.
+    `missing` are the variables without which there is no place.
     """
 
     region: str | None
     bucket: str | None
     look_up: Callable[[str], Awaitable[Mapping[str, Any]]]
     scope: DocumentScope
+    missing: Sequence[str] = ()
 
     def require(self) -> None:
         """Raise StorageNotConfiguredError when the bucket or its region is not set."""
-        if self.region and self.bucket:
-            return
-        named = (("AWS_S3_REGION", self.region), ("AWS_S3_BUCKET", self.bucket))
-        missing = [name for name, value in named if not value]
-        raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
+        if self.missing:
+            raise StorageNotConfiguredError(f"Not configured: {', '.join(self.missing)}.")
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Raise DocumentNameRequiredError or DocumentNameInvalidError for the name in `body`."""
