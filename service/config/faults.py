@@ -173,7 +173,8 @@ def _alarm_faults(settings: Settings) -> Iterator[str]:
     if url is None or url == ALARMS_AS_EVENTS:
         return
     address = _split_url(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
+    host = address.hostname or ""
+    if address.scheme not in ("http", "https") or not (host and _is_host(host)):
         yield f"ALARM_URL: write https://host/path or {ALARMS_AS_EVENTS}"
     if not secret:
         yield "ALARM_SECRET: required with the address in ALARM_URL"

@@ -277,6 +277,7 @@ def webhook_secret(size: int) -> str:
         ("SESSION_SECRET", f" {'x' * 16} , {'y' * 16}", "\u00e9" * 15),
         ("ALARM_URL", "inngest", "ftp://a.test"),
         ("ALARM_URL", "http://a.test/x", "https:///alarms"),
+        ("ALARM_URL", "http://[::1]/x", "https://a..b/alarms"),
         ("ALARM_SECRET", webhook_secret(24), webhook_secret(23)),
         ("ALARM_SECRET", webhook_secret(64), webhook_secret(65)),
         ("ALARM_SECRET", webhook_secret(24), f"{webhook_secret(24)}!"),
