@@ -128,7 +128,7 @@ def test_what_waits_says_all_that_holds_it_up(
         else "delivering: it is being sent; without an answer it is due again in 31 s."
     )
     for due, alone, sends, history in product((0.0, 2.5), (False, True), (0, 1), ((), REFUSED)):
-        because = ", because it was refused: no" if history else ""
+        because = " (refused: no)" if history else ""
         later = f"it is sent{' again' if sends else ''}{', alone,' if alone else ''} in 2.5 s"
         recovers = delivery.state == "recovering"
         free = (

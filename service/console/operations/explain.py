@@ -259,7 +259,7 @@ def _trouble(delivery: DeliveryRecord) -> str | None:
 
 
 def _last_note(row: Row) -> str:
-    return f", because it was {row.history[-1].note}" if row.history else ""
+    return f" ({row.history[-1].note})" if row.history else ""
 
 
 def _horizon(row: Row, now_ms: int) -> str:
