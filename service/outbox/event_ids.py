@@ -22,6 +22,11 @@ IdUses = MutableMapping[tuple[str, str], set[str]]
 log = structlog.get_logger(__name__)
 
 
+def is_forgotten(first_sent_at_ms: int | None, now_ms: int) -> bool:
+    """True when Inngest may have forgotten the id of an event that was first sent then."""
+    return first_sent_at_ms is not None and now_ms - first_sent_at_ms > USED_MS
+
+
 def own_id(event_id: str, owner: str) -> str:
     """The id of `owner` in place of one that another owner uses.
 

@@ -14,7 +14,7 @@ import structlog
 from service.inngest.send_result import SendResult
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event_ids import USED_MS
+from service.outbox.event_ids import is_forgotten
 from service.outbox.model import Batch, SentEntry
 from service.relay.confirmation import ResendReason
 from service.relay.outcome import Outcome
@@ -57,7 +57,7 @@ class Report:
         late = [
             entry.event_id
             for entry in batch.entries
-            if entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > USED_MS
+            if is_forgotten(entry.first_sent_at_ms, now_ms)
         ]
         if late:
             self._recorder.count("sent_past_dedupe_window", len(late))

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import msgspec
 
-from service.console.operations.explain import past_horizon
 from service.console.operations.search import Search
 from service.outbox.audit import Act, chosen_by
+from service.outbox.event_ids import is_forgotten
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.ports import Repairs
 
@@ -84,7 +84,7 @@ async def change_rows(
 
 def late_rows(rows: Iterable[Row], now_ms: int) -> int:
     """The number of rows that Inngest may have forgotten: another send may run them again."""
-    return sum(past_horizon(row, now_ms) for row in rows)
+    return sum(is_forgotten(row.first_sent_at_ms, now_ms) for row in rows)
 
 
 def pages(ids: Sequence[str], size: int = PAGE) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
-from service.outbox.event_ids import USED_MS
+from service.outbox.event_ids import is_forgotten
 from service.outbox.model import DeliveryRecord, Row, State
 from service.runs.figures import NameView
 
@@ -121,12 +121,6 @@ def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
     if view and view.dead:
         dead = "1 is dead" if view.dead == 1 else f"{view.dead:,} are dead"
         yield f"{dead}: `outbox list --state dead --name {name}` shows why."
-
-
-def past_horizon(row: Row, now_ms: int) -> bool:
-    """True when Inngest may have forgotten this event's id."""
-    first = row.first_sent_at_ms
-    return first is not None and now_ms - first > USED_MS
 
 
 def counted(count: int, noun: str) -> str:
@@ -263,9 +257,10 @@ def _last_note(row: Row) -> str:
 
 
 def _horizon(row: Row, now_ms: int) -> str:
-    if not past_horizon(row, now_ms) or row.first_sent_at_ms is None:
+    first = row.first_sent_at_ms
+    if first is None or not is_forgotten(first, now_ms):
         return "."
-    ago = spoken_duration((now_ms - row.first_sent_at_ms) / 1000)
+    ago = spoken_duration((now_ms - first) / 1000)
     return (
         f"; it may first have been sent {ago} ago and Inngest forgets an id after 24 h, so another "
         "send may run its functions a second time."
