@@ -13,6 +13,7 @@ from service.observe.recorder import NullRecorder
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.model import Filter, State
 from service.web.intake.event_batch import BatchRequest, EventBatches
+from service.web.intake.incoming import MAX_NAME_CHARS
 from tests.support.fuzzed_events import fuzzed_bodies
 from tests.support.posting import can_append
 from tests.support.storage import (
@@ -221,12 +222,14 @@ async def test_all_good_events_of_fuzzed_requests_are_stored(outbox: Outbox) -> 
 async def test_texts_that_no_column_takes_as_they_are_do_no_harm(outbox: Outbox) -> None:
     batches = EventBatches(outbox.intake, NullRecorder())
     body = b'[{"name":"a\\u0000b","id":"i\\u0000","data":{"x":"\\u0000"}},{"name":"%s","id":"%s"}]'
-    long = (b"n" * 300_000, b"i" * 300_000)
-    receipts, error = await batches.accept(BatchRequest(user=CRON, body=body % long))
+    long = "".join(chr(0x4E00 + place) for place in range(MAX_NAME_CHARS))  # no index takes 12 KiB
+    receipts, error = await batches.accept(
+        BatchRequest(user=CRON, body=body % (long.encode(), long[::-1].encode()))
+    )
     assert (len(receipts), error) == (2, None)
     rows = await outbox.inspector.rows(Filter(owner=CRON.owner))
     assert [(len(row.name), len(row.meta.wire_id or "")) for row in rows] == [
-        (300_000, 300_000),
+        (MAX_NAME_CHARS, MAX_NAME_CHARS),
         (3, 2),
     ]
     for row in rows:
