@@ -106,6 +106,7 @@ async def test_a_boot_with_the_clock_ahead_frees_no_key(path: Path, clocks: Cloc
         clocks.ran += DAY + 60
         clocks.ahead += DAY + 60
         assert (await outbox.intake.append(event(), key=KEY)).event_id != first.event_id
+        assert (await outbox.intake.append(event(), key=other)).event_id != second.event_id
 
 
 async def test_the_ages_of_rows_are_kept_each_hour_for_a_day(path: Path, clocks: Clocks) -> None:
