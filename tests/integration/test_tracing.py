@@ -253,10 +253,10 @@ class Away(SpanExporter):
 tracing = Tracing(Away())
 with tracing.around_append([]):
     pass
-limits = []
-threading.Thread.join = lambda thread, timeout=None: limits.append(timeout)
+joined = []
+threading.Thread.join = lambda thread, timeout=None: joined.append((timeout, thread.daemon))
 tracing.close()
-assert 3.0 in limits
+assert (3.0, True) in joined
 assert all(one.daemon for one in threading.enumerate()[1:])  # none is waited for at the end
 """
 
