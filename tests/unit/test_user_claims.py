@@ -88,12 +88,13 @@ def test_an_owner_is_an_issuer_s_user_and_an_actor_the_id_that_people_know() -> 
     assert (cron.owner, cron.actor) == ("key cron", "key cron")
 
 
-OPERATORS = Operators(["Kim@Example.com"])
+def operators() -> Operators:
+    return Operators(["Kim@Example.com"])
 
 
 @pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
 def test_a_verified_email_of_the_list_is_an_operators(email):
-    OPERATORS.require(User("dev", "u-1", email, email_verified=True))
+    operators().require(User("dev", "u-1", email, email_verified=True))
 
 
 @pytest.mark.parametrize("listed", [[""], [], [" "]])
@@ -114,6 +115,6 @@ def test_who_has_no_email_is_none_whatever_the_list_says(listed):
     ],
 )
 def test_anyone_else_is_not(user):
-    assert OPERATORS.includes(user) is False
+    assert operators().includes(user) is False
     with pytest.raises(OperatorRequiredError):
-        OPERATORS.require(user)
+        operators().require(user)
