@@ -249,6 +249,7 @@ async def test_each_page_says_this_of_nothing_and_of_much(
         await shown.see(MAIN, "/outbox")
         await shown.see(CHARTS, "/outbox?span=day", '<div id="charts">')
         await shown.see(LIST, "/outbox/events?state=dead", FILTER)
+        assert '<option value="c/lost">' in await operator.see("/outbox/events?state=sent")
         await operator.send("/outbox/pause", ("confirmed", "yes"), ("reason", "moving"))
         await shown.see(MAIN, "/outbox/names")
         yes, large = ("confirmed", "yes"), ("name", "B/LARGE")
