@@ -457,6 +457,8 @@ CREATE FUNCTION outbox.fault(
         -- Inngest lowers a dotted capital I (304) to a plain i.
         WHEN lower(replace(left(name, 8), chr(304), 'i') COLLATE "C") = 'inngest/'
             THEN 'event names that start with inngest/ are reserved'
+        WHEN length(name) > 4096 OR length(id) > 4096
+            THEN 'the name or id of an event is longer than 4096 characters'
         -- A pattern costs 4 us, one with a repetition of up to 255 would cost 80 us.
         WHEN issuer IS NULL OR length(issuer) NOT BETWEEN 1 AND 255
              OR issuer <> 'database' AND issuer ~ '[[:space:]]'
@@ -531,7 +533,7 @@ BEGIN
     -- Each function in an expression costs a transaction 0.5 us, even when it is not called. So a few
     -- find most calls without fault, and only the others are looked at one thing after the other.
     IF (name <> '' AND name NOT LIKE '_______/%' AND said LIKE '{%'
-        AND octet_length(name || said) <= 3145728 AND v = '1'
+        AND octet_length(name) <= 4096 AND octet_length(name || said) <= 3145728 AND v = '1'
         AND (issuer = 'database' OR issuer ~ '^[^[:space:]]+$')
         AND (user_id <> '') IS NOT FALSE AND octet_length(owner) <= 255
         AND num_nonnulls(user_email, user_name, idempotency_key, trace, id, ts, environment, send_at,

@@ -151,6 +151,8 @@ REFUSED = (
     ("'', '{}'", "name of an event"),
     ("NULL, '{}'", "name of an event"),
     ("'Inngest/x', '{}'", "reserved"),
+    ("repeat('ü', 4097), '{}'", "longer than 4096"),
+    ("'n', '{}', id => repeat('ü', 4097)", "longer than 4096"),
     ("'n', '[]'", "data of an event"),
     ("'n', NULL", "data of an event"),
     ("'n', '{}', issuer => 'a b'", "an issuer"),
@@ -173,6 +175,7 @@ def test_a_bad_argument_is_refused_at_once(postgres_url: str) -> None:
         for arguments, words in REFUSED:
             with pytest.raises(psycopg.errors.InvalidParameterValue, match=words):
                 call(connection, arguments)
+        call(connection, "repeat('ü', 4096), '{}', id => repeat('ü', 4096)")
 
 
 async def test_many_events_are_appended_in_one_call_in_their_order(
