@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from typer.testing import CliRunner, Result
 
 from service.console.commands import verify as verify_module
 from service.console.commands.main import app
-from service.console.operations import verification
-from service.console.operations.bulk import pages
+from service.console.operations import bulk, verification
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.inngest_id import decode_ulid, seed
@@ -181,7 +179,7 @@ async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: Fak
 async def test_what_is_missing_is_named_and_what_can_not_be_sent_again_is_counted(
     path: Path, guarded: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(verify_module, "pages", partial(pages, size=15))
+    monkeypatch.setattr(bulk, "PAGE", 15)
     async with SqliteStorage(path).open() as outbox:
         gone = await delivered(outbox, 1)
         await outbox.repairs.purge_payloads(older_than_seconds=-1)

@@ -87,14 +87,13 @@ def late_rows(rows: Iterable[Row], now_ms: int) -> int:
     return sum(is_forgotten(row.first_sent_at_ms, now_ms) for row in rows)
 
 
-def pages(ids: Sequence[str], size: int = PAGE) -> Iterator[tuple[str, ...]]:
-    """The ids in their order, `size` at a time. One statement names PAGE of them at most."""
-    size = min(size, PAGE)
-    return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+def pages(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The ids in their order, PAGE at a time: one statement names no more."""
+    return (tuple(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
 
 
 def _pages_of(rows: Sequence[Row], size: int, max_bytes: float) -> Iterator[tuple[str, ...]]:
-    """As `pages`, with at most so many bytes of payloads; one row is always taken."""
+    """As `pages`, with at most `size` rows and so many bytes of payloads, but at least one row."""
     start = page_bytes = 0
     for at, row in enumerate(rows):
         page_bytes += row.payload_bytes
