@@ -132,7 +132,7 @@ def _sdk_drain(run: Run, *how: str) -> Figures:
 
 def _stats(run: Run, folder: Path) -> None:
     """The whole command, from its start to its end, beside the running service."""
-    command = [sys.executable, "-c", "from service.__main__ import outbox; outbox()"]
+    command = [sys.executable, "-c", "from inngest_outbox.__main__ import outbox; outbox()"]
     environment = {
         **processes.plain_environment(),
         **processes.service_environment("http://127.0.0.1:9", folder),

@@ -99,7 +99,7 @@ def _posting(run: Run, service: Server) -> Callable[[], Figures]:
 @contextlib.contextmanager
 def _service(run: Run, confirm: str, *options: str, count: int = 0) -> Iterator[Server]:
     """A service with `count` waiting rows beside a fake Inngest of its own with these `options`."""
-    command = [sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *options]
+    command = [sys.executable, "-m", "inngest_outbox.dev.fake_inngest", "--port", "0", *options]
     with tempfile.TemporaryDirectory(dir=run.folder) as name, processes.started(command) as fake:
         folder = Path(name)
         if count:

@@ -22,19 +22,19 @@ import structlog
 from aiohttp import web
 
 from bench.meter import Costs, metered
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
-from service.dev.fake_inngest.faults import Hang
-from service.dev.fake_inngest.server import FakeInngest
-from service.identity.user import User
-from service.inngest.send_result import SendResult
-from service.inngest.sender import InngestSender
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event, encode_event
-from service.outbox.keys import IdempotencyKey
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
-from service.relay.relay import Relay, RelayLimits
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.dev.fake_inngest.faults import Hang
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.identity.user import User
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.inngest.sender import InngestSender
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event, encode_event
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.timings import WriterTimings
+from inngest_outbox.relay.relay import Relay, RelayLimits
 
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64

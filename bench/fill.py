@@ -8,7 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.schema import migrate
 
 _USERS = 1000
 

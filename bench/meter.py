@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import aiohttp
 
-from service.outbox.sqlite.file.connection import SqliteConnection
-from service.outbox.sqlite.file.log import WriteAheadLog
+from inngest_outbox.outbox.sqlite.file.connection import SqliteConnection
+from inngest_outbox.outbox.sqlite.file.log import WriteAheadLog
 
 Costs = dict[str, int]
 _WORDS = 5

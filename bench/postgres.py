@@ -27,12 +27,12 @@ import uvloop
 
 from bench.load import post
 from bench.processes import postgres, service_environment, sink, started
-from service.bootstrap.stores import read_event
-from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Settlement
-from service.outbox.postgres.store import ServedPostgresOutbox, open_postgres_outbox
-from service.outbox.schema import migrate
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.bootstrap.stores import read_event
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.model import ClaimRequest, Settlement
+from inngest_outbox.outbox.postgres.store import ServedPostgresOutbox, open_postgres_outbox
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import event
 
@@ -173,7 +173,7 @@ def over_http(url: str, processes: int = 1) -> float:
     with sink() as inngest, tempfile.TemporaryDirectory() as folder:
         changes = {"OUTBOX_URL": url, "WEB_CONCURRENCY": str(processes), "LOG_LEVEL": "warning"}
         environment = {**service_environment(inngest.url, Path(folder)), **changes}
-        command = [sys.executable, "-m", "service", "serve"]
+        command = [sys.executable, "-m", "inngest_outbox", "serve"]
         with started(command, environment, cwd=Path(folder)) as service:
             cookie = service.cookie("/auth/dev-login")
             address = f"{service.url}/api/route"

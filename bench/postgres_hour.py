@@ -27,9 +27,9 @@ import psycopg
 from bench.arrivals import Arrivals, noted_arrivals
 from bench.postgres import CONCURRENCY, opened
 from bench.processes import postgres
-from service.outbox.model import ClaimRequest, Settlement
-from service.outbox.postgres.store import ServedPostgresOutbox
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.model import ClaimRequest, Settlement
+from inngest_outbox.outbox.postgres.store import ServedPostgresOutbox
+from inngest_outbox.outbox.schema import migrate
 from tests.support.fleet import Client, client, environment, running
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import event

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from bench.processes import postgres, service, sink
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
 
 SETTLE_SECONDS, WATCH_SECONDS = 8.0, 30.0

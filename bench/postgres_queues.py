@@ -26,9 +26,9 @@ import psycopg
 
 from bench.postgres import opened
 from bench.processes import postgres
-from service.outbox.model import ClaimRequest, Settlement
-from service.outbox.queries import statements
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.model import ClaimRequest, Settlement
+from inngest_outbox.outbox.queries import statements
+from inngest_outbox.outbox.schema import migrate
 from tests.support.postgres_server import find_binaries
 from tests.support.storage import event
 

@@ -73,7 +73,7 @@ def counted_syncs(run: Run, sink: Server, **changes: str) -> dict[str, int]:
     with tempfile.TemporaryDirectory(dir=run.folder) as name:
         folder, counts = Path(name), Path(name) / "syncs"
         command = [strace, "-f", "--seccomp-bpf", "-c", "-e", "trace=fsync,fdatasync"]
-        command += ["-o", str(counts), sys.executable, "-m", "service", "serve"]
+        command += ["-o", str(counts), sys.executable, "-m", "inngest_outbox", "serve"]
         environment = {**processes.service_environment(sink.url, folder), "PORT": "0", **changes}
         with processes.started(command, environment, cwd=folder) as service:
             cookie = service.cookie("/auth/dev-login")

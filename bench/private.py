@@ -20,11 +20,11 @@ from bench.rounds import Figures, Run, in_turns, medians, ratio
 _CONNECTIONS = 64
 _ROWS = 50_000
 _UNWIPED = """
-from service.outbox.sqlite.file import connection
+from inngest_outbox.outbox.sqlite.file import connection
 pragmas = connection._WRITER_PRAGMAS.replace("secure_delete = ON", "secure_delete = OFF")
 assert pragmas != connection._WRITER_PRAGMAS
 connection._WRITER_PRAGMAS = pragmas
-from service.processes.main import app
+from inngest_outbox.processes.main import app
 app(["serve"])
 """
 
@@ -50,7 +50,10 @@ def measure(run: Run) -> None:
     run.found("cpu_encrypted", ratio(found["sealed"], found["plain"], "cpu_us"))
     drains = in_turns(
         run.rounds,
-        {"wiped": lambda: _drain(run, "-m", "service", "serve"), "kept": lambda: _unwiped(run)},
+        {
+            "wiped": lambda: _drain(run, "-m", "inngest_outbox", "serve"),
+            "kept": lambda: _unwiped(run),
+        },
     )
     run.found("drain_wiped", ratio(drains["wiped"], drains["kept"], "per_second"))
     run.found("cpu_wiped", ratio(drains["wiped"], drains["kept"], "cpu_us"))

@@ -140,7 +140,7 @@ def started(
 def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
     """The fake Inngest that only counts and answers."""
     return started(
-        [sys.executable, "-m", "service.dev.fake_inngest", "--port", str(port), "--sink"]
+        [sys.executable, "-m", "inngest_outbox.dev.fake_inngest", "--port", str(port), "--sink"]
     )
 
 
@@ -159,7 +159,7 @@ def service(
     inngest_url: str, folder: Path, *, send_timeout: float = 10, port: int = 0, **changes: str
 ) -> contextlib.AbstractContextManager[Server]:
     """The real service on an SQLite outbox in `folder`, delivering to `inngest_url`."""
-    command = [sys.executable, "-m", "service", "serve"]
+    command = [sys.executable, "-m", "inngest_outbox", "serve"]
     environment = {
         **service_environment(inngest_url, folder),
         "OUTBOX_SEND_TIMEOUT": str(send_timeout),
@@ -197,7 +197,7 @@ def plain_environment() -> dict[str, str]:
     """This environment without what would configure the service or the SDK."""
     ours = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT}/service"}
 
 
 def arrivals(sink: Server) -> int:

@@ -14,14 +14,14 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from joserfc.jwe import JWERegistry, encrypt_compact
 
-from service.app_settings.app_settings import AppSettings
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, Flavour, _derive_key
-from service.identity.nextauth import next_auth_readers as readers
-from service.identity.session_revision import SessionRevisions
-from service.identity.sessions import Sessions
-from service.identity.user import User
-from service.web.server.cross_site import CrossSite
+from inngest_outbox.app_settings.app_settings import AppSettings
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, Flavour, _derive_key
+from inngest_outbox.identity.nextauth import next_auth_readers as readers
+from inngest_outbox.identity.session_revision import SessionRevisions
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.identity.user import User
+from inngest_outbox.web.server.cross_site import CrossSite
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ADA = User("dev", "u-1", "ada@example.com", "Ada", "org-1")

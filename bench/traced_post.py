@@ -29,7 +29,7 @@ class Trace:
     """Calls of functions of `service/` while `on`; aiohttp ends it when the answer has left."""
 
     def __init__(self, tree: Path) -> None:
-        self._home = f"{tree / 'service'}{os.sep}"
+        self._home = f"{tree / 'service' / 'inngest_outbox'}{os.sep}"
         self.on = False
         self.calls: list[str] = []
 
@@ -80,7 +80,7 @@ def main() -> None:
     threading.Thread(target=_client, args=(port, trace), daemon=True).start()
     threading.setprofile(trace)
     sys.setprofile(trace)
-    from service.__main__ import main as serve
+    from inngest_outbox.__main__ import main as serve
 
     serve()
 

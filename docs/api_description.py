@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.config.settings import Settings
 
 
 def whole_service(folder: Path) -> Settings:

@@ -39,15 +39,17 @@ def room_rows() -> Iterator[tuple[str, str, str]]:
     for room in judged:
         named = [_within(path) for path in mutated if _room(path) == room]
         yield f"`{room}`", ", ".join(named) or "none", f"{made[room] or 'none'}"
-    folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
+    folders = {
+        path.parent.name for path in (ROOT / "service" / "inngest_outbox").glob("*/__init__.py")
+    }
     yield ", ".join(f"`{room}`" for room in sorted(folders - {*judged})), "none", "none"
 
 
 def _room(path: str) -> str:
-    """The folder of a module right below `service/`, or the module itself."""
-    return path.split("/")[1].removesuffix(".py")
+    """The folder of a module right below `service/inngest_outbox/`, or the module itself."""
+    return path.split("/")[2].removesuffix(".py")
 
 
 def _within(path: str) -> str:
     """The module's path in its room, as `sqlite/writer`."""
-    return path.removesuffix(".py").split("/", 2)[-1]
+    return path.removesuffix(".py").split("/", 3)[-1]

@@ -24,14 +24,14 @@ from typer.main import get_command
 from docs.api_description import description
 from docs.judges import room_rows, trial_rows
 from docs.sizes import size_rows, spelled_size
-from service.config.settings import Settings
-from service.config.variables import VARIABLES
-from service.console.commands import main as outbox_script
-from service.observe.metrics import VOCABULARY, Metric
-from service.processes import main as service_script
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.variables import VARIABLES
+from inngest_outbox.console.commands import main as outbox_script
+from inngest_outbox.observe.metrics import VOCABULARY, Metric
+from inngest_outbox.processes import main as service_script
 
 DOCS = Path(__file__).parent
-_PROGRAMS = {"python -m service": service_script.app, "outbox": outbox_script.app}
+_PROGRAMS = {"python -m inngest_outbox": service_script.app, "outbox": outbox_script.app}
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
 
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> int:
             (DOCS / table.page).write_text(current(table), encoding="utf-8")
     if "--check" in arguments and stale:
         pages = ", ".join(table.page for table in stale)
-        sys.stderr.write(f"Not current: {pages}. Run python docs/reference.py.\n")
+        sys.stderr.write(f"Not current: {pages}. Run python -m docs.reference.\n")
         return 1
     return 0
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from service.app_settings.app_settings import MAX_SETTINGS_BYTES
-from service.documents.document_name import MAX_NAME_BYTES, MAX_UPLOAD_BYTES
-from service.outbox.event import MAX_EVENT_BYTES
-from service.outbox.storable import MAX_DEPTH
-from service.web.events.followed_event import FollowPolicy
-from service.web.intake.event_batch import MAX_BATCH_BYTES
-from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
-from service.web.intake.incoming import MAX_NAME_CHARS
-from service.web.intake.lenient_json import MAX_EVENTS
-from service.web.server.body import (
+from inngest_outbox.app_settings.app_settings import MAX_SETTINGS_BYTES
+from inngest_outbox.documents.document_name import MAX_NAME_BYTES, MAX_UPLOAD_BYTES
+from inngest_outbox.outbox.event import MAX_EVENT_BYTES
+from inngest_outbox.outbox.storable import MAX_DEPTH
+from inngest_outbox.web.events.followed_event import FollowPolicy
+from inngest_outbox.web.intake.event_batch import MAX_BATCH_BYTES
+from inngest_outbox.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
+from inngest_outbox.web.intake.incoming import MAX_NAME_CHARS
+from inngest_outbox.web.intake.lenient_json import MAX_EVENTS
+from inngest_outbox.web.server.body import (
     BODY_SECONDS,
     MAX_BODY_BYTES,
     SLOW_SECONDS,
     SLOWEST_BYTES_A_SECOND,
 )
-from service.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
-from service.web.server.request_parser import (
+from inngest_outbox.web.server.body_budget import FREE_BYTES, WAIT_SECONDS
+from inngest_outbox.web.server.request_parser import (
     BODY_PER_FRAMING,
     FRAMING_BYTES,
     HEAD_BYTES,
@@ -28,7 +28,7 @@ from service.web.server.request_parser import (
     MAX_PIPELINED,
     PIECE_BYTES,
 )
-from service.web.server.server import LINGER_SECONDS, ServerPolicy
+from inngest_outbox.web.server.server import LINGER_SECONDS, ServerPolicy
 
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
 

@@ -1,46 +1,8 @@
-"""The entry points of `inngest-outbox`, which is `python -m service`, and of `outbox`."""
+"""`python -m service` in a clone: the program of inngest_outbox, which lies in this folder."""
 
-from __future__ import annotations
-
-import os
+import runpy
 import sys
-from io import TextIOWrapper
-from typing import cast
+from pathlib import Path
 
-from service.loading import loading
-
-_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
-
-
-def main() -> None:
-    """Run the command that the arguments name."""
-    _open_streams()
-    with loading():
-        from service.processes.main import main as run
-    run()
-
-
-def outbox() -> None:
-    """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
-    _open_streams()
-    try:
-        with loading():
-            from service.console.commands.main import main as run
-        run()
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-
-
-def _open_streams() -> None:
-    """Open those of the standard streams that are closed: no other file may take their place.
-
-    What is printed is UTF-8, whatever the locale.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if not getattr(sys, name):
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    cast("TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", errors="replace")
-
-
-if __name__ == "__main__":
-    main()
+sys.path.insert(0, str(Path(__file__).parent))
+runpy.run_module("inngest_outbox", run_name="__main__", alter_sys=True)

@@ -13,9 +13,9 @@ import hypothesis
 import psycopg
 import pytest
 
-from service.config.outbox_url import sqlite_url
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.schema import migrate
+from inngest_outbox.config.outbox_url import sqlite_url
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.schema import migrate
 from tests.support.judges import Judge
 from tests.support.postgres_rows import EMPTY_OUTBOX, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres, share_cluster

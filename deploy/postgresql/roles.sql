@@ -1,6 +1,6 @@
 -- Two roles for an outbox in a schema of its own. Run this once as a superuser, in the database of
 -- the outbox, before the first migration; it may be run again. Then give both a password.
---   outbox_owner   owns the tables: python -m service migrate, outbox move
+--   outbox_owner   owns the tables: python -m inngest_outbox migrate, outbox move
 --   outbox_runner  reads and writes rows, and nothing else: the service and its commands
 -- An application that appends in SQL needs:
 --   GRANT USAGE ON SCHEMA outbox TO it; GRANT EXECUTE ON FUNCTION outbox.append TO it;

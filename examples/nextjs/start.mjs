@@ -16,7 +16,7 @@ if (!existsSync(python)) {
   console.error("The service is not installed. Run `make nextjs` in the repository's folder.");
   process.exit(1);
 }
-const started = [start(python, ["-m", "service", "serve", "--fake-inngest"], new URL(service).port)];
+const started = [start(python, ["-m", "inngest_outbox", "serve", "--fake-inngest"], new URL(service).port)];
 await ready(`${service}/healthz`);
 spawnSync("npm", ["run", "--silent", "types", "--", service, "-o", "outbox.d.ts"], { stdio: "inherit" });
 started.push(start("node", ["node_modules/next/dist/bin/next", "dev"], port));

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.front_end import FRONT, SECRET
 from tests.support.memory_folder import memory_folder

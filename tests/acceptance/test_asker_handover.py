@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.beside import beside
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.fleet import Client, Process, client, running

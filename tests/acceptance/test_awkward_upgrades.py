@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.config.outbox_url import sqlite_file
-from service.dev.fake_inngest.server import FakeInngest
-from service.processes.process_pool import STOPS
+from inngest_outbox.config.outbox_url import sqlite_file
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.processes.process_pool import STOPS
 from tests.support.front_processes import all_gone, children_of, two_fronts
 from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, ENDLESS_ON_POSTGRES, is_migrating
@@ -64,8 +64,8 @@ async def test_a_version_with_a_module_that_does_not_load_changes_nothing(
     ):
         before = children_of(parent)
         for name, module in (
-            ("Store process", "service/relay/relay.py"),
-            ("Front process 1", "service/bootstrap/web.py"),
+            ("Store process", "service/inngest_outbox/relay/relay.py"),
+            ("Front process 1", "service/inngest_outbox/bootstrap/web.py"),
             ("Store process", "inngest.py"),  # the SDK, which no module loads at its beginning
         ):
             broken = program / module
@@ -91,7 +91,7 @@ async def test_a_store_that_can_not_write_takes_the_outbox_from_no_other(
     ):
         before = children_of(parent)
         add_migration(program, "SELECT 1;")  # the old version runs on the schema after its own
-        code = program / "service/outbox/sqlite/health.py"
+        code = program / "service/inngest_outbox/outbox/sqlite/health.py"
         text = code.read_text()
         code.write_text(
             text + "\n\nSqliteHealth.failure = property(lambda _: 'The disk is full.')\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import Hang, Reset
+from inngest_outbox.dev.fake_inngest.faults import Hang, Reset
 from tests.support import scenarios
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.demo.demo import _missing, _Stage
-from service.dev.demo.picture import DemoPicture
-from service.dev.demo.posts import DemoPosts
-from service.dev.demo.service import DemoService
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.demo.demo import _missing, _Stage
+from inngest_outbox.dev.demo.picture import DemoPicture
+from inngest_outbox.dev.demo.posts import DemoPosts
+from inngest_outbox.dev.demo.service import DemoService
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import ROOT
 
 
 @pytest.mark.slow
 async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "demo", "--quick", "--posts-per-second", "60"),
+        *(sys.executable, "-m", "inngest_outbox", "demo", "--quick", "--posts-per-second", "60"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from bench.fill import fill
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.sqlite.file.lock import writer_of
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.sqlite.file.lock import writer_of
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import client, environment, running
 from tests.support.locked_bytes import WANTED, locked
@@ -126,7 +126,7 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
     async with trial(tmp_path / "outbox.db") as one:
         await asyncio.to_thread(fill_delivered, one.path, 60_000)
         purging = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.console.commands.main", "purge"),
+            *(sys.executable, "-m", "inngest_outbox.console.commands.main", "purge"),
             *("--older-than", "0s", "--yes", "--url", f"sqlite:///{one.path}"),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

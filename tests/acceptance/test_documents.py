@@ -16,10 +16,10 @@ import aiohttp
 import boto3
 import pytest
 
-from service.bootstrap import web_part
-from service.dev.fake_inngest.server import FakeInngest
-from service.documents import bucket
-from service.documents.bucket import Bucket
+from inngest_outbox.bootstrap import web_part
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.documents import bucket
+from inngest_outbox.documents.bucket import Bucket
 from tests.support.fleet import environment
 from tests.support.s3_server import running_s3
 from tests.support.service_here import service_here

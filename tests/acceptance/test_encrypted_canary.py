@@ -11,9 +11,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service.dev.fake_inngest.faults import ScriptedAnswer
-from service.dev.fake_inngest.server import FakeInngest
-from service.encryption import Encryption
+from inngest_outbox.dev.fake_inngest.faults import ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.encryption import Encryption
 from tests.support.fleet import environment, running
 from tests.support.operator_pages import OPERATOR, Visitor, visitor
 from tests.support.outbox_command import outbox_command

@@ -12,7 +12,7 @@ import pytest
 from inngest.experimental import mocked
 from inngest_encryption import EncryptionMiddleware
 
-from service.encryption import Encryption
+from inngest_outbox.encryption import Encryption
 from tests.support.node_packages import with_packages
 
 KEY = "my-secret-key"

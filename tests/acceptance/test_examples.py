@@ -12,7 +12,7 @@ import boto3
 import pytest
 from dotenv import dotenv_values
 
-from service.dev.fake_inngest.event_api import EventApi
+from inngest_outbox.dev.fake_inngest.event_api import EventApi
 from tests.support.examples import (
     ROOT,
     Example,

@@ -35,8 +35,13 @@ async def source(tmp_path: Path) -> tuple[Path, list[str]]:
 async def command(shim: DiskShim, *arguments: str) -> tuple[int, str]:
     """The exit code and the errors of `outbox …`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from service.console.commands.main import app; app()", *arguments),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **shim.environment},
+        *(
+            sys.executable,
+            "-c",
+            "from inngest_outbox.console.commands.main import app; app()",
+            *arguments,
+        ),
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/service", **shim.environment},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )

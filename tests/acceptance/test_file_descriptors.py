@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from service.dev.fake_inngest.faults import Reset
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.faults import Reset
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.poster import Poster
 from tests.support.storage import eventually

@@ -14,8 +14,8 @@ from typing import Self
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.figures import Stats
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.figures import Stats
 from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.postgres_server import PostgresServer

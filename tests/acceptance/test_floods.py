@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.floods import FLOODS, KEY, cost
 

@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.config.outbox_url import url_in_schema
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.link.served import running_service
+from inngest_outbox.config.outbox_url import url_in_schema
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.link.served import running_service
 from tests.support.fleet import ROOT, START_SECONDS, STOP_SECONDS, client, environment, running
 from tests.support.front_processes import (
     all_gone,
@@ -149,7 +149,7 @@ async def test_a_service_serves_beside_a_module_of_its_name_where_its_standard_s
                 **settings,
                 **manager.environment,
                 **SELDOM,
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": f"{ROOT}:{ROOT}/service",
             },
         )
         try:

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.errors import OutboxBusyError
-from service.outbox.schema import migrate
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.errors import OutboxBusyError
+from inngest_outbox.outbox.schema import migrate
 from tests.acceptance.conftest import module_fixture
 from tests.support.fleet import Client, Process, client
 from tests.support.front_processes import (

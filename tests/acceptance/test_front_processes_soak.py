@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from bench.fill import fill
-from service.config.outbox_url import sqlite_file
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.config.outbox_url import sqlite_file
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import delivered
@@ -97,7 +97,7 @@ def _broken(module: str, more: str = "") -> Callable[[Path, int], None]:
     """A version whose `module` does not load, or is changed by `more`."""
 
     def install_it(program: Path, _: int) -> None:
-        path = program / "service" / module
+        path = program / "service" / "inngest_outbox" / module
         text = path.read_text()
         path.write_text(f"{text}\n\n{more}\n" if more else f"import no_such_module\n{text}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Client, Process, client
 from tests.support.front_processes import children_of, delivered, two_fronts
 from tests.support.installed import add_migration, install

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.examples import ROOT
 from tests.support.fleet import environment, running
 
@@ -64,7 +64,7 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
             cwd=tmp_path,
             env={
                 **os.environ,
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": f"{ROOT}:{ROOT}/service",
                 "SCHEMATHESIS_HOOKS": "tests.support.fuzz_checks",
             },
             stdout=asyncio.subprocess.PIPE,

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port
 from tests.support.sdk_senders import (

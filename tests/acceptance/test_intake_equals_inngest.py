@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.ledger import Arrival
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.ledger import Arrival
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.fuzzed_events import fuzzed_bodies
 from tests.support.inngest_process import EVENT_KEY, REAL, real_inngest_process

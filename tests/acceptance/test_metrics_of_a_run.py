@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.dev.fake_inngest.faults import Match, Poison
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.faults import Match, Poison
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment
 from tests.support.outbox_command import outbox_json
 from tests.support.poster import Poster

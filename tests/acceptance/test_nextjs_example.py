@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.fleet import environment, running
 from tests.support.front_server import FrontServer

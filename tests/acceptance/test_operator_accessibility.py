@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import ScriptedAnswer
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.faults import ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.node_packages import ROOT, installed
 from tests.support.operator_pages import served, sign_in_browser

@@ -16,12 +16,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.console.operations import bulk, search
-from service.console.pages import desk, lists
-from service.dev.fake_inngest.server import FakeInngest
-from service.observe.printable import printable
-from service.outbox.model import Named, State
-from service.outbox.sqlite.repairs import SqliteRepairs
+from inngest_outbox.console.operations import bulk, search
+from inngest_outbox.console.pages import desk, lists
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.observe.printable import printable
+from inngest_outbox.outbox.model import Named, State
+from inngest_outbox.outbox.sqlite.repairs import SqliteRepairs
 from tests.support.operator_pages import (
     OPERATOR,
     Visitor,

@@ -21,16 +21,16 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
-from service.console.pages import desk, lists, overview
-from service.dev.fake_inngest.faults import Hang
-from service.dev.fake_inngest.server import FakeInngest
-from service.observe.printable import escaped_json
-from service.outbox.clock import wall_now_ms
-from service.outbox.event import Meta
-from service.outbox.figures import MINUTE_MS, Sample
-from service.outbox.model import Filter, Named, Retry, Row, Settlement
-from service.runs.figures import NAMES, KeptNames, NameView
-from service.runs.turn import SCOPE
+from inngest_outbox.console.pages import desk, lists, overview
+from inngest_outbox.dev.fake_inngest.faults import Hang
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.observe.printable import escaped_json
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample
+from inngest_outbox.outbox.model import Filter, Named, Retry, Row, Settlement
+from inngest_outbox.runs.figures import NAMES, KeptNames, NameView
+from inngest_outbox.runs.turn import SCOPE
 from tests.support.operator_pages import (
     Visitor,
     bury,

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import BrowserError, chromium
 from tests.support.fleet import running
 from tests.support.operator_pages import (

@@ -12,14 +12,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.__main__ import outbox
-from service.console.commands.main import app
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.__main__ import outbox
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.fleet import ROOT
 from tests.support.outbox_command import SCRIPT
 from tests.support.storage import append_all
 
-MODULE = (sys.executable, "-m", "service.console.commands.main")
+MODULE = (sys.executable, "-m", "inngest_outbox.console.commands.main")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_ctrl_c_while_it_loads_ends_it_with_130(monkeypatch: pytest.MonkeyPatch)
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("service.console.commands.main.main", interrupted)
+    monkeypatch.setattr("inngest_outbox.console.commands.main.main", interrupted)
     with pytest.raises(SystemExit) as end:
         outbox()
     assert end.value.code == 130

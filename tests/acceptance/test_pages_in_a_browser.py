@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.fleet import environment, running
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.identity.cookie_session import CookieSessionStorage, SignedIn
-from service.identity.user import User
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.identity.cookie_session import CookieSessionStorage, SignedIn
+from inngest_outbox.identity.user import User
 from tests.support.browser import Browser, chromium
 from tests.support.fleet import environment, running
 from tests.support.front_end import SECRET

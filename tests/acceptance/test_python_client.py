@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs.api_description import description
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.python_packages import installed, run_with
 

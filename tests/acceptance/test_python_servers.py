@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import ROOT, environment, running
 from tests.support.python_packages import installed, run_with
 from tests.support.storage import PATIENCE_SECONDS

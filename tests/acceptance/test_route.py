@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.poster import Poster
 from tests.support.storage import eventually

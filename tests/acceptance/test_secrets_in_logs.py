@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.dev.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_command import outbox_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.outbox_command import outbox_command
 from tests.support.poster import Poster

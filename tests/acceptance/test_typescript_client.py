@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.fleet import Process, environment, running
 from tests.support.front_server import FrontServer

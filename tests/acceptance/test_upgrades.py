@@ -12,9 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.schema import migrate
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import all_gone, children_of, delivered, more_accepted

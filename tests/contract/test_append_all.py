@@ -7,10 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
-from service.errors import IdempotencyKeyReusedError
-from service.outbox.event import Meta
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter
+from inngest_outbox.errors import IdempotencyKeyReusedError
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Filter
 from tests.support.calls import aged, key, pending, replayed
 from tests.support.storage import Outbox, Storage, ask, claim, event, ids
 

@@ -8,11 +8,11 @@ import itertools
 import msgspec
 import pytest
 
-from service.outbox.event import Event, Meta
-from service.outbox.event_ids import USED_MS
-from service.outbox.inngest_id import WantedEvent
-from service.outbox.model import Filter, Settlement, State
-from service.outbox.row_lookup import RowLookup
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.event_ids import USED_MS
+from inngest_outbox.outbox.inngest_id import WantedEvent
+from inngest_outbox.outbox.model import Filter, Settlement, State
+from inngest_outbox.outbox.row_lookup import RowLookup
 from tests.support.storage import Outbox, Storage, claim, deliver, event
 
 SHOP, CRON = "key shop", "key cron"

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
-from service.outbox.limits import FairShare
-from service.outbox.model import Filter, Named, Retry, Settlement
+from inngest_outbox.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from inngest_outbox.outbox.limits import FairShare
+from inngest_outbox.outbox.model import Filter, Named, Retry, Settlement
 from tests.support.calls import key, pending, replayed
 from tests.support.named_rows import named
 from tests.support.storage import (

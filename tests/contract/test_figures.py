@@ -6,11 +6,11 @@ import asyncio
 
 import msgspec
 
-from service.console.operations.sampler import History
-from service.console.operations.views import Movement, stats_view
-from service.outbox.event import Meta
-from service.outbox.figures import KEPT_MS, MINUTE_MS, OwnerShare, Sample
-from service.outbox.model import Filter, Named, Retry, Settlement
+from inngest_outbox.console.operations.sampler import History
+from inngest_outbox.console.operations.views import Movement, stats_view
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.figures import KEPT_MS, MINUTE_MS, OwnerShare, Sample
+from inngest_outbox.outbox.model import Filter, Named, Retry, Settlement
 from tests.support.calls import aged
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, Storage, append_all, claim, deliver, event

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.console.operations.bulk import find_all
-from service.console.operations.search import (
+from inngest_outbox.console.operations.bulk import find_all
+from inngest_outbox.console.operations.search import (
     Counted,
     Found,
     Listing,
@@ -15,7 +15,7 @@ from service.console.operations.search import (
     find_ids,
     list_rows,
 )
-from service.outbox.model import Dead, Filter, Settlement, State
+from inngest_outbox.outbox.model import Dead, Filter, Settlement, State
 from tests.support.calls import aged
 from tests.support.rows import bury_all, one_of_each
 from tests.support.storage import Outbox, append_all, claim, deliver, event
@@ -44,7 +44,7 @@ async def test_a_row_is_found_by_how_its_id_begins(outbox: Outbox) -> None:
 async def test_a_search_for_a_beginning_of_too_many_ids_says_that_it_is_cut(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.console.operations.search.MOST_OF_PREFIX", 2)
+    monkeypatch.setattr("inngest_outbox.console.operations.search.MOST_OF_PREFIX", 2)
     looking = Search(outbox.inspector, outbox.positions)
     for event_id, is_cut in (("019e-aa", False), ("019e-ab", True), ("019e-ac", True)):
         await outbox.intake.append(named(event_id))
@@ -316,7 +316,7 @@ async def test_a_listing_says_of_how_many_it_is_a_part(
     assert (paused.words, paused.found.paused_at_ms is None) == ("3 of more than 3", False)
     many = Found(part.found.rows * 600)
     assert Listing(many, 1_202, is_bounded=False).words == "1,200 of 1,202"
-    monkeypatch.setattr("service.console.operations.search.MAX_COUNTED", 4)
+    monkeypatch.setattr("inngest_outbox.console.operations.search.MAX_COUNTED", 4)
     for limit, words in ((2, "2 of more than 4"), (6, "6 of more than 6")):
         assert (await list_rows(patient, patient, Filter(limit=limit))).words == words
 

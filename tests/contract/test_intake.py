@@ -7,13 +7,13 @@ import asyncio
 import msgspec
 import pytest
 
-from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
-from service.identity.user import User
-from service.observe.recorder import NullRecorder
-from service.outbox.keys import IdempotencyKey, Receipt
-from service.outbox.model import Filter, State
-from service.web.intake.event_batch import BatchRequest, EventBatches
-from service.web.intake.incoming import MAX_NAME_CHARS
+from inngest_outbox.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from inngest_outbox.identity.user import User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt
+from inngest_outbox.outbox.model import Filter, State
+from inngest_outbox.web.intake.event_batch import BatchRequest, EventBatches
+from inngest_outbox.web.intake.incoming import MAX_NAME_CHARS
 from tests.support.fuzzed_events import fuzzed_bodies
 from tests.support.posting import can_append
 from tests.support.storage import (

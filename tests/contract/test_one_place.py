@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import IdempotencyKeyReusedError
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Batch, Dead, Filter, Isolated, Retry, Settlement, State
+from inngest_outbox.errors import IdempotencyKeyReusedError
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Batch, Dead, Filter, Isolated, Retry, Settlement, State
 from tests.support.memory_outbox import MemoryStorage
 from tests.support.named_rows import named
 from tests.support.postgres_rows import empty_outbox

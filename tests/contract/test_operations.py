@@ -7,13 +7,13 @@ import asyncio
 import msgspec
 import pytest
 
-from service.console.operations.actions import SessionSignOuts
-from service.console.operations.bulk import change_rows
-from service.identity.session_revision import SessionRevisions
-from service.outbox.audit import ErasedRecords, act_of
-from service.outbox.figures import MINUTE_MS, Sample
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Dead, Filter, Named, Retry, Settlement, State
+from inngest_outbox.console.operations.actions import SessionSignOuts
+from inngest_outbox.console.operations.bulk import change_rows
+from inngest_outbox.identity.session_revision import SessionRevisions
+from inngest_outbox.outbox.audit import ErasedRecords, act_of
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Dead, Filter, Named, Retry, Settlement, State
 from tests.support.named_rows import named
 from tests.support.rows import bury, bury_all, one_of_each
 from tests.support.storage import (

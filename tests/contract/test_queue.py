@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from service.outbox.event import Meta
-from service.outbox.model import Batch, ClaimRequest, Isolated, Retry, Settlement, State
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import Batch, ClaimRequest, Isolated, Retry, Settlement, State
 from tests.support.storage import (
     Outbox,
     Storage,

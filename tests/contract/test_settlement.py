@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.outbox.inngest_id import PREFIX_BYTES
-from service.outbox.model import (
+from inngest_outbox.outbox.inngest_id import PREFIX_BYTES
+from inngest_outbox.outbox.model import (
     Batch,
     Dead,
     Filter,

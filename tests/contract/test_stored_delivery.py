@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from service.outbox.model import DeliveryRecord
+from inngest_outbox.outbox.model import DeliveryRecord
 from tests.support.storage import Outbox, Storage
 
 pytestmark = pytest.mark.in_memory_too

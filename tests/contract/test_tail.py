@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.console.operations import tail as tail_module
-from service.console.operations.tail import Tail
-from service.outbox.model import Filter, Named, Retry, Row, Settlement, State
+from inngest_outbox.console.operations import tail as tail_module
+from inngest_outbox.console.operations.tail import Tail
+from inngest_outbox.outbox.model import Filter, Named, Retry, Row, Settlement, State
 from tests.support.rows import bury
 from tests.support.storage import Outbox, append_all, claim, event
 

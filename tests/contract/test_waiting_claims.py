@@ -8,8 +8,8 @@ import time
 import msgspec
 import pytest
 
-from service.outbox.event import Event, Meta
-from service.outbox.model import Named, Retry, Settlement, State
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.model import Named, Retry, Settlement, State
 from tests.support.storage import (
     Outbox,
     append_all,

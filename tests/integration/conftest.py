@@ -17,12 +17,12 @@ import boto3
 import pytest
 from botocore.loaders import create_loader
 
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.documents import bucket as documents_bucket
-from service.documents.bucket import Bucket
-from service.outbox.postgres.database import pool as postgres_pool
-from service.outbox.sqlite import store as sqlite_store
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.documents import bucket as documents_bucket
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.outbox.postgres.database import pool as postgres_pool
+from inngest_outbox.outbox.sqlite import store as sqlite_store
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages

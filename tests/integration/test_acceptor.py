@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.errors import ConfigurationError
-from service.observe.file_descriptors import is_out_of_descriptors
-from service.observe.recorder import NullRecorder
-from service.processes.acceptor import listen_on
-from service.processes.listening import open_listening
-from service.web.server.proxies import Proxies, proxies_key
-from service.web.server.server import HttpServer
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.observe.file_descriptors import is_out_of_descriptors
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.processes.acceptor import listen_on
+from inngest_outbox.processes.listening import open_listening
+from inngest_outbox.web.server.proxies import Proxies, proxies_key
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.open_files import open_files
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
@@ -74,7 +74,7 @@ async def test_many_connections_that_wait_are_accepted_in_one_turn() -> None:
 async def test_connections_leave_some_or_of_few_a_quarter_of_file_descriptors_to_the_process(
     monkeypatch: pytest.MonkeyPatch, wanted: int, left: int
 ) -> None:
-    monkeypatch.setattr("service.processes.acceptor._OWN_HANDLES", wanted)
+    monkeypatch.setattr("inngest_outbox.processes.acceptor._OWN_HANDLES", wanted)
     monkeypatch.setattr("resource.getrlimit", lambda _: (40, 400))
     assert await accepted_at_once() == 40 - left
 
@@ -175,7 +175,7 @@ async def test_a_client_that_goes_while_it_is_connected_is_let_go(
 async def test_a_stop_in_a_shortage_is_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.processes.acceptor._FULL_SECONDS", 0.05)
+    monkeypatch.setattr("inngest_outbox.processes.acceptor._FULL_SECONDS", 0.05)
     with Troubled(socket.create_server(("127.0.0.1", 0)), []) as listening:
         async with serving(listening, "one") as server:
             with socket.create_connection(listening.getsockname()):
@@ -300,7 +300,7 @@ def passed(monkeypatch: pytest.MonkeyPatch, *sockets: socket.socket) -> int:
     for handle, one in enumerate(sockets, first):
         os.dup2(one.fileno(), handle)
         one.close()
-    monkeypatch.setattr("service.processes.listening._FIRST_PASSED", first)
+    monkeypatch.setattr("inngest_outbox.processes.listening._FIRST_PASSED", first)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", str(len(sockets)))
     return first

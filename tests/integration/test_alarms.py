@@ -20,17 +20,17 @@ import pytest
 from aiohttp import web
 from inngest.experimental import mocked
 
-from service.alarms.alarm_watch import ALARMS
-from service.alarms.changes import Notice
-from service.alarms.targets import AlarmEvents, Webhook
-from service.dev.fake_inngest.faults import TooLarge
-from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest
-from service.errors import TooManyPendingError
-from service.outbox.model import Filter, Named, Row, State
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.relay import Relay
-from service.runs.turn import SCOPE
+from inngest_outbox.alarms.alarm_watch import ALARMS
+from inngest_outbox.alarms.changes import Notice
+from inngest_outbox.alarms.targets import AlarmEvents, Webhook
+from inngest_outbox.dev.fake_inngest.faults import TooLarge
+from inngest_outbox.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.errors import TooManyPendingError
+from inngest_outbox.outbox.model import Filter, Named, Row, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.relay.relay import Relay
+from inngest_outbox.runs.turn import SCOPE
 from tests.support.fleet import ROOT
 from tests.support.storage import Outbox, eventually
 from tests.support.watched_service import SECRET, Receiver, post, receiver, watched_service

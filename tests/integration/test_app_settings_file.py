@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.app_settings.app_settings import load_defaults
-from service.errors import ConfigurationError
+from inngest_outbox.app_settings.app_settings import load_defaults
+from inngest_outbox.errors import ConfigurationError
 
 
 def test_a_file_of_defaults_takes_the_place_of_the_packaged_ones(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 
 from bench import front_door, goals, results
 from bench.fill import fill
-from service.identity.user import User
-from service.outbox.event import encode_event
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import encode_event
 
 _FOUND = {
     "goals": {

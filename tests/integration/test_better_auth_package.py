@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from aiohttp import ClientSession, CookieJar
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.config.settings import Settings
 
 pytestmark = pytest.mark.slow
 

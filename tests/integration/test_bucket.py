@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.documents.bucket import Bucket, DocumentObject
-from service.errors import DocumentNotFoundError, StorageUnavailableError
+from inngest_outbox.documents.bucket import Bucket, DocumentObject
+from inngest_outbox.errors import DocumentNotFoundError, StorageUnavailableError
 from tests.support.large_object import LargeObject
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -52,7 +52,7 @@ async def test_download_gives_every_byte_in_order(bucket, s3, monkeypatch):
     s3.put_object(Bucket=bucket.name, Key="a", Body=content, ContentType="text/plain")
     got = bytearray()
     async with opened(bucket.name, ask_seconds=0.0) as hasty:  # a download may take its time
-        monkeypatch.setattr("service.documents.bucket._OPEN_SECONDS", 0.0)
+        monkeypatch.setattr("inngest_outbox.documents.bucket._OPEN_SECONDS", 0.0)
         found = await hasty.download("a", got.extend)
     assert got == content
     assert found.size_bytes == len(content)

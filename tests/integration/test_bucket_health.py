@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import botocore.exceptions
 import pytest
 
-from service.documents.boto import Boto
-from service.documents.bucket import Bucket, BucketHealth
-from service.errors import StorageUnavailableError
+from inngest_outbox.documents.boto import Boto
+from inngest_outbox.documents.bucket import Bucket, BucketHealth
+from inngest_outbox.errors import StorageUnavailableError
 from tests.support.storage import eventually
 from tests.support.virtual_time import in_virtual_time
 

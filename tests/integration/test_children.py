@@ -21,14 +21,14 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.config.settings import Settings
-from service.errors import ConfigurationError, OutboxUnavailableError
-from service.observe.logs import LogStream
-from service.observe.metrics import SHARED_FOLDER, forget_gauges, shared_registry
-from service.outbox.link.socket_folder import STORE, listen_in
-from service.outbox.link.store_link import open_link
-from service.processes.banner import Announcer
-from service.processes.child_process import (
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import ConfigurationError, OutboxUnavailableError
+from inngest_outbox.observe.logs import LogStream
+from inngest_outbox.observe.metrics import SHARED_FOLDER, forget_gauges, shared_registry
+from inngest_outbox.outbox.link.socket_folder import STORE, listen_in
+from inngest_outbox.outbox.link.store_link import open_link
+from inngest_outbox.processes.banner import Announcer
+from inngest_outbox.processes.child_process import (
     READY,
     WAITS,
     Child,
@@ -37,9 +37,9 @@ from service.processes.child_process import (
     lifeline,
     tell_fault,
 )
-from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
-from service.processes.parent import _greet
-from service.processes.startup import (
+from inngest_outbox.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
+from inngest_outbox.processes.parent import _greet
+from inngest_outbox.processes.startup import (
     allow_many_connections,
     exit_on_fault,
     on_hangup,
@@ -52,13 +52,13 @@ from tests.support.virtual_time import in_virtual_time
 
 TELLS = """
 import sys
-from service.processes.child_process import tell_fault
+from inngest_outbox.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096 + "wr")
 """
 SIGNALLED = """
 import asyncio, os, signal, structlog
-from service.observe.logs import configure_logs
-from service.processes.startup import stop_on_signals
+from inngest_outbox.observe.logs import configure_logs
+from inngest_outbox.processes.startup import stop_on_signals
 async def main():
     stop_on_signals(configure_logs(level="info", format_name="json"))
     structlog.get_logger().info("last_words")
@@ -69,7 +69,7 @@ asyncio.run(main())
 """
 RECORDS = """
 import sys
-from service.observe.metrics import PrometheusRecorder
+from inngest_outbox.observe.metrics import PrometheusRecorder
 recorder = PrometheusRecorder()
 recorder.count("task_restarts", task="relay")
 for name in ("event_loop_lag_seconds", "oldest_pending_seconds"):
@@ -79,7 +79,7 @@ sys.stdin.read()
 """
 LINGERS = """
 import functools
-from service.processes import acceptor, front_process, main
+from inngest_outbox.processes import acceptor, front_process, main
 front_process._LINGER_SECONDS = 3600.0  # longer than any patience, and so are idle connections
 acceptor.ServerPolicy = functools.partial(acceptor.ServerPolicy, keep_alive_seconds=3600.0)
 main.main()
@@ -127,7 +127,7 @@ async def test_what_a_child_said_before_its_end_is_heard_after_it(
 ) -> None:
     """Another process that has its line is not waited for."""
     for seconds, fault in ((PATIENCE_SECONDS, "no room"), (0, None)):
-        monkeypatch.setattr("service.processes.child_process._LAST_WORDS_SECONDS", seconds)
+        monkeypatch.setattr("inngest_outbox.processes.child_process._LAST_WORDS_SECONDS", seconds)
         parent, child = socket.socketpair()
         parent.settimeout(0)
         with child:
@@ -240,7 +240,7 @@ async def child(
     outbox: Path,
     listening: socket.socket,
     *options: str,
-    program: tuple[str, str] = ("-m", "service"),
+    program: tuple[str, str] = ("-m", "inngest_outbox"),
 ) -> AsyncIterator[Served]:
     said: asyncio.Queue[bytes] = asyncio.Queue()
     command = [sys.executable, *program, "serve", *options]

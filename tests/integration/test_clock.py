@@ -10,12 +10,12 @@ import msgspec
 import psycopg
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.inngest.send_result import SendResult, Signal
-from service.outbox.event_ids import USED_MS
-from service.outbox.model import Retry, Settlement, State
-from service.relay.outcome import Outcome
-from service.relay.report import Report
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.inngest.send_result import SendResult, Signal
+from inngest_outbox.outbox.event_ids import USED_MS
+from inngest_outbox.outbox.model import Retry, Settlement, State
+from inngest_outbox.relay.outcome import Outcome
+from inngest_outbox.relay.report import Report
 from tests.support.delivery import delivering
 from tests.support.delivery_world import Remembering
 from tests.support.storage import (

@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.console.commands import main as outbox_script
+from inngest_outbox.console.commands import main as outbox_script
 from tests.support.fleet import ROOT
 from tests.support.storage import PATIENCE_SECONDS
 

@@ -17,20 +17,20 @@ from aiohttp import web
 from structlog.testing import capture_logs
 from yarl import URL
 
-from service.bootstrap import delivery, stores, watching, web_part
-from service.bootstrap.identity import session_secrets
-from service.config.settings import Settings
-from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.documents.bucket import Bucket
-from service.encryption import Encryption
-from service.errors import ConfigurationError
-from service.identity.user import User
-from service.outbox.event import Event, Meta
-from service.relay.relay import Relay
-from service.supervisor import Supervisor
-from service.web.server.body_budget import Share, body_budget_key
-from service.web.server.proxies import proxies_key
+from inngest_outbox.bootstrap import delivery, stores, watching, web_part
+from inngest_outbox.bootstrap.identity import session_secrets
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.encryption import Encryption
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.relay.relay import Relay
+from inngest_outbox.supervisor import Supervisor
+from inngest_outbox.web.server.body_budget import Share, body_budget_key
+from inngest_outbox.web.server.proxies import proxies_key
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_command import outbox_command, outbox_json

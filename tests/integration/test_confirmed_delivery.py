@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.bootstrap import delivery
-from service.dev.fake_inngest.faults import Reset
-from service.dev.fake_inngest.server import FakeInngest
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter, Row, State
-from service.relay import unconfirmed
+from inngest_outbox.bootstrap import delivery
+from inngest_outbox.dev.fake_inngest.faults import Reset
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.relay import unconfirmed
 from tests.support.confirmed_delivery import (
     append_events,
     confirmed_delivery,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench.costs import BASELINE, differences, measure
-from service.outbox.sqlite import maintenance
+from inngest_outbox.outbox.sqlite import maintenance
 
 
 @pytest.fixture(autouse=True)

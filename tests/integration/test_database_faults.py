@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from service.processes.main import app
+from inngest_outbox.processes.main import app
 from tests.support.outbox_command import outbox_command
 from tests.support.postgres_server import PostgresServer
 

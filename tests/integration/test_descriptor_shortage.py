@@ -8,8 +8,8 @@ import errno
 import pytest
 from structlog.testing import capture_logs
 
-from service.observe import file_descriptors
-from service.observe.file_descriptors import DescriptorShortage
+from inngest_outbox.observe import file_descriptors
+from inngest_outbox.observe.file_descriptors import DescriptorShortage
 from tests.support.figures import Figures
 from tests.support.virtual_time import in_virtual_time, now
 

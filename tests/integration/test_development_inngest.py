@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.config.settings import Settings
-from service.config.values import InngestAddress
-from service.dev.fake_inngest.server import FakeInngest
-from service.errors import ConfigurationError
-from service.processes import development_inngest
-from service.processes.development_inngest import open_inngest
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.values import InngestAddress
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.processes import development_inngest
+from inngest_outbox.processes.development_inngest import open_inngest
 from tests.support.storage import PATIENCE_SECONDS
 
 NOWHERE = InngestAddress("http://127.0.0.1:9", "http://127.0.0.1:9", "key", None)

@@ -1,4 +1,4 @@
-"""`python -m service worker` and `check`: what they print, and how they end."""
+"""`python -m inngest_outbox worker` and `check`: what they print, and how they end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service.config.settings import Settings
-from service.dev.demo.demo import Pace
-from service.dev.fake_inngest.faults import ScriptedAnswer
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.dev.demo.demo import Pace
+from inngest_outbox.dev.fake_inngest.faults import ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
 from tests.support.service_command import service_command
 from tests.support.storage import PATIENCE_SECONDS
@@ -32,9 +32,9 @@ def command(tmp_path, monkeypatch):
 def test_a_worker_that_can_not_start_exits_with_a_sentence_for_each_fault(tmp_path):
     def said(code: int, *options: str, **environ: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "service", "worker", *options],
+            [sys.executable, "-m", "inngest_outbox", "worker", *options],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT}/service", **environ},
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
@@ -86,7 +86,7 @@ def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp
     for said in ("applied 0001_first\n", "nothing to apply\n"):
         done = command("migrate", OUTBOX_URL=f"sqlite:///{tmp_path / 'outbox.db'}")
         assert (done.exit_code, done.stdout) == (0, said)
-    monkeypatch.setattr("service.outbox.schema.migrate", lambda _: ["0002_a", "0003_b"])
+    monkeypatch.setattr("inngest_outbox.outbox.schema.migrate", lambda _: ["0002_a", "0003_b"])
     assert command("migrate").stdout == "applied 0002_a\napplied 0003_b\n"
 
 
@@ -97,7 +97,7 @@ def test_the_demo_has_its_pace_and_ends_with_its_code(command, monkeypatch):
         paces.append(pace)
         return 1
 
-    monkeypatch.setattr("service.dev.demo.demo.demo", demo)
+    monkeypatch.setattr("inngest_outbox.dev.demo.demo.demo", demo)
     assert command("demo", "--posts-per-second", "0.5").exit_code == 2
     assert command("demo").exit_code == 1
     assert command("demo", "--quick", "--posts-per-second", "60").exit_code == 1
@@ -111,7 +111,7 @@ OTHER = "{name: a/b, path: /api/a, document: true, body: {type: object, required
 def test_a_worker_without_a_documents_event_exits_with_a_sentence(
     command, tmp_path, monkeypatch, changed
 ):
-    monkeypatch.setattr("service.processes.main.configure_logs", lambda **_: None)
+    monkeypatch.setattr("inngest_outbox.processes.main.configure_logs", lambda **_: None)
     (tmp_path / "types.yaml").write_text(f"types: [{OTHER}, {{path: /api/route, {changed}}}]")
     done = command("worker", EVENT_TYPES_FILE="types.yaml")
     assert done.exit_code == 2
@@ -123,8 +123,8 @@ def test_a_worker_serves_the_documents_event_by_its_name(command, tmp_path, monk
         served.append((client.app_id, event_name))
 
     served = []
-    monkeypatch.setattr("service.processes.worker.run_worker", run_worker)
-    monkeypatch.setattr("service.processes.main.configure_logs", lambda **_: None)
+    monkeypatch.setattr("inngest_outbox.processes.worker.run_worker", run_worker)
+    monkeypatch.setattr("inngest_outbox.processes.main.configure_logs", lambda **_: None)
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
     assert command("worker", EVENT_TYPES_FILE="types.yaml").exit_code == 0
     assert served == [("documents", "files/uploaded")]

@@ -10,18 +10,18 @@ import yaml
 from typer.main import get_command
 
 from docs import reference
-from service.bootstrap.web import _OWN_SEARCH
-from service.config.settings import Settings
-from service.config.variables import VARIABLES
-from service.console.commands import main as outbox_script
-from service.errors import RefusedError
-from service.observe.metrics import VOCABULARY
-from service.outbox.link.store_link import LinkPolicy
-from service.processes import acceptor, child_supervisor, development_inngest, front_process
-from service.processes import main as service_script
-from service.runs.turn import WatchPace
-from service.web.events.followed_event import FollowPolicy
-from service.web.server import body_budget, errors, server
+from inngest_outbox.bootstrap.web import _OWN_SEARCH
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.variables import VARIABLES
+from inngest_outbox.console.commands import main as outbox_script
+from inngest_outbox.errors import RefusedError
+from inngest_outbox.observe.metrics import VOCABULARY
+from inngest_outbox.outbox.link.store_link import LinkPolicy
+from inngest_outbox.processes import acceptor, child_supervisor, development_inngest, front_process
+from inngest_outbox.processes import main as service_script
+from inngest_outbox.runs.turn import WatchPace
+from inngest_outbox.web.events.followed_event import FollowPolicy
+from inngest_outbox.web.server import body_budget, errors, server
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,7 +94,7 @@ def test_a_page_says_the_figure_of_the_code(page: str, sentence: str) -> None:
 @pytest.mark.parametrize("table", reference.TABLES, ids=lambda table: table.name)
 def test_a_table_from_the_code_is_current(table: reference.Table) -> None:
     stale = reference.written(table) != reference.current(table)
-    assert not stale, "run python docs/reference.py"
+    assert not stale, "run python -m docs.reference"
 
 
 def test_the_table_of_error_codes_has_each_code_with_its_status() -> None:
@@ -121,7 +121,9 @@ def test_each_alert_has_a_section_of_the_runbook_and_each_section_an_alert() -> 
 
 def test_each_variable_has_its_meaning() -> None:
     told = [name for meanings in VARIABLES.values() for name in meanings]
-    assert sorted(told) == sorted(Settings.variables()), "service/config/variables.py"
+    assert sorted(told) == sorted(Settings.variables()), (
+        "service/inngest_outbox/config/variables.py"
+    )
 
 
 def test_metrics_that_pages_name_exist() -> None:
@@ -193,7 +195,7 @@ def test_tests_that_pages_name_exist() -> None:
 def test_commands_that_pages_name_exist() -> None:
     programs = {
         "outbox": set(get_command(outbox_script.app).commands),
-        "python -m service": set(get_command(service_script.app).commands),
+        "python -m inngest_outbox": set(get_command(service_script.app).commands),
         "make": set(re.findall(r"^([a-z-]+):", text(ROOT / "Makefile"), re.MULTILINE)),
     }
     for program, known in programs.items():
@@ -212,7 +214,10 @@ def test_pages_and_the_makefile_agree_how_long_a_target_takes() -> None:
 
 def test_options_that_pages_name_exist() -> None:
     wrong = []
-    for program, app in (("outbox", outbox_script.app), ("python -m service", service_script.app)):
+    for program, app in (
+        ("outbox", outbox_script.app),
+        ("python -m inngest_outbox", service_script.app),
+    ):
         known = {
             name: {
                 one for option in command.params for one in (*option.opts, *option.secondary_opts)

@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.bootstrap.operations import needed_keys
-from service.console.operations.actions import Payloads
-from service.encryption import MARK, Encryption
-from service.errors import ConfigurationError
-from service.event_types.types_file import check_encryption, load_event_types
-from service.observe.recorder import NullRecorder
-from service.outbox.model import Dead, Settlement
-from service.web.intake.lenient_json import BadEventError
-from service.web.intake.sealed_events import SealedEvents
+from inngest_outbox.bootstrap.operations import needed_keys
+from inngest_outbox.console.operations.actions import Payloads
+from inngest_outbox.encryption import MARK, Encryption
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.event_types.types_file import check_encryption, load_event_types
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.model import Dead, Settlement
+from inngest_outbox.web.intake.lenient_json import BadEventError
+from inngest_outbox.web.intake.sealed_events import SealedEvents
 from tests.support.declared_service import declared_service
 from tests.support.outbox_command import outbox_command
 from tests.support.service_command import service_command

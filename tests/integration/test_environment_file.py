@@ -23,7 +23,7 @@ def said(folder: Path, *command: str, **environ: str) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**plain, **BARE, "PYTHONPATH": str(ROOT), **environ},
+        env={**plain, **BARE, "PYTHONPATH": f"{ROOT}:{ROOT}/service", **environ},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_service_reads_the_file_and_prefers_the_environment(folder: Path) -> None:
-    lines = said(folder, sys.executable, "-m", "service", "check", PORT="4001").splitlines()
+    lines = said(folder, sys.executable, "-m", "inngest_outbox", "check", PORT="4001").splitlines()
     assert {"OUTBOX_RETENTION=3d", "PORT=4001", "INNGEST_DEV=http://127.0.0.1:1"} <= set(lines)
 
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_no_text_is_a_fault_in_one_sentence(folder: Path) -> None
     sentence = ".env: it is no text in UTF-8, or has a zero byte\n"
     for raw in (b"PORT=3\x00\n", b"# M\xfcller\nPORT=3999\n"):
         (folder / ".env").write_bytes(raw)
-        found = said(folder, sys.executable, "-m", "service", "check")
+        found = said(folder, sys.executable, "-m", "inngest_outbox", "check")
         assert found == f"configuration: {sentence}"
     assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
     quiet = ("sh", "-c", '"$@" 2>/dev/null; echo $?', "sh")
@@ -67,7 +67,10 @@ def test_a_file_that_can_not_be_read_is_a_fault_in_one_sentence(folder: Path) ->
     (folder / ".env").unlink()
     (folder / ".env").symlink_to("/proc/self/mem")
     sentence = ".env: it can't be read: Input/output error\n"
-    assert said(folder, sys.executable, "-m", "service", "check") == f"configuration: {sentence}"
+    assert (
+        said(folder, sys.executable, "-m", "inngest_outbox", "check")
+        == f"configuration: {sentence}"
+    )
     assert said(folder, *SCRIPT, "stats") == f"outbox: {sentence}"
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.console.commands import owners
-from service.console.operations.erasure import Certificate
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.audit import Deed
-from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event
-from service.outbox.figures import MINUTE_MS, Sample
-from service.outbox.model import Dead, Filter, Retry, Settlement
-from service.outbox.schema import migrate
+from inngest_outbox.console.commands import owners
+from inngest_outbox.console.operations.erasure import Certificate
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.audit import Deed
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample
+from inngest_outbox.outbox.model import Dead, Filter, Retry, Settlement
+from inngest_outbox.outbox.schema import migrate
 from tests.support.operator_pages import deliverable, served
 from tests.support.outbox_command import outbox, outbox_command, outbox_json
 from tests.support.storage import (
@@ -133,7 +133,7 @@ async def test_a_certificate_says_where_postgresql_keeps_bytes_for_a_time(
 async def test_an_erasure_that_left_events_exits_with_1(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.console.commands.owners._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("inngest_outbox.console.commands.owners._PATIENCE_SECONDS", 0.0)
     async with PostgresStorage(postgres_url).open() as store:
         for _ in range(2):
             await store.intake.append(of_owner(OWNER))

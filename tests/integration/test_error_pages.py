@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 from yarl import URL
 
-from service.identity.nextauth import NEXT_AUTH_4
-from service.identity.sessions import Sessions
-from service.web.server.security_headers import page_policy
+from inngest_outbox.identity.nextauth import NEXT_AUTH_4
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.web.server.security_headers import page_policy
 from tests.support.service_client import service_client
 from tests.support.session_tokens import SECRET, make
 

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.errors import InvalidFieldError, InvalidJsonError
-from service.event_types.event_type import EventType
-from service.identity.user import User
-from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest
-from service.outbox.sqlite.store import open_sqlite_outbox
-from service.web.intake.event_route import EventRoute
+from inngest_outbox.errors import InvalidFieldError, InvalidJsonError
+from inngest_outbox.event_types.event_type import EventType
+from inngest_outbox.identity.user import User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.model import ClaimRequest
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.web.intake.event_route import EventRoute
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "event-types.md"
 

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from docs.api_description import description, whole_service
-from service.bootstrap.service import run_service
-from service.errors import ConfigurationError
-from service.event_types.declaration import RESERVED_PATHS
-from service.event_types.types_file import load_event_types
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.event_types.declaration import RESERVED_PATHS
+from inngest_outbox.event_types.types_file import load_event_types
 
 REPORT = {
     "name": "report/requested",

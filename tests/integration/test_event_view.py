@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.console.operations.search import SearchPolicy
-from service.identity.user import User
-from service.observe.printable import masked
-from service.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
-from service.web.events.event_view import EventView, event_view
+from inngest_outbox.console.operations.search import SearchPolicy
+from inngest_outbox.identity.user import User
+from inngest_outbox.observe.printable import masked
+from inngest_outbox.outbox.model import ClaimRequest, Dead, Retry, Settlement, State
+from inngest_outbox.web.events.event_view import EventView, event_view
 from tests.support.followed_events import event, followed_events
 from tests.unit.test_name_runs import T, row
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from service.identity.user import User
-from service.outbox.event import Event
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event
 from tests.support.service_client import Client, service_client
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.event_api import SEED_HEADER
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.dev.fake_inngest.event_api import SEED_HEADER
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.batches import EVENTS
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
@@ -76,7 +76,7 @@ async def test_a_restart_serves_the_same_address_with_the_same_ledger(http):
 async def fake_process(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The process and its address."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *options),
+        *(sys.executable, "-m", "inngest_outbox.dev.fake_inngest", "--port", "0", *options),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout
@@ -105,7 +105,7 @@ async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api
         *(
             sys.executable,
             "-m",
-            "service.dev.fake_inngest",
+            "inngest_outbox.dev.fake_inngest",
             "--port",
             inngest_api.url.split(":")[-1],
         ),

@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.faults import (
+from inngest_outbox.dev.fake_inngest.faults import (
     Cut,
     Drip,
     Hang,
@@ -20,7 +20,7 @@ from service.dev.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.batches import EVENTS, POISONED, post
 
 

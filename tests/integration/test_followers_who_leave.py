@@ -7,9 +7,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from service.observe.recorder import NullRecorder
-from service.web.events.followed_event import FollowPolicy
-from service.web.server.server import HttpServer
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.web.events.followed_event import FollowPolicy
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.followed_events import event, followed_events
 from tests.support.raw_http import listening
 from tests.support.service_client import service_client

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.outbox.event import Meta
-from service.outbox.model import ClaimRequest, Settlement, State
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import ClaimRequest, Settlement, State
 from tests.support.followed_events import QUICK, event, followed_events, run
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

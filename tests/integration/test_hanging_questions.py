@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from service.bootstrap import web_part
-from service.identity.user import User
-from service.outbox.event import Event
-from service.outbox.model import Filter, State
-from service.web.events.followed_event import FollowPolicy
+from inngest_outbox.bootstrap import web_part
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.model import Filter, State
+from inngest_outbox.web.events.followed_event import FollowPolicy
 from tests.support.service_client import service_client
 from tests.support.storage import eventually
 

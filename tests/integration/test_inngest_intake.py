@@ -14,18 +14,18 @@ from unittest import mock
 import pytest
 from aiohttp import ClientResponse
 
-from service.bootstrap.service import Service
-from service.errors import OutboxUnavailableError
-from service.outbox.inngest_id import (
+from inngest_outbox.bootstrap.service import Service
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.inngest_id import (
     COUNTER_BITS,
     ENVIRONMENT_HEADER,
     SEED_HEADER,
     decode_ulid,
     seed,
 )
-from service.outbox.model import Filter
-from service.web.intake.event_batch import MAX_BATCH_BYTES
-from service.web.intake.inngest_intake import OWN_EVENTS
+from inngest_outbox.outbox.model import Filter
+from inngest_outbox.web.intake.event_batch import MAX_BATCH_BYTES
+from inngest_outbox.web.intake.inngest_intake import OWN_EVENTS
 from tests.support.raw_http import send
 from tests.support.service_client import Client, service_client
 

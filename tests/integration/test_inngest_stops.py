@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.model import Filter, State
+from inngest_outbox.outbox.model import Filter, State
 from tests.support.confirmed_delivery import append_events, confirmed_delivery, self_hosted
 from tests.support.inngest_process import (
     REAL,

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
 
-from service.identity.bearer_tokens import BearerTokens
-from service.identity.jwks import Jwks
+from inngest_outbox.identity.bearer_tokens import BearerTokens
+from inngest_outbox.identity.jwks import Jwks
 from tests.support.storage import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow

@@ -29,31 +29,31 @@ from aiohttp import ClientSession
 from botocore.exceptions import ClientError
 from structlog.testing import capture_logs
 
-from service.bootstrap import journal as journal_parts
-from service.bootstrap.stores import open_outbox
-from service.config.settings import Settings
-from service.console.operations.explain import counted
-from service.documents.boto import s3_errors
-from service.documents.bucket import Bucket
-from service.errors import (
+from inngest_outbox.bootstrap import journal as journal_parts
+from inngest_outbox.bootstrap.stores import open_outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.console.operations.explain import counted
+from inngest_outbox.documents.boto import s3_errors
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.errors import (
     ConfigurationError,
     IdempotencyKeyReusedError,
     OutboxUnavailableError,
     StorageUnavailableError,
 )
-from service.journal import bucket, comparison, journal, upkeep
-from service.journal.bucket import JournalBucket
-from service.journal.contents import Contents, Stored
-from service.journal.journal import JournalTimings, Pace, S3Journal
-from service.journal.objects import decode_group, encode_group
-from service.journal.upkeep import Upkeep
-from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.clock import wall_now_ms
-from service.outbox.keys import IdempotencyKey, plain_digests
-from service.outbox.model import Dead, Filter, Named, Settlement, State
-from service.outbox.sqlite.file import connection
-from service.outbox.sqlite.file.journalled import JournalRow
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.journal import bucket, comparison, journal, upkeep
+from inngest_outbox.journal.bucket import JournalBucket
+from inngest_outbox.journal.contents import Contents, Stored
+from inngest_outbox.journal.journal import JournalTimings, Pace, S3Journal
+from inngest_outbox.journal.objects import decode_group, encode_group
+from inngest_outbox.journal.upkeep import Upkeep
+from inngest_outbox.observe.recorder import NullRecorder, Recorder
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.keys import IdempotencyKey, plain_digests
+from inngest_outbox.outbox.model import Dead, Filter, Named, Settlement, State
+from inngest_outbox.outbox.sqlite.file import connection
+from inngest_outbox.outbox.sqlite.file.journalled import JournalRow
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.free_port import free_port
 from tests.support.journal.bucket import BucketLine, MemoryBucket
 from tests.support.outbox_command import outbox_command, outbox_json

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.bootstrap.service import Service
-from service.outbox.model import Filter
+from inngest_outbox.bootstrap.service import Service
+from inngest_outbox.outbox.model import Filter
 from tests.support.service_client import Client, service_client
 from tests.support.storage import eventually
 

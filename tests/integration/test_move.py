@@ -14,14 +14,14 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from service.bootstrap.operations import _transfer, move_outbox
-from service.config.outbox_url import sqlite_url
-from service.console.commands.main import app
-from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.event import Event, Meta
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Dead, Filter, Retry, Row, Settlement
-from service.outbox.schema import migrate
+from inngest_outbox.bootstrap.operations import _transfer, move_outbox
+from inngest_outbox.config.outbox_url import sqlite_url
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.errors import OutboxMoveError, OutboxUnavailableError
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Dead, Filter, Retry, Row, Settlement
+from inngest_outbox.outbox.schema import migrate
 from tests.support.moving import move
 from tests.support.postgres_server import PostgresServer
 from tests.support.rows import bury

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from service.identity.nextauth import next_auth_readers
+from inngest_outbox.identity.nextauth import next_auth_readers
 from tests.support.session_tokens import found_by
 from tests.support.storage import PATIENCE_SECONDS
 

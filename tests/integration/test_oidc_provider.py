@@ -12,15 +12,15 @@ from aiohttp import ClientSession, CookieJar, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.oidc import OidcSignIn
-from service.identity.oidc_provider import OidcProvider
-from service.identity.sessions import Sessions
-from service.identity.sign_in_attempt import AttemptCookie
-from service.web.server.cross_site import CrossSite
-from service.web.server.proxies import Proxies
-from service.web.signin.oidc import OidcResource
-from service.web.signin.sign_in import SignIn
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.oidc import OidcSignIn
+from inngest_outbox.identity.oidc_provider import OidcProvider
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.identity.sign_in_attempt import AttemptCookie
+from inngest_outbox.web.server.cross_site import CrossSite
+from inngest_outbox.web.server.proxies import Proxies
+from inngest_outbox.web.signin.oidc import OidcResource
+from inngest_outbox.web.signin.sign_in import SignIn
 from tests.support.free_port import free_port
 from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import refusals

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from docs.api_description import description, whole_service
-from service.bootstrap.service import run_service
+from inngest_outbox.bootstrap.service import run_service
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")

@@ -16,32 +16,32 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.console.operations.actions import Payloads
-from service.console.operations.bulk import Action, Proposal
-from service.console.operations.paced import PacedReplay
-from service.console.operations.search import Found
-from service.console.operations.timeline import Kind
-from service.console.operations.views import Movement, moved, stats_view
-from service.console.pages import desk as desk_module
-from service.console.pages import overview as overview_module
-from service.console.pages.changes import Changes
-from service.console.pages.charts import Chart, Span, charts
-from service.console.pages.desk import Desk
-from service.console.pages.event_page import EventPage
-from service.console.pages.figures import _DELIVERY as DELIVERY
-from service.console.pages.lists import Lists
-from service.console.pages.overview import Overview
-from service.errors import OutboxUnavailableError
-from service.identity.user import Operators, User
-from service.observe.recorder import NullRecorder
-from service.outbox.audit import AuditRecord, new_act
-from service.outbox.clock import wall_now_ms
-from service.outbox.event import Meta
-from service.outbox.figures import DeadGroup, Sample, Stats
-from service.outbox.model import DeliveryRecord, Filter, Row, State
-from service.runs.figures import KeptNames, NameView
-from service.web.pages.page import _OWN as OWN_PAGES
-from service.web.server.middleware import error_middleware
+from inngest_outbox.console.operations.actions import Payloads
+from inngest_outbox.console.operations.bulk import Action, Proposal
+from inngest_outbox.console.operations.paced import PacedReplay
+from inngest_outbox.console.operations.search import Found
+from inngest_outbox.console.operations.timeline import Kind
+from inngest_outbox.console.operations.views import Movement, moved, stats_view
+from inngest_outbox.console.pages import desk as desk_module
+from inngest_outbox.console.pages import overview as overview_module
+from inngest_outbox.console.pages.changes import Changes
+from inngest_outbox.console.pages.charts import Chart, Span, charts
+from inngest_outbox.console.pages.desk import Desk
+from inngest_outbox.console.pages.event_page import EventPage
+from inngest_outbox.console.pages.figures import _DELIVERY as DELIVERY
+from inngest_outbox.console.pages.lists import Lists
+from inngest_outbox.console.pages.overview import Overview
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.identity.user import Operators, User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.audit import AuditRecord, new_act
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.figures import DeadGroup, Sample, Stats
+from inngest_outbox.outbox.model import DeliveryRecord, Filter, Row, State
+from inngest_outbox.runs.figures import KeptNames, NameView
+from inngest_outbox.web.pages.page import _OWN as OWN_PAGES
+from inngest_outbox.web.server.middleware import error_middleware
 from tests.support.clock import Clock
 from tests.support.html_page import judge_page, judge_part
 from tests.support.made_row import made_row

@@ -17,14 +17,14 @@ import msgspec
 import pytest
 import structlog
 
-from service.bootstrap.stores import Outbox, open_served_outbox
-from service.config.settings import Settings
-from service.console.commands import repairs
-from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Named, Settlement, State
-from service.outbox.sqlite.file.lock import writer_of
-from service.outbox.sqlite.repairs import SqliteRepairs
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.bootstrap.stores import Outbox, open_served_outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.console.commands import repairs
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.model import ClaimRequest, Named, Settlement, State
+from inngest_outbox.outbox.sqlite.file.lock import writer_of
+from inngest_outbox.outbox.sqlite.repairs import SqliteRepairs
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import (
     SCRIPT,
     one_of_each,

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.console.commands import check
-from service.errors import OutboxUnavailableError
-from service.outbox.event import NO_META, Meta
-from service.outbox.link.messages import Status
-from service.outbox.link.server import serve_link
-from service.outbox.link.socket_folder import service_socket
-from service.outbox.model import DeliveryRecord
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.console.commands import check
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.event import NO_META, Meta
+from inngest_outbox.outbox.link.messages import Status
+from inngest_outbox.outbox.link.server import serve_link
+from inngest_outbox.outbox.link.socket_folder import service_socket
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import event
 

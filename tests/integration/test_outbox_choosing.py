@@ -17,10 +17,10 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from service.console.commands.main import app
-from service.console.operations.search import SearchPolicy
-from service.console.terminal import options, selection
-from service.outbox.model import State
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.console.operations.search import SearchPolicy
+from inngest_outbox.console.terminal import options, selection
+from inngest_outbox.outbox.model import State
 from tests.support.outbox_command import SCRIPT, outbox_command, outbox_json
 from tests.support.rows import bury_all
 from tests.support.storage import append_all, event, storage_at

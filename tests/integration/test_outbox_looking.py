@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.model import DeliveryRecord
-from service.outbox.schema import known_ids, migrate
-from service.outbox.sqlite.inspector import SqliteInspector
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.outbox.schema import known_ids, migrate
+from inngest_outbox.outbox.sqlite.inspector import SqliteInspector
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, event
 

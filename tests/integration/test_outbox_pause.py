@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import structlog
 
-from service.bootstrap.stores import Outbox, open_served_outbox
-from service.config.settings import Settings
-from service.observe.recorder import NullRecorder
-from service.processes.banner import Standing, standing_of
+from inngest_outbox.bootstrap.stores import Outbox, open_served_outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.processes.banner import Standing, standing_of
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.remote_storage import status_of
 from tests.support.storage import append_all

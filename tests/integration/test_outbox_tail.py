@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.console.commands import tail
-from service.outbox.event import Event
+from inngest_outbox.console.commands import tail
+from inngest_outbox.outbox.event import Event
 from tests.support.outbox_command import SCRIPT, outbox_command
 from tests.support.rows import bury
 from tests.support.storage import (

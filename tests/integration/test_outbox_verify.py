@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.console.commands import verify as verify_module
-from service.console.commands.main import app
-from service.console.operations import bulk, verification
-from service.dev.fake_inngest.event_api import SEED_HEADER
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.outbox.inngest_id import decode_ulid, seed
-from service.outbox.model import Filter, State
+from inngest_outbox.console.commands import verify as verify_module
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.console.operations import bulk, verification
+from inngest_outbox.dev.fake_inngest.event_api import SEED_HEADER
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.outbox.inngest_id import decode_ulid, seed
+from inngest_outbox.outbox.model import Filter, State
 from tests.support.storage import (
     Outbox,
     PostgresStorage,

@@ -18,23 +18,23 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import copies, events, journal, repairs, stats, tail
-from service.console.operations.explain import spoken_time
-from service.console.operations.search import Search
-from service.console.operations.tail import Change
-from service.console.terminal import selection
-from service.errors import InngestApiError
-from service.inngest.runs import EventRun, Named
-from service.journal.comparison import StartView
-from service.outbox import model
-from service.outbox.event import Event, Meta
-from service.outbox.link.messages import Status
-from service.outbox.model import DeliveryRecord, Filter, Retry, Settlement, State
-from service.outbox.schema import migrate
-from service.outbox.sqlite.file.journalled import Restored
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.runs.figures import NAMES, KeptNames, NameView
-from service.runs.turn import SCOPE
+from inngest_outbox.console.commands import copies, events, journal, repairs, stats, tail
+from inngest_outbox.console.operations.explain import spoken_time
+from inngest_outbox.console.operations.search import Search
+from inngest_outbox.console.operations.tail import Change
+from inngest_outbox.console.terminal import selection
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.runs import EventRun, Named
+from inngest_outbox.journal.comparison import StartView
+from inngest_outbox.outbox import model
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.link.messages import Status
+from inngest_outbox.outbox.model import DeliveryRecord, Filter, Retry, Settlement, State
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.outbox.sqlite.file.journalled import Restored
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.runs.figures import NAMES, KeptNames, NameView
+from inngest_outbox.runs.turn import SCOPE
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.rows import bury
 from tests.support.storage import PATIENCE_SECONDS, append_all, claim, deliver, event

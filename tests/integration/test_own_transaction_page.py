@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.schema import migrate
 from tests.support.node_packages import installed as npm_installed
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer

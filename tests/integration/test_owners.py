@@ -8,8 +8,8 @@ import json
 import pytest
 from aiohttp import ClientSession
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.documents.document_name import upload_prefix
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.documents.document_name import upload_prefix
 from tests.support.fleet import environment
 from tests.support.front_end import SECRET
 from tests.support.poster import Poster

@@ -10,11 +10,11 @@ import msgspec
 import psycopg
 import pytest
 
-from service.errors import OutboxUnavailableError
-from service.outbox.event import Meta
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter
-from service.outbox.schema import migrate
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Filter
+from inngest_outbox.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append, fails_soon
 from tests.support.storage import (

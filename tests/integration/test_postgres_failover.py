@@ -15,11 +15,11 @@ import msgspec
 import psycopg
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter
-from service.outbox.postgres.database.pool import PoolTimings
-from service.outbox.schema import migrate
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Filter
+from inngest_outbox.outbox.postgres.database.pool import PoolTimings
+from inngest_outbox.outbox.schema import migrate
 from tests.support.disks import fill_disk, small_disk
 from tests.support.fleet import Client, client, environment, running
 from tests.support.postgres_pair import PostgresPair, postgres_pair
@@ -168,7 +168,7 @@ def test_a_service_that_is_started_on_a_standby_names_it_in_its_last_line(
     given = {"OUTBOX_URL": pair.standby.url("outbox"), "INNGEST_DEV": "http://127.0.0.1:9"}
     for command in ("serve", "relay"):
         said = subprocess.run(
-            [sys.executable, "-m", "service", command],
+            [sys.executable, "-m", "inngest_outbox", command],
             env={**os.environ, **given, "DEV_LOGIN": "true"},
             capture_output=True,
             text=True,

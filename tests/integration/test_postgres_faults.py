@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.errors import OutboxUnavailableError
-from service.outbox.audit import Deed
-from service.outbox.model import Settlement
-from service.outbox.postgres.database import availability
-from service.outbox.postgres.database.executor import MAX_CONNECTIONS
-from service.outbox.postgres.database.pool import PoolTimings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.audit import Deed
+from inngest_outbox.outbox.model import Settlement
+from inngest_outbox.outbox.postgres.database import availability
+from inngest_outbox.outbox.postgres.database.executor import MAX_CONNECTIONS
+from inngest_outbox.outbox.postgres.database.pool import PoolTimings
 from tests.support.postgres_server import END_OURS, PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import (

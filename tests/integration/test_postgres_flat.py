@@ -17,11 +17,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.outbox.model import ClaimRequest, Filter, Isolated, Named, Retry, Settlement, State
-from service.outbox.postgres.database.connection import statements
-from service.outbox.postgres.queue import claim_values, settle_values
-from service.outbox.postgres.rows import filter_values
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.model import (
+    ClaimRequest,
+    Filter,
+    Isolated,
+    Named,
+    Retry,
+    Settlement,
+    State,
+)
+from inngest_outbox.outbox.postgres.database.connection import statements
+from inngest_outbox.outbox.postgres.queue import claim_values, settle_values
+from inngest_outbox.outbox.postgres.rows import filter_values
+from inngest_outbox.outbox.schema import migrate
 from tests.support.explained import PlannedOnce, explained, nodes, pages
 from tests.support.postgres_rows import (
     analyze,

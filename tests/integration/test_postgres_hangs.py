@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter
-from service.outbox.postgres.database.executor import MAX_CONNECTIONS
-from service.outbox.postgres.database.pool import PoolTimings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Filter
+from inngest_outbox.outbox.postgres.database.executor import MAX_CONNECTIONS
+from inngest_outbox.outbox.postgres.database.pool import PoolTimings
 from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon

@@ -17,20 +17,20 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from service.bootstrap.service import run_relay_alone, run_service
-from service.bootstrap.store_part import run_store_process
-from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
-from service.identity.user import User
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Meta
-from service.outbox.keys import IdempotencyKey
-from service.outbox.limits import FairShare
-from service.outbox.model import Filter, Named, Settlement, State
-from service.outbox.postgres import inbox
-from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.schema import migrate
-from service.web.intake.event_batch import BatchRequest, EventBatches
+from inngest_outbox.bootstrap.service import run_relay_alone, run_service
+from inngest_outbox.bootstrap.store_part import run_store_process
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.identity.user import User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.limits import FairShare
+from inngest_outbox.outbox.model import Filter, Named, Settlement, State
+from inngest_outbox.outbox.postgres import inbox
+from inngest_outbox.outbox.postgres.database.pool import PostgresPool
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.web.intake.event_batch import BatchRequest, EventBatches
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.remote_storage import unix_socket
@@ -511,7 +511,7 @@ async def test_what_waits_in_the_inbox_is_pending_for_everybody(postgres_url: st
         )
     now_ms, every = int(time.time() * 1000), [third, second, first, stored]
     before, after = now_ms - DAY_MS, now_ms + DAY_MS
-    from service.outbox.postgres.store import open_postgres_operations
+    from inngest_outbox.outbox.postgres.store import open_postgres_operations
 
     async with open_postgres_operations(postgres_url) as outbox:
         stats = await outbox.inspector.stats()

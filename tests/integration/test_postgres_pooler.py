@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.model import Dead, Retry, Settlement
-from service.outbox.postgres.database.pool import PoolTimings
-from service.outbox.schema import migrate
+from inngest_outbox.errors import OutboxMoveError, OutboxUnavailableError
+from inngest_outbox.outbox.model import Dead, Retry, Settlement
+from inngest_outbox.outbox.postgres.database.pool import PoolTimings
+from inngest_outbox.outbox.schema import migrate
 from tests.support.free_port import free_port
 from tests.support.moving import move
 from tests.support.named_rows import named

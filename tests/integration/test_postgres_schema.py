@@ -7,10 +7,10 @@ import asyncio
 import psycopg
 import pytest
 
-from service.config.outbox_url import url_in_schema
-from service.errors import OutboxUnavailableError, SchemaTooOldError
-from service.outbox.postgres.database.schema import PostgresSchema, fault_of_others
-from service.outbox.schema import known_ids, migrate, pending
+from inngest_outbox.config.outbox_url import url_in_schema
+from inngest_outbox.errors import OutboxUnavailableError, SchemaTooOldError
+from inngest_outbox.outbox.postgres.database.schema import PostgresSchema, fault_of_others
+from inngest_outbox.outbox.schema import known_ids, migrate, pending
 from tests.support.postgres_server import PostgresServer
 from tests.support.service_command import service_command
 from tests.support.storage import PostgresStorage, append_all, claim, deliver, event

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.postgres import BASELINE, costs
-from service.config.outbox_url import url_in_schema
-from service.console.commands.main import app
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Dead, Settlement
-from service.outbox.postgres.database.connection import OutboxConnection, set_up
-from service.outbox.postgres.database.executor import MAX_CONNECTIONS
-from service.outbox.schema import migrate, pending
+from inngest_outbox.config.outbox_url import url_in_schema
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Dead, Settlement
+from inngest_outbox.outbox.postgres.database.connection import OutboxConnection, set_up
+from inngest_outbox.outbox.postgres.database.executor import MAX_CONNECTIONS
+from inngest_outbox.outbox.schema import migrate, pending
 from tests.support.named_rows import named
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PATIENCE_SECONDS, PostgresStorage, append_all, claim, event

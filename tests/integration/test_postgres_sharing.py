@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from service.errors import IdempotencyKeyReusedError
-from service.outbox.keys import IdempotencyKey, Receipt
-from service.outbox.limits import FairShare
-from service.outbox.model import Settlement
-from service.outbox.schema import known_ids, migrate
-from service.relay.breaker import Breaker
-from service.relay.breaker_sync import BreakerSync
-from service.relay.sends import BreakerState
+from inngest_outbox.errors import IdempotencyKeyReusedError
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt
+from inngest_outbox.outbox.limits import FairShare
+from inngest_outbox.outbox.model import Settlement
+from inngest_outbox.outbox.schema import known_ids, migrate
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_sync import BreakerSync
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.beside import beside
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append

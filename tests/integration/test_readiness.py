@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.bootstrap.store_part import run_store_process
-from service.bootstrap.web_part import run_front_process
-from service.config.settings import Settings
-from service.outbox.link.messages import Status
-from service.outbox.link.server import serve_link
-from service.relay.relay import Relay
-from service.web.events.follower import EventFollower
+from inngest_outbox.bootstrap.store_part import run_store_process
+from inngest_outbox.bootstrap.web_part import run_front_process
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.outbox.link.messages import Status
+from inngest_outbox.outbox.link.server import serve_link
+from inngest_outbox.relay.relay import Relay
+from inngest_outbox.web.events.follower import EventFollower
 from tests.support.remote_storage import unix_socket
 from tests.support.service_client import Client, service_client
 from tests.support.storage import event, eventually

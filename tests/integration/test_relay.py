@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.dev.fake_inngest.faults import (
+from inngest_outbox.dev.fake_inngest.faults import (
     Action,
     Cut,
     Drip,
@@ -20,9 +20,9 @@ from service.dev.fake_inngest.faults import (
     Reset,
     ScriptedAnswer,
 )
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.model import Row, State
-from service.relay.sends import BreakerState
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.model import Row, State
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.delivery import QUICK, Delivery, Policies, delivering
 
 

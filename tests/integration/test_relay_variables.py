@@ -13,12 +13,12 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 from structlog.testing import capture_logs
 
-from service.bootstrap import delivery
-from service.bootstrap.process import make_http
-from service.dev.fake_inngest.faults import Hang, ScriptedAnswer, Slow
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.outbox.event import Meta
-from service.outbox.model import Filter, State
+from inngest_outbox.bootstrap import delivery
+from inngest_outbox.bootstrap.process import make_http
+from inngest_outbox.dev.fake_inngest.faults import Hang, ScriptedAnswer, Slow
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import Filter, State
 from tests.support.confirmed_delivery import append_events, confirmed_delivery, event_for_inngest
 from tests.support.storage import PATIENCE_SECONDS, Outbox, SqliteStorage, eventually
 

@@ -8,7 +8,7 @@ import pkgutil
 from collections import Counter
 from pathlib import Path
 
-import service
+import inngest_outbox
 
 TESTS = Path(__file__).parents[1]
 
@@ -20,7 +20,7 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
 
 def test_the_examples_of_docstrings_are_true() -> None:
     runner, said = doctest.DocTestRunner(), list[str]()
-    for found in pkgutil.walk_packages(service.__path__, "service."):
+    for found in pkgutil.walk_packages(inngest_outbox.__path__, "inngest_outbox."):
         if found.name.endswith("__main__"):
             continue
         module = importlib.import_module(found.name)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from service.bootstrap.store_part import StorePart
-from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.server import FakeInngest
-from service.observe.metrics import PrometheusRecorder
-from service.runs.figures import NameView, load_names
-from service.runs.turn import SCOPE
+from inngest_outbox.bootstrap.store_part import StorePart
+from inngest_outbox.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.runs.figures import NameView, load_names
+from inngest_outbox.runs.turn import SCOPE
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually
 from tests.support.watched_service import post, watched_service

@@ -13,19 +13,19 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.console.operations.sampler import DELIVERY_STATES, Sampler
-from service.errors import OutboxUnavailableError
-from service.observe.metrics import (
+from inngest_outbox.console.operations.sampler import DELIVERY_STATES, Sampler
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.observe.metrics import (
     SHARED_FOLDER,
     PrometheusRecorder,
     forget_gauges,
     shared_registry,
 )
-from service.outbox.figures import Stats
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import DeliveryRecord
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.sends import BreakerState
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.outbox_command import one_of_each
 from tests.support.storage import LIMITS, PATIENCE_SECONDS, append_all, event
 
@@ -128,7 +128,7 @@ async def test_who_watches_sees_each_look(
 
 def test_the_figures_of_processes_are_added_up(tmp_path: Path) -> None:
     script = (
-        "import sys; from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
+        "import sys; from inngest_outbox.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
         "shared = PrometheusRecorder(); shared.count('io_errors'); print('ready', flush=True); "
         "sys.stdin.read()"
     )
@@ -161,7 +161,7 @@ def test_of_several_processes_the_longest_lag_and_the_latest_figure_of_the_outbo
     tmp_path: Path,
 ) -> None:
     script = (
-        "import sys; from service.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
+        "import sys; from inngest_outbox.observe.metrics import SHARED_FOLDER, PrometheusRecorder; "
         "shared = PrometheusRecorder(); names = ('event_loop_lag_seconds', 'wal_bytes'); "
         "[shared.gauge(one, float(sys.argv[1])) for one in names]; "
         "print(shared.render()[0].decode())"

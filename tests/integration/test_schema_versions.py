@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
-from service.outbox import schema
-from service.outbox.schema import known_ids, migrate, migration_files, pending
-from service.outbox.sqlite.file.schema import SqliteSchema
+from inngest_outbox.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
+from inngest_outbox.outbox import schema
+from inngest_outbox.outbox.schema import known_ids, migrate, migration_files, pending
+from inngest_outbox.outbox.sqlite.file.schema import SqliteSchema
 
 KNOWN = tuple((f"000{n}_{name}", f"CREATE TABLE {name} (x);") for n, name in enumerate("abc", 1))
 IDS = [migration_id for migration_id, _ in KNOWN]
@@ -111,7 +111,7 @@ def test_a_fault_of_the_machine_is_told_without_a_password(monkeypatch: pytest.M
 def test_the_files_are_inside_an_installed_package_or_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool
 ) -> None:
-    package = tmp_path / "service"
+    package = tmp_path / "service" / "inngest_outbox"
     folder = (package if installed else tmp_path) / "migrations" / "sqlite"
     folder.mkdir(parents=True)
     monkeypatch.setattr(schema, "__file__", str(package / "outbox" / "schema.py"))

@@ -12,16 +12,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.outbox import sqlite as room
-from service.outbox.audit import erased_words
-from service.outbox.model import Filter, State
-from service.outbox.postgres.database.connection import statements
-from service.outbox.postgres.rows import filter_values, source_of
-from service.outbox.queries import read_queries
-from service.outbox.schema import migrate
-from service.outbox.sqlite.appends import append_rows
-from service.outbox.sqlite.file.connection import SQL
-from service.outbox.sqlite.inspector import _searched
+from inngest_outbox.outbox import sqlite as room
+from inngest_outbox.outbox.audit import erased_words
+from inngest_outbox.outbox.model import Filter, State
+from inngest_outbox.outbox.postgres.database.connection import statements
+from inngest_outbox.outbox.postgres.rows import filter_values, source_of
+from inngest_outbox.outbox.queries import read_queries
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.outbox.sqlite.appends import append_rows
+from inngest_outbox.outbox.sqlite.file.connection import SQL
+from inngest_outbox.outbox.sqlite.inspector import _searched
 from tests.support import explained
 from tests.support.postgres_server import PostgresServer
 

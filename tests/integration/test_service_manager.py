@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.observe.service_manager import ServiceManager
+from inngest_outbox.observe.service_manager import ServiceManager
 from tests.support.storage import PATIENCE_SECONDS
 from tests.support.virtual_time import in_virtual_time
 

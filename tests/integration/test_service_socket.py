@@ -18,18 +18,18 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.bootstrap import stores
-from service.bootstrap.stores import open_served_outbox
-from service.config.settings import Settings
-from service.errors import OutboxError, OutboxUnavailableError, UpgradeError
-from service.observe.recorder import NullRecorder
-from service.outbox.link import socket_folder
-from service.outbox.link.messages import PROTOCOL, Fault, Hello, Status
-from service.outbox.link.outbox import remote
-from service.outbox.link.served import COMMAND_POLICY, Served, outbox_at, running_service
-from service.outbox.link.server import ServedPart, serve_link
-from service.outbox.link.socket_folder import service_socket, sockets_of_services
-from service.outbox.link.store_link import LinkPolicy, open_link
+from inngest_outbox.bootstrap import stores
+from inngest_outbox.bootstrap.stores import open_served_outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import OutboxError, OutboxUnavailableError, UpgradeError
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.link import socket_folder
+from inngest_outbox.outbox.link.messages import PROTOCOL, Fault, Hello, Status
+from inngest_outbox.outbox.link.outbox import remote
+from inngest_outbox.outbox.link.served import COMMAND_POLICY, Served, outbox_at, running_service
+from inngest_outbox.outbox.link.server import ServedPart, serve_link
+from inngest_outbox.outbox.link.socket_folder import service_socket, sockets_of_services
+from inngest_outbox.outbox.link.store_link import LinkPolicy, open_link
 from tests.support.remote_storage import status_of
 from tests.support.storage import PATIENCE_SECONDS, append_all, eventually
 
@@ -246,7 +246,7 @@ def test_a_path_that_is_too_long_on_one_system_has_no_socket_on_any(
 
 DIES = """
 import os, signal, tempfile
-from service.outbox.link.socket_folder import service_socket
+from inngest_outbox.outbox.link.socket_folder import service_socket
 with service_socket('a') as listening:
     print(listening.getsockname(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,15 +8,15 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.app_settings.app_settings import AppSettings
-from service.errors import NotFoundError
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.sessions import Sessions
-from service.identity.user import Operators, User
-from service.web.resources.app_settings import AppSettingsResource
-from service.web.server.cross_site import CrossSite
-from service.web.server.proxies import Proxies
-from service.web.signin.auth import Authenticator, RateLimit
+from inngest_outbox.app_settings.app_settings import AppSettings
+from inngest_outbox.errors import NotFoundError
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.identity.user import Operators, User
+from inngest_outbox.web.resources.app_settings import AppSettingsResource
+from inngest_outbox.web.server.cross_site import CrossSite
+from inngest_outbox.web.server.proxies import Proxies
+from inngest_outbox.web.signin.auth import Authenticator, RateLimit
 from tests.support.memory_scopes import MemoryScopes, revisions
 from tests.support.oidc_browser import refusals
 

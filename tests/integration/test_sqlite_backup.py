@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from bench.fill import fill
-from service.config.outbox_url import sqlite_url
-from service.errors import OutboxUnavailableError
-from service.outbox.model import State
-from service.outbox.schema import migrate
-from service.outbox.sqlite.file import backup as module
-from service.outbox.sqlite.file.backup import back_up
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.config.outbox_url import sqlite_url
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import State
+from inngest_outbox.outbox.schema import migrate
+from inngest_outbox.outbox.sqlite.file import backup as module
+from inngest_outbox.outbox.sqlite.file.backup import back_up
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import small_disk
 from tests.support.open_files import open_files
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
@@ -262,7 +262,7 @@ def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:
     fill(path, 30_000)
     code = (
         "import os, signal, sys; from pathlib import Path; "
-        "from service.outbox.sqlite.file.backup import back_up; "
+        "from inngest_outbox.outbox.sqlite.file.backup import back_up; "
         "back_up(Path(sys.argv[1]), Path(sys.argv[2]), lambda done, total: "
         "done and os.kill(os.getpid(), signal.SIGKILL))"
     )

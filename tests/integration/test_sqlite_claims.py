@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.clock import Clock
-from service.outbox.limits import FairShare
-from service.outbox.model import ClaimRequest, Filter, Isolated, Retry, Settlement
-from service.outbox.sqlite import store
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import ClaimPace
+from inngest_outbox.outbox.clock import Clock
+from inngest_outbox.outbox.limits import FairShare
+from inngest_outbox.outbox.model import ClaimRequest, Filter, Isolated, Retry, Settlement
+from inngest_outbox.outbox.sqlite import store
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.timings import ClaimPace
 from tests.support.storage import (
     LIMITS,
     PATIENCE_SECONDS,

@@ -14,9 +14,9 @@ from typing import Any
 import aiosqlite
 import pytest
 
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.file import connection as module
-from service.outbox.sqlite.file.connection import (
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.file import connection as module
+from inngest_outbox.outbox.sqlite.file.connection import (
     SqliteConnection,
     _close,
     open_read_only,

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Dead, Filter, Named, Retry, Settlement, State
-from service.outbox.sqlite.recovery import find_damage
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Dead, Filter, Named, Retry, Settlement, State
+from inngest_outbox.outbox.sqlite.recovery import find_damage
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import small_disk
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import LIMITS, append_all, ask, claim, deliver, event, ids

@@ -14,10 +14,10 @@ from threading import Thread
 
 import pytest
 
-from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
-from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxBusyError, OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
+from inngest_outbox.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disks import run
 from tests.support.outbox_command import outbox_json
 from tests.support.posting import can_append
@@ -129,7 +129,7 @@ NEVER_GIVES_UP = LockTimings(dead_holder_seconds=10**6)
 HOLD = """
 import os, sys
 from pathlib import Path
-from service.outbox.sqlite.file.lock import sole_writer
+from inngest_outbox.outbox.sqlite.file.lock import sole_writer
 memory = bytearray(200_000_000)  # the kernel clears it away before the lock goes
 with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
     print("held", flush=True)
@@ -138,7 +138,7 @@ with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
 LEAVE_A_CHILD = """
 import os, sys
 from pathlib import Path
-from service.outbox.sqlite.file.lock import sole_writer
+from inngest_outbox.outbox.sqlite.file.lock import sole_writer
 with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
     if os.fork():
         os._exit(0)

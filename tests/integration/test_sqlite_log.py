@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.bootstrap.stores import open_outbox
-from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.file import log
-from service.outbox.sqlite.file.backup import back_up
-from service.outbox.sqlite.file.connection import connect_writer
-from service.outbox.sqlite.file.log import WriteAheadLog
-from service.outbox.sqlite.file.recover import recover
-from service.outbox.sqlite.recovery import check_log
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.bootstrap.stores import open_outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.file import log
+from inngest_outbox.outbox.sqlite.file.backup import back_up
+from inngest_outbox.outbox.sqlite.file.connection import connect_writer
+from inngest_outbox.outbox.sqlite.file.log import WriteAheadLog
+from inngest_outbox.outbox.sqlite.file.recover import recover
+from inngest_outbox.outbox.sqlite.recovery import check_log
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.disk_shim import DiskShim, Operation, read_record
 from tests.support.posting import can_append
 from tests.support.storage import (
@@ -41,8 +41,8 @@ SERVED = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, eventually
 
 async def main():

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.outbox.figures import Sample
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Settlement
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.figures import Sample
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Settlement
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, claim, deliver, event
 
 DAY = 86_400.0

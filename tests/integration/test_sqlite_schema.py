@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError
-from service.outbox.schema import known_ids, migrate
-from service.outbox.sqlite.file.schema import SqliteSchema, make_folder
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.schema import known_ids, migrate
+from inngest_outbox.outbox.sqlite.file.schema import SqliteSchema, make_folder
 from tests.support.open_files import open_files
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import OutboxFullError, OutboxUnavailableError
-from service.outbox.keys import IdempotencyKey
-from service.outbox.sqlite import store
-from service.outbox.sqlite.commit import SqliteCommits
-from service.outbox.sqlite.file.disk import Disk
-from service.outbox.sqlite.file.log import WriteAheadLog
-from service.outbox.sqlite.state import BytesCount
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxFullError, OutboxUnavailableError
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.sqlite import store
+from inngest_outbox.outbox.sqlite.commit import SqliteCommits
+from inngest_outbox.outbox.sqlite.file.disk import Disk
+from inngest_outbox.outbox.sqlite.file.log import WriteAheadLog
+from inngest_outbox.outbox.sqlite.state import BytesCount
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.sqlite_faults import fault, sqlite_error
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event, eventually
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutboxBusyError, OutboxFullError, TooManyPendingError
-from service.outbox.limits import FairShare
-from service.outbox.model import Filter
-from service.outbox.sqlite.file import disk as volume
-from service.outbox.sqlite.file.disk import loss_of_volume
-from service.outbox.sqlite.file.lock import _WANTED_BYTE, writer_of
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxBusyError, OutboxFullError, TooManyPendingError
+from inngest_outbox.outbox.limits import FairShare
+from inngest_outbox.outbox.model import Filter
+from inngest_outbox.outbox.sqlite.file import disk as volume
+from inngest_outbox.outbox.sqlite.file.disk import loss_of_volume
+from inngest_outbox.outbox.sqlite.file.lock import _WANTED_BYTE, writer_of
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery_world import Remembering
 from tests.support.ended_threads import ended_threads
 from tests.support.open_files import open_files

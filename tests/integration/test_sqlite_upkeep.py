@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite import maintenance
-from service.outbox.sqlite.file.disk import Disk
-from service.outbox.sqlite.file.lock import WriterLock
-from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite import maintenance
+from inngest_outbox.outbox.sqlite.file.disk import Disk
+from inngest_outbox.outbox.sqlite.file.lock import WriterLock
+from inngest_outbox.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.storage import (
     PATIENCE_SECONDS,
     append_all,

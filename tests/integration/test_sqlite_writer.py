@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter, Settlement, State
-from service.outbox.sqlite.commit import Group, Job, SqliteCommits, nothing
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
+from inngest_outbox.errors import IdempotencyKeyReusedError, OutboxUnavailableError
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import Filter, Settlement, State
+from inngest_outbox.outbox.sqlite.commit import Group, Job, SqliteCommits, nothing
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.timings import WriterTimings
 from tests.support.named_rows import named
 from tests.support.posting import can_append
 from tests.support.rows import bury

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite.file import lock as module
-from service.outbox.sqlite.file.lock import (
+from inngest_outbox.errors import OutboxBusyError, OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.file import lock as module
+from inngest_outbox.outbox.sqlite.file.lock import (
     LockTimings,
     is_ending,
     lock_path,

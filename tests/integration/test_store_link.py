@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from service.bootstrap.stores import Outbox
-from service.config.values import InngestAddress
-from service.errors import (
+from inngest_outbox.bootstrap.stores import Outbox
+from inngest_outbox.config.values import InngestAddress
+from inngest_outbox.errors import (
     EventLeftError,
     IdempotencyKeyReusedError,
     OutboxError,
@@ -30,11 +30,11 @@ from service.errors import (
     SchemaTooNewError,
     TooManyPendingError,
 )
-from service.outbox.event import Event
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey, Receipt
-from service.outbox.link.channel import Channel
-from service.outbox.link.messages import (
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt
+from inngest_outbox.outbox.link.channel import Channel
+from inngest_outbox.outbox.link.messages import (
     PROTOCOL,
     Appends,
     Call,
@@ -49,10 +49,10 @@ from service.outbox.link.messages import (
     from_fault,
     to_fault,
 )
-from service.outbox.link.outbox import RemoteOutbox
-from service.outbox.link.served import COMMAND_POLICY, Served
-from service.outbox.link.server import LinkServer, ServedPart, serve_link
-from service.outbox.link.store_link import LinkPolicy, StoreLink, open_link
+from inngest_outbox.outbox.link.outbox import RemoteOutbox
+from inngest_outbox.outbox.link.served import COMMAND_POLICY, Served
+from inngest_outbox.outbox.link.server import LinkServer, ServedPart, serve_link
+from inngest_outbox.outbox.link.store_link import LinkPolicy, StoreLink, open_link
 from tests.support.remote_storage import (
     Line,
     caller,
@@ -494,7 +494,7 @@ async def test_a_store_that_closes_waits_for_no_caller_that_is_gone_and_ends_the
     store: Outbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.outbox.link.server._DRAIN_SECONDS", 3600.0)
+    monkeypatch.setattr("inngest_outbox.outbox.link.server._DRAIN_SECONDS", 3600.0)
     async with contextlib.AsyncExitStack() as serving, asyncio.timeout(PATIENCE_SECONDS):
         await serving.enter_async_context(served(listening, store))
         silent, gone, done = [await caller(short_path / "store") for _ in range(3)]

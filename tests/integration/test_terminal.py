@@ -16,9 +16,9 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.commands import main as script
-from service.console.operations.views import StatsView, stats_view
-from service.console.terminal.tables import (
+from inngest_outbox.console.commands import main as script
+from inngest_outbox.console.operations.views import StatsView, stats_view
+from inngest_outbox.console.terminal.tables import (
     console,
     delivery_text,
     destination_text,
@@ -28,13 +28,13 @@ from service.console.terminal.tables import (
     state_text,
     stats_table,
 )
-from service.observe.logs import LogStream, RequestLine, configure_logs, request_log
-from service.observe.printable import escaped_json
-from service.outbox.event import Meta
-from service.outbox.figures import Stats
-from service.outbox.model import Dead, DeliveryRecord, Settlement, State
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.runs.figures import NameView
+from inngest_outbox.observe.logs import LogStream, RequestLine, configure_logs, request_log
+from inngest_outbox.observe.printable import escaped_json
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import Dead, DeliveryRecord, Settlement, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.runs.figures import NameView
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import PATIENCE_SECONDS, claim, event
 from tests.support.words import EVIL
@@ -136,7 +136,7 @@ def test_a_lookup_that_fails_when_nobody_waits_for_it_is_no_error(tmp_path: Path
 
 @pytest.mark.usefixtures("root_logger")
 def test_a_warning_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.observe.logs.FLUSH_SECONDS", 3600.0)
+    monkeypatch.setattr("inngest_outbox.observe.logs.FLUSH_SECONDS", 3600.0)
     flushed, flush = [], LogStream.flush
     monkeypatch.setattr(LogStream, "flush", lambda stream: flushed.append(flush(stream)))
     read_end, write_end = os.pipe()
@@ -346,7 +346,7 @@ def test_a_command_logs_on_standard_error_and_leaves_its_own_faults_out(
 def test_the_lines_before_a_crash_are_written() -> None:
     crash = """
 import structlog
-from service.observe.logs import configure_logs
+from inngest_outbox.observe.logs import configure_logs
 configure_logs(level="info", format_name="json")
 structlog.get_logger().info("last_words")
 raise RuntimeError

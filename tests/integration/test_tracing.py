@@ -18,15 +18,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.bootstrap.otel import Tracing
-from service.bootstrap.service import run_relay_alone
-from service.bootstrap.store_part import run_store_process
-from service.bootstrap.tracing import start_tracing
-from service.bootstrap.web_part import run_front_process
-from service.config.settings import Settings
-from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.event import Meta
-from service.outbox.model import Batch, Entry
+from inngest_outbox.bootstrap.otel import Tracing
+from inngest_outbox.bootstrap.service import run_relay_alone
+from inngest_outbox.bootstrap.store_part import run_store_process
+from inngest_outbox.bootstrap.tracing import start_tracing
+from inngest_outbox.bootstrap.web_part import run_front_process
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import Batch, Entry
 from tests.support.remote_storage import unix_socket
 from tests.support.service_client import Client, service_client
 from tests.support.storage import PATIENCE_SECONDS, event, eventually
@@ -58,7 +58,7 @@ class Traced:
 def traces(monkeypatch: pytest.MonkeyPatch) -> Traced:
     """Every service of this test is traced into memory."""
     made = Traced()
-    module = sys.modules["service.bootstrap.otel"]
+    module = sys.modules["inngest_outbox.bootstrap.otel"]
     monkeypatch.setattr(module, "Tracing", lambda: made.tracing)
     return made
 
@@ -198,7 +198,7 @@ async def test_a_link_holds_over_a_restart(
     tmp_path: Path, inngest_api: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Traced(), Traced()
-    module = sys.modules["service.bootstrap.otel"]
+    module = sys.modules["inngest_outbox.bootstrap.otel"]
     monkeypatch.setattr(module, "Tracing", lambda: first.tracing)
     await inngest_api.close()
     async with signed_in(tmp_path, inngest_api) as client:
@@ -236,7 +236,7 @@ async def test_a_link_holds_between_processes(
 def test_an_endpoint_without_the_extra_is_said_and_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "service.bootstrap.otel")
+    monkeypatch.delitem(sys.modules, "inngest_outbox.bootstrap.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with start_tracing(Settings.load(TRACED)) as tracing:
         assert tracing is None
@@ -246,7 +246,7 @@ def test_an_endpoint_without_the_extra_is_said_and_serves(
 AWAY = """
 import threading
 from opentelemetry.sdk.trace.export import SpanExporter
-from service.bootstrap.otel import Tracing
+from inngest_outbox.bootstrap.otel import Tracing
 class Away(SpanExporter):
     def export(self, spans):
         threading.Event().wait()

@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from service.documents.bucket import Bucket
-from service.errors import (
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.errors import (
     SessionRequiredError,
     StorageNotConfiguredError,
     StorageUnavailableError,
 )
-from service.identity.user import User
-from service.web.resources.uploads import Uploads
+from inngest_outbox.identity.user import User
+from inngest_outbox.web.resources.uploads import Uploads
 from tests.support.oidc_browser import refusals
 
 REGION = "eu-west-1"

@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from service.config.settings import Settings
-from service.documents.bucket import Bucket
-from service.documents.index_document import index_function
-from service.inngest.address import make_client
-from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
-from service.processes.worker import serve_worker_health
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.documents.index_document import index_function
+from inngest_outbox.inngest.address import make_client
+from inngest_outbox.inngest.worker import WorkerStatus, WorkerTimings, run_worker
+from inngest_outbox.processes.worker import serve_worker_health
 from tests.support.fleet import environment, running
 from tests.support.free_port import free_port
 from tests.support.inngest_gateway import InngestGateway

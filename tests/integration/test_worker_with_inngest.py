@@ -9,11 +9,11 @@ import os
 import inngest
 import pytest
 
-from service.config.settings import Settings
-from service.documents.bucket import Bucket
-from service.documents.index_document import INDEXED, index_function
-from service.inngest.address import make_client
-from service.inngest.worker import Work, WorkerStatus, serve
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.documents.bucket import Bucket
+from inngest_outbox.documents.index_document import INDEXED, index_function
+from inngest_outbox.inngest.address import make_client
+from inngest_outbox.inngest.worker import Work, WorkerStatus, serve
 
 URL = os.environ.get("INNGEST_TEST_URL", "")
 INDEX = "documents/aws.index"

@@ -139,7 +139,7 @@ def _exit_code(tree: Path, module: list[str], seconds: float) -> int:
     return subprocess.run(
         [sys.executable, "-m", *module],
         cwd=tree,
-        env=os.environ | {"PYTHONPATH": str(tree)},
+        env=os.environ | {"PYTHONPATH": f"{tree}:{tree}/service"},
         check=False,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

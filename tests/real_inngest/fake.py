@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.real_inngest.functions import functions
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.inngest_process import EVENT_KEY

@@ -5,7 +5,7 @@ Each app has all of them; the name of a trigger begins with the app's.
 
 from __future__ import annotations
 
-from service.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.functions import Function
 
 LONG_MS = 300_000
 BATCH = 3

@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 from typer.testing import CliRunner
 
-from service.console.commands.main import app
-from service.dev.fake_inngest.event_api import SEED_HEADER
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.dev.fake_inngest.event_api import SEED_HEADER
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.inngest_process import EVENT_KEY
 from tests.support.outbox_command import outbox_json

@@ -59,7 +59,7 @@ class Server:
         types = self._folder / "types.yaml"
         types.write_text(_TYPES)
         known["EVENT_TYPES_FILE"] = str(types)
-        command = [sys.executable, "-m", "service", "serve"]
+        command = [sys.executable, "-m", "inngest_outbox", "serve"]
         self._start(command, **self_hosted_service(self.outbox_url, self.url, **known))
         self._wait(lambda: _opened(urllib.request.Request(f"{url}/healthz")) is not None)
         return url

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.dev.fake_inngest.event_api import SEED_HEADER
+from inngest_outbox.dev.fake_inngest.event_api import SEED_HEADER
 from tests.real_inngest.answers import ANSWERS
 from tests.real_inngest.inngest_handle import (
     SIGNING_KEY,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.dev.fake_inngest.event_api import SEED_HEADER
+from inngest_outbox.dev.fake_inngest.event_api import SEED_HEADER
 from tests.real_inngest.answers import ANSWERS
 from tests.real_inngest.functions import BATCH, ERROR
 from tests.real_inngest.inngest_handle import Inngest, new_key, seed

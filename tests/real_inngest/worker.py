@@ -12,7 +12,7 @@ import inngest
 import msgspec
 from inngest.connect import connect
 
-from service.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.functions import Function
 from tests.real_inngest.functions import functions
 
 APP = "py"

@@ -22,7 +22,7 @@ WATCHDOG = (
 _COMMAND = (
     f"cd /var/lib/{UNIT} && runuser -u {UNIT} -- "
     f"env OUTBOX_URL=sqlite:////var/lib/{UNIT}/outbox.db "
-    f"/opt/{UNIT}/bin/python -m service.console.commands.main"
+    f"/opt/{UNIT}/bin/python -m inngest_outbox.console.commands.main"
 )
 BY_HAND = f"{_COMMAND} pause && {_COMMAND} resume"
 UPGRADE = f"{_COMMAND} upgrade"

@@ -13,13 +13,13 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.config.settings import Settings
-from service.config.values import parse_duration
-from service.console.operations.sampler import DELIVERY_STATES
-from service.observe.metrics import VOCABULARY, PrometheusRecorder
-from service.processes import main as commands
-from service.web.events.followed_event import FollowPolicy
-from service.web.intake.event_batch import MAX_BATCH_BYTES
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.values import parse_duration
+from inngest_outbox.console.operations.sampler import DELIVERY_STATES
+from inngest_outbox.observe.metrics import VOCABULARY, PrometheusRecorder
+from inngest_outbox.processes import main as commands
+from inngest_outbox.web.events.followed_event import FollowPolicy
+from inngest_outbox.web.intake.event_batch import MAX_BATCH_BYTES
 from tests.stack.compose_file import SERVE_SECONDS, compose_services
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.config.settings import Settings
+from inngest_outbox.config.settings import Settings
 from tests.stack.compose_file import SERVE_SECONDS
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"

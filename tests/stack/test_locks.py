@@ -48,7 +48,7 @@ def imported_by_the_service() -> set[str]:
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(str(node.module).split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"service", "__future__"}
+    return found - set(sys.stdlib_module_names) - {"inngest_outbox", "__future__"}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.link.socket_folder import UNIT_FOLDER
+from inngest_outbox.outbox.link.socket_folder import UNIT_FOLDER
 from tests.stack.command import run
 from tests.support.neighbours import lacks
 
@@ -81,14 +81,14 @@ def service(manager: socket.socket, short_path: Path) -> Iterator[subprocess.Pop
         "NOTIFY_SOCKET": manager.getsockname(),
         "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
         "OUTBOX_URL": f"sqlite:///{short_path}/outbox.db",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[2] / "service"),
         "INNGEST_DEV": "http://inngest.invalid:8288",
         "AWS_S3_REGION": "eu-west-1",
         "AWS_S3_BUCKET": "documents",
         "PORT": "0",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"], cwd=short_path, env=environment
+        [sys.executable, "-m", "inngest_outbox", "serve"], cwd=short_path, env=environment
     )
     yield process
     process.kill()

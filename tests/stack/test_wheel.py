@@ -38,8 +38,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with somebody else's package `service`."""
-    package = tmp_path / "service"
+    """A working directory with somebody else's package of that name."""
+    package = tmp_path / "inngest_outbox"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('another service')")
     return tmp_path
@@ -72,7 +72,7 @@ def url(installed: Path, environment: dict[str, str], folder: Path) -> Iterator[
         assert process.wait(LIMIT_SECONDS) == 0
 
 
-def test_an_installed_service_runs_beside_a_folder_named_service(
+def test_an_installed_service_runs_beside_a_folder_of_its_name(
     url: str, installed: Path, environment: dict[str, str], folder: Path
 ) -> None:
     for path in ("/healthz", "/openapi.json", "/docs"):
@@ -84,7 +84,7 @@ def test_an_installed_service_runs_beside_a_folder_named_service(
 
 
 def test_it_holds_the_migrations_the_pages_and_the_default_settings(installed: Path) -> None:
-    [package] = installed.glob("lib/*/site-packages/service")
+    [package] = installed.glob("lib/*/site-packages/inngest_outbox")
     found = {file.suffix for file in package.rglob("*") if file.is_file()}
     assert {".py", ".sql", ".html", ".css", ".js", ".json"} <= found
     for dialect in ("sqlite", "postgresql"):

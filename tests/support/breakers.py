@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from service.errors import OutboxUnavailableError
-from service.inngest.send_result import Signal
-from service.outbox.model import DeliveryRecord
-from service.relay.breaker import Breaker
-from service.relay.breaker_result import with_result
-from service.relay.breaker_sync import Announcement, BreakerSync
-from service.relay.sends import Answered, BreakerState, InFlight
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.inngest.send_result import Signal
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_result import with_result
+from inngest_outbox.relay.breaker_sync import Announcement, BreakerSync
+from inngest_outbox.relay.sends import Answered, BreakerState, InFlight
 from tests.support.memory_outbox import MemoryDelivery
 from tests.support.virtual_time import now, run_in_virtual_time
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey, Receipt
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt
 from tests.support.storage import Outbox, event
 
 

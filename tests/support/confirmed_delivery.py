@@ -10,15 +10,15 @@ from types import MappingProxyType
 
 import uuid_utils
 
-from service.bootstrap.delivery import run_relay
-from service.bootstrap.stores import Outbox
-from service.config.settings import Settings
-from service.dev.fake_inngest.server import FakeInngest
-from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.event import Event, Meta
-from service.outbox.ports import Intake
-from service.relay.relay import Relay
-from service.supervisor import run_supervisor
+from inngest_outbox.bootstrap.delivery import run_relay
+from inngest_outbox.bootstrap.stores import Outbox
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.observe.recorder import NullRecorder, Recorder
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.ports import Intake
+from inngest_outbox.relay.relay import Relay
+from inngest_outbox.supervisor import run_supervisor
 from tests.support.fleet import environment
 
 SIGNING_KEY = "signkey-test-00112233445566778899aabbccddeeff"

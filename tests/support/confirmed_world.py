@@ -12,17 +12,17 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
-from service.errors import InngestApiError
-from service.inngest.held import HeldEvent
-from service.inngest.send_result import SendResult
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import encode_ulid
-from service.outbox.model import State
-from service.relay.breaker_sync import Announcement
-from service.relay.confirmer import Confirmer
-from service.relay.report import ConfirmationReport
-from service.relay.unconfirmed import Unconfirmed
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.held import HeldEvent
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.inngest_id import encode_ulid
+from inngest_outbox.outbox.model import State
+from inngest_outbox.relay.breaker_sync import Announcement
+from inngest_outbox.relay.confirmer import Confirmer
+from inngest_outbox.relay.report import ConfirmationReport
+from inngest_outbox.relay.unconfirmed import Unconfirmed
 from tests.support.beside import beside
 from tests.support.delivery_model import ModelInngest
 from tests.support.delivery_world import World

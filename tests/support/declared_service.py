@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.service_client import Client, service_client
 
 

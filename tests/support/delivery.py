@@ -12,17 +12,17 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.identity.user import User
-from service.inngest.sender import InngestSender
-from service.observe.recorder import NullRecorder
-from service.outbox.event import encode_event
-from service.outbox.model import Row, State
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.breaker_policy import BreakerPolicy
-from service.relay.outcome import RetryPolicy
-from service.relay.relay import Relay, RelayLimits
-from service.relay.sends import BreakerState
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.identity.user import User
+from inngest_outbox.inngest.sender import InngestSender
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import encode_event
+from inngest_outbox.outbox.model import Row, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.relay.breaker_policy import BreakerPolicy
+from inngest_outbox.relay.outcome import RetryPolicy
+from inngest_outbox.relay.relay import Relay, RelayLimits
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.beside import beside
 from tests.support.storage import LIMITS, PATIENT_WRITER, eventually
 

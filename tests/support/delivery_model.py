@@ -13,11 +13,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from service.errors import OutboxUnavailableError
-from service.inngest.send_result import SendResult
-from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import ENVIRONMENT_HEADER
-from service.outbox.model import Batch, ClaimRequest, Settlement
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.inngest_id import ENVIRONMENT_HEADER
+from inngest_outbox.outbox.model import Batch, ClaimRequest, Settlement
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.memory_queue import MemoryQueue
 from tests.support.memory_rows import MemoryRow, MemoryRows

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
-from service.inngest.send_result import SendResult, Signal
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Batch, Entry, Settlement
-from service.outbox.ports import Queue
-from service.relay.batch_delivery import BatchDelivery
-from service.relay.breaker import Breaker
-from service.relay.breaker_sync import BreakerSync
-from service.relay.empty_request import EmptyRequest, LoneFailure
-from service.relay.outcome import Outcome, RetryPolicy
-from service.relay.report import Report
-from service.relay.sends import SendsInFlight
-from service.relay.settler import Settler
-from service.relay.unconfirmed import Unconfirmed
+from inngest_outbox.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
+from inngest_outbox.inngest.send_result import SendResult, Signal
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.model import Batch, Entry, Settlement
+from inngest_outbox.outbox.ports import Queue
+from inngest_outbox.relay.batch_delivery import BatchDelivery
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_sync import BreakerSync
+from inngest_outbox.relay.empty_request import EmptyRequest, LoneFailure
+from inngest_outbox.relay.outcome import Outcome, RetryPolicy
+from inngest_outbox.relay.report import Report
+from inngest_outbox.relay.sends import SendsInFlight
+from inngest_outbox.relay.settler import Settler
+from inngest_outbox.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import fresh, passed
 from tests.support.virtual_time import now
 

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Named
-from service.relay.relay import Relay, RelayLimits
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.model import ClaimRequest, Named
+from inngest_outbox.relay.relay import Relay, RelayLimits
 from tests.support.beside import beside
 from tests.support.delivery_model import (
     BLOCKED,

@@ -13,9 +13,9 @@ from unittest import mock
 from aiohttp import hdrs, web
 from jsonschema import Draft202012Validator
 
-from service.observe.logs import RequestLine, request_log
-from service.web.server.answers import REQUEST_ID
-from service.web.server.security_headers import SERVER, security_headers
+from inngest_outbox.observe.logs import RequestLine, request_log
+from inngest_outbox.web.server.answers import REQUEST_ID
+from inngest_outbox.web.server.security_headers import SERVER, security_headers
 
 _DESCRIPTION = "/openapi.json"
 _JSON, _PAGE = "application/json", "text/html"

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.faults import ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.faults import ScriptedAnswer
 from tests.support.storage import eventually
 from tests.support.trial import Trial, Verdict, trial
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from service.outbox.postgres.database.connection import SET_UP
+from inngest_outbox.outbox.postgres.database.connection import SET_UP
 
 _PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 

@@ -86,7 +86,7 @@ async def running(
     ready: str | None = r"Listening on (http://\S+)",
     passed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Process]:
-    """`python -m service <command>` until the block ends; killed if it does not stop.
+    """`python -m inngest_outbox <command>` until the block ends; killed if it does not stop.
 
     It runs in a folder of its own, where no `.env` of a developer's changes what is tested. `ready`
     is the line that ends the start; None waits for none. It gets the sockets `passed` as systemd
@@ -129,7 +129,7 @@ async def _started(
     folder: str,
     passed: Sequence[socket.socket],
 ) -> asyncio.subprocess.Process | PreloadedProcess:
-    variables = {**plain_environment(), "PYTHONPATH": str(ROOT), **environment}
+    variables = {**plain_environment(), "PYTHONPATH": f"{ROOT}:{ROOT}/service", **environment}
     if not passed and can_start(variables):
         return await start(command, variables, folder)
     handles = [one.fileno() for one in passed]
@@ -138,7 +138,7 @@ async def _started(
         sys.executable,
         *given,
         "-m",
-        "service",
+        "inngest_outbox",
         *command,
         cwd=folder,
         env=variables,

@@ -12,23 +12,23 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from service.console.operations.search import Search, SearchPolicy
-from service.errors import InngestApiError
-from service.identity.user import User
-from service.inngest.runs import EventRun
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
-from service.outbox.model import Filter, Row
-from service.outbox.row_lookup import RowLookup
-from service.outbox.sqlite.store import open_sqlite_outbox
-from service.supervisor import run_supervisor
-from service.web.events.event_stream import EventStream
-from service.web.events.events import EventAccess, Events
-from service.web.events.followed_event import FollowPolicy
-from service.web.events.follower import EventFollower
-from service.web.events.own_events import OwnEvents
-from service.web.events.run_asker import RunAsker
-from service.web.server.middleware import error_middleware
+from inngest_outbox.console.operations.search import Search, SearchPolicy
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.identity.user import User
+from inngest_outbox.inngest.runs import EventRun
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.model import Filter, Row
+from inngest_outbox.outbox.row_lookup import RowLookup
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.supervisor import run_supervisor
+from inngest_outbox.web.events.event_stream import EventStream
+from inngest_outbox.web.events.events import EventAccess, Events
+from inngest_outbox.web.events.followed_event import FollowPolicy
+from inngest_outbox.web.events.follower import EventFollower
+from inngest_outbox.web.events.own_events import OwnEvents
+from inngest_outbox.web.events.run_asker import RunAsker
+from inngest_outbox.web.server.middleware import error_middleware
 from tests.support.storage import Outbox, eventually
 
 QUICK = FollowPolicy(

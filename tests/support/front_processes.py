@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psutil
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

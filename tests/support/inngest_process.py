@@ -78,7 +78,13 @@ async def fake_inngest_process(
     folder: Path, *, rate: float | None
 ) -> AsyncIterator[InngestProcess]:
     """The fake one; it stores behind its answers at `rate` events a second."""
-    command = [sys.executable, "-m", "service.dev.fake_inngest", "--signing-key", SIGNING_KEY]
+    command = [
+        sys.executable,
+        "-m",
+        "inngest_outbox.dev.fake_inngest",
+        "--signing-key",
+        SIGNING_KEY,
+    ]
     command += ["--store", str(folder / "inngest.db")]
     command += ["--store-rate", str(rate)] if rate else []
     async with _running(InngestProcess(command)) as one:

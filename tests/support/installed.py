@@ -12,7 +12,7 @@ def install(folder: Path) -> dict[str, str]:
     """Copy the program to `folder`; the variables with which Python runs it from there."""
     for part in ("service", "migrations"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(folder / "service")}
 
 
 def add_migration(folder: Path, statements: str, number: int = 1) -> None:

@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import structlog
 
-from service.outbox.link.server import LinkServer
-from service.outbox.link.store_link import _Session
-from service.web.events.follower import EventFollower
-from service.web.events.run_asker import RunAsker
-from service.web.server.admission import Admission
-from service.web.server.body_budget import BodyBudget
-from service.web.server.shares import ConnectionShares
+from inngest_outbox.outbox.link.server import LinkServer
+from inngest_outbox.outbox.link.store_link import _Session
+from inngest_outbox.web.events.follower import EventFollower
+from inngest_outbox.web.events.run_asker import RunAsker
+from inngest_outbox.web.server.admission import Admission
+from inngest_outbox.web.server.body_budget import BodyBudget
+from inngest_outbox.web.server.shares import ConnectionShares
 from tests.support.judged_command import record_in
 
 _FAULT = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.outbox.model import Filter, Reach, Row, State
+from inngest_outbox.outbox.model import Filter, Reach, Row, State
 
 
 class ListedOutbox:

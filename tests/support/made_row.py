@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.model import Row, State
+from inngest_outbox.outbox.model import Row, State
 
 ACCEPTED_MS = 1_795_559_419_447
 _WAITING = Row(

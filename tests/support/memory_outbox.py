@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from service.outbox.event import Event, check_call
-from service.outbox.figures import Stats
-from service.outbox.keys import IdempotencyKey, KeyUse, Receipt, divide
-from service.outbox.model import DeliveryRecord, Filter, Named, Row, State
+from inngest_outbox.outbox.event import Event, check_call
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.keys import IdempotencyKey, KeyUse, Receipt, divide
+from inngest_outbox.outbox.model import DeliveryRecord, Filter, Named, Row, State
 from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
 from tests.support.memory_rows import IDS, MemoryRow, MemoryRows
 

@@ -9,8 +9,8 @@ from operator import attrgetter
 
 import msgspec
 
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import (
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.model import (
     Batch,
     ClaimRequest,
     Dead,

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from service.outbox.event import Event
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey
-from service.outbox.model import MAX_NOTES, Entry, Note, Row, SentEntry, State
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.keys import IdempotencyKey
+from inngest_outbox.outbox.model import MAX_NOTES, Entry, Note, Row, SentEntry, State
 
 IDS = InngestIds(b"prefix")
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock

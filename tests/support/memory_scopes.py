@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.errors import OutboxUnavailableError
-from service.identity.session_revision import SessionRevisions
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.identity.session_revision import SessionRevisions
 
 Tree = dict[str, object]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from service.config.outbox_url import sqlite_file
+from inngest_outbox.config.outbox_url import sqlite_file
 
 ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
 ENDLESS_ON_POSTGRES = "SELECT pg_sleep(3600);"

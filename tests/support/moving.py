@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.bootstrap.operations import move_outbox
-from service.outbox.move.move import Moved
+from inngest_outbox.bootstrap.operations import move_outbox
+from inngest_outbox.outbox.move.move import Moved
 
 
 async def move(source: str, target: str) -> Moved:

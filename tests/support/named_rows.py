@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.model import Filter, Named
-from service.outbox.ports import Inspector
+from inngest_outbox.outbox.model import Filter, Named
+from inngest_outbox.outbox.ports import Inspector
 
 
 async def named(inspector: Inspector, wanted: Filter | None = None) -> Named:

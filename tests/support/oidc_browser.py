@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import ClientSession, CookieJar, web
 
-from service.errors import RefusedError
+from inngest_outbox.errors import RefusedError
 
 
 @web.middleware

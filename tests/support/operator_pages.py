@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 
-from service.dev.fake_inngest.server import FakeInngest
-from service.identity.user import User
-from service.outbox.event import Event, encode_event
-from service.outbox.model import Dead, Settlement
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event, encode_event
+from inngest_outbox.outbox.model import Dead, Settlement
 from tests.support.browser import Browser
 from tests.support.fleet import environment
 from tests.support.judged_answer import JudgedAnswer

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.identity.user import User
-from service.outbox.event import Event, encode_event
-from service.outbox.figures import MINUTE_MS, Sample
-from service.outbox.model import Dead, Named, Retry, Settlement
-from service.runs.figures import NAMES, KeptNames, NameView
-from service.runs.turn import SCOPE
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event, encode_event
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample
+from inngest_outbox.outbox.model import Dead, Named, Retry, Settlement
+from inngest_outbox.runs.figures import NAMES, KeptNames, NameView
+from inngest_outbox.runs.turn import SCOPE
 from tests.support.operator_pages import Data
 from tests.support.storage import Outbox, ask, claim
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from service.console.commands.main import app
-from service.outbox.model import Dead, Retry, Settlement
+from inngest_outbox.console.commands.main import app
+from inngest_outbox.outbox.model import Dead, Retry, Settlement
 from tests.support.fleet import ROOT
 from tests.support.judged_command import judge_outbox
 from tests.support.storage import Outbox, append_all, claim

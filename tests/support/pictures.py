@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from service.dev.fake_inngest.faults import ScriptedAnswer
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.faults import ScriptedAnswer
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.nextjs_example import (
     example_in,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.schema import migrate
 from tests.support.neighbours import lacks
 from tests.support.postgres_server import PostgresServer, find_binaries
 

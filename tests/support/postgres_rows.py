@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import psycopg
 
-from service.outbox.postgres.database.connection import statements
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.postgres.database.connection import statements
+from inngest_outbox.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import eventually
 

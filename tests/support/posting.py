@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import OutboxUnavailableError, TooManyPendingError
-from service.outbox.model import Filter
+from inngest_outbox.errors import OutboxUnavailableError, TooManyPendingError
+from inngest_outbox.outbox.model import Filter
 from tests.support.beside import beside
 from tests.support.storage import Outbox, event, eventually
 

@@ -25,10 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
-    "service.processes.main",
-    "service.processes.serve",
-    "service.inngest.address",
-    "service.outbox.postgres.store",
+    "inngest_outbox.processes.main",
+    "inngest_outbox.processes.serve",
+    "inngest_outbox.inngest.address",
+    "inngest_outbox.outbox.postgres.store",
     "inngest",
     "httpcore",
 )
@@ -67,7 +67,7 @@ class PreloadedProcess:
 async def start(
     command: Sequence[str], environment: Mapping[str, str], folder: str
 ) -> PreloadedProcess:
-    """`python -m service <command>` in that folder, with its output in `stdout`."""
+    """`python -m inngest_outbox <command>` in that folder, with its output in `stdout`."""
     loop = asyncio.get_running_loop()
     status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     read, write = os.pipe()
@@ -111,7 +111,7 @@ def _stop(control: socket.socket, process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/service"}
 
 
 def _of_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -169,8 +169,8 @@ class _Forks:
         random.seed()
         sys.path[0] = folder
         sys.argv[1:] = command
-        sys.orig_argv[:] = [sys.executable, "-m", "service", *command]
-        runpy.run_module("service", run_name="__main__", alter_sys=True)
+        sys.orig_argv[:] = [sys.executable, "-m", "inngest_outbox", *command]
+        runpy.run_module("inngest_outbox", run_name="__main__", alter_sys=True)
         sys.exit()
 
     def _tell_ended(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from service.web.server.server import HttpServer
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.storage import PATIENCE_SECONDS
 
 

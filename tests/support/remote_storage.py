@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from service.bootstrap.store_part import store_status
-from service.bootstrap.stores import Outbox, StoredScopes
-from service.observe.recorder import NullRecorder
-from service.outbox.link.messages import Status, ToCaller, ToOwner
-from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
-from service.outbox.link.server import parts_of, serve_link
-from service.outbox.link.store_link import LinkPolicy
-from service.outbox.ports import (
+from inngest_outbox.bootstrap.store_part import store_status
+from inngest_outbox.bootstrap.stores import Outbox, StoredScopes
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.link.messages import Status, ToCaller, ToOwner
+from inngest_outbox.outbox.link.outbox import RemoteOutbox, open_remote_outbox
+from inngest_outbox.outbox.link.server import parts_of, serve_link
+from inngest_outbox.outbox.link.store_link import LinkPolicy
+from inngest_outbox.outbox.ports import (
     AuditTrail,
     Confirmations,
     Delivery,
@@ -29,7 +29,7 @@ from service.outbox.ports import (
     Repairs,
     Samples,
 )
-from service.supervisor import run_supervisor
+from inngest_outbox.supervisor import run_supervisor
 from tests.support.storage import SqliteStorage
 
 

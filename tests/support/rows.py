@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.event import Event
-from service.outbox.model import Dead, Settlement, State
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.model import Dead, Settlement, State
 from tests.support.storage import Outbox, append_all, claim, deliver, event, ids
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from service.dev.fake_inngest.faults import (
+from inngest_outbox.dev.fake_inngest.faults import (
     Action,
     Cut,
     Drip,
@@ -24,7 +24,7 @@ from service.dev.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.trial import Trial, Verdict, trial
 

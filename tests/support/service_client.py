@@ -11,9 +11,9 @@ from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import BaseRunner
 
-from service.bootstrap.service import Service, run_service
-from service.config.settings import Settings
-from service.web.server.server import HttpServer
+from inngest_outbox.bootstrap.service import Service, run_service
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.described_answers import described_answers
 from tests.support.judged_answer import JudgedAnswer
 

@@ -1,4 +1,4 @@
-"""`python -m service <command>` in the test's own process."""
+"""`python -m inngest_outbox <command>` in the test's own process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from click.testing import Result
 from typer.testing import CliRunner
 
-from service.processes.main import app
+from inngest_outbox.processes.main import app
 from tests.support.fleet import OURS
 from tests.support.judged_command import judge_words
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
-from service.processes.acceptor import listen_on
-from service.processes.listening import open_listening
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.processes.acceptor import listen_on
+from inngest_outbox.processes.listening import open_listening
 from tests.support.described_answers import described_answers
 
 

@@ -10,9 +10,9 @@ from aiohttp.test_utils import make_mocked_request
 from joserfc.jwe import JWERegistry, encrypt_compact
 from joserfc.jwk import OctKey
 
-from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader, _derive_key
-from service.identity.user import FoundUser, User
+from inngest_outbox.identity.cookies import cookie_header, parse_cookies
+from inngest_outbox.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader, _derive_key
+from inngest_outbox.identity.user import FoundUser, User
 
 NOW = 1_800_000_000
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from service.errors import OutboxUnavailableError
+from inngest_outbox.errors import OutboxUnavailableError
 
 
 def sqlite_error(name: str) -> sqlite3.OperationalError:

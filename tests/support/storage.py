@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 import uuid_utils
 
-from service.bootstrap.stores import Outbox, read_event
-from service.config.outbox_url import sqlite_path
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
-from service.outbox.model import Batch, ClaimRequest, Settlement
-from service.outbox.postgres.database.pool import PoolTimings
-from service.outbox.postgres.store import open_postgres_outbox
-from service.outbox.sqlite.store import open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
+from inngest_outbox.bootstrap.stores import Outbox, read_event
+from inngest_outbox.config.outbox_url import sqlite_path
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.model import Batch, ClaimRequest, Settlement
+from inngest_outbox.outbox.postgres.database.pool import PoolTimings
+from inngest_outbox.outbox.postgres.store import open_postgres_outbox
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.timings import WriterTimings
 from tests.support.memory_outbox import MemoryStorage
 
 PATIENCE_SECONDS = 180.0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from service.dev.fake_inngest.server import FakeInngest
+from inngest_outbox.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port

@@ -16,11 +16,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service.bootstrap.store_part import StorePart, run_store_part
-from service.config.settings import Settings
-from service.observe.metrics import PrometheusRecorder
-from service.outbox.ports import Intake
-from service.runs.turn import WatchPace
+from inngest_outbox.bootstrap.store_part import StorePart, run_store_part
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.outbox.ports import Intake
+from inngest_outbox.runs.turn import WatchPace
 from tests.support.confirmed_delivery import event_for_inngest, self_hosted
 
 KEY = bytes(range(24))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.outbox.audit import (
+from inngest_outbox.outbox.audit import (
     Act,
     AuditRecord,
     AuditRow,
@@ -18,7 +18,7 @@ from service.outbox.audit import (
     new_act,
     records,
 )
-from service.outbox.model import Filter, State
+from inngest_outbox.outbox.model import Filter, State
 
 
 def test_each_act_has_an_id_of_its_own_and_says_what_was_chosen() -> None:

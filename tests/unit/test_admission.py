@@ -7,7 +7,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 
-from service.web.server.admission import Admission, AdmissionPolicy
+from inngest_outbox.web.server.admission import Admission, AdmissionPolicy
 from tests.support.virtual_time import in_virtual_time, now
 
 MOST_TURNS = 50

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-SERVER = Path(__file__).parents[2] / "service" / "web" / "server"
+SERVER = Path(__file__).parents[2] / "service" / "inngest_outbox" / "web" / "server"
 # Attributes of a connection: a handler has them in its slots.
 CONNECTION = {
     "_buffer_paused",

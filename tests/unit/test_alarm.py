@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from service.console.operations.alarm import Alarm, Severity, alarms
-from service.console.operations.key_needs import KeyNeeds
-from service.console.operations.views import stats_view
-from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord
-from service.runs.figures import NameView
+from inngest_outbox.console.operations.alarm import Alarm, Severity, alarms
+from inngest_outbox.console.operations.key_needs import KeyNeeds
+from inngest_outbox.console.operations.views import stats_view
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.runs.figures import NameView
 
 
 def found(

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 import structlog
 
-from service.alarms import alarm_watch
-from service.alarms.alarm_watch import AlarmWatch
-from service.alarms.changes import MOST_NOTICES, AlarmChanges, AlarmState, Notice
-from service.console.operations.alarm import Alarm, Severity
-from service.console.operations.views import Movement, moved, stats_view
-from service.errors import OutboxUnavailableError
-from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord, Filter
-from service.runs.figures import KeptNames, NameView
-from service.runs.turn import Turn, WatchPace
+from inngest_outbox.alarms import alarm_watch
+from inngest_outbox.alarms.alarm_watch import AlarmWatch
+from inngest_outbox.alarms.changes import MOST_NOTICES, AlarmChanges, AlarmState, Notice
+from inngest_outbox.console.operations.alarm import Alarm, Severity
+from inngest_outbox.console.operations.views import Movement, moved, stats_view
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import DeliveryRecord, Filter
+from inngest_outbox.runs.figures import KeptNames, NameView
+from inngest_outbox.runs.turn import Turn, WatchPace
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now

@@ -8,11 +8,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ConfigurationError, InvalidFieldError
-from service.event_types.declaration import declare
-from service.event_types.declared_type import DataMapping, Sources
-from service.event_types.schema_tree import rewritten
-from service.identity.user import User
+from inngest_outbox.errors import ConfigurationError, InvalidFieldError
+from inngest_outbox.event_types.declaration import declare
+from inngest_outbox.event_types.declared_type import DataMapping, Sources
+from inngest_outbox.event_types.schema_tree import rewritten
+from inngest_outbox.identity.user import User
 
 WORDS = st.sampled_from(
     [

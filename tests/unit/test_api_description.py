@@ -7,10 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.errors import NotFoundError, RateLimitedError
-from service.web.openapi.document import describe
-from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter, ResponseHeader
-from service.web.server.errors import SERVER_CODES, STATUS
+from inngest_outbox.errors import NotFoundError, RateLimitedError
+from inngest_outbox.web.openapi.document import describe
+from inngest_outbox.web.openapi.endpoint import (
+    Access,
+    Answer,
+    Body,
+    Endpoint,
+    Parameter,
+    ResponseHeader,
+)
+from inngest_outbox.web.server.errors import SERVER_CODES, STATUS
 
 JSON = "application/json"
 ID = {

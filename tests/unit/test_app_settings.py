@@ -7,9 +7,14 @@ import json
 
 import pytest
 
-from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
-from service.errors import InvalidJsonError
-from service.identity.user import User
+from inngest_outbox.app_settings.app_settings import (
+    AppSettings,
+    load_defaults,
+    merge,
+    parse_settings,
+)
+from inngest_outbox.errors import InvalidJsonError
+from inngest_outbox.identity.user import User
 from tests.support.memory_scopes import MemoryScopes
 
 ADA = User("dev", "ada", organization_id="org")

@@ -10,12 +10,12 @@ from typing import cast
 
 import pytest
 
-from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
-from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord
-from service.outbox.ports import Inspector
-from service.processes.banner import Announcer, Standing, announcer_for, banner, standing_of
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.outbox.ports import Inspector
+from inngest_outbox.processes.banner import Announcer, Standing, announcer_for, banner, standing_of
 
 URL = "http://127.0.0.1:3000"
 OF_OUR_OWN = {"INNGEST_BASE_URL": "http://inngest:8288", "INNGEST_EVENT_KEY": "k"}

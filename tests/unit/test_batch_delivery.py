@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.inngest.dedupe_horizon import HorizonCheck
-from service.inngest.delivery_request import UndividableError
-from service.inngest.send_result import SendResult, Signal
-from service.outbox.event import Meta
-from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
-from service.outbox.model import Batch, Entry, Retry, Settlement
-from service.relay.sends import BreakerState, InFlight, SendsInFlight
-from service.relay.unconfirmed import Unconfirmed
+from inngest_outbox.inngest.dedupe_horizon import HorizonCheck
+from inngest_outbox.inngest.delivery_request import UndividableError
+from inngest_outbox.inngest.send_result import SendResult, Signal
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
+from inngest_outbox.outbox.model import Batch, Entry, Retry, Settlement
+from inngest_outbox.relay.sends import BreakerState, InFlight, SendsInFlight
+from inngest_outbox.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken
 from tests.support.virtual_time import in_virtual_time, run_in_virtual_time

@@ -13,10 +13,10 @@ from joserfc import jws, jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
-from service.errors import ProviderUnavailableError
-from service.identity.bearer_tokens import BearerTokens
-from service.identity.jwks import Jwks
-from service.identity.user import User
+from inngest_outbox.errors import ProviderUnavailableError
+from inngest_outbox.identity.bearer_tokens import BearerTokens
+from inngest_outbox.identity.jwks import Jwks
+from inngest_outbox.identity.user import User
 from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.errors import (
+from inngest_outbox.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     EncodingRefusedError,
@@ -21,21 +21,21 @@ from service.errors import (
     JsonRequiredError,
     OutboxUnavailableError,
 )
-from service.web.server.body import (
+from inngest_outbox.web.server.body import (
     check_depth,
     read_body,
     read_json,
     read_json_bytes,
     read_raw_body,
 )
-from service.web.server.body_budget import (
+from inngest_outbox.web.server.body_budget import (
     FREE_BYTES,
     WAIT_SECONDS,
     BodyBudget,
     Share,
     body_budget_key,
 )
-from service.web.server.connection import Connection
+from inngest_outbox.web.server.connection import Connection
 from tests.support.made_request import JSON, made_request
 from tests.support.virtual_time import in_virtual_time, now
 

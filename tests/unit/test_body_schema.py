@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidFieldError
-from service.event_types.body_schema import BodySchema
-from service.event_types.schema_tree import rewritten
+from inngest_outbox.errors import InvalidFieldError
+from inngest_outbox.event_types.body_schema import BodySchema
+from inngest_outbox.event_types.schema_tree import rewritten
 
 SECRET = "a-value-of-the-client"
 ORDER = {

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inngest.send_result import Signal
-from service.outbox.model import Isolated
-from service.relay.breaker import Breaker
-from service.relay.breaker_policy import BreakerPolicy
-from service.relay.breaker_result import view, with_result
-from service.relay.evidence import IsolationLedger
-from service.relay.sends import Answered, BreakerState, BreakerView, InFlight
+from inngest_outbox.inngest.send_result import Signal
+from inngest_outbox.outbox.model import Isolated
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_policy import BreakerPolicy
+from inngest_outbox.relay.breaker_result import view, with_result
+from inngest_outbox.relay.evidence import IsolationLedger
+from inngest_outbox.relay.sends import Answered, BreakerState, BreakerView, InFlight
 from tests.support.breakers import IDLE, after, fresh, knowing, passed
 
 POLICY = BreakerPolicy()

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from service.inngest.send_result import Signal
-from service.relay.breaker import Breaker
-from service.relay.breaker_policy import BreakerPolicy, Cause
-from service.relay.breaker_result import view, with_result
-from service.relay.sends import Answered, BreakerState
+from inngest_outbox.inngest.send_result import Signal
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_policy import BreakerPolicy, Cause
+from inngest_outbox.relay.breaker_result import view, with_result
+from inngest_outbox.relay.sends import Answered, BreakerState
 from tests.support.breakers import IDLE, after, fresh, knowing, passed
 
 SEVEN = frozenset({7})

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 import structlog
 
-from service.errors import OutboxUnavailableError
-from service.outbox.model import DeliveryRecord
-from service.relay.breaker import Breaker
-from service.relay.breaker_sync import Announcement
-from service.relay.sends import BreakerState
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import DeliveryRecord
+from inngest_outbox.relay.breaker import Breaker
+from inngest_outbox.relay.breaker_sync import Announcement
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.breakers import Process, at_a_process, fresh, passed, waiting
 
 HEALTHY, BACKING_OFF = BreakerState.HEALTHY, BreakerState.BACKING_OFF

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from service.documents import bucket as bucket_module
-from service.documents.boto import load_boto
-from service.documents.bucket import Bucket
+from inngest_outbox.documents import bucket as bucket_module
+from inngest_outbox.documents.boto import load_boto
+from inngest_outbox.documents.bucket import Bucket
 from tests.support.storage import PATIENCE_SECONDS
 
 

@@ -8,8 +8,8 @@ import aiohttp
 import botocore.exceptions
 import pytest
 
-from service.documents.boto import s3_errors
-from service.errors import DocumentNotFoundError, StorageUnavailableError
+from inngest_outbox.documents.boto import s3_errors
+from inngest_outbox.errors import DocumentNotFoundError, StorageUnavailableError
 
 # Faults in botocore's own model of a service, and warnings: nothing that S3 or a network causes.
 NOT_STORAGE = {

@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import (
+from inngest_outbox.errors import (
     IdempotencyKeyReusedError,
     InvalidFieldError,
     OutboxFullError,
     RefusedError,
     TooManyPendingError,
 )
-from service.identity.user import User
-from service.outbox.event import (
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import (
     FIRST_TS_MS,
     LAST_TS_MS,
     MAX_EVENT_BYTES,
@@ -28,11 +28,11 @@ from service.outbox.event import (
     by_environment,
     encode_event,
 )
-from service.outbox.event_ids import named_apart
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Division, IdempotencyKey, KeyUse, Receipt, divide
-from service.outbox.limits import _ALL_BYTES, _OWNER_BYTES, Limits
-from service.outbox.storable import repaired, storable
+from inngest_outbox.outbox.event_ids import named_apart
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.keys import Division, IdempotencyKey, KeyUse, Receipt, divide
+from inngest_outbox.outbox.limits import _ALL_BYTES, _OWNER_BYTES, Limits
+from inngest_outbox.outbox.storable import repaired, storable
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
 NOW_MS = 1_795_559_419_447

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.bootstrap.store_part import timings_beside_fronts
-from service.outbox.sqlite.timings import ClaimPace, ClaimThrottle, CommitDelay, DelayPolicy
+from inngest_outbox.bootstrap.store_part import timings_beside_fronts
+from inngest_outbox.outbox.sqlite.timings import ClaimPace, ClaimThrottle, CommitDelay, DelayPolicy
 
 BATCH = 500
 STEP_SECONDS = 0.001

@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.console.commands.main import app as outbox
-from service.console.terminal.command import DEFAULT_URL, exit_on_fault, in_schema
-from service.errors import OutboxUnavailableError
-from service.processes import startup
-from service.processes.main import app as service
+from inngest_outbox.console.commands.main import app as outbox
+from inngest_outbox.console.terminal.command import DEFAULT_URL, exit_on_fault, in_schema
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.processes import startup
+from inngest_outbox.processes.main import app as service
 
 FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")
 RIGHTS = (

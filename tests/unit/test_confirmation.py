@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from service.inngest.send_result import SendResult
-from service.outbox.model import SentEntry
-from service.relay.confirmation import (
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.outbox.model import SentEntry
+from inngest_outbox.relay.confirmation import (
     ConfirmationPolicy,
     ResendReason,
     StoreProgress,

@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Retry, Settlement
-from service.outbox.ports import Queue
-from service.relay.breaker_sync import BreakerSync
-from service.relay.confirmation import NOTES, ResendReason
-from service.relay.report import Report
-from service.relay.settler import Settler
-from service.relay.unconfirmed import Unconfirmed, deliver_left_rows, deliver_unconfirmed
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Retry, Settlement
+from inngest_outbox.outbox.ports import Queue
+from inngest_outbox.relay.breaker_sync import BreakerSync
+from inngest_outbox.relay.confirmation import NOTES, ResendReason
+from inngest_outbox.relay.report import Report
+from inngest_outbox.relay.settler import Settler
+from inngest_outbox.relay.unconfirmed import Unconfirmed, deliver_left_rows, deliver_unconfirmed
 from tests.support.confirmed_world import ConfirmerWorld, world
 from tests.support.memory_queue import MemoryConfirmations
 from tests.support.virtual_time import in_virtual_time, now

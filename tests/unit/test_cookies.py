@@ -8,10 +8,10 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.identity.cookie_session import CookieSessionStorage, SignedIn
-from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
-from service.identity.user import User
+from inngest_outbox.identity.cookie_session import CookieSessionStorage, SignedIn
+from inngest_outbox.identity.cookies import cookie_header, parse_cookies
+from inngest_outbox.identity.sign_in_attempt import AttemptCookie, begin_attempt
+from inngest_outbox.identity.user import User
 from tests.support.session_tokens import (
     EACH,
     FLAVOURS,

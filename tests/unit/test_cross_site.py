@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from service.errors import CrossSiteRequestError
-from service.web.server.cross_site import CrossSite
-from service.web.server.proxies import Proxies
+from inngest_outbox.errors import CrossSiteRequestError
+from inngest_outbox.web.server.cross_site import CrossSite
+from inngest_outbox.web.server.proxies import Proxies
 
 FRONT = "https://front.example.com"
 FRONTS = ["https://first.example.com", FRONT]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.config.destination import Destination, confirmation_mode, destination
-from service.config.settings import Settings
+from inngest_outbox.config.destination import Destination, confirmation_mode, destination
+from inngest_outbox.config.settings import Settings
 
 KEY = {"INNGEST_EVENT_KEY": "key"}
 SIGNED = {"INNGEST_SIGNING_KEY": "signkey-prod-00ff"}

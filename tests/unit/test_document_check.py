@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from service.documents.bucket import DocumentObject
-from service.documents.document_check import DocumentCheck
-from service.errors import DocumentNotFoundError, StorageUnavailableError
+from inngest_outbox.documents.bucket import DocumentObject
+from inngest_outbox.documents.document_check import DocumentCheck
+from inngest_outbox.errors import DocumentNotFoundError, StorageUnavailableError
 from tests.support.virtual_time import in_virtual_time
 
 FOUND = DocumentObject(0, "e1", "text/plain", None)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.documents.document_name import check_document_name
-from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
+from inngest_outbox.documents.document_name import check_document_name
+from inngest_outbox.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
 
 pieces = st.sampled_from([".", "..", "/", "a", " ", "é", "\U0001f600", "\x00", "\x85", "\ud800"])
 names = st.one_of(

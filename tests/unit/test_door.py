@@ -12,17 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.dev.fake_inngest.events import read_events
-from service.documents.document_name import Documents, check_document_name
-from service.errors import RefusedError
-from service.event_types.declaration import check_event_name
-from service.event_types.declared_type import make_event_type
-from service.event_types.event_type import EventType
-from service.event_types.types_file import load_event_types
-from service.identity.user import User
-from service.observe.recorder import NullRecorder
-from service.outbox.event import encode_event
-from service.web.intake.event_route import EventRoute
+from inngest_outbox.dev.fake_inngest.events import read_events
+from inngest_outbox.documents.document_name import Documents, check_document_name
+from inngest_outbox.errors import RefusedError
+from inngest_outbox.event_types.declaration import check_event_name
+from inngest_outbox.event_types.declared_type import make_event_type
+from inngest_outbox.event_types.event_type import EventType
+from inngest_outbox.event_types.types_file import load_event_types
+from inngest_outbox.identity.user import User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import encode_event
+from inngest_outbox.web.intake.event_route import EventRoute
 
 [DOCUMENTS_EVENT] = load_event_types(None)
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")

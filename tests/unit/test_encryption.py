@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.encryption import Encryption
+from inngest_outbox.encryption import Encryption
 
 KEY = "my-secret-key"
 

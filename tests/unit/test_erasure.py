@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from service.console.operations import erasure, search
-from service.console.operations.erasure import OUT_OF_REACH, Certificate, ErasureParts, erase
-from service.console.operations.search import SearchPolicy
-from service.errors import OutboxUnavailableError
-from service.outbox.audit import Act, ErasedRecords
-from service.outbox.model import Named, State
+from inngest_outbox.console.operations import erasure, search
+from inngest_outbox.console.operations.erasure import OUT_OF_REACH, Certificate, ErasureParts, erase
+from inngest_outbox.console.operations.search import SearchPolicy
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.audit import Act, ErasedRecords
+from inngest_outbox.outbox.model import Named, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 from tests.support.virtual_time import in_virtual_time, now

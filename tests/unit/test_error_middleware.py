@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service import errors
-from service.errors import NotFoundError, OutboxUnavailableError
-from service.observe.logs import RequestLine
-from service.web.server import middleware
-from service.web.server.connection import Connection
-from service.web.server.errors import STATUS, error_response, refusal_of
-from service.web.server.middleware import (
+from inngest_outbox import errors
+from inngest_outbox.errors import NotFoundError, OutboxUnavailableError
+from inngest_outbox.observe.logs import RequestLine
+from inngest_outbox.web.server import middleware
+from inngest_outbox.web.server.connection import Connection
+from inngest_outbox.web.server.errors import STATUS, error_response, refusal_of
+from inngest_outbox.web.server.middleware import (
     error_middleware,
     event_id_key,
     request_id_key,

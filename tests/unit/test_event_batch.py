@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from service.encryption import Encryption
-from service.errors import InvalidFieldError
-from service.identity.user import EventKeys, User
-from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
-from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
-from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
-from service.web.intake.inngest_intake import InngestIntake
-from service.web.intake.lenient_json import BadEventError
-from service.web.signin.auth import EventKeyAuth, RateLimit
+from inngest_outbox.encryption import Encryption
+from inngest_outbox.errors import InvalidFieldError
+from inngest_outbox.identity.user import EventKeys, User
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
+from inngest_outbox.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
+from inngest_outbox.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
+from inngest_outbox.web.intake.inngest_intake import InngestIntake
+from inngest_outbox.web.intake.lenient_json import BadEventError
+from inngest_outbox.web.signin.auth import EventKeyAuth, RateLimit
 from tests.support.clock import Clock
 from tests.support.figures import Figures
 from tests.support.made_request import made_request

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.event_types.declaration import declare
-from service.event_types.declared_type import DataMapping, Sources, make_event_type
-from service.event_types.template import check_template
-from service.identity.user import User
+from inngest_outbox.event_types.declaration import declare
+from inngest_outbox.event_types.declared_type import DataMapping, Sources, make_event_type
+from inngest_outbox.event_types.template import check_template
+from inngest_outbox.identity.user import User
 
 ADA = User("next-auth", "u-1", "ada@example.com", "Ada", organization_id="acme")
 DATA = {"report": "sales", "address": {"city": "Paris", "zip": None}, "none": None, "rows": [{}]}

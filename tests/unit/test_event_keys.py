@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.config.settings import Settings
-from service.config.values import InngestAddress, parse_event_keys
-from service.identity.user import EventKeys
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.values import InngestAddress, parse_event_keys
+from inngest_outbox.identity.user import EventKeys
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.errors import (
+from inngest_outbox.errors import (
     DocumentNameInvalidError,
     IdempotencyKeyInvalidError,
     InvalidJsonError,
     SenderNotAllowedError,
     StorageNotConfiguredError,
 )
-from service.event_types.body_schema import BodySchema
-from service.event_types.event_type import SESSION, EventType, Senders
-from service.identity.user import EVENT_KEY_ISSUER, User
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event, Meta
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey, Receipt, plain_digests
-from service.web.intake.event_route import EventRoute
-from service.web.intake.idempotency import given_key, idempotency_key
-from service.web.server.middleware import event_id_key
+from inngest_outbox.event_types.body_schema import BodySchema
+from inngest_outbox.event_types.event_type import SESSION, EventType, Senders
+from inngest_outbox.identity.user import EVENT_KEY_ISSUER, User
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event, Meta
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt, plain_digests
+from inngest_outbox.web.intake.event_route import EventRoute
+from inngest_outbox.web.intake.idempotency import given_key, idempotency_key
+from inngest_outbox.web.server.middleware import event_id_key
 from tests.support.made_request import JSON, made_request
 
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.console.operations.explain import explain, explain_name
-from service.outbox.model import DeliveryRecord, Note, Row, State
-from service.runs.figures import NameView
+from inngest_outbox.console.operations.explain import explain, explain_name
+from inngest_outbox.outbox.model import DeliveryRecord, Note, Row, State
+from inngest_outbox.runs.figures import NameView
 from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447
@@ -191,7 +191,7 @@ def test_a_page_with_buttons_names_no_command() -> None:
 
 
 NONE_SEEN = "No event of this name was seen to be held lately, or Inngest can't be asked for runs"
-UNSEEN = f"{NONE_SEEN}: `python -m service check` says whether it can."
+UNSEEN = f"{NONE_SEEN}: `python -m inngest_outbox check` says whether it can."
 PACE = (
     "Inngest holds about 12.25 events a second. An event is held 0.25 s after its acceptance in "
     "the median, 95 % within 3 s."

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.dev.fake_inngest.events import WireEvent
-from service.dev.fake_inngest.ledger import Ledger
-from service.dev.fake_inngest.ulids import ulids
+from inngest_outbox.dev.fake_inngest.events import WireEvent
+from inngest_outbox.dev.fake_inngest.ledger import Ledger
+from inngest_outbox.dev.fake_inngest.ulids import ulids
 from tests.support.clock import Clock
 
 

@@ -11,16 +11,16 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import InngestApiError, OutboxUnavailableError
-from service.inngest.runs import EventRun, Run, RunStatus
-from service.outbox.clock import wall_now_ms
-from service.outbox.event import Meta
-from service.outbox.model import Filter, Row, State
-from service.web.events import run_asker
-from service.web.events.event_view import EventView
-from service.web.events.followed_event import FollowedEvent, FollowPolicy, with_stacks
-from service.web.events.follower import EventFollower
-from service.web.events.run_asker import RunAsker
+from inngest_outbox.errors import InngestApiError, OutboxUnavailableError
+from inngest_outbox.inngest.runs import EventRun, Run, RunStatus
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.web.events import run_asker
+from inngest_outbox.web.events.event_view import EventView
+from inngest_outbox.web.events.followed_event import FollowedEvent, FollowPolicy, with_stacks
+from inngest_outbox.web.events.follower import EventFollower
+from inngest_outbox.web.events.run_asker import RunAsker
 from tests.support.followed_events import run
 from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import T, row

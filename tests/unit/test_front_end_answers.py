@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from service.errors import ProviderUnavailableError
-from service.identity.front_end_sessions import FrontEndSessions
+from inngest_outbox.errors import ProviderUnavailableError
+from inngest_outbox.identity.front_end_sessions import FrontEndSessions
 from tests.support.clock import Clock
 from tests.support.virtual_time import in_virtual_time
 

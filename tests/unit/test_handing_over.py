@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
-from service.errors import UpgradeError
-from service.processes.child_process import READY, WAITS, Child
-from service.processes.process_pool import ProcessPool
+from inngest_outbox.errors import UpgradeError
+from inngest_outbox.processes.child_process import READY, WAITS, Child
+from inngest_outbox.processes.process_pool import ProcessPool
 from tests.support.virtual_time import in_virtual_time, now
 
 STORE, FRONT = Child("store", ["store"], ()), Child("front", ["front"], ())
@@ -120,7 +120,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Process]]:
         started: ClassVar[list[Process]] = []
         start_errors: ClassVar[list[OSError]] = []
 
-    monkeypatch.setattr("service.processes.child_supervisor.ChildProcess", Own)
+    monkeypatch.setattr("inngest_outbox.processes.child_supervisor.ChildProcess", Own)
     ENDED.clear()
     yield Own
     assert alive(Own) == 0

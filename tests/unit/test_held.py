@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InngestApiError
-from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
-from service.inngest.held import HeldEvent, find_held
-from service.outbox.event import Meta
-from service.outbox.inngest_id import InngestIds, WantedEvent, decode_ulid, encode_ulid
-from service.outbox.model import Batch, Entry, Retry, Settlement
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
+from inngest_outbox.inngest.held import HeldEvent, find_held
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.inngest_id import InngestIds, WantedEvent, decode_ulid, encode_ulid
+from inngest_outbox.outbox.model import Batch, Entry, Retry, Settlement
 from tests.support.virtual_time import in_virtual_time, now
 
 BASE = 1 << 100

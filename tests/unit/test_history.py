@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from service.console.operations.sampler import Minute, sample_of
-from service.console.operations.timeline import Kind, Moment, Trouble, timeline, troubles
-from service.console.operations.views import Movement, stats_view
-from service.outbox.figures import MINUTE_MS, Sample, Stats
-from service.outbox.model import DeliveryRecord, Note, Row, State
+from inngest_outbox.console.operations.sampler import Minute, sample_of
+from inngest_outbox.console.operations.timeline import Kind, Moment, Trouble, timeline, troubles
+from inngest_outbox.console.operations.views import Movement, stats_view
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample, Stats
+from inngest_outbox.outbox.model import DeliveryRecord, Note, Row, State
 from tests.support.made_row import made_row
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 

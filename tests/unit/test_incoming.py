@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.dev.fake_inngest.events import read_events as read_as_inngest
-from service.identity.user import User
-from service.outbox.event import Event, with_id
-from service.outbox.storable import storable
-from service.web.intake.incoming import read_events
-from service.web.intake.lenient_json import MAX_EVENTS, BadEventError
+from inngest_outbox.dev.fake_inngest.events import read_events as read_as_inngest
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import Event, with_id
+from inngest_outbox.outbox.storable import storable
+from inngest_outbox.web.intake.incoming import read_events
+from inngest_outbox.web.intake.lenient_json import MAX_EVENTS, BadEventError
 from tests.support.fuzzed_events import fuzzed_bodies
 
 CRON = User("key", "cron")

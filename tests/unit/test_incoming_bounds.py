@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.identity.user import User
-from service.outbox.event import MAX_EVENT_BYTES, with_id
-from service.web.intake import incoming
-from service.web.intake.incoming import IncomingEvent, checked_meta, read_events
-from service.web.intake.lenient_json import LARGE_BYTES, BadEventError
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.event import MAX_EVENT_BYTES, with_id
+from inngest_outbox.web.intake import incoming
+from inngest_outbox.web.intake.incoming import IncomingEvent, checked_meta, read_events
+from inngest_outbox.web.intake.lenient_json import LARGE_BYTES, BadEventError
 
 CRON = User("key", "cron")
 NOW_MS = 1_795_559_419_447

@@ -11,17 +11,17 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dev.fake_inngest.ulids import request_ulids, ulids
-from service.inngest.delivery_request import (
+from inngest_outbox.dev.fake_inngest.ulids import request_ulids, ulids
+from inngest_outbox.inngest.delivery_request import (
     SeedCheck,
     UndividableError,
     parts_of,
     requests_of,
     with_ids,
 )
-from service.inngest.send_result import SendResult
-from service.outbox.event import Meta
-from service.outbox.inngest_id import (
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.inngest_id import (
     SLOT_MS,
     InngestIds,
     consecutive_runs,
@@ -29,7 +29,7 @@ from service.outbox.inngest_id import (
     encode_ulid,
     seed,
 )
-from service.outbox.model import Batch, Entry
+from inngest_outbox.outbox.model import Batch, Entry
 
 NUMBERS = st.integers(0, (1 << 128) - 1)
 PREFIXES = st.binary(min_size=6, max_size=6)

@@ -9,12 +9,19 @@ import aiohttp
 import msgspec
 import pytest
 
-from service.config.settings import Settings
-from service.errors import InngestApiError
-from service.inngest.held import HeldEvent
-from service.inngest.rest_api import RestApi, make_rest_api
-from service.inngest.runs import EventRun, Named, first_start_ms, outcomes_of, runs_of, stacks_of
-from service.outbox.inngest_id import encode_ulid
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.held import HeldEvent
+from inngest_outbox.inngest.rest_api import RestApi, make_rest_api
+from inngest_outbox.inngest.runs import (
+    EventRun,
+    Named,
+    first_start_ms,
+    outcomes_of,
+    runs_of,
+    stacks_of,
+)
+from inngest_outbox.outbox.inngest_id import encode_ulid
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 DAY_MS = 86_400_000

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.config.settings import Settings
-from service.config.values import InngestAddress
-from service.errors import ConfigurationError
-from service.inngest.address import event_link, inngest_address, make_client, run_link
-from service.inngest.send_result import SendResult, Signal, classify
-from service.inngest.sender import InngestSender
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.values import InngestAddress
+from inngest_outbox.errors import ConfigurationError
+from inngest_outbox.inngest.address import event_link, inngest_address, make_client, run_link
+from inngest_outbox.inngest.send_result import SendResult, Signal, classify
+from inngest_outbox.inngest.sender import InngestSender
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 TAKEN = b'{"ids": ["01J"], "status": 200}'

@@ -10,8 +10,8 @@ import pytest
 import structlog
 from joserfc.jwk import ECKey, OctKey, OKPKey
 
-from service.errors import ProviderUnavailableError
-from service.identity.jwks import Jwks, import_keys
+from inngest_outbox.errors import ProviderUnavailableError
+from inngest_outbox.identity.jwks import Jwks, import_keys
 from tests.support.clock import Clock
 from tests.unit.test_provider_answers import Web
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from service.console.operations import search
-from service.console.operations.key_needs import KeyNeeds, key_needs
-from service.console.operations.search import SearchPolicy
-from service.encryption import MARK
-from service.outbox.model import Row, State
+from inngest_outbox.console.operations import search
+from inngest_outbox.console.operations.key_needs import KeyNeeds, key_needs
+from inngest_outbox.console.operations.search import SearchPolicy
+from inngest_outbox.encryption import MARK
+from inngest_outbox.outbox.model import Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 

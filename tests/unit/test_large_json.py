@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.identity.user import User
-from service.outbox.storable import MAX_DEPTH
-from service.web.intake import lenient_json
-from service.web.intake.incoming import read_events
-from service.web.intake.lenient_json import (
+from inngest_outbox.identity.user import User
+from inngest_outbox.outbox.storable import MAX_DEPTH
+from inngest_outbox.web.intake import lenient_json
+from inngest_outbox.web.intake.incoming import read_events
+from inngest_outbox.web.intake.lenient_json import (
     LARGE_BYTES,
     BadEventError,
     elements,

@@ -16,9 +16,9 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.observe import logs
-from service.observe.logs import LogStream, timestamp
-from service.observe.metrics import VOCABULARY, PrometheusRecorder
+from inngest_outbox.observe import logs
+from inngest_outbox.observe.logs import LogStream, timestamp
+from inngest_outbox.observe.metrics import VOCABULARY, PrometheusRecorder
 from tests.support.storage import eventually
 
 MOST_LINES = 50_000

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from service.outbox.event import Meta
-from service.outbox.model import Row, State
-from service.runs.figures import Answer, KeptNames, NameRuns, NameView, names_of
-from service.runs.sampling import MAX_NAMES, Candidate, Sampling
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.model import Row, State
+from inngest_outbox.runs.figures import Answer, KeptNames, NameRuns, NameView, names_of
+from inngest_outbox.runs.sampling import MAX_NAMES, Candidate, Sampling
 from tests.support.made_row import made_row
 
 T = 1_800_000_000_000

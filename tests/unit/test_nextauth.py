@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from joserfc.jwe import encrypt_compact
 from joserfc.jwk import OctKey
 
-from service.identity.cookies import cookie_header, parse_cookies
-from service.identity.nextauth import (
+from inngest_outbox.identity.cookies import cookie_header, parse_cookies
+from inngest_outbox.identity.nextauth import (
     AUTH_JS_5,
     NEXT_AUTH_4,
     NextAuthReader,
     _derive_key,
     next_auth_readers,
 )
-from service.identity.user import User
+from inngest_outbox.identity.user import User
 from tests.support.session_tokens import (
     ADA,
     EACH,

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from service.console.operations.actions import OperatorActions, Payloads, SessionSignOuts
-from service.errors import OutboxUnavailableError
-from service.identity.session_revision import session_scope_id
-from service.observe.recorder import NullRecorder
-from service.outbox.audit import Act, Deed, ErasedRecords
-from service.outbox.model import Named
+from inngest_outbox.console.operations.actions import OperatorActions, Payloads, SessionSignOuts
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.identity.session_revision import session_scope_id
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.audit import Act, Deed, ErasedRecords
+from inngest_outbox.outbox.model import Named
 from tests.support.figures import Figures
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 

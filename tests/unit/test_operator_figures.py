@@ -7,13 +7,13 @@ from urllib.parse import parse_qsl
 import pytest
 from msgspec.structs import replace
 
-from service.console.operations.views import moved, payload_text, stats_view
-from service.console.pages.charts import DAY, HOUR, charts, thinned
-from service.console.pages.desk import gist, notice_of
-from service.console.pages.figures import delivery_words, figures
-from service.console.pages.filter_form import FilterForm
-from service.outbox.figures import Sample, Stats
-from service.outbox.model import DeliveryRecord, Filter, Note, State
+from inngest_outbox.console.operations.views import moved, payload_text, stats_view
+from inngest_outbox.console.pages.charts import DAY, HOUR, charts, thinned
+from inngest_outbox.console.pages.desk import gist, notice_of
+from inngest_outbox.console.pages.figures import delivery_words, figures
+from inngest_outbox.console.pages.filter_form import FilterForm
+from inngest_outbox.outbox.figures import Sample, Stats
+from inngest_outbox.outbox.model import DeliveryRecord, Filter, Note, State
 from tests.support.made_row import made_row
 
 NOW = 1_795_559_419_447

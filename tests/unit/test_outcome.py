@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inngest.send_result import SendResult, Signal, classify
-from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
-from service.relay.outcome import Outcome, RetryPolicy, due_again, outcome
-from service.relay.sends import BreakerView
+from inngest_outbox.inngest.send_result import SendResult, Signal, classify
+from inngest_outbox.outbox.model import Batch, Dead, Entry, Retry, Settlement
+from inngest_outbox.relay.outcome import Outcome, RetryPolicy, due_again, outcome
+from inngest_outbox.relay.sends import BreakerView
 
 POLICY = RetryPolicy()
 PASSING = BreakerView(passed_size=1000)

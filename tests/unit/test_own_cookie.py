@@ -13,9 +13,9 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp_session import Session
 from cryptography.fernet import InvalidToken
 
-from service.errors import InvalidFieldError
-from service.identity.cookie_session import CookieSessionStorage, SignedIn, derive_fernets
-from service.identity.user import User
+from inngest_outbox.errors import InvalidFieldError
+from inngest_outbox.identity.cookie_session import CookieSessionStorage, SignedIn, derive_fernets
+from inngest_outbox.identity.user import User
 from tests.support.clock import Clock
 
 ADA = User("dev", "u-1", "ada@example.com", "Ada", "org-1", email_verified=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.relay.sends import BreakerState
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES, REFUSED
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import MemoryRow

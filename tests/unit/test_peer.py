@@ -8,9 +8,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from service.errors import MalformedRequestError, MetricsTokenRequiredError
-from service.web.server.connection import peer_of
-from service.web.server.proxies import Proxies, check_metrics_access, is_local
+from inngest_outbox.errors import MalformedRequestError, MetricsTokenRequiredError
+from inngest_outbox.web.server.connection import peer_of
+from inngest_outbox.web.server.proxies import Proxies, check_metrics_access, is_local
 
 TOKEN = "metrics-token"
 FORWARDED = """

@@ -11,15 +11,15 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from service.outbox.postgres.database.connection import connection_string
-from service.outbox.postgres.database.faults import (
+from inngest_outbox.outbox.postgres.database.connection import connection_string
+from inngest_outbox.outbox.postgres.database.faults import (
     fault_at,
     is_of_the_database,
     reason,
     said,
     sentence,
 )
-from service.outbox.postgres.queue import Wakeup
+from inngest_outbox.outbox.postgres.queue import Wakeup
 from tests.support.virtual_time import in_virtual_time
 
 FULL = "The disk of the outbox's database is full."

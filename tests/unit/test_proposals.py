@@ -10,18 +10,18 @@ import msgspec
 import pytest
 import structlog
 
-from service.console.operations.bulk import (
+from inngest_outbox.console.operations.bulk import (
     Action,
     Proposals,
     actions_on,
     change_rows,
     chosen,
 )
-from service.console.operations.paced import PacedReplay, PacedReplayer, PacedReplays
-from service.console.operations.search import Found
-from service.errors import InvalidFieldError, OutboxUnavailableError
-from service.outbox.audit import Act
-from service.outbox.model import Filter, Named, Row, State
+from inngest_outbox.console.operations.paced import PacedReplay, PacedReplayer, PacedReplays
+from inngest_outbox.console.operations.search import Found
+from inngest_outbox.errors import InvalidFieldError, OutboxUnavailableError
+from inngest_outbox.outbox.audit import Act
+from inngest_outbox.outbox.model import Filter, Named, Row, State
 from tests.support.made_row import made_row
 from tests.support.memory_scopes import MemoryScopes
 from tests.support.virtual_time import in_virtual_time, now

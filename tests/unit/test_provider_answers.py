@@ -16,10 +16,10 @@ import structlog
 from joserfc.jwk import ECKey
 from yarl import URL
 
-from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.oidc import OidcSignIn
-from service.identity.oidc_provider import OidcProvider, ProviderRequests, Tokens
-from service.identity.sign_in_attempt import begin_attempt
+from inngest_outbox.errors import ProviderUnavailableError, SignInFailedError
+from inngest_outbox.identity.oidc import OidcSignIn
+from inngest_outbox.identity.oidc_provider import OidcProvider, ProviderRequests, Tokens
+from inngest_outbox.identity.sign_in_attempt import begin_attempt
 from tests.support.clock import Clock
 from tests.support.virtual_time import in_virtual_time
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 import structlog
 
-from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.retention import run_retention
-from service.outbox.sqlite.repairs import PAUSE_SECONDS, PurgedPage, SqlitePurger
+from inngest_outbox.errors import OutboxBusyError, OutboxUnavailableError
+from inngest_outbox.outbox.retention import run_retention
+from inngest_outbox.outbox.sqlite.repairs import PAUSE_SECONDS, PurgedPage, SqlitePurger
 from tests.support.virtual_time import in_virtual_time, now
 
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from service.inngest.send_result import SendResult, Signal
-from service.outbox.model import Batch, DeliveryRecord, Entry
-from service.relay.empty_request import EmptyRequest, LoneFailure
-from service.relay.report import Report
-from service.relay.sends import BreakerState
+from inngest_outbox.inngest.send_result import SendResult, Signal
+from inngest_outbox.outbox.model import Batch, DeliveryRecord, Entry
+from inngest_outbox.relay.empty_request import EmptyRequest, LoneFailure
+from inngest_outbox.relay.report import Report
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES
 from tests.support.delivery_world import Remembering, World, check
 from tests.support.virtual_time import in_virtual_time

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutboxUnavailableError
-from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
-from service.inngest.held import HeldEvent
-from service.outbox.inngest_id import decode_ulid, encode_ulid
-from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Retry, Settlement
-from service.relay.outcome import RetryPolicy
-from service.relay.sends import BreakerState
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
+from inngest_outbox.inngest.held import HeldEvent
+from inngest_outbox.outbox.inngest_id import decode_ulid, encode_ulid
+from inngest_outbox.outbox.model import Batch, ClaimRequest, DeliveryRecord, Retry, Settlement
+from inngest_outbox.relay.outcome import RetryPolicy
+from inngest_outbox.relay.sends import BreakerState
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, REFUSED, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import IDS, MemoryRow

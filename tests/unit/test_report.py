@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import structlog
 
-from service.inngest.send_result import SendResult, Signal
-from service.outbox.model import Batch, Dead, Entry, Retry, SentEntry, Settlement
-from service.relay.confirmation import ResendReason
-from service.relay.outcome import Outcome
-from service.relay.report import ConfirmationReport, Report
+from inngest_outbox.inngest.send_result import SendResult, Signal
+from inngest_outbox.outbox.model import Batch, Dead, Entry, Retry, SentEntry, Settlement
+from inngest_outbox.relay.confirmation import ResendReason
+from inngest_outbox.relay.outcome import Outcome
+from inngest_outbox.relay.report import ConfirmationReport, Report
 from tests.support.figures import Figures
 
 DAY_MS = 24 * 3600 * 1000

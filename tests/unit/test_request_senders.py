@@ -8,16 +8,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from service.errors import (
+from inngest_outbox.errors import (
     CrossSiteRequestError,
     EventKeyRequiredError,
     NotFoundError,
     RateLimitedError,
     SessionRequiredError,
 )
-from service.event_types.event_type import Senders
-from service.identity.user import EventKeys, User
-from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
+from inngest_outbox.event_types.event_type import Senders
+from inngest_outbox.identity.user import EventKeys, User
+from inngest_outbox.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from tests.support.clock import Clock
 
 KEY = "0123456789abcdef"

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from service.console.commands.events import say
-from service.console.operations.search import Found, Listing
-from service.console.operations.views import RowView, row_view
-from service.console.terminal.options import RowOptions, parse_moment
-from service.console.terminal.tables import row_list, row_table
-from service.outbox.model import Filter, Note, State
+from inngest_outbox.console.commands.events import say
+from inngest_outbox.console.operations.search import Found, Listing
+from inngest_outbox.console.operations.views import RowView, row_view
+from inngest_outbox.console.terminal.options import RowOptions, parse_moment
+from inngest_outbox.console.terminal.tables import row_list, row_table
+from inngest_outbox.outbox.model import Filter, Note, State
 from tests.support.made_row import made_row
 
 EVENT_ID = "019e1a2b-3c4d-7abc-8def-0123456789ab"

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.outbox.event import Meta
-from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
-from service.outbox.model import Filter, Row, State
-from service.outbox.move.transfer import TransferRow
-from service.outbox.row_lookup import RowLookup, find_by_ulid
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.outbox.move.transfer import TransferRow
+from inngest_outbox.outbox.row_lookup import RowLookup, find_by_ulid
 from tests.support.made_row import ACCEPTED_MS, made_row
 
 IDS = InngestIds(b"odd\x01\x01\x01")

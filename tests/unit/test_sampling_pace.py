@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
-from service.console.operations import sampler
-from service.console.operations.sampler import History, Sampler, keep_lag
-from service.errors import OutboxUnavailableError
-from service.observe.recorder import NullRecorder
-from service.outbox.figures import MINUTE_MS, Sample, Stats
-from service.outbox.model import DeliveryRecord
+from inngest_outbox.console.operations import sampler
+from inngest_outbox.console.operations.sampler import History, Sampler, keep_lag
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.figures import MINUTE_MS, Sample, Stats
+from inngest_outbox.outbox.model import DeliveryRecord
 from tests.support.figures import Figures
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 from tests.support.virtual_time import in_virtual_time, now

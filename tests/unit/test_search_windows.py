@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.console.operations.search import (
+from inngest_outbox.console.operations.search import (
     Counted,
     Found,
     Search,
@@ -15,7 +15,7 @@ from service.console.operations.search import (
     find_ids,
     list_rows,
 )
-from service.outbox.model import Filter, Row, State
+from inngest_outbox.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 

@@ -9,15 +9,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from service.errors import OutboxUnavailableError, ProviderUnavailableError
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.session_revision import (
+from inngest_outbox.errors import OutboxUnavailableError, ProviderUnavailableError
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.session_revision import (
     SESSION_SCOPE,
     SessionRevisions,
     session_scope_id,
 )
-from service.identity.sessions import Sessions
-from service.identity.user import FoundUser, User
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.identity.user import FoundUser, User
 from tests.support.clock import Clock
 from tests.support.memory_scopes import MemoryScopes
 

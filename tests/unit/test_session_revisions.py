@@ -6,10 +6,14 @@ import asyncio
 
 import pytest
 
-from service.errors import OutboxUnavailableError
-from service.identity.session_revision import SESSION_SCOPE, SessionRevisions, session_scope_id
-from service.identity.sessions import RememberedUsers
-from service.identity.user import FoundUser, User
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.identity.session_revision import (
+    SESSION_SCOPE,
+    SessionRevisions,
+    session_scope_id,
+)
+from inngest_outbox.identity.sessions import RememberedUsers
+from inngest_outbox.identity.user import FoundUser, User
 from tests.support.memory_scopes import MemoryScopes, Tree
 
 ADA, BOB = "dev ada", "dev bob"

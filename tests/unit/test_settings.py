@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from service.config.faults import misspelt_variables
-from service.config.outbox_url import file_fault, redacted_url, sqlite_path, url_in_schema
-from service.config.settings import Settings
-from service.config.values import parse_duration, spelled_duration
-from service.errors import ConfigurationError, OutboxNotFoundError
-from service.outbox.postgres.database.connection import connection_string, schema_of
+from inngest_outbox.config.faults import misspelt_variables
+from inngest_outbox.config.outbox_url import file_fault, redacted_url, sqlite_path, url_in_schema
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.config.values import parse_duration, spelled_duration
+from inngest_outbox.errors import ConfigurationError, OutboxNotFoundError
+from inngest_outbox.outbox.postgres.database.connection import connection_string, schema_of
 
 DEFAULTS = {
     "app_env": "development",

@@ -12,8 +12,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from service.errors import ProviderUnavailableError
-from service.identity.remote_answer import SharedValue, decode, fetch
+from inngest_outbox.errors import ProviderUnavailableError
+from inngest_outbox.identity.remote_answer import SharedValue, decode, fetch
 
 
 class Neighbour:

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from service.identity.cookie_session import derive_fernets
-from service.identity.sign_in_attempt import (
+from inngest_outbox.identity.cookie_session import derive_fernets
+from inngest_outbox.identity.sign_in_attempt import (
     AttemptCookie,
     SignInAttempt,
     begin_attempt,

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.file import disk as module
-from service.outbox.sqlite.file import faults
-from service.outbox.sqlite.file.disk import Disk, beside, fault_of_mount
-from service.outbox.sqlite.file.faults import (
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.file import disk as module
+from inngest_outbox.outbox.sqlite.file import faults
+from inngest_outbox.outbox.sqlite.file.disk import Disk, beside, fault_of_mount
+from inngest_outbox.outbox.sqlite.file.faults import (
     FaultScope,
     is_corruption,
     is_disk_trouble,

@@ -6,8 +6,8 @@ from typing import Self
 
 import pytest
 
-from service.bootstrap import probes
-from service.config.settings import Settings
+from inngest_outbox.bootstrap import probes
+from inngest_outbox.config.settings import Settings
 
 
 class Bucket:

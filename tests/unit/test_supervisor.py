@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
-from service import supervisor as supervisors
-from service.errors import OutboxUnavailableError
-from service.observe.recorder import NullRecorder
-from service.supervisor import Supervisor, run_supervisor
+from inngest_outbox import supervisor as supervisors
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.supervisor import Supervisor, run_supervisor
 from tests.support.figures import Figures
 from tests.support.virtual_time import in_virtual_time, now
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.console.operations.tail import Tail
-from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter, Row, State
+from inngest_outbox.console.operations.tail import Tail
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.model import Filter, Row, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.outbox.clock import Clock, wall_now_ms
+from inngest_outbox.outbox.clock import Clock, wall_now_ms
 
 
 def test_a_clock_goes_on_from_wall_time_and_never_jumps(monkeypatch: pytest.MonkeyPatch) -> None:

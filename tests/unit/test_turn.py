@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.runs.turn import Turn
+from inngest_outbox.runs.turn import Turn
 from tests.support.memory_scopes import MemoryScopes
 
 

@@ -14,9 +14,9 @@ from unittest import mock
 import pytest
 from aiohttp import web
 
-from service.observe.recorder import NullRecorder
-from service.web.server.connection import Connection, ConnectionRules
-from service.web.server.server import ServerPolicy
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.web.server.connection import Connection, ConnectionRules
+from inngest_outbox.web.server.server import ServerPolicy
 from tests.support.virtual_time import in_virtual_time, now
 
 

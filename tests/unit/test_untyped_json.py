@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from service.untyped_json import decode_untyped, decode_untyped_object
+from inngest_outbox.untyped_json import decode_untyped, decode_untyped_object
 
 NUMBERS = [b"1e308", b"-1.7976931348623157e308", b"5e-324", b"1e-400", b"0.1", b"-0.0", b"1e23"]
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.documents.document_name import (
+from inngest_outbox.documents.document_name import (
     check_content_type,
     check_document_name,
     check_size,
     upload_key,
     upload_prefix,
 )
-from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
+from inngest_outbox.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
 
 NO_TYPE = "^contentType is not a media type such as application/pdf$"
 NO_SIZE = "^size is not a whole number of bytes from 1 to 5 GiB$"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import OperatorRequiredError
-from service.identity.user import EVENT_KEY_ISSUER, Operators, User, user_from_claims
+from inngest_outbox.errors import OperatorRequiredError
+from inngest_outbox.identity.user import EVENT_KEY_ISSUER, Operators, User, user_from_claims
 
 ISSUER = "https://issuer.example"
 

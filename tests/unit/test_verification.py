@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import pytest
 from msgspec import structs
 
-from service.console.operations.search import Search, SearchPolicy
-from service.console.operations.verification import Verification, verify
-from service.errors import InngestApiError
-from service.inngest.held import HeldEvent
-from service.inngest.runs import EventRun
-from service.outbox.event import Meta
-from service.outbox.inngest_id import decode_ulid, encode_ulid
-from service.outbox.model import Filter, State
+from inngest_outbox.console.operations.search import Search, SearchPolicy
+from inngest_outbox.console.operations.verification import Verification, verify
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.held import HeldEvent
+from inngest_outbox.inngest.runs import EventRun
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.inngest_id import decode_ulid, encode_ulid
+from inngest_outbox.outbox.model import Filter, State
 from tests.support.listed_outbox import ListedOutbox
 from tests.support.made_row import made_row
 

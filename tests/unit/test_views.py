@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.console.operations.views import StatsView, moved, row_view, stats_view
-from service.outbox.event import Meta
-from service.outbox.figures import Stats
-from service.outbox.model import DeliveryRecord, Note, Row, State
+from inngest_outbox.console.operations.views import StatsView, moved, row_view, stats_view
+from inngest_outbox.outbox.event import Meta
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import DeliveryRecord, Note, Row, State
 from tests.support.made_row import made_row
 from tests.support.memory_outbox import HEALTHY_DELIVERY
 

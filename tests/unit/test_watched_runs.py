@@ -13,18 +13,18 @@ import msgspec
 import pytest
 import structlog
 
-from service.errors import InngestApiError, OutboxUnavailableError
-from service.inngest.runs import EventRun, Named
-from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.event import NO_META, Meta
-from service.outbox.figures import DeadGroup
-from service.outbox.model import Filter, Row, State
-from service.runs import run_watch
-from service.runs.figures import NAMES, NameView, names_of
-from service.runs.questions import RunQuestions
-from service.runs.run_watch import RunWatch
-from service.runs.sampling import Candidate
-from service.runs.turn import SCOPE, Turn, WatchPace
+from inngest_outbox.errors import InngestApiError, OutboxUnavailableError
+from inngest_outbox.inngest.runs import EventRun, Named
+from inngest_outbox.observe.recorder import NullRecorder, Recorder
+from inngest_outbox.outbox.event import NO_META, Meta
+from inngest_outbox.outbox.figures import DeadGroup
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.runs import run_watch
+from inngest_outbox.runs.figures import NAMES, NameView, names_of
+from inngest_outbox.runs.questions import RunQuestions
+from inngest_outbox.runs.run_watch import RunWatch
+from inngest_outbox.runs.sampling import Candidate
+from inngest_outbox.runs.turn import SCOPE, Turn, WatchPace
 from tests.support.memory_scopes import MemoryScopes, Tree
 from tests.support.virtual_time import in_virtual_time, now
 from tests.unit.test_name_runs import row

@@ -10,8 +10,8 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from service.bootstrap.service import run_service
-from service.config.settings import Settings
+from inngest_outbox.bootstrap.service import run_service
+from inngest_outbox.config.settings import Settings
 
 AUDIENCE = "outbox"
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 import pytest
 from aiohttp import web
 
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.sessions import Sessions
-from service.web.pages.page import Pages
-from service.web.server.cross_site import CrossSite
-from service.web.server.proxies import Proxies
-from service.web.signin.dev_login import DevSignIn
-from service.web.signin.sign_in import SignIn
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.web.pages.page import Pages
+from inngest_outbox.web.server.cross_site import CrossSite
+from inngest_outbox.web.server.proxies import Proxies
+from inngest_outbox.web.signin.dev_login import DevSignIn
+from inngest_outbox.web.signin.sign_in import SignIn
 from tests.support.html_page import judge_page
 from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import refusals

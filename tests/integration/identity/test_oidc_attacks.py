@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from aiohttp import ClientSession, web
 
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.oidc import OidcSignIn
-from service.identity.oidc_provider import OidcProvider
-from service.identity.sessions import Sessions
-from service.identity.sign_in_attempt import AttemptCookie
-from service.web.server.proxies import Proxies
-from service.web.signin.oidc import OidcResource
+from inngest_outbox.identity.cookie_session import CookieSessionStorage
+from inngest_outbox.identity.oidc import OidcSignIn
+from inngest_outbox.identity.oidc_provider import OidcProvider
+from inngest_outbox.identity.sessions import Sessions
+from inngest_outbox.identity.sign_in_attempt import AttemptCookie
+from inngest_outbox.web.server.proxies import Proxies
+from inngest_outbox.web.signin.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import refused

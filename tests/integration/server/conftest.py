@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from service.errors import NotFoundError
-from service.observe.metrics import PrometheusRecorder
-from service.web.server.body import read_body
-from service.web.server.middleware import error_middleware
-from service.web.server.server import HttpServer, ServerPolicy
+from inngest_outbox.errors import NotFoundError
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.web.server.body import read_body
+from inngest_outbox.web.server.middleware import error_middleware
+from inngest_outbox.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import listening
 from tests.support.storage import PATIENCE_SECONDS
 

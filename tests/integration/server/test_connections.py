@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.observe.recorder import NullRecorder
-from service.web.server.admission import AdmissionPolicy
-from service.web.server.server import HttpServer, ServerPolicy
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.web.server.admission import AdmissionPolicy
+from inngest_outbox.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.observe.metrics import PrometheusRecorder
-from service.web.server.admission import AdmissionPolicy
-from service.web.server.body import read_raw_body
-from service.web.server.connection import Connection, while_connected
-from service.web.server.server import HttpServer, ServerPolicy
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.web.server.admission import AdmissionPolicy
+from inngest_outbox.web.server.body import read_raw_body
+from inngest_outbox.web.server.connection import Connection, while_connected
+from inngest_outbox.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

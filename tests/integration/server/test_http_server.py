@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.web.server.admission import AdmissionPolicy
-from service.web.server.middleware import error_middleware
-from service.web.server.request_parser import HEADER_BYTES
-from service.web.server.server import HttpServer, ServerPolicy
+from inngest_outbox.web.server.admission import AdmissionPolicy
+from inngest_outbox.web.server.middleware import error_middleware
+from inngest_outbox.web.server.request_parser import HEADER_BYTES
+from inngest_outbox.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

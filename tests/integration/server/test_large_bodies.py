@@ -14,13 +14,13 @@ import psutil
 import pytest
 from aiohttp import web
 
-from service.errors import NotFoundError
-from service.observe.recorder import NullRecorder
-from service.web.server import body_budget, server
-from service.web.server.body import read_raw_body
-from service.web.server.body_budget import BodyBudget, body_budget_key
-from service.web.server.middleware import error_middleware
-from service.web.server.server import HttpServer
+from inngest_outbox.errors import NotFoundError
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.web.server import body_budget, server
+from inngest_outbox.web.server.body import read_raw_body
+from inngest_outbox.web.server.body_budget import BodyBudget, body_budget_key
+from inngest_outbox.web.server.middleware import error_middleware
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -175,8 +175,8 @@ async def test_the_share_of_a_client_that_leaves_or_loses_its_answer_is_free_aga
 async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     site: Site, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr("service.web.server.body.SLOW_SECONDS", 0.1)
-    monkeypatch.setattr("service.web.server.body.BODY_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("inngest_outbox.web.server.body.SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("inngest_outbox.web.server.body.BODY_SECONDS", PATIENCE_SECONDS)
     async with connected(site.port) as (reader, writer):
         writer.write(begun)
         told = await reader.readuntil(b"}")

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from service.observe.recorder import NullRecorder
-from service.web.server.connection import while_connected
-from service.web.server.middleware import error_middleware
-from service.web.server.server import HttpServer
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.web.server.connection import while_connected
+from inngest_outbox.web.server.middleware import error_middleware
+from inngest_outbox.web.server.server import HttpServer
 from tests.support.made_request import made_request
 from tests.support.raw_http import connected, listening
 

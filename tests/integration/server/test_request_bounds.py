@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from structlog.testing import capture_logs
 
-from service.web.server.request_parser import HEAD_BYTES, HEADER_BYTES, BoundedParser
+from inngest_outbox.web.server.request_parser import HEAD_BYTES, HEADER_BYTES, BoundedParser
 from tests.support.raw_http import connected, send
 from tests.support.storage import eventually
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from service.observe.metrics import PrometheusRecorder
-from service.web.server.admission import AdmissionPolicy
-from service.web.server.middleware import error_middleware
-from service.web.server.proxies import Proxies, proxies_key
-from service.web.server.server import HttpServer, ServerPolicy
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.web.server.admission import AdmissionPolicy
+from inngest_outbox.web.server.middleware import error_middleware
+from inngest_outbox.web.server.proxies import Proxies, proxies_key
+from inngest_outbox.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import connected, listening, send
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from botocore.exceptions import ClientError
 
-from service.errors import StorageUnavailableError
-from service.journal.objects import Listed
-from service.outbox.clock import wall_now_ms
+from inngest_outbox.errors import StorageUnavailableError
+from inngest_outbox.journal.objects import Listed
+from inngest_outbox.outbox.clock import wall_now_ms
 
 LATE_SECONDS = 20.0
 

@@ -24,17 +24,17 @@ from typing import Any
 
 import uuid_utils
 
-from service.errors import OutboxError, RefusedError
-from service.journal.journal import JournalTimings, S3Journal
-from service.journal.objects import decode_group
-from service.journal.upkeep import Upkeep
-from service.observe.recorder import NullRecorder
-from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey, Receipt, plain_digests
-from service.outbox.model import ClaimRequest, Dead, Filter, Named, Retry, Settlement, State
-from service.outbox.sqlite.file import log
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxError, RefusedError
+from inngest_outbox.journal.journal import JournalTimings, S3Journal
+from inngest_outbox.journal.objects import decode_group
+from inngest_outbox.journal.upkeep import Upkeep
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.clock import wall_now_ms
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt, plain_digests
+from inngest_outbox.outbox.model import ClaimRequest, Dead, Filter, Named, Retry, Settlement, State
+from inngest_outbox.outbox.sqlite.file import log
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.journal.bucket import LATE_SECONDS, BucketLine, MemoryBucket
 from tests.support.memory_folder import memory_folder
 from tests.support.proof_table import FOUND, add_row, quiet_log

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from service.outbox.schema import migrate
+from inngest_outbox.outbox.schema import migrate
 from tests.support.linearizability.record import Call
 from tests.support.linearizability.trial import new_trial
 from tests.support.postgres_rows import empty_outbox

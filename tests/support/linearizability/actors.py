@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.outbox.figures import Stats
-from service.outbox.model import Filter, Named, Row, State
-from service.outbox.ports import Inspector, Repairs
+from inngest_outbox.outbox.figures import Stats
+from inngest_outbox.outbox.model import Filter, Named, Row, State
+from inngest_outbox.outbox.ports import Inspector, Repairs
 from tests.support.linearizability.record import Recorder
 
 LIMITS = (1, 3, 10, 500)

@@ -6,10 +6,10 @@ import asyncio
 
 import psycopg
 
-from service.bootstrap.stores import Outbox
-from service.outbox.model import Batch, ClaimRequest
-from service.outbox.postgres.store import ServedPostgresOutbox
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.bootstrap.stores import Outbox
+from inngest_outbox.outbox.model import Batch, ClaimRequest
+from inngest_outbox.outbox.postgres.store import ServedPostgresOutbox
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.linearizability.record import Recorder
 
 CLAIMED = """

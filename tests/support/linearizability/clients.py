@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 
-from service.bootstrap.stores import Outbox
-from service.errors import OutboxError
-from service.outbox.model import Batch, Dead, Retry, Settlement, State
+from inngest_outbox.bootstrap.stores import Outbox
+from inngest_outbox.errors import OutboxError
+from inngest_outbox.outbox.model import Batch, Dead, Retry, Settlement, State
 from tests.support.confirmed_delivery import event_for_inngest
 from tests.support.linearizability.actors import Actor
 from tests.support.linearizability.record import Recorder

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from service.errors import OutboxUnavailableError
-from service.outbox.ports import Repairs
-from service.outbox.postgres.repairs import PostgresRepairs
-from service.outbox.sqlite.repairs import PurgedPage, SqliteRepairs
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.ports import Repairs
+from inngest_outbox.outbox.postgres.repairs import PostgresRepairs
+from inngest_outbox.outbox.sqlite.repairs import PurgedPage, SqliteRepairs
 from tests.support.linearizability.record import Recorder
 
 

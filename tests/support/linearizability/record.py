@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from service.errors import OutboxError
+from inngest_outbox.errors import OutboxError
 
 T = TypeVar("T")
 _CANCELLED_WITHIN_NS = 5_000_000_000

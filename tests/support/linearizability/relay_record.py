@@ -12,10 +12,10 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from service.bootstrap.stores import Outbox
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Batch, ClaimRequest, SentEntry, Settlement
-from service.outbox.ports import Delivery
+from inngest_outbox.bootstrap.stores import Outbox
+from inngest_outbox.outbox.inngest_id import InngestIds
+from inngest_outbox.outbox.model import Batch, ClaimRequest, SentEntry, Settlement
+from inngest_outbox.outbox.ports import Delivery
 from tests.support.beside import beside
 from tests.support.linearizability.record import Recorder
 from tests.support.simulation.delivering import delivering

@@ -14,20 +14,20 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from service.bootstrap.operations import open_reading, open_writing
-from service.bootstrap.stores import Outbox, open_served_outbox
-from service.bootstrap.web_part import run_front_process, run_web
-from service.config.settings import Settings
-from service.console.operations.sampler import Sampler
-from service.errors import OutboxError
-from service.observe.metrics import PrometheusRecorder
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
-from service.outbox.keys import Keys, Receipt
-from service.outbox.model import Filter, State
-from service.outbox.sqlite.file.lock import writer_of
-from service.outbox.sqlite.store import SqliteOutbox
-from service.supervisor import run_supervisor
+from inngest_outbox.bootstrap.operations import open_reading, open_writing
+from inngest_outbox.bootstrap.stores import Outbox, open_served_outbox
+from inngest_outbox.bootstrap.web_part import run_front_process, run_web
+from inngest_outbox.config.settings import Settings
+from inngest_outbox.console.operations.sampler import Sampler
+from inngest_outbox.errors import OutboxError
+from inngest_outbox.observe.metrics import PrometheusRecorder
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.keys import Keys, Receipt
+from inngest_outbox.outbox.model import Filter, State
+from inngest_outbox.outbox.sqlite.file.lock import writer_of
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.supervisor import run_supervisor
 from tests.support.fleet import client, environment
 from tests.support.linearizability.actors import Looker, Operator
 from tests.support.linearizability.claim_record import record_claims

@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from service.config.outbox_url import sqlite_path
+from inngest_outbox.config.outbox_url import sqlite_path
 from tests.support.linearizability import service_process
 from tests.support.linearizability.check import Linearization
 from tests.support.linearizability.record import Call, Recorder, complete, read_calls

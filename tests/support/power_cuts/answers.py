@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.power_cuts.small_files import ANSWERS
 from tests.support.storage import event
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from service.outbox.sqlite.file.backup import back_up
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.file.backup import back_up
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile, post
 from tests.support.power_cuts.small_files import DATABASE, LIMITS
 

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.timings import WriterTimings
 from tests.support.power_cuts.answers import AnswersFile, post
 from tests.support.power_cuts.small_files import DATABASE, LIMITS
 from tests.support.storage import ask, deliver

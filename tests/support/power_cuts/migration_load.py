@@ -10,10 +10,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from service.errors import OutboxUnavailableError
-from service.outbox import schema
-from service.outbox.schema import known_ids, migration_files
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox import schema
+from inngest_outbox.outbox.schema import known_ids, migration_files
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile, post
 from tests.support.power_cuts.small_files import DATABASE, LIMITS, LOG
 from tests.support.storage import ask, deliver

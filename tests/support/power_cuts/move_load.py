@@ -13,9 +13,9 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from service.bootstrap.operations import move_outbox
-from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.bootstrap.operations import move_outbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LIMITS, LOG
 from tests.support.storage import event

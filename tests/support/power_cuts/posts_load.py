@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from service.errors import OutboxUnavailableError
-from service.outbox.event import Event
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxUnavailableError
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LAST_PART, LIMITS, LOG, PART
 from tests.support.storage import ask, deliver, event

@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.outbox.model import Filter, Row, State
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.beside import beside
 from tests.support.power_cuts.answers import Answers
 from tests.support.power_cuts.small_files import LIMITS

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.power_cuts.answers import Answers
 from tests.support.power_cuts.content import Content
 from tests.support.power_cuts.migration_load import HALF_MIGRATED

@@ -6,9 +6,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from service.outbox.sqlite.file.backup import back_up
-from service.outbox.sqlite.file.schema import make_folder
-from service.outbox.sqlite.store import open_sqlite_outbox
+from inngest_outbox.outbox.sqlite.file.backup import back_up
+from inngest_outbox.outbox.sqlite.file.schema import make_folder
+from inngest_outbox.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LIMITS
 from tests.support.storage import event

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import aiohttp
 
-import service.processes.serve  # noqa: F401  (loaded once, before the service is forked)
-from service.dev.fake_inngest.ledger import Arrival
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.processes.main import main
+import inngest_outbox.processes.serve  # noqa: F401  (loaded once, before the service is forked)
+from inngest_outbox.dev.fake_inngest.ledger import Arrival
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.processes.main import main
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.fleet import client
 from tests.support.free_port import free_port
@@ -147,7 +147,7 @@ class ServiceLoad:
 
 
 def _serve(settings: Mapping[str, str], log: Path) -> None:
-    """`python -m service serve`, in a process that is forked for it."""
+    """`python -m inngest_outbox serve`, in a process that is forked for it."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.outbox.sqlite.file import log
+from inngest_outbox.outbox.sqlite.file import log
 
 # Below the folder whose writes are recorded; the outbox makes its own folder.
 DATABASE = "new/outbox.db"

@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.errors import OutboxError, RefusedError
-from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey, Receipt
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.errors import OutboxError, RefusedError
+from inngest_outbox.outbox.event import Event
+from inngest_outbox.outbox.keys import IdempotencyKey, Receipt
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.simulation.inline_world import Clocks, Disk
 from tests.support.simulation.simulated_inngest import FAILING, REFUSED
 

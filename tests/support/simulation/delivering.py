@@ -7,15 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from service.errors import OutboxError
-from service.inngest.dedupe_horizon import DedupeHorizon
-from service.observe.recorder import NullRecorder
-from service.outbox.ports import Confirmations, Delivery, Queue
-from service.relay.confirmation import ConfirmationPolicy
-from service.relay.confirmer import Confirmer
-from service.relay.relay import Relay, RelayLimits
-from service.relay.report import ConfirmationReport
-from service.relay.unconfirmed import Unconfirmed
+from inngest_outbox.errors import OutboxError
+from inngest_outbox.inngest.dedupe_horizon import DedupeHorizon
+from inngest_outbox.observe.recorder import NullRecorder
+from inngest_outbox.outbox.ports import Confirmations, Delivery, Queue
+from inngest_outbox.relay.confirmation import ConfirmationPolicy
+from inngest_outbox.relay.confirmer import Confirmer
+from inngest_outbox.relay.relay import Relay, RelayLimits
+from inngest_outbox.relay.report import ConfirmationReport
+from inngest_outbox.relay.unconfirmed import Unconfirmed
 from tests.support.simulation.simulated_inngest import SimulatedInngest
 
 _CHUNK_ROWS = 50

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.outbox.model import Filter, Row, State
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.simulation.clients import HEALTHY, HistoryError, Told
 from tests.support.simulation.simulated_inngest import SimulatedInngest
 

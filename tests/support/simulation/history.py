@@ -13,9 +13,9 @@ import shutil
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 
-from service.errors import OutboxError
-from service.outbox.model import Filter, Row, State
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from inngest_outbox.errors import OutboxError
+from inngest_outbox.outbox.model import Filter, Row, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.simulation.clients import HEALTHY, Clients, HistoryError
 from tests.support.simulation.delivering import Parts, delivering
 from tests.support.simulation.end_checks import check_end, check_runs

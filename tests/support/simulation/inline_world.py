@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, ParamSpec
 from unittest import mock
 
-from service.outbox.sqlite.file import connection as sqlite_connection
+from inngest_outbox.outbox.sqlite.file import connection as sqlite_connection
 from tests.support.virtual_time import VirtualLoop, in_virtual_time
 
 P = ParamSpec("P")

@@ -7,9 +7,9 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from service.errors import OutboxError
-from service.outbox.model import Filter, Named, State
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.errors import OutboxError
+from inngest_outbox.outbox.model import Filter, Named, State
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 from tests.support.named_rows import named
 from tests.support.simulation.clients import Told
 

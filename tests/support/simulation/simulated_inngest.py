@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from service.dev.fake_inngest.ulids import request_ulids
-from service.errors import InngestApiError
-from service.inngest.held import HeldEvent
-from service.inngest.send_result import SendResult
-from service.outbox.inngest_id import SEED_HEADER
+from inngest_outbox.dev.fake_inngest.ulids import request_ulids
+from inngest_outbox.errors import InngestApiError
+from inngest_outbox.inngest.held import HeldEvent
+from inngest_outbox.inngest.send_result import SendResult
+from inngest_outbox.outbox.inngest_id import SEED_HEADER
 from tests.support.simulation.inline_world import Clocks
 
 REFUSED, FAILING = "refused", "failing"

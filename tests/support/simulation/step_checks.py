@@ -12,9 +12,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from service.outbox.sqlite.appends import Append
-from service.outbox.sqlite.commit import Group
-from service.outbox.sqlite.store import SqliteOutbox
+from inngest_outbox.outbox.sqlite.appends import Append
+from inngest_outbox.outbox.sqlite.commit import Group
+from inngest_outbox.outbox.sqlite.store import SqliteOutbox
 
 OWNERS_EVERY = 50
 BYTES_EVERY = 500

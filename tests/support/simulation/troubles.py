@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import Coroutine
 
-from service.relay.relay import Relay
+from inngest_outbox.relay.relay import Relay
 from tests.support.simulation.inline_world import Clocks, Disk
 from tests.support.simulation.simulated_inngest import MODES, SimulatedInngest
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from aiohttp import web
 from worker_gateway import FUNCTION, Run, WorkerGateway
 
-from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.ledger import Arrival
-from service.dev.fake_inngest.runs import SCHEDULING_MS
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from inngest_outbox.dev.fake_inngest.functions import Function
+from inngest_outbox.dev.fake_inngest.ledger import Arrival
+from inngest_outbox.dev.fake_inngest.runs import SCHEDULING_MS
+from inngest_outbox.dev.fake_inngest.server import FakeInngest, FakeOptions
 
 PORT = 8288
 # A worker gives each run its end; until then it runs.
