@@ -66,7 +66,8 @@ async def test_a_version_with_a_module_that_does_not_load_changes_nothing(
         for name, module in (
             ("Store process", "service/inngest_outbox/relay/relay.py"),
             ("Front process 1", "service/inngest_outbox/bootstrap/web.py"),
-            ("Store process", "inngest.py"),  # the SDK, which no module loads at its beginning
+            # the SDK, which no module loads at its beginning
+            ("Store process", "service/inngest.py"),
         ):
             broken = program / module
             text = broken.read_text() if broken.exists() else ""

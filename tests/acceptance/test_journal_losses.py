@@ -35,15 +35,15 @@ async def test_killed_and_without_its_files_a_service_delivers_what_it_answered(
             "AWS_EC2_METADATA_DISABLED": "true",
             "WEB_CONCURRENCY": fronts,
         }
-        async with trial(path, **settings) as one, one.load.running():
-            for _ in range(ROUNDS):
-                async with one.serving() as service:
-                    await one.load.takes(30)
-                    service.kill()
-                    await service.ended()
-                _lose(path)
+        async with trial(path, **settings) as one:
+            async with one.load.running():
+                for _ in range(ROUNDS):
+                    async with one.serving() as service:
+                        await one.load.takes(30)
+                        service.kill()
+                        await service.ended()
+                    _lose(path)
             async with one.serving():
-                await one.load.takes(1)
                 recovered = await one.drained()
         verdict = one.verdict("lost disks", recovered)
         print(verdict)
