@@ -103,6 +103,7 @@ GOALS = (
     ),
     at_least("drain_failing_30", 0.35, "the same, 30 % fail"),
     at_least("drain_failing_50", 0.25, "the same, 50 % fail"),
+    at_least("drain_traced", 0.8, "drained events/s, each event with its own trace, ratio to none"),
     at_most("wait_among_bad", 5, "good events' wait, median, 80 % of all events bad", " s"),
     at_most("start", 1, "start to first answer", " s"),
     at_most("stats_million", 0.5, "`outbox stats` with 1,000,000 rows", " s"),

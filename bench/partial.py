@@ -1,4 +1,4 @@
-"""Partial failures: a drain while a share of the requests fails, and good events among bad ones."""
+"""Drains while a share of the requests fails or each event has its trace; good among bad events."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SETTLE_SECONDS = 10.0
 
 
 def drains(run: Run) -> None:
-    """Events/s with a share of the requests failing, beside none, in turns."""
+    """Events/s with a share of the requests failing, and with traces, beside none, in turns."""
     shares = (0.0, *_SHARES)
-    found = in_turns(
-        3, {f"{share:.0%}": lambda share=share: _drain(run, share) for share in shares}
-    )
+    drains = {f"{share:.0%}": lambda share=share: _drain(run, share) for share in shares}
+    found = in_turns(3, {**drains, "traced": lambda: _drain(run, 0.0, traced=True)})
+    run.found("drain_traced", ratio(found["traced"], found["0%"], "per_second"))
     for share in _SHARES:
         key = f"drain_failing_{share * 100:.0f}"
         run.found(key, ratio(found[f"{share:.0%}"], found["0%"], "per_second"))
@@ -55,16 +55,17 @@ def _gateway(failing: float = 0.0, status: int = 500) -> contextlib.AbstractCont
     return processes.started([*command, "--failing", str(failing), "--status", str(status)])
 
 
-def _drain(run: Run, share: float) -> Figures:
+def _drain(run: Run, share: float, *, traced: bool = False) -> Figures:
     with tempfile.TemporaryDirectory(dir=run.folder) as name, _gateway(share) as gateway:
-        fill(Path(name) / "outbox.db", _ROWS)
+        fill(Path(name) / "outbox.db", _ROWS, traced=traced)
         gateway.hold()
         with processes.service(gateway.url, Path(name), send_timeout=_HOLD_SECONDS) as service:
             _wait_until_counted(service)
             began = time.monotonic()
             gateway.let_go()
             seconds = _wait_for(gateway, _ROWS, began)
-    run.say(f"drained 30,000 with {share:.0%} failing: {_ROWS / seconds:8,.0f}/s")
+    traces = "a trace each" if traced else f"{share:.0%} failing"
+    run.say(f"drained 30,000 with {traces}: {_ROWS / seconds:8,.0f}/s")
     return {"per_second": _ROWS / seconds}
 
 

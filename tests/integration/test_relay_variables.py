@@ -52,6 +52,20 @@ async def test_a_request_has_at_most_so_many_events_and_bytes(
     assert max(request.body_bytes for request in requests) <= most_bytes
 
 
+async def test_events_of_as_many_traces_leave_in_few_requests(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        for number in range(500):
+            meta = Meta(trace=f"00-{number + 1:032x}-b7ad6b7169203331-01")
+            await outbox.intake.append(msgspec.structs.replace(event_for_inngest(), meta=meta))
+        async with confirmed_delivery(outbox, inngest_api, OUTBOX_CONFIRM="off"):
+            await delivered(outbox, 500)
+    requests = inngest_api.ledger.requests
+    assert len(requests) <= 3
+    assert sum(request.events for request in requests) == 500
+
+
 async def test_so_many_requests_are_under_way_at_once(
     tmp_path: Path, inngest_api: FakeInngest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from inngest_outbox.inngest.delivery_request import (
 from inngest_outbox.inngest.send_result import SendResult
 from inngest_outbox.outbox.event import Meta
 from inngest_outbox.outbox.inngest_id import (
+    SEED_HEADER,
     SLOT_MS,
     InngestIds,
     consecutive_runs,
@@ -190,14 +191,10 @@ def test_payloads_that_are_not_one_for_each_row_are_not_divided(payloads: bytes)
         parts_of(rows, [[0], [1]])
 
 
-def test_the_trace_of_a_post_reaches_inngest_with_its_events_alone():
-    traces = [None, "00-a-1-01", "00-a-1-01", "00-b-2-01"]
-    rows = [Entry(seq, f"e{seq}", 0, "u-1", meta=Meta(trace=one)) for seq, one in enumerate(traces)]
-    sent = [
-        (request.headers.get("traceparent"), len(request.batch.entries))
-        for request in requests_of(batch_of(rows), IDS)
-    ]
-    assert sent == [(None, 1), ("00-a-1-01", 2), ("00-b-2-01", 1)]
+def test_events_of_different_traces_leave_in_one_request_without_their_traces():
+    rows = [Entry(seq, f"e{seq}", 0, "u-1", meta=Meta(trace=f"00-{seq}-1-01")) for seq in range(4)]
+    [request] = requests_of(batch_of(rows), IDS)
+    assert (request.headers.keys(), request.batch.entries) == ({SEED_HEADER}, tuple(rows))
 
 
 BATCH = Batch("claim", (Entry(7, "e7", 0, "u-1"), Entry(8, "e8", 0, "u-1")), b"{},{}")

@@ -1,8 +1,8 @@
 """The requests that deliver a claimed batch, so that each event gets the ULID of its row.
 
 Inngest counts ULIDs up from a request's seed, so a request has rows with consecutive ULIDs only,
-all of one environment and one trace. Together the requests have every row of the batch once, in
-order.
+all of one environment. Traces divide nothing: a `traceparent` would only link a span that Inngest
+sends to itself. Together the requests have every row of the batch once, in order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ from inngest_outbox.outbox.inngest_id import (
 from inngest_outbox.outbox.model import Batch, Entry
 
 _LOG_EVERY_SECONDS = 60.0
-_HEADERS = {"meta.environment": ENVIRONMENT_HEADER, "meta.trace": "traceparent"}
-"""The attributes that Inngest takes as a header, which is one for all events of a request."""
-
-_kind_of = operator.attrgetter(*_HEADERS)
+_environment_of = operator.attrgetter("meta.environment")
 
 _NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -45,7 +42,7 @@ class UndividableError(Exception):
 
 
 class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
-    """A part of a batch, under its claim, of one environment and one trace.
+    """A part of a batch, under its claim, of one environment.
 
     `seed` None leaves the ULIDs to Inngest. `again` is true when these events failed before,
     `repeated` when exactly this request did.
@@ -63,10 +60,9 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The seed, and what the rows have in common."""
-        values = (self.seed, *_kind_of(self.batch.entries[0]))
-        named = zip((SEED_HEADER, *_HEADERS.values()), values, strict=True)
-        return {name: value for name, value in named if value is not None}
+        """The seed and the environment."""
+        named = {SEED_HEADER: self.seed, ENVIRONMENT_HEADER: self.environment}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 def with_ids(batch: Batch, ids: InngestIds | None) -> Batch:
@@ -95,10 +91,10 @@ def requests_of(
     """
     entries = batch.entries
     if ids is None:
-        parts = _parts(batch, _of_one_kind(entries, [range(len(entries))]))
+        parts = _parts(batch, _of_one_environment(entries, [range(len(entries))]))
         return [DeliveryRequest(part, None, again) for part in parts]
     numbers = [ids.number(entry.seq, entry.accepted_at_ms, entry.meta) for entry in entries]
-    runs = _of_one_kind(entries, consecutive_runs(numbers))
+    runs = _of_one_environment(entries, consecutive_runs(numbers))
     seeded = zip(runs, _parts(batch, runs), strict=True)
     return [DeliveryRequest(part, seed(numbers[run[0]]), again) for run, part in seeded]
 
@@ -201,14 +197,14 @@ def _payloads(batch: Batch) -> list[bytes]:
     return [bytes(payload) for payload in payloads]
 
 
-def _of_one_kind(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
-    """The runs, divided wherever a header changes."""
-    kinds = list(map(_kind_of, entries))
-    if not any(map(any, kinds)):
+def _of_one_environment(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
+    """The runs, divided wherever the environment changes."""
+    environments = list(map(_environment_of, entries))
+    if not any(environments):
         return list(runs)
     divided: list[range] = []
     for run in runs:
-        for _, group in itertools.groupby(run, key=kinds.__getitem__):
+        for _, group in itertools.groupby(run, key=environments.__getitem__):
             positions = list(group)
             divided.append(range(positions[0], positions[-1] + 1))
     return divided
